@@ -1,0 +1,65 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+#   make PYTHON=/usr/bin/python3.12 test     with an interpreter of your choice
+#   make ARGS="-k settings -x" test          with more arguments for pytest
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# The first of these that runs, is new enough and can make virtual environments.
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(p))))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full check bench format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## an order saga on a real Celery worker, with a worker killed on the way (20 seconds)
+	@$(BIN)/python -m examples.ecommerce_order.demo
+
+test: $(VENV)/.test ## the test suite, on servers that it starts itself (at most 10 minutes)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-full: $(VENV)/.test ## the long matrix: pools x modes x crash sites (about half an hour)
+	@$(BIN)/python -m pytest -m "full and not rabbitmq" $(ARGS)
+
+check: $(VENV)/.dev ## formatting, lint, types, floors and unit tests
+	$(BIN)/black --check --quiet . || { $(BIN)/black --check . ; exit 1; }
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/black --quiet .
+	$(BIN)/ruff check --quiet --fix .
+
+bench: $(VENV)/.test ## throughput, latency, CPU and memory beside plain Celery, in one go
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the virtual environment, caches and the demo's data
+	rm -rf $(VENV) .multiagents .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found (looked for: $(CANDIDATES))."; \
+	  echo "Install one (Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3 ..."; exit 1; }
+	@$(PYTHON) -c '$(SUITABLE)' || { echo "$(PYTHON) cannot be used: expected Python 3.11 or newer with venv."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras, so that installing happens once, and again when pyproject.toml changes.
+define installed
+$(VENV)/.$(1): pyproject.toml | $(BIN)/python
+	@echo "Installing celery-multiagents[$(2)] into $(VENV) (once; about a minute) ..."
+	@$(BIN)/python -m pip install -qq --editable ".[$(2)]"
+	@touch $$@
+endef
+$(eval $(call installed,demo,demo))
+$(eval $(call installed,test,test))
+COMMA := ,
+$(eval $(call installed,dev,test$(COMMA)dev))

@@ -1,0 +1,35 @@
+"""The order as a saga: what is done, in which order, and what undoes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from examples.ecommerce_order.workers import (
+    cancel_shipment,
+    fulfil_order,
+    notify_customer,
+    process_payment,
+    refund_payment,
+    release_stock,
+    reserve_stock,
+    validate_order,
+    write_confirmation,
+)
+from multiagents import WorkflowBuilder
+
+
+def has_something_to_pay(context: dict[str, Any]) -> bool:
+    """Whether a card is to be charged at all: a gift card may cover the whole order."""
+    return bool(context["total_amount"] > 0)
+
+
+ecommerce_order = (
+    WorkflowBuilder("ecommerce_order", version="1")
+    .add_step("validate", validate_order)
+    .add_step("reserve", reserve_stock, compensation=release_stock)
+    .add_step("payment", process_payment, compensation=refund_payment, when=has_something_to_pay)
+    .add_step("confirmation", write_confirmation)
+    .add_step("fulfil", fulfil_order, compensation=cancel_shipment)
+    .add_step("notify", notify_customer)
+    .build()
+)

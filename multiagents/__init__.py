@@ -1,0 +1,106 @@
+"""Durable saga workflows and LLM agents on the Celery that teams already run.
+
+Everything a user needs is here; it is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multiagents.bootstrap import init_app
+    from multiagents.event_bus import RedisEventBus
+    from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, ErrorInfo, ResultEvent, StatusEvent
+    from multiagents.exceptions import (
+        MultiAgentsError,
+        OutcomeUnknownError,
+        TerminalError,
+        WorkflowAlreadyExistsError,
+        WorkflowFailedError,
+        WorkflowNotFoundError,
+    )
+    from multiagents.orchestrator.orchestrator import Orchestrator
+    from multiagents.orchestrator.run import Run, WorkflowState
+    from multiagents.retry import RetryPolicy
+    from multiagents.settings import Settings
+    from multiagents.worker_sdk.manager import WorkerManager
+    from multiagents.worker_sdk.step_context import current_step
+    from multiagents.worker_sdk.worker import worker
+    from multiagents.workflow.builder import Step, WorkflowBuilder
+    from multiagents.workflow.definition import Definition
+    from multiagents.workflow.state import RunStatus, StepStatus
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CommandEvent": "events",
+    "CompensationEvent": "events",
+    "Definition": "workflow.definition",
+    "ErrorEvent": "events",
+    "ErrorInfo": "events",
+    "MultiAgentsError": "exceptions",
+    "Orchestrator": "bootstrap",
+    "OutcomeUnknownError": "exceptions",
+    "RedisEventBus": "event_bus",
+    "ResultEvent": "events",
+    "RetryPolicy": "retry",
+    "Run": "orchestrator.run",
+    "RunStatus": "workflow.state",
+    "Settings": "settings",
+    "StatusEvent": "events",
+    "Step": "workflow.builder",
+    "StepStatus": "workflow.state",
+    "TerminalError": "exceptions",
+    "WorkerManager": "worker_sdk.manager",
+    "WorkflowAlreadyExistsError": "exceptions",
+    "WorkflowBuilder": "workflow.builder",
+    "WorkflowFailedError": "exceptions",
+    "WorkflowNotFoundError": "exceptions",
+    "WorkflowState": "orchestrator.run",
+    "current_step": "worker_sdk.step_context",
+    "init_app": "bootstrap",
+    "worker": "worker_sdk.worker",
+}
+
+__all__ = [
+    "CommandEvent",
+    "CompensationEvent",
+    "Definition",
+    "ErrorEvent",
+    "ErrorInfo",
+    "MultiAgentsError",
+    "Orchestrator",
+    "OutcomeUnknownError",
+    "RedisEventBus",
+    "ResultEvent",
+    "RetryPolicy",
+    "Run",
+    "RunStatus",
+    "Settings",
+    "StatusEvent",
+    "Step",
+    "StepStatus",
+    "TerminalError",
+    "WorkerManager",
+    "WorkflowAlreadyExistsError",
+    "WorkflowBuilder",
+    "WorkflowFailedError",
+    "WorkflowNotFoundError",
+    "WorkflowState",
+    "current_step",
+    "init_app",
+    "worker",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,126 @@
+"""Wire the library to a Celery app: the one place that knows both the orchestrator and the workers' side.
+
+`init_app` only registers: it connects nothing, starts no thread and reads no setting, because ``config_from_object`` may
+come after it and a fork after that.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery, bootsteps, signals
+
+from multiagents.names import Correlation
+from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
+from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.orchestrator import Orchestrator
+from multiagents.orchestrator.upkeep import Upkeep
+from multiagents.worker_sdk.invocation import Invocation
+from multiagents.worker_sdk.kombu import choose_transport
+from multiagents.worker_sdk.tasks import Runtime, install
+
+if TYPE_CHECKING:
+    from multiagents.event_bus.base import EventBus
+
+__all__ = ["init_app"]
+
+
+def init_app(app: Celery, settings: Any = None) -> Orchestrator:
+    """Give a Celery app durable workflows; calling it again returns the same orchestrator.
+
+    Args:
+        app: the app; ``app.multiagents`` is the orchestrator from then on.
+        settings: a mapping of settings that win over ``app.conf`` and the environment; or ``Settings``.
+
+    Returns:
+        the orchestrator: ``orchestrator.start(order, {...})``.
+
+    >>> from celery import Celery
+    >>> app = Celery("shop", broker="redis://localhost:6379/0")
+    >>> orchestrator = init_app(app)
+    >>> init_app(app) is orchestrator is app.multiagents
+    True
+    """
+    known = getattr(app, "multiagents", None)
+    return known if isinstance(known, Orchestrator) else Orchestrator(app, settings)
+
+
+def _wire(orchestrator: Orchestrator) -> None:
+    """What `Orchestrator` cannot do itself, because it does not know the workers' side."""
+    app = orchestrator.app
+    runtimes: dict[int, Runtime] = {}
+
+    def runtime() -> Runtime:
+        made = runtimes.get(os.getpid())
+        if made is None:
+            runtimes.clear()
+            engine = orchestrator.engine
+            invocation = Invocation(
+                engine.store, orchestrator.settings, engine.settle, new_store=orchestrator.new_store
+            )
+            made = runtimes[os.getpid()] = Runtime(invocation, list)
+        return made
+
+    install(app, runtime)
+    app.steps["worker"].add(UpkeepStep)
+
+
+Orchestrator.created.append(_wire)
+
+
+class UpkeepStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Run the upkeep in every worker of an app that has an orchestrator."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **_kwargs: Any) -> None:
+        orchestrator: Orchestrator = worker.app.multiagents
+        self._upkeep = Upkeep(lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname)
+
+    def start(self, _worker: Any) -> None:
+        """Begin when the worker does."""
+        self._upkeep.start()
+
+    def stop(self, _worker: Any) -> None:
+        """End with it."""
+        self._upkeep.stop()
+
+    terminate = stop
+
+
+def _patient(orchestrator: Orchestrator) -> Engine:
+    """An engine for the sweep: its store gives up at once, and tries again at the next tick."""
+    return Engine(orchestrator.store.for_sweep(), orchestrator.dispatcher, orchestrator.settings)
+
+
+def _bus(orchestrator: Orchestrator) -> EventBus:
+    url = orchestrator.store_url
+    if url.startswith("memory://"):
+        from multiagents.event_bus.memory import InMemoryEventBus  # noqa: PLC0415
+
+        return InMemoryEventBus()
+    from multiagents.event_bus.redis import RedisEventBus  # noqa: PLC0415
+
+    return RedisEventBus(url, prefix=orchestrator.keys.prefix, partitions=orchestrator.keys.partitions)
+
+
+@signals.celeryd_init.connect(weak=False)
+def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
+    """Lean QoS, in worker processes only: set for the whole app it would reach Flower."""
+    orchestrator = getattr(getattr(instance, "app", None), "multiagents", None)
+    if not isinstance(orchestrator, Orchestrator) or not orchestrator.dispatcher.atomic:
+        return
+    transport = choose_transport(instance.app.conf, orchestrator.settings.lean_qos)
+    if transport:
+        instance.app.conf.broker_transport = transport
+
+
+@signals.task_failure.connect(weak=False)
+def _report_lost(sender: Any = None, task_id: str = "", exception: Any = None, **_kwargs: Any) -> None:
+    """The parent of a killed pool child knows at once what its lease would tell only later."""
+    if type(exception).__name__ not in ("WorkerLostError", "TimeLimitExceeded"):
+        return
+    orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
+    if isinstance(orchestrator, Orchestrator) and task_id.count("/") == 3:
+        orchestrator.store.expire(Correlation.parse(task_id))

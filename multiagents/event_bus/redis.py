@@ -1,0 +1,372 @@
+"""The event bus on Redis Streams.
+
+Keys, for each partition (see `multiagents.names`):
+
+- ``{ma:<n>}:bus``: the stream; each entry has one field, ``event``, with the event's JSON.
+- ``{ma:<n>}:bus:dead``: a hash, id of a dead letter -> its JSON.
+
+Trimming is by ``MINID`` and never by ``MAXLEN`` where there is a group: the oldest entry that some group has not
+acknowledged is found first, and only what lies before it may go. Nothing that happens in between can make an entry
+before it unread again, so the two need not be one script.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+from zlib import crc32
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+from typing_extensions import override
+
+from multiagents.event_bus.advice import advice
+from multiagents.event_bus.base import EventBus
+from multiagents.event_bus.cursor import Cursors, order
+from multiagents.event_bus.entry import FIELD, DeadLetter, Entry
+from multiagents.event_bus.subscription import BusLogger, BusMonitor
+from multiagents.exceptions import ConfigurationError, EventBusError
+from multiagents.names import Keys
+
+#: The environment variable that names the server when no URL is given.
+URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
+#: Seconds that any one command may take. Reads block for at most half a second of them.
+SOCKET_TIMEOUT = 5.0
+#: What redis-py must not decide for the bus: its defaults send a blocked read again, silently, for almost a minute. And
+#: with RESP2 replies have one form in every version of it.
+_CONNECTION = {
+    "socket_timeout": SOCKET_TIMEOUT,
+    "socket_connect_timeout": SOCKET_TIMEOUT,
+    "decode_responses": False,
+    "protocol": 2,
+}
+#: What the bus takes over from a client it is given, beside TLS.
+_LENT = {"host", "port", "db", "path", "username", "password", "credential_provider", "client_name"}
+#: The roots of what the client raises; not all of its classes descend from ``RedisError``.
+CLIENT_ERRORS = (
+    redis.RedisError,
+    redis.exceptions.RedisClusterException,
+    redis.exceptions.ChildDeadlockedError,
+    redis.exceptions.IncorrectPolicyType,
+)
+
+
+class RedisEventBus(EventBus):
+    """Publish and subscribe through Redis or Valkey; safe to use from many threads and after a fork.
+
+    Args:
+        url: the server, e.g. ``redis://localhost:6379/0``; default the environment's ``MULTIAGENTS_REDIS_URL``.
+        client: take server and credentials from this client instead. Its connections are not used: the bus makes its
+            own, with its own time limits and without silent re-sends.
+        prefix: what the keys' tags start with (``multiagents_key_prefix``).
+        partitions: over how many streams runs are spread (``multiagents_partitions``).
+        maxlen: how many of the newest entries a stream keeps, about; more while a group has not acknowledged them.
+        event_monitor: told of every event published, received and handled.
+        logger: where the bus writes; default the logger ``multiagents.event_bus``.
+
+    Nothing connects before the first use.
+
+    Raises:
+        ConfigurationError: when neither a URL nor a client is given, or the URL is none.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: redis.Redis | None = None,
+        prefix: str = "ma",
+        partitions: int = 1,
+        maxlen: int = 10_000,
+        event_monitor: BusMonitor | None = None,
+        logger: BusLogger | None = None,
+    ) -> None:
+        super().__init__(event_monitor=event_monitor, logger=logger)
+        # redis-py types every command as sync-or-async; Any keeps the casts out of each call.
+        self._redis: Any = _from_url(url) if client is None else _like(client)
+        self._where = _where(self._redis)
+        self._keys = Keys(prefix, partitions)
+        self._streams = [self._keys.of_partition(each).bus for each in range(partitions)]
+        self._cursors = Cursors(partitions)
+        self.maxlen = maxlen
+        self._trim_every = max(maxlen // 100, 1)
+        self._warn_at = 2 * maxlen
+
+    @override
+    def append(self, transaction_id: str, raw: bytes) -> str:
+        partition = self._keys.partition_of(transaction_id)
+        with self._mapped("publish an event"):
+            number = self._redis.xadd(self._streams[partition], {FIELD: raw}).decode()
+        self._trim_now_and_then([number], partition)
+        return self._cursors.entry_id(partition, number)
+
+    @override
+    def last_id(self) -> str:
+        with self._mapped("find the end of the bus"), self._redis.pipeline(transaction=False) as pipe:
+            for stream in self._streams:
+                pipe.xrevrange(stream, count=1)
+            ends = [found[0][0].decode() if found else "0-0" for found in pipe.execute()]
+        return ",".join(self._cursors.entry_id(partition, number) for partition, number in enumerate(ends))
+
+    @override
+    def entries(self, after: str, count: int, transaction_id: str | None, block: float | None) -> list[Entry]:
+        positions = self._cursors.positions(self.last_id() if after == "$" else after)
+        only = None if transaction_id is None else self._keys.partition_of(transaction_id)
+        wanted = {self._streams[each]: at for each, at in positions.items() if only is None or each == only}
+        with self._mapped("read the bus"):
+            found = self._redis.xread(wanted, count=count, block=_milliseconds(block))
+        rows = [(self._streams.index(stream.decode()), row) for stream, rows in found for row in rows]
+        rows.sort(key=lambda each: (order(each[1][0].decode()), each[0]))
+        entries = []
+        for partition, (number, fields) in rows[:count]:
+            positions[partition] = number.decode()
+            entries.append(_entry(self._cursors.cursor(partition, positions), fields))
+        return entries
+
+    @override
+    def group_entries(self, group: str, consumer: str, count: int, block: float | None) -> list[Entry]:
+        wanted = dict.fromkeys(self._streams, ">")
+        wait = _milliseconds(block)
+        with self._mapped("read the bus as a group"):
+            found = self._as_group(group, lambda: self._redis.xreadgroup(group, consumer, wanted, count, wait))
+        return [
+            _entry(self._cursors.entry_id(self._streams.index(stream.decode()), number.decode()), fields)
+            for stream, rows in found
+            for number, fields in rows
+        ]
+
+    @override
+    def stale_entries(self, group: str, consumer: str, idle_ms: int, count: int) -> list[Entry]:
+        stale: list[Entry] = []
+        for partition, stream in enumerate(self._streams):
+            with self._mapped("take over events of a group"):
+                for number, fields, deliveries in self._claim(stream, group, consumer, idle_ms, count - len(stale)):
+                    stale.append(_entry(self._cursors.entry_id(partition, number), fields, deliveries))
+            if len(stale) >= count:
+                break
+        return stale
+
+    def _claim(self, stream: str, group: str, consumer: str, idle_ms: int, count: int) -> list[tuple[str, Any, int]]:
+        cursor = b"0-0"
+        rows: list[tuple[bytes, Any]] = []
+        while len(rows) < count:
+            left = count - len(rows)
+            cursor, more = self._as_group(
+                group, partial(self._redis.xautoclaim, stream, group, consumer, idle_ms, cursor, left)
+            )[:2]
+            rows.extend(more)
+            if cursor == b"0-0":
+                break
+        with self._redis.pipeline(transaction=False) as pipe:
+            for number, _ in rows:
+                pipe.xpending_range(stream, group, number, number, 1)
+            # XAUTOCLAIM counts the hand-out but does not tell the count.
+            known = pipe.execute() if rows else []
+        return [
+            (number.decode(), fields, pending[0]["times_delivered"])
+            for (number, fields), pending in zip(rows, known, strict=True)
+            if pending and pending[0]["consumer"].decode() == consumer
+        ]
+
+    def _as_group(self, group: str, read: Callable[[], Any]) -> Any:
+        """Read, after making the group when there is none (yet, or any more: somebody deleted the stream)."""
+        try:
+            return read()
+        except redis.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            self.ensure_group(group)
+            return read()
+
+    @override
+    def ensure_group(self, group: str, start: str = "0") -> None:
+        positions = self._cursors.positions(self.last_id() if start == "$" else start)
+        with self._mapped("make a consumer group"):
+            for partition, stream in enumerate(self._streams):
+                try:
+                    self._redis.xgroup_create(stream, group, positions[partition], mkstream=True)
+                except redis.ResponseError as error:
+                    if not str(error).startswith("BUSYGROUP"):
+                        raise
+
+    @override
+    def remove_group(self, group: str) -> None:
+        with self._mapped("remove a consumer group"):
+            for stream in self._existing():
+                self._redis.xgroup_destroy(stream, group)
+
+    @override
+    def remove_consumer(self, group: str, consumer: str) -> None:
+        with self._mapped("remove a consumer"):
+            for stream in self._existing():
+                for each in self._redis.xinfo_consumers(stream, group) if self._groups(stream, group) else ():
+                    if each["name"].decode() == consumer and not each["pending"]:
+                        self._redis.xgroup_delconsumer(stream, group, consumer)
+
+    @override
+    def ack(self, group: str, *ids: str) -> None:
+        numbers: dict[int, list[str]] = defaultdict(list)
+        for each in ids:
+            partition, number = self._cursors.place(each)
+            numbers[partition].append(number)
+        for partition, some in numbers.items():
+            with self._mapped("acknowledge events"):
+                self._redis.xack(self._streams[partition], group, *some)
+            self._trim_now_and_then(some, partition)
+
+    @override
+    def trim(self, maxlen: int | None = None) -> int:
+        with self._mapped("trim the bus"):
+            return sum(self._trim(stream, self.maxlen if maxlen is None else maxlen) for stream in self._streams)
+
+    def _trim(self, stream: str, maxlen: int) -> int:
+        excess = self._redis.xlen(stream) - maxlen
+        if excess <= 0:
+            return 0
+        groups = self._groups(stream)
+        if not groups:
+            return cast(int, self._redis.xtrim(stream, maxlen=maxlen, approximate=True))
+        needed = {group: self._first_needed(stream, group, last) for group, last in groups.items()}
+        slowest = min(needed, key=lambda group: order(needed[group]))
+        # LIMIT keeps the newest maxlen, and whole nodes of the stream at a time make it cheap.
+        trimmed: int = self._redis.xtrim(stream, minid=needed[slowest], approximate=True, limit=excess)
+        left = excess + maxlen - trimmed
+        if left > self._warn_at:
+            self._warn_at = 2 * left
+            message = (
+                f"stream {stream} holds {left} entries where {maxlen} were to be kept: group {slowest!r} has not "
+                f"acknowledged {needed[slowest]}; run its consumers, or remove_group({slowest!r}) if it is no more"
+            )
+            self.logger.warning(message)
+        return trimmed
+
+    def _first_needed(self, stream: str, group: str, last: str) -> str:
+        """The oldest entry that the group has not acknowledged, or where the next one will be."""
+        oldest = self._redis.xpending(stream, group)["min"]
+        if oldest is not None:
+            return cast(str, oldest.decode())
+        milliseconds, sequence = order(last)
+        return f"{milliseconds}-{sequence + 1}"
+
+    def _groups(self, stream: str, only: str | None = None) -> dict[str, str]:
+        """Name of each group -> the last entry that was handed to it."""
+        found = (
+            (each["name"].decode(), each["last-delivered-id"].decode()) for each in self._redis.xinfo_groups(stream)
+        )
+        return {name: last for name, last in found if only is None or name == only}
+
+    def _existing(self) -> Iterable[str]:
+        return [stream for stream in self._streams if self._redis.exists(stream)]
+
+    def _trim_now_and_then(self, numbers: Iterable[str], partition: int) -> None:
+        # Chosen by the id, so that producers that publish one event and exit take their turns too.
+        if any(crc32(number.encode()) % self._trim_every == 0 for number in numbers):
+            try:
+                with self._mapped("trim the bus"):
+                    self._trim(self._streams[partition], self.maxlen)
+            except EventBusError as error:
+                self.logger.warning(str(error))  # the next turn trims; what was asked for is done
+
+    @override
+    def bury(self, letter: DeadLetter, acknowledged_by: str | None = None) -> None:
+        partition, number = self._cursors.place(letter.entry_id)
+        group = letter.group or acknowledged_by
+        with self._mapped("set an event aside"), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hsetnx(self._dead(partition), letter.id, letter.to_json())
+            if group is not None:
+                pipe.xack(self._streams[partition], group, number)
+            pipe.execute()
+
+    @override
+    def dead_letters(self) -> list[DeadLetter]:
+        with self._mapped("list dead letters"):
+            found = [
+                DeadLetter.from_json(each)
+                for partition in range(len(self._streams))
+                for each in self._redis.hvals(self._dead(partition))
+            ]
+        return sorted(found, key=lambda letter: (order(self._cursors.place(letter.entry_id)[1]), letter.id))
+
+    @override
+    def discard(self, *ids: str) -> None:
+        with self._mapped("discard dead letters"):
+            for each in ids:
+                partition, _ = self._cursors.place(each.rpartition("/")[2])
+                self._redis.hdel(self._dead(partition), each)
+
+    @override
+    def close(self) -> None:
+        self._redis.connection_pool.disconnect()
+
+    def _dead(self, partition: int) -> str:
+        return f"{self._streams[partition]}:dead"
+
+    @contextmanager
+    def _mapped(self, deed: str) -> Iterator[None]:
+        """Turn the client's errors into `EventBusError`."""
+        try:
+            yield
+        except CLIENT_ERRORS as error:
+            kind = type(error).__name__
+            todo = advice(error, self._keys.prefix)
+            raise EventBusError(f"could not {deed} at {self._where}: {kind}: {error}; {todo}") from error
+
+
+def _from_url(url: str | None) -> redis.Redis:
+    url = url or os.environ.get(URL_VARIABLE)
+    if not url:
+        raise ConfigurationError(
+            f"the event bus was given no server; pass RedisEventBus('redis://localhost:6379/0') or set {URL_VARIABLE}"
+        )
+    try:
+        client = redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
+    except ValueError:
+        # Neither the URL nor the client's words about it: a mistyped URL may show its password in either.
+        raise ConfigurationError(
+            f"the event bus cannot use the URL it was given, which begins {url.partition(':')[0][:10]!r}; "
+            f"expected e.g. redis://user:password@host:6379/0 or rediss://... or unix://..."
+        ) from None
+    # A time limit in the URL's query would win over an argument: these must not.
+    client.connection_pool.connection_kwargs.update(_CONNECTION)
+    return client
+
+
+def _like(client: redis.Redis) -> redis.Redis:
+    """Another client of the same server, with connections of its own."""
+    pool = client.connection_pool
+    lent = {key: value for key, value in pool.connection_kwargs.items() if key in _LENT or key.startswith("ssl_")}
+    kwargs = {**lent, **_CONNECTION, "connection_class": pool.connection_class, "retry": Retry(NoBackoff(), 0)}
+    if isinstance(pool, SentinelConnectionPool):
+        sentinel: Any = SentinelConnectionPool
+        return redis.Redis(connection_pool=sentinel(pool.service_name, pool.sentinel_manager, **kwargs))
+    return redis.Redis(connection_pool=redis.ConnectionPool(**kwargs))
+
+
+def _where(client: redis.Redis) -> str:
+    """The server's address, without credentials."""
+    kwargs = client.connection_pool.connection_kwargs
+    return str(kwargs["path"]) if "path" in kwargs else f"{kwargs.get('host', 'sentinel')}:{kwargs.get('port', '')}"
+
+
+def _entry(entry_id: str, fields: Mapping[bytes, bytes], deliveries: int = 1) -> Entry:
+    raw = fields.get(FIELD.encode())
+    if raw is not None:
+        return Entry(entry_id, raw, deliveries)
+    texts = {_text(name): _text(value) for name, value in fields.items()}
+    return Entry(entry_id, json.dumps(texts).encode(), deliveries, tuple(texts))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _milliseconds(block: float | None) -> int | None:
+    # BLOCK 0 would wait for ever.
+    return None if block is None else max(int(block * 1000), 1)

@@ -1,0 +1,260 @@
+"""The five events: everything that is said about a run.
+
+A *command* asks a worker to do a step, a *compensation* to undo one; a *result* or an *error* answers either of them; a
+*status* says what became of the run, or of a step nobody was asked to do. Events are facts: frozen, matched by
+``correlation_id`` alone, and read leniently: a field or a version that this release does not know is kept, not dropped.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from multiagents.exceptions import DecodeError
+from multiagents.names import Correlation, Direction
+from multiagents.retry import RetryPolicy
+
+__all__ = [
+    "CommandEvent",
+    "CompensationEvent",
+    "ErrorEvent",
+    "ErrorInfo",
+    "ErrorKind",
+    "Event",
+    "ResultEvent",
+    "StatusEvent",
+    "event_from_json",
+]
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ErrorKind(StrEnum):
+    """What kind of end an attempt came to; it decides between a definite failure and an unknown outcome (rule S1b)."""
+
+    #: the worker raised: a definite failure
+    FAILED = "failed"
+    #: it took longer than its limit: a failed attempt whose effect is unknown
+    TIMEOUT = "timeout"
+    #: its worker died or its lease ran out: retried apart from the policy (rule S1a)
+    LOST = "lost"
+    #: it ran, and what came of it could not be told or recorded
+    UNKNOWN = "unknown"
+
+
+class ErrorInfo(BaseModel):
+    """An error as data: what a worker raised, or what was found about an attempt that no worker answered."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    message: str
+    traceback: str | None = None
+    #: the attempt that failed, from 1
+    attempt: int = 1
+    #: errors of compensations: attached to the original, never in its place (rule S19)
+    causes: tuple[ErrorInfo, ...] = ()
+
+
+class Event(BaseModel):
+    """What every event has.
+
+    Attributes:
+        id: unique; a repeated publication keeps it.
+        transaction_id: the run.
+        correlation_id: the attempt this belongs to, ``<transaction>/<step>/<do|undo>/<attempt>``; empty for the run itself.
+        causation_id: id of the event that led to this one.
+        timestamp: the store's clock when the event was taken in; None until then.
+        occurred_at: the producer's own clock.
+        step: the step's name, or None for the run itself.
+        attempt: which attempt of the step, from 1; 0 for none.
+        payload: the data: a result, an input.
+        digest: hash of a payload that is stored elsewhere (in the run's context).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    version: int = 1
+    id: str = Field(default_factory=_new_id)
+    transaction_id: str
+    correlation_id: str = ""
+    causation_id: str | None = None
+    timestamp: datetime | None = None
+    occurred_at: datetime = Field(default_factory=_now)
+    step: str | None = None
+    attempt: int = 0
+    payload: Any = None
+    digest: str | None = None
+
+    @property
+    def direction(self) -> Direction:
+        """Whether this is about doing the step or about undoing it."""
+        if self.correlation_id and self.correlation_id.rsplit("/", 2)[-2:-1] == ["undo"]:
+            return Direction.UNDO
+        return Direction.DO
+
+    @property
+    def at(self) -> datetime:
+        """The time that counts: the store's, else the producer's."""
+        return self.timestamp or self.occurred_at
+
+    def to_json(self) -> str:
+        """The event as JSON, without empty fields."""
+        return self.model_dump_json(exclude_none=True)
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Event:
+        """Read an event of any of the five kinds (of just this kind, when called on one of them).
+
+        Raises:
+            DecodeError: when it is not JSON, or not an event.
+        """
+        event = event_from_json(data)
+        if not isinstance(event, cls):
+            raise DecodeError(f"expected a {cls.__name__}, got a {type(event).__name__}: {_short(data)}")
+        return event
+
+
+class CommandEvent(Event):
+    """Ask a worker to do a step.
+
+    Attributes:
+        worker: the worker's name.
+        delay: seconds to wait before it is dispatched (the back-off of a retry).
+        payload: the answer of the step's ``inputs``, if it has one: what the worker gets in place of the context.
+    """
+
+    type: Literal["command"] = "command"
+    worker: str = ""
+    delay: float = 0.0
+
+
+class CompensationEvent(Event):
+    """Ask a worker to undo a step.
+
+    Attributes:
+        worker: the compensation's name.
+        delay: seconds to wait before it is dispatched.
+        outcome: what is to be undone: ``succeeded``, ``unknown`` or ``failed`` (rule S4).
+    """
+
+    type: Literal["compensation"] = "compensation"
+    worker: str = ""
+    delay: float = 0.0
+    outcome: str = "succeeded"
+
+
+class ResultEvent(Event):
+    """Say that an attempt succeeded; ``payload`` is its result.
+
+    Anyone may publish one on the bus: another language, a webhook. It advances the run if its ``correlation_id`` is the
+    one that the step waits for.
+
+    Attributes:
+        worker: who ran it (a Celery node name), if known.
+        started_at: when it began.
+    """
+
+    type: Literal["result"] = "result"
+    worker: str | None = None
+    started_at: datetime | None = None
+
+
+class ErrorEvent(Event):
+    """Say that an attempt did not succeed.
+
+    Attributes:
+        error: what happened.
+        kind: a definite failure, or an outcome nobody knows.
+        retryable: False when trying again will not help.
+        retry_policy: the worker's own policy; the step's goes before it.
+        worker: who ran it, if known.
+        started_at: when it began, if it did.
+    """
+
+    type: Literal["error"] = "error"
+    error: ErrorInfo
+    kind: ErrorKind = ErrorKind.FAILED
+    retryable: bool = True
+    retry_policy: RetryPolicy | None = None
+    worker: str | None = None
+    started_at: datetime | None = None
+
+
+class StatusEvent(Event):
+    """Say what became of the run, or of a step that nobody was asked to do.
+
+    Attributes:
+        status: a run's status; with ``step``, a step's.
+        reason: why, in words.
+        actor: who asked for it.
+        error: the error that led to it, if one did.
+    """
+
+    type: Literal["status"] = "status"
+    status: str
+    reason: str | None = None
+    actor: str | None = None
+    error: ErrorInfo | None = None
+
+
+_KINDS: dict[str, type[Event]] = {
+    "command": CommandEvent,
+    "compensation": CompensationEvent,
+    "result": ResultEvent,
+    "error": ErrorEvent,
+    "status": StatusEvent,
+}
+_MAPPING = TypeAdapter(dict[str, Any])
+
+
+def event_from_json(data: str | bytes) -> Event:
+    """Read one of the five events from JSON.
+
+    >>> event_from_json('{"type": "result", "transaction_id": "order-1", "payload": {"ok": true}}').payload
+    {'ok': True}
+
+    Raises:
+        DecodeError: when it is not JSON, not one of the five, or lacks what its kind needs.
+    """
+    try:
+        mapping = _MAPPING.validate_json(data)
+    except ValidationError as error:
+        raise DecodeError(f"an event must be a JSON object, got {_short(data)}: {error.errors()[0]['msg']}") from None
+    return event_from_dict(mapping)
+
+
+def event_from_dict(mapping: dict[str, Any]) -> Event:
+    """Read one of the five events from a mapping, as `event_from_json` does."""
+    kind = _KINDS.get(str(mapping.get("type")))
+    if kind is None:
+        raise DecodeError(
+            f"event type {mapping.get('type')!r} is not known; expected one of {', '.join(_KINDS)}: {_short(str(mapping))}"
+        )
+    try:
+        return kind.model_validate(mapping)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DecodeError(f"a {kind.__name__} was not understood: {where}: {first['msg']}") from None
+
+
+def correlation_of(event: Event) -> Correlation | None:
+    """The attempt that an event belongs to, or None when it is about the run itself."""
+    return Correlation.parse(event.correlation_id) if event.correlation_id else None
+
+
+def _short(data: str | bytes) -> str:
+    text = data if isinstance(data, str) else data.decode(errors="replace")
+    return text if len(text) <= 120 else f"{text[:117]}..."

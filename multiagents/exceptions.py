@@ -1,0 +1,236 @@
+"""Every error the library raises.
+
+::
+
+    MultiAgentsError
+     ├── ConfigurationError            a setting, the broker or the store is not as it must be
+     ├── DefinitionError               a workflow does not build
+     │    ├── DuplicateStepError
+     │    ├── UnknownStepError
+     │    └── StepCycleError
+     ├── WorkflowError                 a run cannot do what was asked of it
+     │    ├── WorkflowNotFoundError
+     │    ├── WorkflowAlreadyExistsError
+     │    ├── WorkflowFailedError      the run ended, and not as completed
+     │    ├── UnexpectedEventError
+     │    └── StateConflictError
+     ├── WorkerError
+     │    ├── WorkerNotFoundError
+     │    ├── WorkerAlreadyRegisteredError
+     │    ├── TerminalError            raised by users: do not retry
+     │    └── OutcomeUnknownError      raised by users: it may have taken effect
+     ├── EventBusError
+     ├── StateStoreError
+     └── DecodeError
+
+A message says what happened with the values, what was expected, and what to do. Exceptions cross process borders, so
+every one of them survives pickling with its attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+__all__ = [
+    "ConfigurationError",
+    "DecodeError",
+    "DefinitionError",
+    "DuplicateStepError",
+    "EventBusError",
+    "MultiAgentsError",
+    "OutcomeUnknownError",
+    "StateConflictError",
+    "StateStoreError",
+    "StepCycleError",
+    "TerminalError",
+    "UnexpectedEventError",
+    "UnknownStepError",
+    "WorkerAlreadyRegisteredError",
+    "WorkerError",
+    "WorkerNotFoundError",
+    "WorkflowAlreadyExistsError",
+    "WorkflowError",
+    "WorkflowFailedError",
+    "WorkflowNotFoundError",
+    "did_you_mean",
+]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Render ``; did you mean "charge"?`` for the nearest known name, or nothing when none is near.
+
+    >>> did_you_mean("chrage", ["reserve", "charge"])
+    '; did you mean "charge"?'
+    """
+    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+class MultiAgentsError(Exception):
+    """The root of every error of this library."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception rebuilds itself from ``args`` alone: that fails for those built from typed fields.
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(cls: type[MultiAgentsError], args: tuple[Any, ...], state: Mapping[str, Any]) -> MultiAgentsError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(MultiAgentsError):
+    """A setting, the broker or the state store is not as it must be."""
+
+
+class DefinitionError(MultiAgentsError):
+    """A workflow definition cannot be built."""
+
+
+class DuplicateStepError(DefinitionError):
+    """Two steps of a definition have the same name."""
+
+    def __init__(self, workflow: str, step: str) -> None:
+        self.workflow = workflow
+        self.step = step
+        super().__init__(
+            f'workflow "{workflow}" has two steps named "{step}"; names are how steps are told apart: rename one of them'
+        )
+
+
+class UnknownStepError(DefinitionError):
+    """A definition or an event names a step that the workflow does not have."""
+
+    def __init__(self, workflow: str, step: str, known: Iterable[str], named_by: str | None = None) -> None:
+        self.workflow = workflow
+        self.step = step
+        self.known = tuple(known)
+        self.named_by = named_by
+        who = f'step "{named_by}" waits for step "{step}"' if named_by else f'step "{step}" was named'
+        steps = ", ".join(self.known) or "none"
+        super().__init__(
+            f'workflow "{workflow}": {who}, which is not defined{did_you_mean(step, self.known)} (steps: {steps})'
+        )
+
+
+class StepCycleError(DefinitionError):
+    """Steps of a definition wait for each other in a circle."""
+
+    def __init__(self, workflow: str, cycle: Iterable[str]) -> None:
+        self.workflow = workflow
+        self.cycle = tuple(cycle)
+        super().__init__(
+            f'workflow "{workflow}": steps wait for each other in a circle: {" -> ".join(self.cycle)}; '
+            f"remove one of these after="
+        )
+
+
+class WorkflowError(MultiAgentsError):
+    """A run cannot do what was asked of it."""
+
+
+class WorkflowNotFoundError(WorkflowError):
+    """No run, or no definition, has this name."""
+
+    def __init__(self, name: str, message: str | None = None) -> None:
+        self.name = name
+        super().__init__(
+            message
+            or f"there is no run {name!r} in the state store; check the transaction id, the Redis database and whether "
+            f"its retention has passed"
+        )
+
+
+class WorkflowAlreadyExistsError(WorkflowError):
+    """A run with this transaction id exists and was started with something else."""
+
+    def __init__(self, transaction_id: str, difference: str) -> None:
+        self.transaction_id = transaction_id
+        self.difference = difference
+        super().__init__(
+            f"run {transaction_id!r} exists already and was started with another {difference}; choose another "
+            f"transaction id, or start it with the same workflow and input to get the existing run"
+        )
+
+
+class WorkflowFailedError(WorkflowError):
+    """A run ended otherwise than as completed.
+
+    Attributes:
+        transaction_id: the run.
+        status: how it ended, e.g. ``compensated``.
+        error: the original error, as a mapping with ``type``, ``message``, ``traceback``, ``attempt``, ``causes``; or None.
+        steps: name of each step -> its status.
+    """
+
+    def __init__(
+        self, transaction_id: str, status: str, error: Any = None, steps: Mapping[str, str] | None = None
+    ) -> None:
+        self.transaction_id = transaction_id
+        self.status = status
+        self.error = error
+        self.steps = dict(steps or {})
+        cause = f": {error.type}: {error.message}" if error is not None else ""
+        super().__init__(
+            f"run {transaction_id!r} ended as {status}{cause}; see .steps, or describe() and history() of the run"
+        )
+
+
+class UnexpectedEventError(WorkflowError):
+    """An event does not fit the run it names."""
+
+
+class StateConflictError(WorkflowError):
+    """Other writers kept changing the run while this one tried to."""
+
+
+class WorkerError(MultiAgentsError):
+    """A worker cannot be found, registered or run."""
+
+
+class WorkerNotFoundError(WorkerError):
+    """No worker of this name is registered in this process."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        self.name = name
+        self.known = tuple(known)
+        workers = ", ".join(sorted(self.known)) or "none"
+        super().__init__(
+            f'no worker named "{name}" is registered here{did_you_mean(name, self.known)} (registered: {workers}); import '
+            f"the module that defines it, e.g. with app.autodiscover_tasks([...])"
+        )
+
+
+class WorkerAlreadyRegisteredError(WorkerError):
+    """Two different functions claim one worker name."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        self.name = name
+        super().__init__(
+            f'worker "{name}" is registered already by {first}, and now by {second}; a worker is found by its name: '
+            f"rename one of them"
+        )
+
+
+class TerminalError(WorkerError):
+    """Raise it from a worker to say: this failed, and trying again will not help."""
+
+
+class OutcomeUnknownError(WorkerError):
+    """Raise it from a worker to say: this may have taken effect (rule S1b)."""
+
+
+class EventBusError(MultiAgentsError):
+    """The event bus cannot be reached, or refuses an event."""
+
+
+class StateStoreError(MultiAgentsError):
+    """The state store does not answer, or refuses a call; nothing acknowledged is lost."""
+
+
+class DecodeError(MultiAgentsError):
+    """Stored or received data cannot be read."""

@@ -1,0 +1,159 @@
+"""Every name the library puts into Redis, into Celery or on the wire, in one place.
+
+Two rules hold here:
+
+1. Every Redis key of a run carries the tag of its partition, ``{<prefix>:<n>}``, so that one script may touch the run
+   and its partition's timers, indexes, dead letters and bus together, also on a cluster.
+2. A correlation id is ``<transaction>/<step>/<do|undo>/<attempt>``. It names one attempt, is the Celery task id of that
+   attempt, and is the only thing replies are matched by.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+from zlib import crc32
+
+from multiagents.exceptions import DecodeError, WorkflowError
+
+#: A transaction id: what a key, a URL and a shell take without quoting.
+TRANSACTION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+#: A step's name. ``[3]`` and ``#2`` are reserved for the items of a map and the rounds of a loop.
+STEP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}")
+#: A workflow's name.
+WORKFLOW_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}")
+
+#: The message header that marks the engine's own messages (and only them).
+HEADER = "multiagents"
+#: The Celery task that advances a run: the saga orchestrator.
+ORCHESTRATOR_TASK = "multiagents.orchestrate"
+#: Steps that killed their worker twice go to ``<queue>.quarantine`` where such a queue is consumed.
+QUARANTINE_SUFFIX = ".quarantine"
+
+
+class Direction(StrEnum):
+    """Which way an attempt goes: ``do`` runs the step's worker, ``undo`` its compensation."""
+
+    DO = "do"
+    UNDO = "undo"
+
+
+class Correlation(NamedTuple):
+    """One attempt of a step, taken apart; ``str()`` of it is the correlation id."""
+
+    transaction_id: str
+    step: str
+    direction: Direction
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.transaction_id}/{self.step}/{self.direction.value}/{self.attempt}"
+
+    @classmethod
+    def parse(cls, correlation_id: str) -> Correlation:
+        """Take a correlation id apart.
+
+        Raises:
+            DecodeError: when it is not ``<transaction>/<step>/<do|undo>/<attempt>``.
+        """
+        try:
+            transaction_id, step, direction, attempt = correlation_id.split("/")
+            return cls(transaction_id, step, Direction(direction), int(attempt))
+        except ValueError:
+            raise DecodeError(
+                f"correlation id {correlation_id!r} was not understood: expected "
+                f"'<transaction>/<step>/<do|undo>/<attempt>'; send back the id that came with the command"
+            ) from None
+
+
+def check_transaction_id(transaction_id: str) -> str:
+    """Return the id unchanged, or raise `WorkflowError` that says which characters are allowed."""
+    if not isinstance(transaction_id, str) or not TRANSACTION_ID.fullmatch(transaction_id):
+        raise WorkflowError(
+            f"transaction id {transaction_id!r} cannot be used: expected 1 to 128 characters of A-Z a-z 0-9 . _ : @ -; "
+            f"choose another id or replace the other characters"
+        )
+    return transaction_id
+
+
+def idempotency_key(transaction_id: str, step: str) -> str:
+    """The key of a step of a run: the same for every attempt and for its undo (rule S25)."""
+    return f"{transaction_id}/{step}"
+
+
+class Keys:
+    """The Redis keys of one deployment.
+
+    Args:
+        prefix: what every key's tag starts with (``multiagents_key_prefix``).
+        partitions: over how many tags runs are spread (``multiagents_partitions``).
+    """
+
+    def __init__(self, prefix: str = "ma", partitions: int = 1) -> None:
+        self.prefix = prefix
+        self.partitions = partitions
+
+    def partition_of(self, transaction_id: str) -> int:
+        """The partition that holds a run: crc32 of its id, modulo the number of partitions."""
+        return 0 if self.partitions == 1 else crc32(transaction_id.encode()) % self.partitions
+
+    def tag(self, partition: int) -> str:
+        """The hash tag that every key of a partition starts with."""
+        return f"{{{self.prefix}:{partition}}}"
+
+    def of_run(self, transaction_id: str) -> RunKeys:
+        """The keys of one run and of the partition it lives in."""
+        return RunKeys(self.tag(self.partition_of(transaction_id)), transaction_id)
+
+    def of_partition(self, partition: int) -> PartitionKeys:
+        """The keys that the runs of a partition share."""
+        return PartitionKeys(self.tag(partition))
+
+
+class PartitionKeys:
+    """What the runs of one partition share."""
+
+    __slots__ = ("bus", "dead", "definitions", "due", "meta", "sequence", "tag")
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        #: sorted set: what has to be looked at, by time (ms, the server's clock)
+        self.due = f"{tag}:due"
+        #: hash: content hash of a definition -> its JSON
+        self.definitions = f"{tag}:definitions"
+        #: hash: broker list -> number of the last message pushed to it by a commit
+        self.sequence = f"{tag}:sequence"
+        #: hash: correlation id -> what could not be delivered or undone, and why
+        self.dead = f"{tag}:dead"
+        #: stream: events of foreign producers
+        self.bus = f"{tag}:bus"
+        #: hash: number of partitions, schema, time of the last sweep
+        self.meta = f"{tag}:meta"
+
+    def sent(self, broker_list: str) -> str:
+        """Sorted set of the attempts that wait in a broker list, by the number of their message."""
+        return f"{self.tag}:sent:{broker_list}"
+
+    def index(self, status: str, workflow: str | None = None) -> str:
+        """Sorted set of the runs in a status (of one workflow), by the time they started."""
+        return f"{self.tag}:index:{status}" if workflow is None else f"{self.tag}:index:{status}:{workflow}"
+
+
+class RunKeys(PartitionKeys):
+    """What belongs to one run."""
+
+    __slots__ = ("channel", "context", "history", "results", "run")
+
+    def __init__(self, tag: str, transaction_id: str) -> None:
+        super().__init__(tag)
+        #: hash: the header, one field a step, one field an attempt in flight
+        self.run = f"{tag}:run:{transaction_id}"
+        #: hash: what trunk steps have returned so far, merged, by key (the context is the input with this on top)
+        self.context = f"{tag}:context:{transaction_id}"
+        #: hash: ``i`` the run's input, ``r:<step>`` a step's result, ``n:<step>`` what its ``inputs`` answered
+        self.results = f"{tag}:results:{transaction_id}"
+        #: list: every event of the run, oldest first
+        self.history = f"{tag}:history:{transaction_id}"
+        #: Pub/Sub channel that wakes whoever waits for the end
+        self.channel = f"{tag}:ended:{transaction_id}"

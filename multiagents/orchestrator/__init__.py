@@ -1,0 +1,9 @@
+"""The orchestrator, and the builder of what it runs."""
+
+from __future__ import annotations
+
+from multiagents.orchestrator.orchestrator import Orchestrator, RunPage
+from multiagents.orchestrator.run import AttemptView, Run, StepView, WorkflowState
+from multiagents.workflow.builder import Step, WorkflowBuilder
+
+__all__ = ["AttemptView", "Orchestrator", "Run", "RunPage", "Step", "StepView", "WorkflowBuilder", "WorkflowState"]

@@ -1,0 +1,378 @@
+"""Attempts as Celery messages.
+
+A message pushed by a commit is written by Celery's and kombu's own API, once for each kind of message; each further one
+fills in the ids. What a user can set for a task with Celery holds here: routes, priority, queues, ``argsrepr``, and
+``before_task_publish`` (whose receivers may add headers, so with them every message is rendered anew).
+"""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64encode
+from bisect import bisect
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery, signals
+from celery.result import assert_will_not_block
+from kombu import Connection
+from kombu.serialization import dumps as serialize
+from kombu.utils.json import dumps as to_json
+
+from multiagents.exceptions import ConfigurationError
+from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
+from multiagents.orchestrator.dispatcher import Dispatcher
+from multiagents.settings import Settings
+from multiagents.state_store.base import Dispatch, Via, mark_of
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.step import StepDefinition
+
+logger = logging.getLogger(__name__)
+
+#: Celery's hard limit comes this much after the step's own, which is enforced in the process that runs it.
+HARD_LIMIT_GRACE = 10
+#: Stands in a template where the number of the message goes; ids cannot contain it.
+_NUMBER = "@number@"
+_ID = "@id@"
+_ROOT = "@root@"
+_ARGS = "@args@"
+_BODY = "@body@"
+_TAG = "@tag@"
+
+
+class CeleryDispatcher(Dispatcher):
+    """Render, push and publish messages for the workers of a Celery app.
+
+    Args:
+        app: the user's app.
+        settings: the deployment's settings.
+        store_url: where runs live; when the broker is that very database, commits push messages themselves.
+        keys: the key names.
+    """
+
+    def __init__(self, app: Celery, settings: Settings, store_url: str, keys: Keys) -> None:
+        self.app = app
+        self.settings = settings
+        self._store_url = store_url
+        self._keys = keys
+        self._templates: dict[tuple[Any, ...], tuple[str, str]] = {}
+        self._routes: dict[tuple[str, str | None], tuple[str, int | None]] = {}
+
+    @cached_property
+    def atomic(self) -> bool:  # type: ignore[override]
+        return is_same_database(self.app.conf.broker_write_url, self._store_url)
+
+    # --- where to ----------------------------------------------------------------------------------------------------
+
+    def _route(self, task: str, queue: str | None) -> tuple[str, int | None]:
+        """The queue of a task and its priority: what was asked for, else what ``task_routes`` says."""
+        known = self._routes.get((task, queue))
+        if known is None:
+            registered = self.app.tasks.get(task)
+            wanted = queue or getattr(registered, "worker_queue", None) or self.settings.queue
+            options = {"queue": wanted} if wanted else {}
+            routed = self.app.amqp.router.route(dict(options), task)
+            found = routed.get("queue")
+            name = getattr(found, "name", found) or self.app.conf.task_default_queue
+            priority = routed.get("priority", getattr(registered, "priority", None))
+            known = self._routes[(task, queue)] = (name, priority)
+        return known
+
+    def _list_of(self, queue: str, priority: int | None) -> str:
+        """The Redis list that holds a queue's messages of a priority, as kombu's Redis transport names it."""
+        options = self.app.conf.broker_transport_options or {}
+        steps = options.get("priority_steps", [0, 3, 6, 9])
+        bucket = steps[max(0, bisect(steps, min(9, max(0, priority or 0))) - 1)]
+        separator = options.get("sep", "\x06\x16")
+        return f"{options.get('global_keyprefix', '')}{queue}{f'{separator}{bucket}' if bucket else ''}"
+
+    # --- the port ----------------------------------------------------------------------------------------------------
+
+    def address(self, definition: Definition, correlation: Correlation, *, losses: int = 0) -> Dispatch:
+        step, task = _task_of(definition, correlation)
+        queue, priority = self._route(task, step.queue)
+        if losses >= 2 and self._is_consumed(queue + QUARANTINE_SUFFIX):
+            queue += QUARANTINE_SUFFIX
+        priority = step.priority if step.priority is not None else priority
+        mark = mark_of(correlation.direction, correlation.attempt)
+        if not self.atomic:
+            return Dispatch(correlation.step, mark, Via.OUTBOX, target=queue)
+        prefix, suffix = self._render(
+            task, queue, priority, _kwargs(definition, correlation), correlation, self._hard_limit(step, task)
+        )
+        return Dispatch(correlation.step, mark, Via.PUSH, self._list_of(queue, priority), prefix, suffix)
+
+    def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
+        step, task = _task_of(definition, correlation)
+        _, priority = self._route(task, step.queue)
+        options: dict[str, Any] = {"queue": target} if target else {}
+        if priority is not None or step.priority is not None:
+            options["priority"] = step.priority if step.priority is not None else priority
+        self._send(task, _kwargs(definition, correlation), correlation, options, self._hard_limit(step, task))
+
+    def _send(
+        self, task: str, kwargs: dict[str, Any], correlation: Correlation, options: dict[str, Any], hard: float | None
+    ) -> None:
+        with self.app.connection_for_write(transport_options=self._confirmed()) as connection:
+            self.app.send_task(
+                task,
+                kwargs=kwargs,
+                task_id=str(correlation),
+                headers={HEADER: _UNNUMBERED},
+                root_id=correlation.transaction_id,
+                parent_id=correlation.transaction_id,
+                kwargsrepr=_shown(correlation),
+                argsrepr="()",
+                time_limit=hard,
+                ignore_result=True,
+                connection=connection,
+                **options,
+            )
+
+    def _confirmed(self) -> dict[str, Any]:
+        options = dict(self.app.conf.broker_transport_options or {})
+        if str(self.app.conf.broker_write_url or "").startswith(("amqp", "pyamqp")):
+            options["confirm_publish"] = True
+        return options
+
+    def backlog(self, target: str) -> int:
+        try:
+            with self.app.connection_for_write() as connection:
+                declared = connection.default_channel.queue_declare(target, passive=True)
+                return int(declared.message_count)
+        except Exception:
+            logger.debug("the broker did not tell how long queue %r is", target, exc_info=True)
+            return -1
+
+    def link(self, definition: Definition, correlation: Correlation) -> Any:
+        step, task = _task_of(definition, correlation)
+        queue, priority = self._route(task, step.queue)
+        options: dict[str, Any] = {
+            "task_id": str(correlation),
+            "queue": queue,
+            "headers": {HEADER: _UNNUMBERED},
+            "ignore_result": True,
+            "kwargsrepr": _shown(correlation),
+            "root_id": correlation.transaction_id,
+        }
+        if (hard := self._hard_limit(step, task)) is not None:
+            options["time_limit"] = hard
+        if priority is not None or step.priority is not None:
+            options["priority"] = step.priority if step.priority is not None else priority
+        return self.app.signature(task, kwargs=_kwargs(definition, correlation), immutable=True, options=options)
+
+    def wake(self, transaction_id: str) -> tuple[str, str, str] | None:
+        if not self.atomic:
+            return None
+        queue, priority = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
+        correlation = _of_run(transaction_id)
+        prefix, suffix = self._render(
+            ORCHESTRATOR_TASK, queue, priority, {"transaction_id": transaction_id}, correlation, None
+        )
+        return self._list_of(queue, priority), prefix, suffix
+
+    def send_wake(self, transaction_id: str) -> None:
+        queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
+        self._send(
+            ORCHESTRATOR_TASK, {"transaction_id": transaction_id}, _of_run(transaction_id), {"queue": queue}, None
+        )
+
+    def wake_link(self, transaction_id: str) -> Any:
+        queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
+        options = {"queue": queue, "headers": {HEADER: _UNNUMBERED}, "ignore_result": True}
+        return self.app.signature(
+            ORCHESTRATOR_TASK, kwargs={"transaction_id": transaction_id}, immutable=True, options=options
+        )
+
+    # --- rendering ---------------------------------------------------------------------------------------------------
+
+    def _render(
+        self,
+        task: str,
+        queue: str,
+        priority: int | None,
+        kwargs: dict[str, Any],
+        correlation: Correlation,
+        hard: float | None,
+    ) -> tuple[str, str]:
+        """The message around its number, which the commit script fills in."""
+        task_id = str(correlation) if correlation.step else uuid4().hex
+        if signals.before_task_publish.receivers:
+            message = self._message(task, queue, priority, kwargs, task_id, correlation, hard)
+            prefix, _, suffix = message.partition(_NUMBER)
+            return prefix, suffix
+        key = (task, queue, priority, hard, self._keys.partition_of(correlation.transaction_id))
+        template = self._templates.get(key)
+        if template is None:
+            blank = Correlation(_ROOT, "", Direction.DO, 0)
+            message = self._message(task, queue, priority, kwargs, _ID, blank, hard, template=True)
+            partition = self._keys.partition_of(correlation.transaction_id)
+            message = message.replace(f"@partition@:{_NUMBER}", f"{partition}:{_NUMBER}")
+            prefix, _, suffix = message.partition(_NUMBER)
+            template = self._templates[key] = (prefix, suffix)
+        content_type, encoding, body = serialize([(), kwargs, _EMBED], "json")
+        shown = to_json(_shown(correlation))[1:-1]
+        encoded = b64encode(body.encode() if isinstance(body, str) else body).decode()
+        values = (
+            (_ID, task_id),
+            (_ROOT, correlation.transaction_id),
+            (_ARGS, shown),
+            (_BODY, encoded),
+            (_TAG, uuid4().hex),
+        )
+        filled = []
+        for part in template:
+            for blank_, value in values:
+                part = part.replace(blank_, value)
+            filled.append(part)
+        return filled[0], filled[1]
+
+    def _message(
+        self,
+        task: str,
+        queue: str,
+        priority: int | None,
+        kwargs: dict[str, Any],
+        task_id: str,
+        correlation: Correlation,
+        hard: float | None,
+        *,
+        template: bool = False,
+    ) -> str:
+        """A message of kombu's Redis transport, as `Celery.send_task` would have it pushed."""
+        partition = "@partition@" if template else str(self._keys.partition_of(correlation.transaction_id))
+        made = self.app.amqp.as_task_v2(
+            task_id,
+            task,
+            kwargs=kwargs,
+            root_id=correlation.transaction_id,
+            parent_id=correlation.transaction_id,
+            argsrepr="()",
+            kwargsrepr=_ARGS if template else _shown(correlation),
+            time_limit=hard,
+            ignore_result=True,
+        )
+        headers = {**made.headers, HEADER: f"{partition}:{_NUMBER}"}
+        properties = {**made.properties, "delivery_mode": 2}
+        if not template:
+            signals.before_task_publish.send(
+                sender=task,
+                body=made.body,
+                exchange="",
+                routing_key=queue,
+                headers=headers,
+                properties=properties,
+                declare=[],
+                retry_policy=self.app.conf.task_publish_retry_policy,
+            )
+        content_type, encoding, body = serialize(made.body, "json")
+        encoded = _BODY if template else b64encode(body.encode() if isinstance(body, str) else body).decode()
+        return str(
+            to_json(
+                {
+                    "body": encoded,
+                    "content-encoding": encoding,
+                    "content-type": content_type,
+                    "headers": headers,
+                    "properties": {
+                        **properties,
+                        "delivery_info": {"exchange": "", "routing_key": queue},
+                        "priority": priority or 0,
+                        "body_encoding": "base64",
+                        "delivery_tag": _TAG if template else uuid4().hex,
+                    },
+                }
+            )
+        )
+
+    def _hard_limit(self, step: StepDefinition, task: str) -> float | None:
+        limit = step.timeout
+        if limit is None:
+            limit = getattr(self.app.tasks.get(task), "worker_timeout", None)
+        if limit is None:
+            limit = self.settings.step_timeout
+        return limit + HARD_LIMIT_GRACE if limit else None
+
+    def _is_consumed(self, queue: str) -> bool:
+        """Whether a worker listens to a queue. Asked only after two losses, so a broadcast is not too dear."""
+        try:
+            active = self.app.control.inspect(timeout=0.5).active_queues() or {}
+        except Exception:
+            logger.debug("the workers did not tell which queues they consume", exc_info=True)
+            return False
+        return any(found.get("name") == queue for queues in active.values() for found in queues)
+
+
+#: The header of a message that no commit has numbered.
+_UNNUMBERED = "0:0"
+_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def _task_of(definition: Definition, correlation: Correlation) -> tuple[StepDefinition, str]:
+    step = definition.steps[correlation.step]
+    return step, (step.compensation or "") if correlation.direction is Direction.UNDO else step.worker
+
+
+def _kwargs(definition: Definition, correlation: Correlation) -> dict[str, Any]:
+    return {
+        "transaction_id": correlation.transaction_id,
+        "step": correlation.step,
+        "direction": correlation.direction.value,
+        "attempt": correlation.attempt,
+        "definition": definition.content_hash,
+    }
+
+
+def _shown(correlation: Correlation) -> str:
+    """What Flower and ``celery inspect`` show: enough to find a run by its id, and never a payload."""
+    if not correlation.step:
+        return f"{{'transaction_id': '{correlation.transaction_id}'}}"
+    return (
+        f"{{'transaction_id': '{correlation.transaction_id}', 'step': '{correlation.step}', "
+        f"'{correlation.direction.value}': {correlation.attempt}}}"
+    )
+
+
+def _of_run(transaction_id: str) -> Correlation:
+    return Correlation(transaction_id, "", Direction.DO, 0)
+
+
+def is_same_database(broker: Any, store: str) -> bool:
+    """Whether the broker is the very Redis database that the store uses, so that one script may write to both."""
+    if not isinstance(broker, str) or ";" in broker:
+        return False
+    first, second = (_database(url) for url in (broker, store))
+    return first is not None and first == second
+
+
+def _database(url: str) -> tuple[Any, ...] | None:
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis", "rediss"):
+        return None
+    found = Connection(url).info()
+    host = "127.0.0.1" if found["hostname"] in (None, "localhost", "::1") else found["hostname"]
+    database = str(found["virtual_host"] or "0").strip("/") or "0"
+    return scheme, host, found["port"] or 6379, database
+
+
+def store_url(app: Celery, settings: Settings) -> str:
+    """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
+
+    Raises:
+        ConfigurationError: when none of them is a Redis.
+    """
+    conf = app.conf
+    candidates = (settings.redis_url, conf.broker_write_url or conf.broker_url, conf.result_backend)
+    for url in candidates:
+        if isinstance(url, str) and url.startswith(("redis://", "rediss://", "unix://", "memory://")):
+            return url.partition(";")[0]
+    raise ConfigurationError(
+        f"Celery app {app.main!r} has no Redis to keep runs in: multiagents_redis_url is not set, and neither the broker "
+        f"nor the result backend is a redis:// URL; set app.conf.multiagents_redis_url = 'redis://host:6379/0'"
+    )
+
+
+def assert_may_wait() -> None:
+    """Raise `RuntimeError` inside a task, as Celery's ``AsyncResult.get()`` does."""
+    assert_will_not_block()

@@ -1,0 +1,116 @@
+"""The port through which attempts go out, and how a command becomes a dispatch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from multiagents.events import CommandEvent, CompensationEvent
+from multiagents.names import Correlation, Direction
+from multiagents.state_store.base import Dispatch, Via, mark_of
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import RunState
+
+
+class Dispatcher(ABC):
+    """Gets attempts to workers. ``atomic`` says whether the commit itself can push the message."""
+
+    #: the broker is the store's own Redis database: messages go out inside the commit
+    atomic: bool
+
+    @abstractmethod
+    def address(self, definition: Definition, correlation: Correlation, *, losses: int = 0) -> Dispatch:
+        """An attempt as a dispatch that goes out at once: pushed by the commit, or through the outbox.
+
+        Args:
+            definition: what the run follows.
+            correlation: the attempt.
+            losses: how many attempts of the step were lost; from two on the quarantine queue takes it, if consumed.
+        """
+
+    @abstractmethod
+    def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
+        """Publish an attempt through the broker's own client (the outbox)."""
+
+    @abstractmethod
+    def backlog(self, target: str) -> int:
+        """How many messages wait in a queue; -1 when the broker cannot tell."""
+
+    @abstractmethod
+    def link(self, definition: Definition, correlation: Correlation) -> Any:
+        """The attempt as a Celery signature, for the task of the undo before it to carry as its link."""
+
+    @abstractmethod
+    def wake(self, transaction_id: str) -> tuple[str, str, str] | None:
+        """The orchestrator's message for a run, to be pushed by a commit; None where commits cannot push."""
+
+    @abstractmethod
+    def send_wake(self, transaction_id: str) -> None:
+        """Publish the orchestrator's message through the broker's own client."""
+
+    @abstractmethod
+    def wake_link(self, transaction_id: str) -> Any:
+        """The orchestrator's message as a Celery signature."""
+
+
+def plan_dispatches(
+    dispatcher: Dispatcher,
+    definition: Definition,
+    state: RunState,
+    commands: Sequence[CommandEvent | CompensationEvent],
+    *,
+    now: datetime,
+    default_timeout: float,
+    may_link: bool = False,
+) -> list[Dispatch]:
+    """How each command goes out.
+
+    Args:
+        dispatcher: where to.
+        definition: what the run follows.
+        state: the run after the commands.
+        commands: what goes out.
+        now: the store's clock.
+        default_timeout: seconds, for steps that name no time limit.
+        may_link: an undo has just succeeded in this process: a single next undo goes as its link.
+    """
+    link = may_link and len(commands) == 1 and not commands[0].delay
+    return [
+        _plan(dispatcher, definition, state, command, now=now, default_timeout=default_timeout, link=link)
+        for command in commands
+    ]
+
+
+def _plan(
+    dispatcher: Dispatcher,
+    definition: Definition,
+    state: RunState,
+    command: CommandEvent | CompensationEvent,
+    *,
+    now: datetime,
+    default_timeout: float,
+    link: bool,
+) -> Dispatch:
+    correlation = Correlation.parse(command.correlation_id)
+    step = definition.steps[correlation.step]
+    undo = correlation.direction is Direction.UNDO
+    track = state.step(correlation.step).track(correlation.direction)
+    now_ms = round(now.timestamp() * 1000)
+    close_ms = 0
+    if step.schedule_to_close and not undo:
+        close_ms = (track.scheduled_at or now_ms) + round(step.schedule_to_close * 1000)
+    basics = Dispatch(correlation.step, mark_of(correlation.direction, correlation.attempt), close_ms=close_ms)
+    if command.delay:
+        return replace(basics, via=Via.TIMER, delay_ms=round(command.delay * 1000))
+    if step.external and not undo:
+        limit = step.timeout if step.timeout is not None else default_timeout
+        limit_ms = now_ms + round(limit * 1000) if limit else 0
+        return replace(basics, via=Via.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0))
+    if link and undo:
+        return replace(basics, via=Via.LINK)
+    start_within = round((step.schedule_to_start or 0) * 1000)
+    ready = dispatcher.address(definition, correlation, losses=track.losses)
+    return replace(ready, close_ms=close_ms, start_within_ms=start_within)

@@ -1,0 +1,510 @@
+"""What happens when an event arrives: load, decide, commit, dispatch.
+
+Two ways lead to the same commit:
+
+- *In place*: the worker that has just finished a step holds, from its claim, all that deciding the next step needs. One
+  script commits the result and sends the next message. Nothing is loaded.
+- *Whole*: failures, undos, joins, cancels, timers and foreign results load the whole run, decide, and commit against its
+  version; whoever loses a race loads again.
+
+Whatever in-place deciding cannot settle (a join, a change of direction) falls through to the whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Event, ResultEvent, StatusEvent
+from multiagents.exceptions import StateConflictError, UnexpectedEventError, WorkflowNotFoundError
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.dispatcher import Dispatcher, plan_dispatches
+from multiagents.orchestrator.planner import build_commit, digest, newly_done
+from multiagents.settings import Settings
+from multiagents.state_store.base import (
+    Claim,
+    Dispatch,
+    Payloads,
+    Snapshot,
+    Started,
+    StateStore,
+    Verdict,
+    Via,
+    as_mapping,
+    mark_of,
+)
+from multiagents.workflow.decider import (
+    CANCEL_REQUESTED,
+    RECALLED,
+    advance,
+    decide,
+    evolve,
+    start_event,
+)
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import Cause, Progress, RunState, RunStatus
+
+logger = logging.getLogger(__name__)
+
+#: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
+MAX_RACES = 100
+
+
+class Engine:
+    """Advances runs. One for each process; it holds no state of any run.
+
+    Args:
+        store: where runs live.
+        dispatcher: how attempts go out.
+        settings: the deployment's settings.
+    """
+
+    def __init__(self, store: StateStore, dispatcher: Dispatcher, settings: Settings) -> None:
+        self.store = store
+        self.dispatcher = dispatcher
+        self.settings = settings
+
+    # --- starting ----------------------------------------------------------------------------------------------------
+
+    def start(self, definition: Definition, transaction_id: str, input: dict[str, Any]) -> Started:
+        """Create a run and send its first steps, in one script."""
+        now = self.store.now()
+        begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost)
+        before = RunState(transaction_id, workflow="")
+        state = evolve(definition, before, begun)
+        ask = asker(lambda _step: dict(input), definition.input_of)
+        facts: list[Event] = [begun]
+        owed = False
+        try:
+            after, said = advance(definition, state, now=now, ask=ask, near=definition.entries)
+            facts += said
+        except CodeElsewhereError:
+            after, owed = state, True
+        dispatches = self._dispatches(definition, after, facts)
+        commit = build_commit(
+            definition,
+            before,
+            after,
+            facts,
+            dispatches,
+            retention=self.settings.retention,
+            landed=owed,
+            wake=self.dispatcher.wake(transaction_id) if owed else None,
+        )
+        started = self.store.start(
+            definition,
+            after,
+            commit,
+            input,
+            digest(input),
+        )
+        if started.created:
+            self._publish(definition, transaction_id, dispatches)
+            if owed and not self.dispatcher.atomic:
+                self.dispatcher.send_wake(transaction_id)
+        return started
+
+    # --- the outcome of an attempt -----------------------------------------------------------------------------------
+
+    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> list[Any]:
+        """Commit what came of a claimed attempt, and send what follows; called in the process that ran it.
+
+        Returns:
+            Celery signatures that the task is to carry as its links: the next undo, if there is just one.
+        """
+        event = event.model_copy(update={"timestamp": self.store.now()})
+        correlation = claim.correlation
+        answers = (
+            correlation.step,
+            f"{mark_of(correlation.direction, correlation.attempt)}|{Via.CLAIMED.value}|{claim.owner}|",
+        )
+        if self.settings.orchestration == "queued":
+            return self._land(event, claim, answers)
+        if correlation.direction is Direction.DO and self._settle_in_place(event, claim, answers):
+            return []
+        return self._settle_whole(event, answers, may_link=isinstance(event, ResultEvent))
+
+    def _settle_in_place(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> bool:
+        definition, before = claim.definition, claim.state
+        if before.status is not RunStatus.RUNNING:
+            return False
+        context = claim.merged
+        if isinstance(event, ResultEvent):
+            context = {**claim.merged, **as_mapping(claim.correlation.step, event.payload)}
+        try:
+            ask = asker(lambda _step: context, definition.input_of)
+            after, said = decide(definition, before, event, ask)
+        except CodeElsewhereError:
+            return False
+        if after is before or after.status not in (RunStatus.RUNNING, RunStatus.COMPLETED):
+            return False
+        facts = [event, *said]
+        dispatches = self._dispatches(definition, after, said)
+        commit = build_commit(
+            definition,
+            before,
+            after,
+            facts,
+            dispatches,
+            retention=self.settings.retention,
+            stored_results=claim.parts,
+            answers=answers,
+            epoch=claim.epoch,
+        )
+        verdict, joined = self.store.commit(commit)
+        if verdict is Verdict.CONFLICT:
+            return False
+        if verdict is not Verdict.APPLIED:
+            self._came_late(event)
+            return True
+        self._publish(definition, after.transaction_id, dispatches)
+        if joined:
+            self.advance(after.transaction_id)
+        return True
+
+    def _land(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> list[Any]:
+        """Queued mode: record the fact, and let the orchestrator task decide."""
+        transaction_id, undo = claim.correlation.transaction_id, claim.correlation.direction is Direction.UNDO
+        linked = undo and isinstance(event, ResultEvent)
+        wake = None if linked else self.dispatcher.wake(transaction_id)
+        after = evolve(claim.definition, claim.state, event)
+        commit = build_commit(
+            claim.definition,
+            claim.state,
+            after,
+            [event],
+            (),
+            retention=self.settings.retention,
+            stored_results=claim.parts,
+            answers=answers,
+            epoch=claim.epoch,
+            landed=True,
+            wake=wake,
+        )
+        verdict, _ = self.store.commit(commit)
+        if verdict is Verdict.CONFLICT:
+            return self._settle_whole(event, answers, may_link=False)
+        if verdict is not Verdict.APPLIED:
+            self._came_late(event)
+            return []
+        if linked:
+            return [self.dispatcher.wake_link(transaction_id)]
+        if wake is None:
+            self.dispatcher.send_wake(transaction_id)
+        return []
+
+    def _settle_whole(
+        self,
+        event: ResultEvent | ErrorEvent,
+        answers: tuple[str, str],
+        *,
+        may_link: bool = False,
+        unrenewed: int | None = None,
+    ) -> list[Any]:
+        verdict, links = self._decide_whole(
+            event.transaction_id, event, answers=answers, may_link=may_link, unrenewed=unrenewed
+        )
+        if verdict in (Verdict.LATE, Verdict.MISSING):
+            self._came_late(event)
+        return links
+
+    def receive(self, event: ResultEvent | ErrorEvent) -> None:
+        """Take in the outcome that a foreign producer published; it answers whatever attempt it names.
+
+        An outcome of a run or an attempt that the store does not know goes to the dead letters with its payload.
+        """
+        correlation = Correlation.parse(event.correlation_id)
+        update = {
+            "transaction_id": correlation.transaction_id,
+            "step": correlation.step,
+            "attempt": correlation.attempt,
+            "timestamp": self.store.now(),
+        }
+        if event.transaction_id != correlation.transaction_id:
+            raise UnexpectedEventError(
+                f"an event of run {event.transaction_id!r} carries the correlation id {event.correlation_id!r} of another "
+                f"run; send back the id that came with the command"
+            )
+        mark = mark_of(correlation.direction, correlation.attempt)
+        self._settle_whole(event.model_copy(update=update), (correlation.step, f"{mark}|"))
+
+    def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> None:
+        """Record that an attempt was lost, timed out or never taken, unless its record has changed since."""
+        stamped = event.model_copy(update={"timestamp": self.store.now()})
+        answers = (Correlation.parse(event.correlation_id).step, record)
+        verdict, _ = self._decide_whole(event.transaction_id, stamped, answers=answers, unrenewed=unrenewed)
+        if verdict is not Verdict.APPLIED:
+            logger.debug("attempt %s was not given up: %s", event.correlation_id, verdict)
+
+    def _came_late(self, event: ResultEvent | ErrorEvent) -> None:
+        """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23)."""
+        for _ in range(MAX_RACES):
+            try:
+                snapshot = self.store.load(event.transaction_id)
+            except WorkflowNotFoundError:
+                self._bury(event, "the state store does not know this run")
+                return
+            correlation = Correlation.parse(event.correlation_id)
+            known = snapshot.state.step(correlation.step).track(correlation.direction).attempt
+            if correlation.step not in snapshot.definition.steps or correlation.attempt > known:
+                self._bury(event, "the run has not made this attempt")
+                return
+            before = snapshot.state
+            after = evolve(snapshot.definition, before, event)
+            step = after.step(correlation.step)
+            keeps = (
+                isinstance(event, ResultEvent)
+                and correlation.direction is Direction.DO
+                and step.do.progress is Progress.UNKNOWN
+            )
+            facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
+            if after is not before:
+                after, said = advance(snapshot.definition, after, now=event.at)
+                facts += said
+            if self._commit_whole(snapshot, after, facts, fences={}) is Verdict.APPLIED:
+                logger.info("event %s came late or twice; it is recorded and changes no progress", event.correlation_id)
+                return
+
+    def _bury(self, event: ResultEvent | ErrorEvent, why: str) -> None:
+        letter = {"why": why, "event": event.model_dump(mode="json", exclude_none=True)}
+        self.store.bury(event.transaction_id, event.correlation_id, letter)
+        logger.warning("%s: %s; its event is kept in the dead letters", event.correlation_id, why)
+
+    # --- the whole run -----------------------------------------------------------------------------------------------
+
+    def advance(self, transaction_id: str) -> None:
+        """Send whatever is due for a run; harmless when nothing is."""
+        try:
+            self._decide_whole(transaction_id, None)
+        except CodeElsewhereError:
+            self.dispatcher.send_wake(transaction_id)
+
+    def advance_linked(self, transaction_id: str) -> list[Any]:
+        """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
+        return self._decide_whole(transaction_id, None, may_link=True)[1]
+
+    def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.
+
+        Returns:
+            the status the run had when the request was recorded.
+        """
+        now = self.store.now()
+        event = StatusEvent(
+            transaction_id=transaction_id,
+            timestamp=now,
+            occurred_at=now,
+            status=CANCEL_REQUESTED,
+            reason=reason,
+            actor=actor,
+        )
+        self._decide_whole(transaction_id, event)
+        return self.store.load(transaction_id).state.status
+
+    def _decide_whole(
+        self,
+        transaction_id: str,
+        event: Event | None,
+        *,
+        answers: tuple[str, str] | None = None,
+        may_link: bool = False,
+        unrenewed: int | None = None,
+    ) -> tuple[Verdict, list[Any]]:
+        """Load, decide, commit against the version; again when somebody else was faster."""
+        for _ in range(MAX_RACES):
+            snapshot = self.store.load(transaction_id)
+            payloads = _Lazy(lambda: self.store.payloads(transaction_id))
+            ask = asker(lambda step: self._context(payloads(), snapshot, event, step), snapshot.definition.input_of)
+            now = event.at if event is not None else snapshot.now
+            before = snapshot.state
+            state = before if event is None else evolve(snapshot.definition, before, event)
+            facts: list[Event] = [] if event is None else [event]
+            state, said = advance(snapshot.definition, state, now=now, ask=ask)
+            facts += said
+            ends: list[tuple[str, str]] = []
+            if state.status is RunStatus.COMPENSATING:
+                state, facts, ends = self._take_back(snapshot, state, facts, now=now, answered=answers)
+            verdict = self._commit_whole(
+                snapshot,
+                state,
+                facts,
+                fences={"answers": answers, "ends": ends, "unrenewed": unrenewed},
+                payloads=payloads,
+                may_link=may_link,
+            )
+            if verdict is Verdict.CONFLICT:
+                continue
+            links: list[Any] = []
+            if verdict is Verdict.APPLIED and may_link:
+                links = self._links(snapshot.definition, facts)
+            return verdict, links
+        raise StateConflictError(
+            f"run {transaction_id!r} was changed by others {MAX_RACES} times while one decision was made; the sweep will "
+            f"make it: nothing is lost"
+        )
+
+    def _take_back(
+        self,
+        snapshot: Snapshot,
+        state: RunState,
+        facts: list[Event],
+        *,
+        now: Any,
+        answered: tuple[str, str] | None,
+    ) -> tuple[RunState, list[Event], list[tuple[str, str]]]:
+        """The run goes back: attempts that nobody has claimed are taken back, for they have had no effect."""
+        ends: list[tuple[str, str]] = []
+        for name, entry in snapshot.in_flight.items():
+            if entry.direction is Direction.UNDO or (answered is not None and name == answered[0]):
+                continue
+            if not state.step(name).do.in_flight:
+                ends.append((name, entry.record))
+                continue
+            if entry.via in (Via.CLAIMED, Via.EXTERNAL):
+                continue
+            event = StatusEvent(
+                id=f"{state.transaction_id}/{RECALLED}/{name}",
+                transaction_id=state.transaction_id,
+                timestamp=now,
+                occurred_at=now,
+                step=name,
+                status=RECALLED,
+                reason="the run goes back, and nobody had claimed it",
+            )
+            state = evolve(snapshot.definition, state, event)
+            facts = [*facts, event]
+            ends.append((name, entry.record))
+        state, more = advance(snapshot.definition, state, now=now)
+        return state, [*facts, *more], ends
+
+    def _commit_whole(
+        self,
+        snapshot: Snapshot,
+        after: RunState,
+        facts: list[Event],
+        *,
+        fences: dict[str, Any],
+        payloads: Callable[[], Payloads] | None = None,
+        may_link: bool = False,
+    ) -> Verdict:
+        definition, before = snapshot.definition, snapshot.state
+        dispatches = self._dispatches(definition, after, facts, may_link=may_link)
+        turned = before.status is not RunStatus.COMPENSATING and after.status is RunStatus.COMPENSATING
+        commit = build_commit(
+            definition,
+            before,
+            after,
+            facts,
+            dispatches,
+            retention=self.settings.retention,
+            stored_results=self._stored(definition, before, after, payloads),
+            stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
+            version=snapshot.version,
+            decided=True,
+            **fences,
+        )
+        verdict = self.store.commit(commit).verdict
+        if verdict is Verdict.APPLIED:
+            self._publish(definition, after.transaction_id, dispatches)
+            self._bury_parked(definition, before, after)
+        return verdict
+
+    def _stored(
+        self, definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads] | None
+    ) -> dict[str, Any]:
+        """Earlier results, if a finished trunk step has to fold any in."""
+        if any(definition.is_trunk(name) and definition.parts(name) for name in newly_done(before, after)):
+            return (payloads or (lambda: self.store.payloads(after.transaction_id)))().results
+        return {}
+
+    @staticmethod
+    def _context(payloads: Payloads, snapshot: Snapshot, event: Event | None, step: str) -> dict[str, Any]:
+        results = payloads.results
+        if isinstance(event, ResultEvent) and event.step and event.direction is Direction.DO:
+            results = {**results, event.step: event.payload}
+        known = Payloads(payloads.input, payloads.context, results, payloads.inputs)
+        return known.of(snapshot.definition, step)
+
+    @staticmethod
+    def _stops_siblings(definition: Definition, state: RunState) -> bool:
+        """Whether steps in flight are asked to stop: on cancel, and where the block of the failed step says so (S7)."""
+        if state.cause is not Cause.FAILURE:
+            return True
+        return any(definition.steps[name].cancel_siblings for name, step in state.steps.items() if step.do.is_over)
+
+    def _bury_parked(self, definition: Definition, before: RunState, after: RunState) -> None:
+        """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it."""
+        for name, step in after.steps.items():
+            if not step.undo.is_over or before.step(name).undo.is_over:
+                continue
+            payloads = self.store.payloads(after.transaction_id)
+            correlation = Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt)
+            letter = {
+                "why": "the undo is over without success",
+                "step": name,
+                "compensation": definition.steps[name].compensation,
+                "input": payloads.inputs.get(name, payloads.of(definition, name)),
+                "result": payloads.results.get(name),
+                "idempotency_key": f"{after.transaction_id}/{name}",
+                "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
+                "original_error": after.error.model_dump(mode="json") if after.error else None,
+            }
+            self.store.bury(after.transaction_id, str(correlation), letter)
+
+    # --- sending -----------------------------------------------------------------------------------------------------
+
+    def _dispatches(
+        self, definition: Definition, state: RunState, facts: Iterable[Event], *, may_link: bool = False
+    ) -> list[Dispatch]:
+        commands = [event for event in facts if isinstance(event, CommandEvent | CompensationEvent)]
+        if not commands:
+            return []
+        return plan_dispatches(
+            self.dispatcher,
+            definition,
+            state,
+            commands,
+            now=commands[0].at,
+            default_timeout=self.settings.step_timeout,
+            may_link=may_link,
+        )
+
+    def _links(self, definition: Definition, facts: Iterable[Event]) -> list[Any]:
+        undos = [event for event in facts if isinstance(event, CompensationEvent)]
+        if len(undos) != 1 or undos[0].delay:
+            return []
+        return [self.dispatcher.link(definition, Correlation.parse(undos[0].correlation_id))]
+
+    def _publish(self, definition: Definition, transaction_id: str, dispatches: Iterable[Dispatch]) -> None:
+        """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
+        for dispatch in dispatches:
+            if dispatch.via is Via.OUTBOX:
+                correlation = _correlation(transaction_id, dispatch)
+                try:
+                    self.dispatcher.publish(definition, correlation, dispatch.target)
+                except Exception:
+                    logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
+
+
+class _Lazy:
+    """Load once, and only if somebody asks."""
+
+    def __init__(self, load: Callable[[], Payloads]) -> None:
+        self._load = load
+        self._value: Payloads | None = None
+
+    def __call__(self) -> Payloads:
+        if self._value is None:
+            self._value = self._load()
+        return self._value
+
+
+def _correlation(transaction_id: str, dispatch: Dispatch) -> Correlation:
+    direction = Direction.UNDO if dispatch.mark[0] == "u" else Direction.DO
+    return Correlation(transaction_id, dispatch.step, direction, int(dispatch.mark[1:]))
+
+
+def _asked_to_stop(before: RunState, after: RunState) -> bool:
+    return after.cancel_requested and not before.cancel_requested

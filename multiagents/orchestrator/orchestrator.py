@@ -1,0 +1,230 @@
+"""The orchestrator: what starts, finds and lists runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, did_you_mean
+from multiagents.names import Keys, check_transaction_id
+from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
+from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.planner import digest
+from multiagents.orchestrator.run import Run
+from multiagents.settings import Settings
+from multiagents.state_store import StateStore, open_store
+from multiagents.state_store.base import dumps
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.registry import definitions
+from multiagents.workflow.state import RunStatus
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A page of runs, newest first; iterating over it gives them.
+
+    Attributes:
+        runs: the runs.
+        cursor: give it to `Orchestrator.list` for the next page; None on the last.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    cursor: str | None = None
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, index: int) -> Run:
+        return self.runs[index]
+
+
+class Orchestrator:
+    """Start and find the runs of workflows.
+
+    Made by ``init_app(app)``, which is also how it becomes ``app.multiagents``. Nothing is connected, and no setting is
+    read, before it is first used.
+
+    Args:
+        app: the Celery app.
+        settings: settings that win over the app's configuration and the environment, with or without ``multiagents_``.
+    """
+
+    #: Called with every new orchestrator: how the workers' side learns of it without either knowing the other.
+    created: ClassVar[list[Callable[[Orchestrator], None]]] = []
+
+    def __init__(self, app: Any, settings: Any = None) -> None:
+        self.app = app
+        self._overrides = settings
+        self._lock = threading.RLock()
+        self._checked = False
+        app.multiagents = self
+        for hook in self.created:
+            hook(self)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force; they are read when first needed."""
+        if isinstance(self._overrides, Settings):
+            return self._overrides
+        return Settings.load(self.app.conf, overrides=self._overrides)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The names of the keys in Redis."""
+        return Keys(self.settings.key_prefix, self.settings.partitions)
+
+    @cached_property
+    def store_url(self) -> str:
+        """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend."""
+        return store_url(self.app, self.settings)
+
+    @cached_property
+    def store(self) -> StateStore:
+        """Where runs live."""
+        return self.new_store()
+
+    def new_store(self) -> StateStore:
+        """The same store, with connections of its own."""
+        return open_store(self.store_url, keys=self.keys, lease=self.settings.lease)
+
+    @cached_property
+    def dispatcher(self) -> CeleryDispatcher:
+        """How attempts go out."""
+        return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What advances runs."""
+        return Engine(self.store, self.dispatcher, self.settings)
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def start(
+        self, workflow: Definition | str, input: dict[str, Any] | None = None, *, transaction_id: str | None = None
+    ) -> Run:
+        """Start a run; when this returns, it is durable and its first steps are on their way.
+
+        Args:
+            workflow: a definition, or the name of one that is registered in this process.
+            input: the first context: a dict of what can be written as JSON.
+            transaction_id: the run's id; made up if left out. Starting again with the same workflow and input gives the
+                run that exists, so a caller may repeat a start whose answer it did not get.
+
+        Raises:
+            WorkflowAlreadyExistsError: when the id is taken by a run of another workflow or input.
+            WorkflowNotFoundError: when no workflow of this name is registered here.
+            WorkflowError: when the id or the input cannot be used.
+            StateStoreError: when the store does not answer. The run may or may not have started: start it again with
+                the same id.
+
+        >>> run = orchestrator.start("order", {"order_id": "A-1"}, transaction_id="order-A-1")  # doctest: +SKIP
+        """
+        definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
+        identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
+        given = {} if input is None else input
+        _check_input(definition.name, given)
+        self._check_once()
+        started = self.engine.start(definition, identity, given)
+        if not started.created:
+            if started.workflow != definition.name:
+                raise WorkflowAlreadyExistsError(identity, f'workflow ("{started.workflow}")')
+            if started.input_digest != digest(given):
+                raise WorkflowAlreadyExistsError(identity, "input")
+        return Run(self, identity)
+
+    def get(self, transaction_id: str) -> Run:
+        """A handle on a run.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        run = Run(self, check_transaction_id(transaction_id))
+        _ = run.status
+        return run
+
+    def list(
+        self,
+        workflow: Definition | str | None = None,
+        status: RunStatus | str | Iterable[RunStatus | str] | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """A page of runs, newest first.
+
+        Args:
+            workflow: of this definition only.
+            status: in this status, or one of these, only.
+            since: started at this time or later only.
+            limit: how many at most.
+            cursor: where the page before ended (`RunPage.cursor`).
+        """
+        if status is None:
+            statuses = list(RunStatus)
+        elif isinstance(status, str):
+            statuses = [_status(status)]
+        else:
+            statuses = [_status(one) for one in status]
+        name = workflow.name if isinstance(workflow, Definition) else workflow
+        page = self.store.list_runs(statuses=statuses, workflow=name, since=since, limit=limit, cursor=cursor)
+        return RunPage([Run(self, identity) for identity in page.transaction_ids], page.cursor)
+
+    def count(self, workflow: Definition | str | None = None, status: RunStatus | str | None = None) -> int:
+        """How many runs there are, of a workflow and in a status if given."""
+        name = workflow.name if isinstance(workflow, Definition) else workflow
+        statuses = list(RunStatus) if status is None else [_status(status)]
+        return sum(self.store.count(one, name) for one in statuses)
+
+    def dead_letters(self) -> dict[str, dict[str, Any]]:
+        """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it."""
+        return self.store.dead_letters()
+
+    def assert_may_wait(self) -> None:
+        """Raise `RuntimeError` inside a worker's task: waiting there for other tasks can hold up every worker."""
+        assert_may_wait()
+
+    def _check_once(self) -> None:
+        """Look at the server's version and settings once for each process; what is merely risky is logged."""
+        with self._lock:
+            if not self._checked:
+                for finding in self.store.check():
+                    logger.warning("state store: %s", finding)
+                self._checked = True
+
+    def __repr__(self) -> str:
+        return f"<Orchestrator of Celery app {self.app.main!r}>"
+
+
+def _status(status: RunStatus | str) -> RunStatus:
+    try:
+        return RunStatus(status)
+    except ValueError:
+        raise WorkflowError(
+            f"there is no status {status!r}{did_you_mean(str(status), list(RunStatus))} (statuses: {', '.join(RunStatus)})"
+        ) from None
+
+
+def _check_input(workflow: str, given: Any) -> None:
+    if not isinstance(given, dict):
+        raise WorkflowError(
+            f'workflow "{workflow}" was started with {type(given).__name__} {given!r:.80}; expected a dict: it is the '
+            f"first context of its steps"
+        )
+    try:
+        dumps(given)
+    except (TypeError, ValueError) as error:
+        raise WorkflowError(
+            f'workflow "{workflow}" was started with an input that cannot be written as JSON: {error}; use str, int, '
+            f"float, bool, None, lists and dicts (of a Pydantic model: model_dump(mode='json'))"
+        ) from None

@@ -1,0 +1,146 @@
+"""From a decision to the one commit that makes it true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from multiagents.events import CommandEvent, Event, ResultEvent
+from multiagents.names import Direction
+from multiagents.state_store.base import Commit, Dispatch, as_mapping, dumps, merge
+from multiagents.state_store.transition import REVIVED
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import RunState
+
+
+def changed_steps(before: RunState, after: RunState) -> dict[str, Any]:
+    """The steps that differ."""
+    return {name: step for name, step in after.steps.items() if before.steps.get(name) is not step}
+
+
+def newly_done(before: RunState, after: RunState) -> list[str]:
+    """The steps after which others may start, and might not before."""
+    return [name for name, step in changed_steps(before, after).items() if step.is_done and not before.step(name).is_done]
+
+
+def joins(definition: Definition, done: Sequence[str]) -> dict[str, int]:
+    """The joins that these steps land on: step -> how many steps it waits for. The end of the run is one, too."""
+    landings: dict[str, int] = {}
+    for name in done:
+        for after in definition.successors[name]:
+            if (members := len(definition.steps[after].after)) > 1:
+                landings[after] = members
+        if not definition.successors[name] and len(definition.exits) > 1:
+            landings[""] = len(definition.exits)
+    return landings
+
+
+def folded(
+    definition: Definition, done: Sequence[str], results: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the stored context gains: a finished trunk step takes in all that ran beside the way to it.
+
+    Args:
+        definition: what the run follows.
+        done: the steps that this commit finishes.
+        results: step -> result, of steps that finished before.
+        own: step -> result, of the steps that this commit finishes.
+    """
+    gained: dict[str, Any] = {}
+    for name in done:
+        if definition.is_trunk(name):
+            merge(gained, results, definition.parts(name))
+            if name in own:
+                gained.update(as_mapping(name, own[name]))
+    return gained
+
+
+def build_commit(
+    definition: Definition,
+    before: RunState,
+    after: RunState,
+    facts: Sequence[Event],
+    dispatches: Sequence[Dispatch],
+    *,
+    retention: float,
+    stored_results: Mapping[str, Any] | None = None,
+    stop: bool = False,
+    **fences: Any,
+) -> Commit:
+    """Put a decision into the form that the store applies whole or not at all.
+
+    Args:
+        definition: what the run follows.
+        before: the run, or the projection, that was decided upon.
+        after: the same after the facts.
+        facts: the event that came and the commands that follow from it, in order; results still carry their payloads.
+        dispatches: how the commands go out.
+        retention: seconds to keep the run once it is over.
+        stored_results: results of earlier steps, where a finished trunk step has to fold some in.
+        stop: tell steps in flight that the run is to stop.
+        fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
+    """
+    done = newly_done(before, after)
+    own = {
+        event.step: event.payload
+        for event in facts
+        if isinstance(event, ResultEvent) and event.direction is Direction.DO and event.step and event.payload is not None
+    }
+    inputs = {
+        event.step: event.payload
+        for event in facts
+        if isinstance(event, CommandEvent) and event.step and event.payload is not None
+    }
+    header = changed_header(before, after)
+    if stop:
+        header["stop"] = "1"
+    moved = None
+    retention_ms: int | None = None
+    if before.status is not after.status:
+        moved = (definition.name, before.status.value, after.status.value)
+        if after.status.is_end:
+            retention_ms = max(1, round((definition.retention if definition.retention is not None else retention) * 1000))
+        elif before.status.is_end:
+            retention_ms = REVIVED
+    return Commit(
+        transaction_id=after.transaction_id,
+        events=[without_payload(event) for event in facts],
+        header=header,
+        steps=changed_steps(before, after),
+        results=own,
+        inputs=inputs,
+        context=folded(definition, done, stored_results or {}, own) if done else {},
+        dispatches=dispatches,
+        joins=joins(definition, done),
+        moved=moved,
+        retention_ms=retention_ms,
+        **fences,
+    )
+
+
+def changed_header(before: RunState, after: RunState) -> dict[str, str]:
+    """The header fields that differ; an empty value removes one."""
+    if (
+        before.status is after.status
+        and before.error is after.error
+        and before.cause is after.cause
+        and before.cancel_requested is after.cancel_requested
+        and before.finished_at == after.finished_at
+    ):
+        return {}
+    old, new = before.encode_header(), after.encode_header()
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    return changed | {name: "" for name in old if name not in new}
+
+
+def without_payload(event: Event) -> Event:
+    """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest."""
+    if event.payload is None or not isinstance(event, ResultEvent | CommandEvent):
+        return event
+    return event.model_copy(update={"payload": None, "digest": event.digest or digest(event.payload)})
+
+
+def digest(payload: Any) -> str:
+    """A short hash of a payload, to compare it without keeping it twice."""
+    return sha256(dumps(payload).encode()).hexdigest()[:16]

@@ -1,0 +1,243 @@
+"""One run, as its users hold it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from multiagents.events import ErrorInfo, Event
+from multiagents.exceptions import WorkflowFailedError
+from multiagents.names import Correlation, Direction
+from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
+from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
+
+if TYPE_CHECKING:
+    from multiagents.orchestrator.orchestrator import Orchestrator
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """Doing a step, or undoing it, as users see it.
+
+    Attributes:
+        status: where it stands.
+        attempts: how many attempts were made, lost ones included.
+        worker: the Celery node of the last attempt.
+        result: what it returned.
+        error: why the last attempt failed.
+        started_at: when the last attempt began.
+        finished_at: when it was over.
+        task_id: the Celery task id of the last attempt.
+    """
+
+    status: StepStatus
+    attempts: int = 0
+    worker: str | None = None
+    result: Any = None
+    error: ErrorInfo | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    task_id: str | None = None
+
+
+@dataclass(frozen=True)
+class StepView(AttemptView):
+    """A step as users see it.
+
+    Attributes:
+        compensation: the same for its undo, or None when there was none.
+        child: the id of the run it started, if it is one.
+    """
+
+    compensation: AttemptView | None = None
+    child: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkflowState:
+    """A run as it stands.
+
+    Attributes:
+        transaction_id: the run.
+        status: where it stands.
+        workflow: the definition's name.
+        version: the definition's version.
+        input: what it was started with.
+        context: the input, merged with the results of all finished steps.
+        error: what turned it back; errors of undos are its causes.
+        started_at: when it was started.
+        finished_at: when it ended.
+        steps: every step of the definition, in its order.
+    """
+
+    transaction_id: str
+    status: RunStatus
+    workflow: str
+    version: str
+    input: dict[str, Any]
+    context: dict[str, Any]
+    error: ErrorInfo | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    steps: Mapping[str, StepView] = field(default_factory=dict)
+
+
+class Run:
+    """A handle on a run; making one asks nothing of the store.
+
+    Attributes:
+        transaction_id: the run's id.
+    """
+
+    def __init__(self, orchestrator: Orchestrator, transaction_id: str) -> None:
+        self._orchestrator = orchestrator
+        self.transaction_id = transaction_id
+
+    @property
+    def status(self) -> RunStatus:
+        """Where the run stands now.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        return self._orchestrator.store.load(self.transaction_id).state.status
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the end and return the final context.
+
+        Args:
+            timeout: seconds to wait at most; None waits as long as it takes.
+
+        Raises:
+            WorkflowFailedError: when the run ended otherwise than as completed.
+            TimeoutError: when it has not ended in time; it goes on.
+            RuntimeError: when called inside a worker's task, as Celery's ``get()`` does: it would hold up a worker.
+        """
+        self._orchestrator.assert_may_wait()
+        status = self._orchestrator.store.wait_for_end(self.transaction_id, timeout)
+        if status is not RunStatus.COMPLETED:
+            seen = self.describe()
+            raise WorkflowFailedError(
+                self.transaction_id,
+                seen.status.value,
+                seen.error,
+                {name: step.status.value for name, step in seen.steps.items()},
+            )
+        snapshot = self._orchestrator.store.load(self.transaction_id)
+        return _context(snapshot, self._orchestrator.store.payloads(self.transaction_id))
+
+    async def wait(self, timeout: float | None = None) -> dict[str, Any]:
+        """Do as `result`, without holding up the event loop."""
+        return await asyncio.to_thread(self.result, timeout)
+
+    def describe(self) -> WorkflowState:
+        """The run as it stands: its status, data and steps.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        store = self._orchestrator.store
+        snapshot = store.load(self.transaction_id)
+        payloads = store.payloads(self.transaction_id)
+        state = snapshot.state
+        return WorkflowState(
+            transaction_id=self.transaction_id,
+            status=state.status,
+            workflow=state.workflow,
+            version=state.version,
+            input=payloads.input,
+            context=_context(snapshot, payloads),
+            error=state.error,
+            started_at=None if state.started_at is None else from_ms(state.started_at),
+            finished_at=None if state.finished_at is None else from_ms(state.finished_at),
+            steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
+        )
+
+    def history(self) -> list[Event]:
+        """Every event of the run, oldest first."""
+        return self._orchestrator.store.history(self.transaction_id)
+
+    def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
+        """Follow the run's events, from the first to the end.
+
+        Args:
+            poll: seconds between two looks while nothing happens.
+        """
+        seen = 0
+        while True:
+            ended = self.status.is_end
+            for event in self._orchestrator.store.history(self.transaction_id, seen):
+                seen += 1
+                yield event
+            if ended:
+                return
+            time.sleep(poll)
+
+    def cancel(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Stop the run, undo what it did, and end it as cancelled (rule S20).
+
+        Durable when this returns, and safe to repeat. What is in flight settles first; during compensation it is
+        recorded and changes nothing; after the end it does nothing.
+
+        Args:
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has now, mostly ``compensating``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        return self._orchestrator.engine.cancel(self.transaction_id, reason=reason, actor=actor)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.transaction_id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.transaction_id == self.transaction_id
+
+    def __hash__(self) -> int:
+        return hash(self.transaction_id)
+
+
+def _context(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
+    return merge(dict(payloads.input), payloads.results, snapshot.definition.steps)
+
+
+def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
+    step = snapshot.state.step(name)
+    in_flight = snapshot.in_flight.get(name)
+    status = step.status
+    if in_flight is not None and in_flight.via is Via.CLAIMED and in_flight.direction is Direction.DO:
+        status = StepStatus.RUNNING
+    undo = None
+    if step.undo.progress is not Progress.IDLE:
+        undo = AttemptView(**_track(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
+    return StepView(
+        **_track(snapshot, name, Direction.DO, step.do, in_flight),
+        status=status,
+        result=payloads.results.get(name),
+        compensation=undo,
+    )
+
+
+def _track(
+    snapshot: Snapshot, name: str, direction: Direction, track: Track, in_flight: InFlight | None
+) -> dict[str, Any]:
+    seen: dict[str, Any] = {
+        "attempts": track.attempt,
+        "worker": track.worker,
+        "error": track.error,
+        "started_at": None if track.started_at is None else from_ms(track.started_at),
+        "finished_at": None if track.finished_at is None else from_ms(track.finished_at),
+    }
+    if track.attempt:
+        seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, track.attempt))
+    if in_flight is not None and in_flight.via is Via.CLAIMED and in_flight.direction is direction:
+        seen |= {"worker": in_flight.worker, "started_at": from_ms(in_flight.since_ms), "finished_at": None}
+    return seen

@@ -1,0 +1,188 @@
+"""Find whatever has no owner, and move it on.
+
+A sweep runs in every worker. What is due is *leased* to one of them: the store hides it for a while, and only the commit
+that handles it removes it. So any number may sweep, and one that is killed half-way leaves nothing behind (G4, G5).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
+from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
+from multiagents.names import Correlation
+from multiagents.orchestrator.engine import Engine
+from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
+from multiagents.workflow.definition import Definition
+
+logger = logging.getLogger(__name__)
+
+#: The longest pause between two publications of the same attempt through another broker.
+OUTBOX_LONGEST_MS = 15 * 60_000
+#: How many due entries one tick handles at most, so that a tick stays short.
+BATCH = 100
+
+
+class Sweep:
+    """One worker's share of the upkeep.
+
+    Args:
+        engine: advances runs; its store should be one that gives up at once.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.store: StateStore = engine.store
+        #: a queue's backlog, asked for once a tick
+        self._backlogs: dict[str, int] = {}
+
+    def tick(self) -> float:
+        """Handle what is due.
+
+        Returns:
+            seconds until the next tick is worth it, at most the sweep interval.
+        """
+        self._backlogs.clear()
+        entries, until_next = self.store.take_due(limit=BATCH)
+        for entry in entries:
+            try:
+                self._handle(entry)
+            except WorkflowNotFoundError:
+                self.store.discard(entry.member, entry.transaction_id)
+            except StateStoreError:
+                raise
+            except Exception:
+                logger.exception("due entry %s was not handled; it will be due again", entry.member)
+        if len(entries) == BATCH:
+            return 0.0
+        return min(self.engine.settings.sweep_interval, max(until_next, 0.01))
+
+    def _handle(self, entry: Due) -> None:
+        if entry.kind == "r":
+            self.engine.advance(entry.transaction_id)
+        elif entry.kind == "x":
+            self._forget(entry)
+        else:
+            snapshot = self.store.load(entry.transaction_id)
+            found = snapshot.in_flight.get(entry.step)
+            if found is None or found.mark != entry.mark:
+                self.store.discard(entry.member, entry.transaction_id)
+            elif entry.kind == "q":
+                self._not_started(entry, snapshot, found)
+            else:
+                self._attempt(entry, snapshot, found)
+
+    def _forget(self, entry: Due) -> None:
+        if self.store.load(entry.transaction_id).state.status.is_end:
+            self.store.forget(entry.transaction_id)
+        else:
+            self.store.discard(entry.member, entry.transaction_id)
+
+    def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        now = round(snapshot.now.timestamp() * 1000)
+        match found.via:
+            case Via.CLAIMED:
+                self._silent(entry, found, now)
+            case Via.EXTERNAL:
+                message = "nobody published its result within the time limit"
+                self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
+            case Via.PUSH | Via.OUTBOX if self._waited_too_long(found, now):
+                self._nobody_took_it(entry, snapshot, found)
+            case Via.OUTBOX:
+                self._publish_again(entry, snapshot.definition, found, now)
+            case _:
+                self._send(entry, snapshot, found)
+
+    def _silent(self, entry: Due, found: InFlight, now: int) -> None:
+        """A claimed attempt: over its limit, without its heartbeat, or its worker is gone (rule S1a)."""
+        if found.deadline_ms and now >= found.deadline_ms:
+            limit = (found.deadline_ms - found.since_ms) / 1000
+            message = f"it took longer than its limit of {limit:g} s on {found.worker or 'its worker'}"
+            self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message, entry.seen_ms)
+        elif found.beat_until_ms and now >= found.beat_until_ms:
+            message = f"it sent no heartbeat in time on {found.worker or 'its worker'}"
+            self._give_up(entry, found.record, ErrorKind.TIMEOUT, "HeartbeatTimeout", message, entry.seen_ms)
+        else:
+            message = f"its worker {found.worker} stopped renewing its lease: killed, frozen, or cut off from the store"
+            self._give_up(entry, found.record, ErrorKind.LOST, "WorkerLost", message, entry.seen_ms)
+
+    def _waited_too_long(self, found: InFlight, now: int) -> bool:
+        return now - found.first_ms >= self.engine.settings.schedule_to_start * 1000
+
+    def _nobody_took_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        direction, _ = parse_mark(found.mark)
+        step = snapshot.definition.steps[found.step]
+        worker = step.worker if direction == "do" else step.compensation
+        if found.via is Via.OUTBOX and self._backlog(found.target) > 0:
+            self.store.postpone(entry.member, entry.transaction_id, OUTBOX_LONGEST_MS)
+            return
+        message = (
+            f'no worker process took worker "{worker}" from queue "{found.target}" within '
+            f"{self.engine.settings.schedule_to_start:g} s; start a worker that consumes the queue and imports the module "
+            f"that defines it"
+        )
+        self._give_up(
+            entry, found.record, ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True
+        )
+
+    def _not_started(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        if found.via is Via.CLAIMED:
+            self.store.discard(entry.member, entry.transaction_id)
+            return
+        limit = snapshot.definition.steps[found.step].schedule_to_start
+        message = f"no worker started it within its schedule_to_start of {limit or 0:g} s"
+        self._give_up(entry, found.record, ErrorKind.FAILED, "ScheduleToStartTimeout", message, final=True)
+        self.store.discard(entry.member, entry.transaction_id)
+
+    def _send(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        """A timer whose time has come, a link that was lost, a message that was lost before its claim."""
+        correlation = self._correlation(entry)
+        track = snapshot.state.step(entry.step).track(correlation.direction)
+        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses)
+        # A timer starts the waiting time of its attempt; a message that is sent again keeps it.
+        first = 0 if found.via is Via.TIMER else found.first_ms
+        ready = replace(ready, first_ms=first, close_ms=found.close_ms)
+        if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
+            self.engine.dispatcher.publish(snapshot.definition, correlation, ready.target)
+
+    def _publish_again(self, entry: Due, definition: Definition, found: InFlight, now: int) -> None:
+        """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
+        waited = now - found.since_ms
+        if self._backlog(found.target) <= 0:
+            self.engine.dispatcher.publish(definition, self._correlation(entry), found.target)
+        self.store.postpone(entry.member, entry.transaction_id, max(60_000, min(OUTBOX_LONGEST_MS, waited)))
+
+    def _backlog(self, queue: str) -> int:
+        if queue not in self._backlogs:
+            self._backlogs[queue] = self.engine.dispatcher.backlog(queue)
+        return self._backlogs[queue]
+
+    def _give_up(
+        self,
+        entry: Due,
+        record: str,
+        kind: ErrorKind,
+        error: str,
+        message: str,
+        unrenewed: int | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        correlation = self._correlation(entry)
+        event = ErrorEvent(
+            id=f"{correlation}/end",
+            transaction_id=entry.transaction_id,
+            correlation_id=str(correlation),
+            occurred_at=self.store.now(),
+            step=entry.step,
+            attempt=correlation.attempt,
+            kind=kind,
+            retryable=not final,
+            error=ErrorInfo(type=error, message=f"step {entry.step!r}: {message}", attempt=correlation.attempt),
+        )
+        self.engine.give_up(event, record, unrenewed=unrenewed)
+
+    @staticmethod
+    def _correlation(entry: Due) -> Correlation:
+        return Correlation(entry.transaction_id, entry.step, *parse_mark(entry.mark))

@@ -1,0 +1,266 @@
+"""Every setting of the library: its default, what it may be, and where it is read from.
+
+Where a value is given more than once, the first of these wins:
+
+1. the argument ``settings=`` of ``init_app``: ``{"lease": 10}``;
+2. the Celery configuration: ``app.conf.multiagents_lease = 10``; under a namespace, ``CELERY_MULTIAGENTS_LEASE = 10``;
+3. the environment: ``MULTIAGENTS_LEASE=10``;
+4. the default.
+
+A name that is not known is an error in 1 and 2, and a warning in 3: Kubernetes puts names such as ``MULTIAGENTS_PORT``
+into the environment of every pod beside a service called ``multiagents``. ``None`` and an empty environment variable
+mean "not set".
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+from multiagents.exceptions import ConfigurationError, did_you_mean
+
+__all__ = ["Settings"]
+
+_log = logging.getLogger(__name__)
+
+#: What every setting's name starts with, in the Celery configuration; in upper case, in the environment.
+PREFIX = "multiagents_"
+#: What the tests and the benchmarks put into the environment, after the prefix: no settings, and no typing errors.
+_NO_SETTINGS = ("test_", "bench_")
+
+
+class _Rule(NamedTuple):
+    """What a setting may be, in words and as a function that raises ValueError for anything else."""
+
+    expected: str
+    parse: Callable[[Any], Any]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError  # noqa: TRY004 # one kind of error says "not what was expected"
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _seconds(least: float, *, more_than: bool = False) -> _Rule:
+    def parse(value: Any) -> float:
+        number = _number(value)
+        if number < least or (more_than and number == least):
+            raise ValueError
+        return number
+
+    return _Rule(f"a number of seconds {'greater than' if more_than else 'of at least'} {least:g}", parse)
+
+
+def _count(least: int, what: str = "a whole number") -> _Rule:
+    def parse(value: Any) -> int:
+        number = _number(value)
+        if isinstance(value, timedelta) or number != int(number) or number < least:
+            raise ValueError
+        return int(number)
+
+    return _Rule(f"{what} of at least {least}", parse)
+
+
+def _one_of(*choices: str) -> _Rule:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise ValueError
+        return str(value)
+
+    return _Rule(" or ".join(f'"{choice}"' for choice in choices), parse)
+
+
+def _matching(pattern: str, expected: str) -> _Rule:
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError
+        return value
+
+    return _Rule(expected, parse)
+
+
+def _switch(value: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    try:
+        return words[str(value).lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+_QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
+
+_RULES: dict[str, _Rule] = {
+    "redis_url": _matching(r"(rediss?|unix)://\S+", "a URL that starts with redis://, rediss:// or unix://"),
+    "key_prefix": _matching(r"[A-Za-z0-9._:-]{1,64}", "1 to 64 characters of A-Z a-z 0-9 . _ : -"),
+    "partitions": _count(1),
+    "orchestration": _one_of("inline", "queued"),
+    "lease": _seconds(1),
+    "max_lost": _count(1),
+    "sweep_interval": _seconds(0, more_than=True),
+    "retention": _seconds(0, more_than=True),
+    "step_timeout": _seconds(0),
+    "schedule_to_start": _seconds(0, more_than=True),
+    "max_result_bytes": _count(1, "a number of bytes"),
+    "claim_check_bytes": _count(1, "a number of bytes"),
+    "queue": _QUEUE,
+    "orchestrator_queue": _QUEUE,
+    "lean_qos": _Rule("true or false", _switch),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Hold the settings of one Celery app, checked.
+
+    Raises:
+        ConfigurationError: when a value is not what its setting expects.
+
+    >>> Settings(lease="10").lease
+    10.0
+    >>> Settings.load({"multiagents_lease": 10}, environ={}).lease
+    10.0
+    >>> Settings(lease="soon")
+    Traceback (most recent call last):
+    multiagents.exceptions.ConfigurationError: multiagents_lease must be a number of seconds of at least 1, got 'soon'
+    """
+
+    #: URL of the Redis or Valkey that holds the runs; None: the Redis broker, else the Redis result backend.
+    redis_url: str | None = None
+    #: What every Redis key of this deployment starts with.
+    key_prefix: str = "ma"
+    #: Over how many hash tags runs are spread; fixed at first use.
+    partitions: int = 1
+    #: Where a result is decided: ``inline`` in the process that produced it, or ``queued`` as a Celery task of its own.
+    orchestration: Literal["inline", "queued"] = "inline"
+    #: Seconds without a sign of life after which an attempt counts as lost. Recovery takes about as long.
+    lease: float = 30.0
+    #: After how many lost attempts the outcome of a step is unknown (rule S1a).
+    max_lost: int = 5
+    #: Seconds between two sweeps of a worker: at most a third of the lease; by default 1, or less for a short lease.
+    sweep_interval: float = 1.0
+    #: Seconds that a finished run is kept.
+    retention: float = 7 * 86400.0
+    #: Seconds that an attempt may take where its worker and step say nothing; 0 is without limit.
+    step_timeout: float = 3600.0
+    #: Seconds that a step may wait for a worker that knows it.
+    schedule_to_start: float = 300.0
+    #: Largest result, as JSON, that a step may return.
+    max_result_bytes: int = 10 * 1024 * 1024
+    #: Results larger than this, as JSON, are stored apart from the context and fetched by the steps that read them.
+    claim_check_bytes: int = 256 * 1024
+    #: Queue of the steps that name none; None: Celery's own routing decides.
+    queue: str | None = None
+    #: Queue of the orchestrator task; None: as for any other task.
+    orchestrator_queue: str | None = None
+    #: Let the engine's own messages skip kombu's ack emulation; leases recover them instead.
+    lean_qos: bool = True
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            value = field.default if value is None else _parse(field.name, value, PREFIX + field.name)
+            object.__setattr__(self, field.name, value)
+        if self.sweep_interval > self.lease / 3:
+            if self.sweep_interval != type(self).sweep_interval:
+                raise ConfigurationError(
+                    f"{PREFIX}sweep_interval must be at most a third of {PREFIX}lease ({self.lease:g} s), got "
+                    f"{self.sweep_interval:g}; a lease that is looked at less often cannot be renewed in time"
+                )
+            object.__setattr__(self, "sweep_interval", self.lease / 3)
+
+    @classmethod
+    def load(
+        cls,
+        conf: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Settings:
+        """Gather the settings from an app's configuration and the environment.
+
+        Reading a Celery configuration loads it, so call this when the settings are first needed and not while
+        ``celery_app.py`` is still being imported: ``config_from_object`` may come after ``init_app``.
+
+        Args:
+            conf: ``app.conf``, or any mapping.
+            environ: the environment; None for the real one.
+            overrides: values that win over both, named with or without ``multiagents_``.
+
+        Raises:
+            ConfigurationError: when a value is not what its setting expects, or ``conf`` or ``overrides`` have a
+                ``multiagents_*`` name that is not known.
+        """
+        values: dict[str, Any] = {}
+        for label, name, value in _in_environment(os.environ if environ is None else environ):
+            values[name] = _parse(name, value, label)
+        for label, name, value in _in_conf(conf):
+            values[name] = _parse(name, value, label)
+        for label, value in (overrides or {}).items():
+            name = label.lower().removeprefix(PREFIX)
+            _check_known(name, label)
+            if value is not None:
+                values[name] = _parse(name, value, label)
+        return cls(**values)
+
+
+def _parse(name: str, value: Any, label: str) -> Any:
+    rule = _RULES[name]
+    try:
+        return rule.parse(value)
+    except (ValueError, OverflowError):
+        shown = re.sub(r"//.*@", "//***@", value) if isinstance(value, str) else value
+        raise ConfigurationError(f"{label} must be {rule.expected}, got {shown!r}") from None
+
+
+def _check_known(name: str, label: str) -> None:
+    if name not in _RULES:
+        raise ConfigurationError(
+            f'setting "{label}" is not known{did_you_mean(PREFIX + name, [PREFIX + known for known in _RULES])} '
+            f"(settings: {', '.join(PREFIX + known for known in _RULES)})"
+        )
+
+
+def _in_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    unknown = []
+    for label, value in environ.items():
+        if not label.startswith(PREFIX.upper()):
+            continue
+        name = label[len(PREFIX) :].lower()
+        if name in _RULES:
+            if value.strip():
+                yield label, name, value.strip()
+        elif not name.startswith(_NO_SETTINGS):
+            unknown.append(f"{label}{did_you_mean(label, [(PREFIX + known).upper() for known in _RULES])}")
+    if unknown:
+        _log.warning("no settings of multiagents, so not read: %s", ", ".join(sorted(unknown)))
+
+
+def _in_conf(conf: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Find the ``multiagents_*`` names, the least important first.
+
+    Celery answers ``conf["multiagents_lease"]`` for a key spelled ``CELERY_MULTIAGENTS_LEASE``, but lists the key as it
+    was written, in one of several layers. So the layers are read one by one, which finds misspelled names as well.
+    """
+    namespace = (getattr(conf, "prefix", None) or "").lower()
+    for layer in reversed(getattr(conf, "maps", [conf])):
+        for label in list(layer):
+            name = label.lower() if isinstance(label, str) else ""
+            name = name.removeprefix(namespace)
+            if not name.startswith(PREFIX):
+                continue
+            name = name.removeprefix(PREFIX)
+            _check_known(name, label)
+            value = layer[label]
+            if value is not None:
+                yield label, name, value

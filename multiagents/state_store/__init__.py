@@ -1,0 +1,35 @@
+"""Where runs are kept: the port, and its implementations beside it."""
+
+from __future__ import annotations
+
+from multiagents.exceptions import ConfigurationError
+from multiagents.names import Keys
+from multiagents.state_store.base import StateStore
+
+__all__ = ["StateStore", "open_store"]
+
+
+def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0) -> StateStore:
+    """Make the store that a URL names; nothing is connected before it is first used.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://``, or ``memory://`` for one that lives in this process.
+        keys: the key names.
+        lease: seconds after which an attempt whose worker says nothing counts as lost.
+
+    Raises:
+        ConfigurationError: when there is no store for such a URL.
+    """
+    scheme = url.partition("://")[0]
+    if scheme in ("redis", "rediss", "unix"):
+        from multiagents.state_store.redis import RedisStateStore  # noqa: PLC0415 - loads the client only when used
+
+        return RedisStateStore(url, keys=keys, lease=lease)
+    if scheme == "memory":
+        from multiagents.state_store.memory import InMemoryStateStore  # noqa: PLC0415
+
+        return InMemoryStateStore.shared(keys=keys, lease=lease)
+    raise ConfigurationError(
+        f"there is no state store for {url!r}; expected a redis://, rediss://, unix:// or memory:// URL in "
+        f"multiagents_redis_url"
+    )

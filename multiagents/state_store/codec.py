@@ -1,0 +1,108 @@
+"""How events are kept in a run's history: short, because a finished run keeps all of them.
+
+What the key or the other fields say already is left out: the transaction, the correlation id, an id that follows from
+them, and every default. A field that this release does not know is kept as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
+from multiagents.names import Correlation, Direction
+
+_SHORT = {
+    "type": "t",
+    "step": "s",
+    "attempt": "a",
+    "timestamp": "at",
+    "occurred_at": "o",
+    "worker": "w",
+    "started_at": "b",
+    "status": "st",
+    "payload": "p",
+    "digest": "g",
+    "causation_id": "c",
+    "correlation_id": "r",
+    "id": "i",
+    "error": "e",
+    "kind": "k",
+    "retryable": "y",
+    "retry_policy": "q",
+    "reason": "m",
+    "actor": "u",
+    "delay": "d",
+    "outcome": "x",
+    "version": "v",
+}
+_LONG = {short: long for long, short in _SHORT.items()}
+_TIMES = ("timestamp", "occurred_at", "started_at")
+_UNDO = "z"
+
+
+def pack(event: Event) -> str:
+    """One event as a short JSON object."""
+    fields: dict[str, Any] = {}
+    for name, info in type(event).model_fields.items():
+        value = getattr(event, name)
+        if value is None or name == "transaction_id" or (name != "type" and value == info.default):
+            continue
+        if name in _TIMES:
+            value = round(value.timestamp() * 1000)
+        elif name in ("error", "retry_policy"):
+            value = value.model_dump(mode="json", exclude_defaults=True)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        fields[_SHORT.get(name, name)] = value
+    if fields.get("o") == fields.get("at"):
+        fields.pop("o", None)
+    if event.step is not None and event.correlation_id:
+        derived = Correlation(event.transaction_id, event.step, event.direction, event.attempt)
+        if event.correlation_id == str(derived):
+            fields.pop("r", None)
+            if event.direction is Direction.UNDO and not isinstance(event, CompensationEvent):
+                fields[_UNDO] = 1
+    elif not event.correlation_id and event.attempt:
+        fields["r"] = ""
+    if fields.get("i") == _derived_id(event):
+        del fields["i"]
+    if event.model_extra:
+        fields["+"] = event.model_extra
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+
+
+def unpack(transaction_id: str, record: str) -> Event:
+    """The inverse of `pack`.
+
+    Raises:
+        DecodeError: when the record is not an event.
+    """
+    short = json.loads(record)
+    extra = short.pop("+", {})
+    undo = bool(short.pop(_UNDO, 0))
+    fields = {_LONG.get(name, name): value for name, value in short.items()}
+    fields["transaction_id"] = transaction_id
+    undo = undo or fields.get("type") == "compensation"
+    if fields.get("step") and fields.get("attempt") and "correlation_id" not in fields:
+        direction = Direction.UNDO if undo else Direction.DO
+        fields["correlation_id"] = str(Correlation(transaction_id, fields["step"], direction, fields["attempt"]))
+    if "occurred_at" not in fields and "timestamp" in fields:
+        fields["occurred_at"] = fields["timestamp"]
+    for name in _TIMES:
+        if name in fields:
+            fields[name] = datetime.fromtimestamp(fields[name] / 1000, UTC)
+    event = event_from_dict({**extra, **fields})
+    return event if "id" in fields else event.model_copy(update={"id": _derived_id(event)})
+
+
+def _derived_id(event: Event) -> str:
+    """The id of an event that can only happen once."""
+    if isinstance(event, CommandEvent | CompensationEvent):
+        return event.correlation_id
+    if event.type in ("result", "error"):
+        return f"{event.correlation_id}/end"
+    status = getattr(event, "status", event.type)
+    return f"{event.transaction_id}/{status}" + (f"/{event.step}" if event.step else "")

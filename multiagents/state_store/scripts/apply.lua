@@ -1,0 +1,49 @@
+-- apply: what `start`, `commit` and `dispatch` share. Included by them; not a script of its own.
+--
+-- A record of an attempt in flight is the field l:<step> of the run:
+--   unclaimed  <mark>|<via>|<since>|<first>|<close>|<number>|<target>
+--   claimed    <mark>|c|<owner>|<claimed>|<deadline>|<beat until>|<beat>|<worker>
+-- Its entry in due (or, while its message waits in a broker list, in sent:<list>) is a|<transaction>|<step>|<mark>.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local int = function(n) return string.format('%.0f', n) end
+
+local function push(list, sequence, prefix, suffix)
+  local number = redis.call('HINCRBY', sequence, list, 1)
+  redis.call('LPUSH', list, prefix .. int(number) .. suffix)
+  return number
+end
+
+-- Give up an attempt's record, and everything that looks after it.
+local function release(run, due, sent, tid, step, record)
+  local mark, via, rest = string.match(record, '^(%w+)|(%w)|(.*)$')
+  local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
+  redis.call('HDEL', run, 'l:' .. step)
+  redis.call('ZREM', due, member)
+  if via == 's' then
+    redis.call('ZREM', sent .. string.match(rest, '^%d+|%d+|%d+|%d+|(.*)$'), member)
+  end
+end
+
+-- Send an attempt out: write its record, and leave an entry with whoever looks after it.
+-- a: step, mark, via, target, prefix, suffix, delay, first, close, start within
+local function send(run, due, sequence, sent, tid, a)
+  local step, mark, via, target = a[1], a[2], a[3], a[4]
+  local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
+  local first = tonumber(a[8]) > 0 and a[8] or int(now)
+  local number = 0
+  if via == 's' then
+    number = push(target, sequence, a[5], a[6])
+    redis.call('ZADD', sent .. target, number, member)
+    redis.call('ZREM', due, member)
+  elseif via ~= 'e' then
+    redis.call('ZADD', due, now + tonumber(a[7]), member)
+  elseif tonumber(a[9]) > 0 then
+    redis.call('ZADD', due, a[9], member)
+  end
+  if tonumber(a[10]) > 0 then
+    redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. tid .. '|' .. step .. '|' .. mark)
+  end
+  redis.call('HSET', run, 'l:' .. step,
+    table.concat({mark, via, int(now), first, a[9], int(number), target}, '|'))
+end

@@ -1,0 +1,40 @@
+-- claim: take an attempt under a lease, and return what running and deciding it needs.
+-- KEYS: 1 run, 2 context, 3 results, 4 due
+-- ARGV: 1 transaction, 2 step, 3 mark, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0 none),
+--       8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11.. fields of results to return
+-- Returns: {1, now, deadline, {status, stop, epoch, error, cause}, step, context, results}
+--          or {0, now, 1 no such run | 2 not this attempt | 3 claimed by somebody else}
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local int = function(n) return string.format('%.0f', n) end
+local run, step, owner = KEYS[1], ARGV[2], ARGV[4]
+local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause', 's:' .. step, 'l:' .. step)
+if not head[1] then return {0, now, 1} end
+local mark, via, rest = string.match(head[7] or '', '^(%w+)|(%w)|(.*)$')
+if mark ~= ARGV[3] or via == 'w' or via == 'e' then return {0, now, 2} end
+
+local member = 'a|' .. ARGV[1] .. '|' .. step .. '|' .. mark
+local deadline = 0
+if via == 'c' then
+  local holder, limit = string.match(rest, '^([^|]*)|%d+|(%d+)')
+  if holder ~= owner then return {0, now, 3} end
+  deadline = tonumber(limit)
+else
+  local close, list = string.match(rest, '^%d+|%d+|(%d+)|%d+|(.*)$')
+  local limit, beat = tonumber(ARGV[6]), tonumber(ARGV[7])
+  deadline = limit > 0 and now + limit or 0
+  close = tonumber(close)
+  if close > 0 and (deadline == 0 or close < deadline) then deadline = close end
+  if via == 's' then redis.call('ZREM', ARGV[10] .. list, member) end
+  local beat_until = beat > 0 and now + beat or 0
+  redis.call('HSET', run, 'l:' .. step,
+    table.concat({mark, 'c', owner, int(now), int(deadline), int(beat_until), ARGV[7], ARGV[5]}, '|'))
+  local lease = now + tonumber(ARGV[8])
+  if deadline > 0 then lease = math.min(lease, deadline + tonumber(ARGV[9])) end
+  if beat_until > 0 then lease = math.min(lease, beat_until) end
+  redis.call('ZADD', KEYS[4], lease, member)
+end
+
+local results = #ARGV > 10 and redis.call('HMGET', KEYS[3], unpack(ARGV, 11)) or {}
+local context = string.sub(mark, 1, 1) == 'd' and redis.call('HGETALL', KEYS[2]) or {}
+return {1, now, deadline, {head[1], head[2], head[3], head[4], head[5]}, head[6], context, results}

@@ -1,0 +1,30 @@
+-- commit: apply a transition of a run, or refuse it whole.
+-- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 sequence, 7-8 indexes left, 9-10 indexes entered
+-- ARGV: transaction, prefix of the sent keys, lease (ms), step answered, prefix of its record, score its
+--       due entry must have, epoch, version, 1 if the run changes direction, (step, record) taken back ...,
+--       then what `transition` reads
+-- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
+--          | -3 its lease was renewed, now, joined}
+--#include apply
+--#include transition
+local tid, sent, lease = take(), take(), tonumber(take())
+local answered, prefix, unrenewed, epoch, version, turned = take(), take(), take(), take(), take(), take()
+local recalled = rows(2)
+
+local head = redis.call('HMGET', KEYS[1], 'epoch', 'v', 'l:' .. answered)
+if not head[1] then return {-2, now, 0} end
+if answered ~= '' and (not head[3] or string.sub(head[3], 1, #prefix) ~= prefix) then return {0, now, 0} end
+if unrenewed ~= '' then
+  local member = 'a|' .. tid .. '|' .. answered .. '|' .. string.match(head[3], '^(%w+)|')
+  if redis.call('ZSCORE', KEYS[5], member) ~= unrenewed then return {-3, now, 0} end
+end
+if (epoch ~= '' and epoch ~= head[1]) or (version ~= '' and version ~= head[2]) then return {-1, now, 0} end
+for _, row in ipairs(recalled) do
+  if redis.call('HGET', KEYS[1], 'l:' .. row[1]) ~= row[2] then return {-1, now, 0} end
+end
+
+if answered ~= '' then release(KEYS[1], KEYS[5], sent, tid, answered, head[3]) end
+for _, row in ipairs(recalled) do release(KEYS[1], KEYS[5], sent, tid, row[1], row[2]) end
+redis.call('HINCRBY', KEYS[1], 'v', 1)
+if turned == '1' then redis.call('HINCRBY', KEYS[1], 'epoch', 1) end
+return {1, now, transition(tid, sent, lease)}

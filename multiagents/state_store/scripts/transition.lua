@@ -1,0 +1,61 @@
+-- transition: the part of `start` and `commit` that writes. Included by them; not a script of its own.
+-- KEYS as in commit; `at` is the last ARGV read so far.
+local at = 0
+local function take() at = at + 1; return ARGV[at] end
+local function rows(width)
+  local out = {}
+  for i = 1, tonumber(take()) do
+    local row = {}
+    for j = 1, width do row[j] = take() end
+    out[i] = row
+  end
+  return out
+end
+local function pairs_into(command, key)
+  local n = tonumber(take())
+  if n == 0 then return end
+  local args = {}
+  for i = 1, n * 2 do args[i] = take() end
+  redis.call(command, key, unpack(args))
+end
+
+local function transition(tid, sent, lease)
+  local run, due = KEYS[1], KEYS[5]
+  pairs_into('HSET', run)
+  for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
+  pairs_into('HSET', KEYS[2])
+  pairs_into('HSET', KEYS[3])
+  for _, row in ipairs(rows(1)) do redis.call('RPUSH', KEYS[4], row[1]) end
+  local joined = 0
+  for _, join in ipairs(rows(2)) do
+    if redis.call('HINCRBY', run, 'j:' .. join[1], 1) >= tonumber(join[2]) then joined = 1 end
+  end
+  for _, dispatch in ipairs(rows(10)) do send(run, due, KEYS[6], sent, tid, dispatch) end
+  local landed, decided, wake = take(), take(), rows(3)
+  if landed == '1' or joined == 1 then
+    redis.call('ZADD', due, now + lease, 'r|' .. tid)
+  elseif decided == '1' then
+    redis.call('ZREM', due, 'r|' .. tid)
+  end
+  for _, message in ipairs(wake) do push(message[1], KEYS[6], message[2], message[3]) end
+  if take() == '1' then
+    -- Indexes are in the order in which runs started, whatever became of them.
+    local started = redis.call('ZSCORE', KEYS[7], tid) or now
+    redis.call('ZREM', KEYS[7], tid)
+    redis.call('ZREM', KEYS[8], tid)
+    redis.call('ZADD', KEYS[9], started, tid)
+    redis.call('ZADD', KEYS[10], started, tid)
+  end
+  local retention, channel, status = tonumber(take()), take(), take()
+  if retention > 0 then
+    -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
+    redis.call('ZADD', due, now + retention, 'x|' .. tid)
+    redis.call('ZREM', due, 'r|' .. tid)
+    for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
+    redis.call('PUBLISH', channel, status)
+  elseif retention < 0 then
+    redis.call('ZREM', due, 'x|' .. tid)
+    for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
+  end
+  return joined
+end

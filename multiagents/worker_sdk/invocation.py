@@ -1,0 +1,241 @@
+"""Run one attempt of a step: claim it, call the worker, hand on what came of it.
+
+1. Nothing is called without a claim: a message that came twice, or too late, is refused by the store.
+2. Every outcome is handed on, also one that cannot be recorded as it is (rule S27), and only then does the attempt end.
+3. What is not an outcome (Ctrl-C, a worker that shuts down, a killed greenlet) passes through untouched: the lease runs
+   out, and the attempt counts as lost.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from multiagents.events import ErrorEvent, ResultEvent
+from multiagents.exceptions import DecodeError, WorkerError
+from multiagents.names import Correlation, Direction
+from multiagents.worker_sdk import limits, loop, threads
+from multiagents.worker_sdk.failure import classify, describe
+from multiagents.worker_sdk.heartbeat import Lease, Leases
+from multiagents.worker_sdk.registry import Worker
+from multiagents.worker_sdk.step_context import StepContext, running
+
+if TYPE_CHECKING:
+    from multiagents.retry import RetryPolicy
+    from multiagents.state_store.base import Claim, StateStore
+
+logger = logging.getLogger(__name__)
+
+#: What a message of the engine carries as keyword arguments.
+MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "definition"})
+
+_DIRECTIONS = {direction.value: direction for direction in Direction}
+
+
+class InvocationSettings(Protocol):
+    """The settings that running a step needs."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds."""
+
+    @property
+    def step_timeout(self) -> float:
+        """Seconds; 0 is without limit."""
+
+    @property
+    def max_result_bytes(self) -> int:
+        """Bytes of JSON."""
+
+
+class Invocation:
+    """Run attempts in this process.
+
+    Args:
+        store: where attempts are claimed.
+        settings: ``lease``, ``step_timeout``, ``max_result_bytes``.
+        deliver: takes the outcome and the claim, and records it; what it returns is what `run` returns.
+        new_store: makes a store with connections of its own. Under gevent a connection belongs to the thread that made
+            it, so coroutines and the renewing of leases, which run in other threads, get such stores. None: the first
+            store is used everywhere.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        settings: InvocationSettings,
+        deliver: Callable[[ResultEvent | ErrorEvent, Claim], Any],
+        *,
+        new_store: Callable[[], StateStore] | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._deliver = deliver
+        self._new_store = new_store
+        self._stores: dict[tuple[int, int], StateStore] = {}
+        self._home = (os.getpid(), threads.ident())
+        self._leases = Leases(self._store_here, settings.lease)
+        self._token = uuid4().hex
+        self._numbers = itertools.count()
+
+    def run(self, worker: Worker, kwargs: Mapping[str, Any], *, hostname: str, pool: str) -> Any:
+        """Run one attempt and hand on what came of it.
+
+        Args:
+            worker: what to call.
+            kwargs: the message's ids: ``transaction_id, step, direction, attempt, definition``.
+            hostname: the Celery node that runs it.
+            pool: how functions are stopped here, as `limits.pool_of_caller` says.
+
+        Returns:
+            what ``deliver`` returned: what is to be linked to this task, or None.
+
+        Raises:
+            ClaimRefused: when the attempt is not to be run; nothing was called.
+            Exception: what the worker raised, after it was handed on.
+        """
+        correlation = _correlation(kwargs)
+        timeout = worker.step_timeout
+        claim = self._store.claim(
+            correlation,
+            kwargs["definition"],
+            # The token has to be this execution's alone: a claim under the same one gets the same answer.
+            owner=f"{self._token}:{os.getpid()}:{next(self._numbers)}",
+            worker=hostname,
+            timeout=(self._settings.step_timeout if timeout is None else timeout) or None,
+            heartbeat_timeout=worker.heartbeat_timeout,
+        )
+        seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
+        lease = self._leases.add(correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
+        try:
+            event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
+            following = self._deliver(event, claim)
+        finally:
+            self._leases.remove(lease)
+        if failure is None:
+            return following
+        try:
+            raise failure
+        finally:
+            del failure  # else its traceback and this frame keep each other
+
+    def _attempt(
+        self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
+    ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
+        correlation = claim.correlation
+        started_at = datetime.now(UTC)
+        token = running.set(StepContext(claim, lease, self._load_results))
+        try:
+            signature = worker.signature
+            positional, keywords = signature.arguments(claim.context)
+            returned = _call(worker, positional, keywords, seconds, pool)
+            payload = signature.result(returned, self._settings.max_result_bytes)
+        except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
+            return self._failed(worker, claim, error, started_at, hostname), error
+        except SystemExit as error:
+            if type(error) is not SystemExit:
+                raise  # Celery's own, by which a worker shuts down
+            failure = WorkerError(
+                f'worker "{worker.name}" called sys.exit({error.code!r}); that would end the worker process: return or '
+                f"raise an error instead"
+            )
+            failure.__cause__ = error
+            return self._failed(worker, claim, failure, started_at, hostname), failure
+        finally:
+            running.reset(token)
+        return (
+            ResultEvent(
+                transaction_id=correlation.transaction_id,
+                correlation_id=str(correlation),
+                step=correlation.step,
+                attempt=correlation.attempt,
+                payload=payload,
+                worker=hostname,
+                started_at=started_at,
+            ),
+            None,
+        )
+
+    def _failed(
+        self, worker: Worker, claim: Claim, error: Exception, started_at: datetime, hostname: str
+    ) -> ErrorEvent:
+        correlation = claim.correlation
+        kind, retryable = classify(error, _policy_in_force(worker, claim))
+        return ErrorEvent(
+            transaction_id=correlation.transaction_id,
+            correlation_id=str(correlation),
+            step=correlation.step,
+            attempt=correlation.attempt,
+            error=describe(error, correlation.attempt),
+            kind=kind,
+            retryable=retryable,
+            retry_policy=worker.retry_policy,
+            worker=hostname,
+            started_at=started_at,
+        )
+
+    def _load_results(self, transaction_id: str) -> Mapping[str, Any]:
+        return self._store_here().results(transaction_id)
+
+    def _store_here(self) -> StateStore:
+        """The store that the calling thread may use."""
+        if self._new_store is None or not threads.under_gevent():
+            return self._store
+        here = (os.getpid(), threads.ident())
+        if here == self._home:
+            return self._store
+        store = self._stores.get(here)
+        if store is None:
+            store = self._stores[here] = self._new_store()
+        return store
+
+
+def call_plainly(worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a worker outside a run, as a Celery task like any other.
+
+    A typed worker that is given one mapping takes its arguments from it, as it does in a run.
+    """
+    signature = worker.signature
+    positional: list[Any] = list(args)
+    if not signature.takes_context and len(args) == 1 and not kwargs and isinstance(args[0], Mapping):
+        positional, kwargs = signature.arguments(args[0])
+    returned = worker.fn(*positional, **kwargs)
+    if inspect.isawaitable(returned):
+        returned = loop.run(returned, worker=worker.name)
+    return signature.dumped(returned)
+
+
+def _call(worker: Worker, positional: list[Any], keywords: dict[str, Any], seconds: float, pool: str) -> Any:
+    if worker.is_async:
+        return loop.run(worker.fn(*positional, **keywords), seconds=seconds, worker=worker.name)
+    function = partial(worker.fn, *positional, **keywords)
+    returned = limits.call(function, worker=worker.name, seconds=seconds, pool=pool)
+    if type(returned) is not dict and inspect.isawaitable(returned):
+        # An async function in the clothes of an ordinary one: decorated, or a lambda.
+        return loop.run(returned, seconds=seconds, worker=worker.name)
+    return returned
+
+
+def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
+    try:
+        return Correlation(
+            kwargs["transaction_id"], kwargs["step"], _DIRECTIONS[kwargs["direction"]], int(kwargs["attempt"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError(
+            f"a message of a step was not understood ({type(error).__name__}: {error}): expected the keywords "
+            f"{', '.join(sorted(MESSAGE_KEYS))}, got {dict(kwargs)!r}; something else sent it, or a newer release"
+        ) from None
+
+
+def _policy_in_force(worker: Worker, claim: Claim) -> RetryPolicy | None:
+    step = claim.definition.steps[claim.correlation.step]
+    own = step.undo_retry if claim.correlation.direction is Direction.UNDO else step.retry
+    return own or worker.retry_policy

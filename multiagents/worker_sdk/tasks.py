@@ -1,0 +1,222 @@
+"""Workers as Celery tasks.
+
+A worker's task is made by ``shared_task``, so it belongs to whatever app there is, or will be, and is built on that
+app's own ``Task`` class. The same task serves two kinds of messages: those of the engine, which carry the header
+``multiagents`` and the ids of an attempt, and those of a plain ``.delay(context)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery, shared_task
+from celery.exceptions import Ignore
+from celery.local import Proxy
+from celery.utils.functional import head_from_fun
+
+from multiagents.exceptions import ConfigurationError, WorkerError
+from multiagents.names import HEADER
+from multiagents.retry import RetryPolicy
+from multiagents.state_store.base import ClaimRefused
+from multiagents.worker_sdk.invocation import MESSAGE_KEYS, Invocation, call_plainly
+from multiagents.worker_sdk.limits import pool_of_caller
+from multiagents.worker_sdk.registry import Worker, workers
+
+
+class WorkerTask(Proxy):  # type: ignore[type-arg]
+    """What a decorated function becomes: the Celery task of the current app, that can still be called as the function.
+
+    What is asked of the worker itself (its name, its policy, calling it) needs no app; all else is asked of the task.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, task: Callable[[], Any]) -> None:
+        super().__init__(task)
+        object.__setattr__(self, "__custom_name__", name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the plain function; an ``async def`` gives a coroutine."""
+        return self.worker.fn(*args, **kwargs)
+
+    @property
+    def worker(self) -> Worker:
+        """The worker's entry in the registry."""
+        name: str = object.__getattribute__(self, "__custom_name__")
+        return workers[name]
+
+    @property
+    def name(self) -> str:
+        """The worker's name, which is the Celery task's."""
+        return self.worker.name
+
+    worker_name = name
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The plain function."""
+        return self.worker.fn
+
+    @property
+    def retry_policy(self) -> RetryPolicy | None:
+        """The worker's own policy, or None."""
+        return self.worker.retry_policy
+
+    @property
+    def step_timeout(self) -> float | None:
+        """Seconds that an attempt may take; 0 is without limit, None is ``multiagents_step_timeout``."""
+        return self.worker.step_timeout
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        return self.worker.fn
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.worker.fn.__doc__
+
+    @property
+    def __module__(self) -> str:  # type: ignore[override]
+        return self.worker.fn.__module__
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __repr__(self) -> str:
+        return f"<worker {self.name!r}: {self.worker.where}>"
+
+
+class Runtime:
+    """What the tasks of one app run with.
+
+    Args:
+        invocation: runs an attempt.
+        link: turns what the invocation returned into Celery signatures to be linked to the task.
+    """
+
+    __slots__ = ("invocation", "link")
+
+    def __init__(self, invocation: Invocation, link: Callable[[Any], list[Any]] | None = None) -> None:
+        self.invocation = invocation
+        self.link = link
+
+
+_runtimes: WeakKeyDictionary[Celery, Callable[[], Runtime]] = WeakKeyDictionary()
+
+
+def install(app: Celery, runtime: Callable[[], Runtime]) -> None:
+    """Give an app what its workers' tasks run with.
+
+    Args:
+        app: the app.
+        runtime: returns it. Called for every step, so it should keep what it made, for each process.
+    """
+    _runtimes[app] = runtime
+
+
+def make_task(worker: Worker, options: Mapping[str, Any]) -> WorkerTask:
+    """The Celery task of a worker, on all apps there are and will be.
+
+    Args:
+        worker: the worker; it is looked up by its name when a message comes, so a reloaded module counts at once.
+        options: options of the Celery task.
+    """
+    name = worker.name
+    known = _tasks.get(name)
+    if known is not None:
+        return known
+
+    def body(task: Any, *args: Any, **kwargs: Any) -> Any:
+        return perform(task, workers[name], args, kwargs)
+
+    for attribute in ("__module__", "__qualname__", "__name__", "__doc__"):
+        setattr(body, attribute, getattr(worker.fn, attribute, None) or getattr(body, attribute))
+    make: Any = shared_task  # its stubs know no attributes of our own
+    shared = make(body, name=name, bind=True, **_task_attributes(worker, dict(options)))
+    task = _tasks[name] = WorkerTask(name, shared._get_current_object)  # noqa: SLF001 - what a Proxy is made from
+    return task
+
+
+_tasks: dict[str, WorkerTask] = {}
+
+
+def _task_attributes(worker: Worker, options: dict[str, Any]) -> dict[str, Any]:
+    attributes = {
+        "acks_late_outside_runs": options.pop("acks_late", None),
+        "acks_late": True,
+        "reject_on_worker_lost": False,
+        "retry_on_worker_lost": False,
+        "Request": "multiagents.worker_sdk.celery:StepRequest",
+        "__header__": staticmethod(_header(worker)),
+        "retry": _retry,
+    }
+    if worker.queue is not None:
+        attributes["apply_async"] = _apply_async
+    return attributes | options
+
+
+def _header(worker: Worker) -> Callable[..., Any]:
+    """Checks the arguments of a plain ``.delay()`` before it is sent; messages of the engine have other ones."""
+    try:
+        plain = head_from_fun(worker.fn)
+    except TypeError:  # a builtin
+        return lambda *_args, **_kwargs: None
+
+    def check(*args: Any, **kwargs: Any) -> None:
+        takes_mapping = len(args) == 1 and not kwargs and isinstance(args[0], Mapping)
+        if not (kwargs.keys() >= MESSAGE_KEYS or takes_mapping):
+            plain(*args, **kwargs)
+
+    return check
+
+
+def _apply_async(self: Any, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+    # As an attribute of the class, `queue` is about to lose its effect in Celery 6.
+    if not any(options.get(where) for where in ("queue", "routing_key", "exchange")):
+        options["queue"] = workers[self.name].queue
+    return super(type(self), self).apply_async(args, kwargs, **options)
+
+
+def _retry(self: Any, args: Any = None, kwargs: Any = None, exc: Any = None, **options: Any) -> Any:
+    """Retry as Celery does, outside a run. In a run the engine retries, so this is the failure of the attempt."""
+    if not is_ours(self.request):
+        return super(type(self), self).retry(args, kwargs, exc=exc, **options)
+    if exc is not None:
+        raise exc
+    raise WorkerError(
+        f'worker "{self.name}" called retry() in a run: steps are retried by the engine; raise an error instead, '
+        f"and say how often with retry=RetryPolicy(...)"
+    )
+
+
+def is_ours(request: Any) -> bool:
+    """Whether a message is the engine's; a task that is applied in process has its headers one level down."""
+    return bool(getattr(request, HEADER, None) or (request.headers and HEADER in request.headers))
+
+
+def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The body of every worker's task.
+
+    Raises:
+        Ignore: when the attempt is not to be run; no link fires.
+        Exception: what the worker raised, after it was recorded; no link fires.
+    """
+    request = task.request
+    if not is_ours(request):
+        return call_plainly(worker, args, kwargs)
+    install_for = _runtimes.get(task.app)
+    if install_for is None:
+        raise ConfigurationError(
+            f'Celery app "{task.app.main}" has no multiagents runtime, so step {request.id} cannot be run here; call '
+            f"multiagents.init_app(app) in the module that makes the app"
+        )
+    runtime = install_for()
+    try:
+        following = runtime.invocation.run(worker, kwargs, hostname=request.hostname or "", pool=pool_of_caller())
+    except ClaimRefused as refused:
+        raise Ignore(str(refused)) from None
+    if following and runtime.link is not None:
+        request.callbacks = runtime.link(following)
+    return None

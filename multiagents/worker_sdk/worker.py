@@ -1,0 +1,150 @@
+"""The ``@worker`` decorator."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+from multiagents.exceptions import WorkerError
+from multiagents.names import STEP_NAME
+from multiagents.retry import RetryPolicy
+from multiagents.worker_sdk.registry import Worker, workers
+from multiagents.worker_sdk.tasks import WorkerTask, make_task
+
+#: Options of a Celery task that would take from a worker what makes it one, and what to do instead.
+_REFUSED = {
+    "bind": "call current_step() in the function",
+    "pydantic": "annotate the function with the models: they are validated without it",
+    "autoretry_for": "say retry=RetryPolicy(...): the engine retries",
+    "name": "give the name as the first argument",
+    "Request": "the worker has one of its own",
+}
+
+
+@overload
+def worker(name: Callable[..., Any], /) -> WorkerTask: ...
+@overload
+def worker(
+    name: str | None = None,
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    heartbeat_timeout: float | None = None,
+    queue: str | None = None,
+    retry_attempts: int | None = None,
+    retry_delay: float | None = None,
+    **celery_task_options: Any,
+) -> Callable[[Callable[..., Any]], WorkerTask]: ...
+def worker(
+    name: str | Callable[..., Any] | None = None,
+    *,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    heartbeat_timeout: float | None = None,
+    queue: str | None = None,
+    retry_attempts: int | None = None,
+    retry_delay: float | None = None,
+    **celery_task_options: Any,
+) -> WorkerTask | Callable[[Callable[..., Any]], WorkerTask]:
+    """Make a function a worker: a Celery task that steps of workflows name.
+
+    The function takes the context (a dict) or typed parameters, and returns a dict that is merged into the context. It
+    may be ``def`` or ``async def``, and can still be called as the plain function.
+
+    Args:
+        name: the worker's name, and its Celery task's; the function's own name if left out.
+        retry: how failed attempts are retried, where the step does not say.
+        timeout: seconds an attempt may take; 0 is without limit, None is ``multiagents_step_timeout``.
+        heartbeat_timeout: seconds within which the function has to call ``current_step().heartbeat()``, each time.
+        queue: the Celery queue of its steps, where they do not say.
+        retry_attempts: short for ``retry=RetryPolicy(max_attempts=...)``.
+        retry_delay: short for ``retry=RetryPolicy(initial_interval=...)``, in seconds.
+        celery_task_options: options of the Celery task, such as ``rate_limit``.
+
+    Raises:
+        WorkerAlreadyRegisteredError: when another function has the name.
+        WorkerError: when an argument is not what it must be.
+
+    >>> @worker("reserve_stock", timeout=30)
+    ... def reserve_stock(context: dict) -> dict:
+    ...     return {"reserved": context["quantity"]}
+    >>> reserve_stock({"quantity": 2})
+    {'reserved': 2}
+    >>> reserve_stock.worker_name, reserve_stock.step_timeout
+    ('reserve_stock', 30)
+    """
+    if name is not None and not isinstance(name, str):
+        return worker()(name)
+    policy = _policy(retry, retry_attempts, retry_delay)
+    _check_seconds("timeout", timeout, zero="0 is without limit")
+    _check_seconds("heartbeat_timeout", heartbeat_timeout)
+    for option, instead in _REFUSED.items():
+        if option in celery_task_options:
+            raise WorkerError(f"a worker cannot have the Celery task option {option}=; {instead}")
+
+    def decorate(function: Callable[..., Any]) -> WorkerTask:
+        made = Worker(
+            _name(name, function),
+            function,
+            retry_policy=policy,
+            step_timeout=timeout,
+            heartbeat_timeout=heartbeat_timeout,
+            queue=queue,
+            namespace=_namespace(function),
+        )
+        workers.register(made)
+        return make_task(made, celery_task_options)
+
+    return decorate
+
+
+def _name(name: str | None, function: Any) -> str:
+    if isinstance(function, WorkerTask) or not callable(function):
+        raise WorkerError(f"@worker goes on a function, got {function!r}; decorate the function itself, once")
+    chosen = name or str(getattr(function, "__name__", ""))
+    if not STEP_NAME.fullmatch(chosen):
+        raise WorkerError(
+            f"worker name {chosen!r} cannot be used: expected 1 to 128 characters of A-Z a-z 0-9 _ . : @ -, beginning "
+            f'with a letter, a digit or _; give one: @worker("charge_card")'
+        )
+    return chosen
+
+
+def _policy(retry: RetryPolicy | None, attempts: int | None, delay: float | None) -> RetryPolicy | None:
+    if not isinstance(retry, RetryPolicy | None):
+        raise WorkerError(f"retry must be a RetryPolicy, got {retry!r}; write retry=RetryPolicy(max_attempts=5)")
+    if attempts is None and delay is None:
+        return retry
+    if retry is not None:
+        raise WorkerError(
+            "retry= was given together with retry_attempts= or retry_delay=, which are short for it; give one of them"
+        )
+    given = {"max_attempts": attempts, "initial_interval": delay}
+    return RetryPolicy(**{field: value for field, value in given.items() if value is not None})
+
+
+def _check_seconds(option: str, value: float | None, zero: str = "") -> None:
+    if value is None:
+        return
+    number = type(value) in (int, float) and math.isfinite(value)
+    if not number or value < 0 or (value == 0 and not zero):
+        raise WorkerError(
+            f"{option} must be a number of seconds {'of at least' if zero else 'above'} 0, got {value!r}"
+            f"{f' ({zero})' if zero else ''}"
+        )
+
+
+def _namespace(function: Callable[..., Any]) -> Mapping[str, Any] | None:
+    """Names beside the function, where it is made inside another: its annotations may be strings that use them."""
+    if "<locals>" not in getattr(function, "__qualname__", ""):
+        return None
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frame = sys._getframe(1)  # noqa: SLF001 - CPython has it, and there is no other way
+    while frame is not None:
+        if frame.f_code.co_filename == getattr(code, "co_filename", None):
+            return dict(frame.f_locals)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None

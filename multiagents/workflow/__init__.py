@@ -1,0 +1,1 @@
+"""The pure core: definitions, state, and what follows from an event."""

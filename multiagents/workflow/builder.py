@@ -1,0 +1,394 @@
+"""Write workflows down: `WorkflowBuilder` and `Step`.
+
+Nothing is checked while a workflow is being written, so that steps may name later ones; `WorkflowBuilder.build` checks
+everything at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Literal
+
+from multiagents.exceptions import DefinitionError, DuplicateStepError, UnknownStepError
+from multiagents.retry import RetryPolicy
+from multiagents.workflow import validation as check
+from multiagents.workflow.definition import BlockDefinition, Definition, StepDefinition, definitions
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Step:
+    """Describe a step, for a branch of `WorkflowBuilder.add_parallel`; the arguments are those of ``add_step``.
+
+    >>> Step("charge", "charge_card", compensation="refund_card")
+    Step('charge', 'charge_card', compensation='refund_card')
+    """
+
+    name: str
+    worker: Any = None
+    _: KW_ONLY
+    compensation: Any = None
+    after: str | Sequence[str] | None = None
+    when: Callable[[dict[str, Any]], bool] | None = None
+    inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None
+    retry: RetryPolicy | None = None
+    undo_retry: RetryPolicy | None = None
+    timeout: float | None = None
+    schedule_to_start: float | None = None
+    schedule_to_close: float | None = None
+    heartbeat_timeout: float | None = None
+    cancel_safe: bool = False
+    resolve_with: Any = None
+    external: bool = False
+    pivot: bool = False
+    on_unknown: str = "compensate"
+    compensate_on_failure: bool = False
+    no_compensation: str | None = None
+    local: bool = False
+    queue: str | None = None
+    priority: int | None = None
+    summary: str | None = None
+
+    def __repr__(self) -> str:
+        given = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        shown = [repr(self.name)] + ([repr(self.worker)] if self.worker is not None else [])
+        shown += [f"{name}={value!r}" for name, (value, default) in list(given.items())[2:] if value != default]
+        return f"Step({', '.join(shown)})"
+
+
+#: What fields of a `Step` become fields of a `StepDefinition` unchanged.
+_COPIED = (
+    "when",
+    "inputs",
+    "retry",
+    "undo_retry",
+    "timeout",
+    "schedule_to_start",
+    "schedule_to_close",
+    "heartbeat_timeout",
+    "cancel_safe",
+    "external",
+    "on_unknown",
+    "compensate_on_failure",
+    "no_compensation",
+    "queue",
+    "priority",
+    "summary",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parallel:
+    """A block as it was written."""
+
+    name: str
+    branches: Any
+    on_failure: str
+    after: str | Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A step and where it stands: what it waits for unless it says so itself, and its block."""
+
+    step: Step
+    follows: str | Sequence[str]
+    block: str | None = None
+    cancel_siblings: bool = False
+
+
+class WorkflowBuilder:
+    """Describe a workflow step by step; every method but `build` returns the builder.
+
+    Args:
+        name: the workflow's name.
+        version: raise it whenever a workflow that is in use changes.
+        deadline: seconds a run may take in all before it is undone; None is without limit.
+        retention: seconds a finished run is kept; None is the setting ``multiagents_retention``.
+        strict: refuse steps that say neither how they are undone nor why they need not be (rule S14).
+        compensate_in: the order in which steps are undone; None is the reverse of their completion (rule S6).
+        on_end: a worker that is run once with the end state.
+
+    >>> order = (
+    ...     WorkflowBuilder("order", version="1")
+    ...     .add_step("reserve", "reserve_stock", compensation="release_stock")
+    ...     .add_parallel("risk", [Step("fraud", "check_fraud"), [Step("credit", "check_credit"), "set_limit"]])
+    ...     .add_step("charge", "charge_card", compensation="refund_card")
+    ...     .build()
+    ... )
+    >>> print(order.diagram("ascii"))
+    order · version 1
+    │
+    ● reserve         reserve_stock   ⤺ release_stock
+    │
+    ├─┬─ risk
+    │ ├─● fraud       check_fraud
+    │ │
+    │ ╰─● credit      check_credit
+    │   │
+    │   ● set_limit   set_limit
+    │
+    ● charge          charge_card     ⤺ refund_card
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str = "1",
+        *,
+        deadline: float | None = None,
+        retention: float | None = None,
+        strict: bool = False,
+        compensate_in: Sequence[str] | None = None,
+        on_end: Any = None,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self._deadline = deadline
+        self._retention = retention
+        self._strict = strict
+        self._compensate_in = compensate_in
+        self._on_end = on_end
+        self._elements: list[Step | _Parallel] = []
+
+    def add_step(
+        self,
+        name: str,
+        worker: Any = None,
+        *,
+        compensation: Any = None,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = None,
+        undo_retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        schedule_to_start: float | None = None,
+        schedule_to_close: float | None = None,
+        heartbeat_timeout: float | None = None,
+        cancel_safe: bool = False,
+        resolve_with: Any = None,
+        external: bool = False,
+        pivot: bool = False,
+        on_unknown: str = "compensate",
+        compensate_on_failure: bool = False,
+        no_compensation: str | None = None,
+        local: bool = False,
+        queue: str | None = None,
+        priority: int | None = None,
+        summary: str | None = None,
+    ) -> WorkflowBuilder:
+        """Add a step. Without ``after`` it follows the step or block added before it.
+
+        Args:
+            name: what the step is called in this workflow.
+            worker: a worker's name, a decorated function or a Celery task; None is the step's own name.
+            compensation: the worker that undoes the step, given likewise.
+            after: the steps or blocks it waits for, also later ones; ``[]`` for none.
+            when: called with the context; the step is skipped where it answers false.
+            inputs: what the worker gets in place of the context: a mapping of argument to dotted path
+                (``{"amount": "order.total"}``), or a callable that makes it from the context.
+            retry: how failed attempts are retried; None leaves it to the worker.
+            undo_retry: the same for the compensation; None is long and capped (rule S16).
+            timeout: seconds an attempt may take; None is the setting ``multiagents_step_timeout``, 0 is no limit.
+            schedule_to_start: seconds an attempt may wait until a worker takes it.
+            schedule_to_close: seconds that all attempts may take together.
+            heartbeat_timeout: seconds that may pass between two heartbeats of the worker.
+            cancel_safe: the step may be undone while an attempt might still be running (rule S5).
+            resolve_with: reserved for a later release.
+            external: somebody else does the step and reports its result; it is never dispatched again.
+            pivot: reserved for a later release.
+            on_unknown: what to do about an unknown outcome: ``compensate``, or ``park`` it for a person (rule S3).
+            compensate_on_failure: undo the step also when it failed for certain.
+            no_compensation: why the step needs no compensation, in words.
+            local: reserved for a later release.
+            queue: the Celery queue of its messages.
+            priority: the priority of its messages, 0-9.
+            summary: a line for people.
+        """
+        self._elements.append(
+            Step(
+                name,
+                worker,
+                compensation=compensation,
+                after=after,
+                when=when,
+                inputs=inputs,
+                retry=retry,
+                undo_retry=undo_retry,
+                timeout=timeout,
+                schedule_to_start=schedule_to_start,
+                schedule_to_close=schedule_to_close,
+                heartbeat_timeout=heartbeat_timeout,
+                cancel_safe=cancel_safe,
+                resolve_with=resolve_with,
+                external=external,
+                pivot=pivot,
+                on_unknown=on_unknown,
+                compensate_on_failure=compensate_on_failure,
+                no_compensation=no_compensation,
+                local=local,
+                queue=queue,
+                priority=priority,
+                summary=summary,
+            )
+        )
+        return self
+
+    def add_parallel(
+        self,
+        name: str,
+        branches: Iterable[Any],
+        on_failure: Literal["wait", "cancel"] = "wait",
+        *,
+        after: str | Sequence[str] | None = None,
+    ) -> WorkflowBuilder:
+        """Add branches that run side by side; what follows waits for the last step of each.
+
+        Args:
+            name: what ``after=`` of other steps may call the block.
+            branches: each a `Step`, a worker, or a list of these that run one after the other. A list inside such a
+                list is more of the same sequence.
+            on_failure: when a step of a branch fails for certain, ``wait`` until the other branches are done before
+                anything is undone, or ``cancel`` them (rule S7).
+            after: the steps or blocks that every branch waits for; None is the one added before.
+
+        >>> checks = WorkflowBuilder("checks").add_parallel("risk", ["check_fraud", "check_credit"]).build()
+        >>> checks.entries
+        ('check_fraud', 'check_credit')
+        """
+        # An iterator is read now: build() may be called twice.
+        kept = list(branches) if check.is_listing(branches) else branches
+        self._elements.append(_Parallel(name, kept, on_failure, after))
+        return self
+
+    def build(self, *, register: bool = True) -> Definition:
+        """Check the workflow and make its definition.
+
+        Args:
+            register: make it known to this process, so that runs can be started by its name.
+
+        Returns:
+            the definition; the builder may be added to and built again.
+
+        Raises:
+            DefinitionError: when something does not fit; the message names the step and what was expected. Also when
+                another content is registered under this name and version.
+
+        Warns:
+            UserWarning: for a step with ``timeout=0``, as a hung worker then holds its run for ever.
+        """
+        check.workflow_name(self.name, self.version)
+        placed, blocks = self._placed()
+        if not placed:
+            raise DefinitionError(f'workflow "{self.name}" has no steps; add one with add_step("name", "worker")')
+        self._check_names(placed, blocks)
+        for each in placed.values():
+            check.step_options(self.name, each.step)
+        steps = self._steps(placed, blocks)
+        options = check.workflow_options(
+            self.name, steps, self._deadline, self._retention, self._strict, self._compensate_in, self._on_end
+        )
+        definition = Definition(name=self.name, version=self.version, steps=steps, blocks=blocks, **options)
+        for name, step in steps.items():
+            if step.timeout == 0:
+                warnings.warn(
+                    f'workflow "{self.name}" step "{name}" has timeout=0, which is no limit: a worker that hangs in it '
+                    f"holds the run until somebody cancels it; give a number of seconds, or leave timeout out",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        return definitions.register(definition) if register else definition
+
+    def _placed(self) -> tuple[dict[str, _Placed], dict[str, BlockDefinition]]:
+        """Lay the elements out: steps in definition order, each with what it follows."""
+        placed: dict[str, _Placed] = {}
+        blocks: dict[str, BlockDefinition] = {}
+        follows: str | Sequence[str] = ()
+
+        def place(step: Step, follows: str | Sequence[str], block: _Parallel | None = None) -> None:
+            check.name_of_step(self.name, step.name)
+            if step.name in placed:
+                raise DuplicateStepError(self.name, step.name)
+            cancel = block is not None and block.on_failure == "cancel"
+            placed[step.name] = _Placed(step, follows, block.name if block else None, cancel)
+
+        for element in self._elements:
+            if isinstance(element, Step):
+                place(element, follows)
+            else:
+                branches = self._branches(element)
+                if element.name in blocks:
+                    raise DefinitionError(
+                        f'workflow "{self.name}" has two parallel blocks named "{element.name}"; rename one of them'
+                    )
+                for branch in branches:
+                    before = follows if element.after is None else element.after
+                    for step in branch:
+                        place(step, before, element)
+                        before = step.name
+                names = tuple(tuple(step.name for step in branch) for branch in branches)
+                blocks[element.name] = BlockDefinition(name=element.name, branches=names, on_failure=element.on_failure)
+            follows = element.name
+        return placed, blocks
+
+    def _branches(self, block: _Parallel) -> list[list[Step]]:
+        check.name_of_step(self.name, block.name, kind="block")
+        check.on_failure(self.name, block.name, block.on_failure)
+        check.branches(self.name, block.name, block.branches)
+        return [self._branch(block, number, branch) for number, branch in enumerate(block.branches, 1)]
+
+    def _branch(self, block: _Parallel, number: int, branch: Any) -> list[Step]:
+        if isinstance(branch, Step):
+            return [branch]
+        if check.is_listing(branch):
+            steps = [step for part in branch for step in self._branch(block, number, part)]
+            if steps:
+                return steps
+        worker = check.worker_name(branch)
+        if worker is None:
+            raise DefinitionError(
+                f'workflow "{self.name}" block "{block.name}": branch {number} holds {branch!r}; expected a Step, a '
+                f"worker, or a list of at least one of these"
+            )
+        return [Step(worker)]
+
+    def _check_names(self, placed: Mapping[str, _Placed], blocks: Mapping[str, BlockDefinition]) -> None:
+        for name in blocks:
+            if name in placed:
+                raise DefinitionError(
+                    f'workflow "{self.name}" has a step and a parallel block named "{name}"; `after` could mean '
+                    f"either: rename one of them"
+                )
+
+    def _steps(self, placed: Mapping[str, _Placed], blocks: Mapping[str, BlockDefinition]) -> dict[str, StepDefinition]:
+        """Resolve what each step waits for, and make the steps."""
+        place = {name: number for number, name in enumerate(placed)}
+        known = (*placed, *blocks)
+        steps = {}
+        for name, each in placed.items():
+            step = each.step
+            named = each.follows if step.after is None else step.after
+            before: set[str] = set()
+            for other in check.after(self.name, name, named):
+                if other in blocks:
+                    before.update(blocks[other].ends)
+                elif other in placed:
+                    before.add(other)
+                else:
+                    raise UnknownStepError(self.name, other, known, named_by=name)
+            steps[name] = StepDefinition(
+                name=name,
+                worker=check.worker_name(step.worker) or name,
+                compensation=check.worker_name(step.compensation),
+                after=tuple(sorted(before, key=place.__getitem__)),
+                block=each.block,
+                cancel_siblings=each.cancel_siblings,
+                **{field: getattr(step, field) for field in _COPIED},
+            )
+        return steps
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(element.name) for element in self._elements) or "no steps yet"
+        return f"<WorkflowBuilder {self.name!r} version {self.version!r}: {names}>"

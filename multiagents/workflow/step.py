@@ -1,0 +1,196 @@
+"""The pieces a definition is made of: its steps and its parallel blocks, as frozen data.
+
+``when`` and callable ``inputs`` are code: the data says only that they exist (``true``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+from multiagents.exceptions import DecodeError, DefinitionError
+from multiagents.retry import RetryPolicy
+
+#: What may be done about a step whose outcome is unknown (rule S3).
+ON_UNKNOWN = ("compensate", "park")
+
+_TIMES = ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout")
+
+
+def plain(value: Any) -> Any:
+    """A field's value as JSON-ready data; code becomes ``True``."""
+    if callable(value):
+        return True
+    if isinstance(value, RetryPolicy):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def code_elsewhere(_context: dict[str, Any]) -> Any:
+    """Stand in for a ``when`` or ``inputs`` whose code this process does not have.
+
+    Raises:
+        DefinitionError: whenever it is called.
+    """
+    raise DefinitionError(
+        "a definition read from the state store was asked to run its `when` or `inputs`, whose code is not loaded "
+        "here; import the module that builds the workflow, then use with_code_of()"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StepDefinition:
+    """One step of a definition. Two are equal when their data is: the code of ``when`` and ``inputs`` does not count.
+
+    Attributes:
+        name: what the step is called in its workflow.
+        worker: name of the worker that does it.
+        compensation: name of the worker that undoes it.
+        after: the steps it waits for directly, in definition order.
+        when: asked with the context whether the step runs at all.
+        inputs: what the worker gets in place of the context: a mapping of argument to dotted path, or a callable.
+        retry: how failed attempts are retried; None leaves it to the worker.
+        undo_retry: the same for the compensation; None is `multiagents.retry.UNDO_RETRY`.
+        timeout: seconds an attempt may take; None is the setting's, 0 is no limit.
+        schedule_to_start: seconds an attempt may wait for a worker.
+        schedule_to_close: seconds that all attempts may take together.
+        heartbeat_timeout: seconds that may pass between two heartbeats.
+        cancel_safe: an attempt may be undone while it might still be running (rule S5).
+        external: somebody else does the step and reports the result; it is never dispatched again.
+        on_unknown: what is done about an unknown outcome: ``compensate`` or ``park`` (rule S3).
+        compensate_on_failure: undo the step also after a definite failure.
+        no_compensation: why the step needs no compensation.
+        queue: the Celery queue of its messages.
+        priority: the priority of its messages, 0-9.
+        summary: a line for people.
+        block: the parallel block it is in.
+        cancel_siblings: its failure cancels the other branches of its block (rule S7).
+    """
+
+    name: str
+    worker: str
+    compensation: str | None = None
+    after: tuple[str, ...] = ()
+    when: Callable[[dict[str, Any]], bool] | None = None
+    inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None
+    retry: RetryPolicy | None = None
+    undo_retry: RetryPolicy | None = None
+    timeout: float | None = None
+    schedule_to_start: float | None = None
+    schedule_to_close: float | None = None
+    heartbeat_timeout: float | None = None
+    cancel_safe: bool = False
+    external: bool = False
+    on_unknown: str = "compensate"
+    compensate_on_failure: bool = False
+    no_compensation: str | None = None
+    queue: str | None = None
+    priority: int | None = None
+    summary: str | None = None
+    block: str | None = None
+    cancel_siblings: bool = False
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "after", tuple(self.after))
+        if isinstance(self.inputs, Mapping):
+            put(self, "inputs", MappingProxyType(dict(self.inputs)))
+        for name in _TIMES:
+            # 30 and 30.0 are the same limit and must have the same hash.
+            if (seconds := getattr(self, name)) is not None:
+                put(self, name, float(seconds))
+
+    @property
+    def has_code(self) -> bool:
+        """Whether part of this step is code, which its data can only mention."""
+        return self.when is not None or callable(self.inputs)
+
+    @property
+    def lacks_code(self) -> bool:
+        """Whether it has code that was never loaded here."""
+        return self.when is code_elsewhere or self.inputs is code_elsewhere
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as JSON-ready data, without what equals the defaults."""
+        data: dict[str, Any] = {}
+        for name, default in STEP_DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                data[name] = plain(value)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepDefinition:
+        """The inverse of `to_dict`; keys that this release does not know are passed over."""
+        values = {name: value for name, value in data.items() if name in STEP_DEFAULTS}
+        for name in ("retry", "undo_retry"):
+            if name in values:
+                known = {key: values[name][key] for key in RetryPolicy.model_fields if key in values[name]}
+                values[name] = RetryPolicy.from_dict(known)
+        for name in ("when", "inputs"):
+            if values.get(name) is True:
+                values[name] = code_elsewhere
+        step = cls(**values)
+        if step.on_unknown not in ON_UNKNOWN:
+            raise DecodeError(
+                f'step "{step.name}" says on_unknown={step.on_unknown!r}; this release knows '
+                f"{' and '.join(ON_UNKNOWN)}: upgrade multiagents in this process"
+            )
+        return step
+
+    def __eq__(self, other: object) -> bool:
+        return self.to_dict() == other.to_dict() if isinstance(other, StepDefinition) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.worker, self.after))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.to_dict().items())
+        return f"StepDefinition({shown})"
+
+
+#: Each field and its default; `name` and `worker` have none and so are always written.
+STEP_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(StepDefinition)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockDefinition:
+    """A parallel block: what diagrams need to know of it. The steps themselves say what they wait for.
+
+    Attributes:
+        name: what ``after=`` may call it.
+        branches: the steps of each branch, in their order.
+        on_failure: ``wait`` for the other branches or ``cancel`` them (rule S7).
+    """
+
+    name: str
+    branches: tuple[tuple[str, ...], ...]
+    on_failure: str = "wait"
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The last step of each branch: whoever waits for the block waits for these."""
+        return tuple(branch[-1] for branch in self.branches)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Every step of every branch."""
+        return tuple(step for branch in self.branches for step in branch)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The block as JSON-ready data."""
+        return {
+            "name": self.name,
+            "branches": [list(branch) for branch in self.branches],
+            "on_failure": self.on_failure,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BlockDefinition:
+        """The inverse of `to_dict`."""
+        branches = tuple(tuple(branch) for branch in data["branches"])
+        return cls(name=data["name"], branches=branches, on_failure=data.get("on_failure", "wait"))

@@ -1,0 +1,281 @@
+"""What `WorkflowBuilder.build` refuses, and the sentences in which it does.
+
+Every message names the workflow and the step, then says what was found, what was expected and what to write instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from inspect import iscoroutinefunction
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from multiagents.exceptions import DefinitionError, did_you_mean
+from multiagents.names import STEP_NAME, WORKFLOW_NAME
+from multiagents.retry import RetryPolicy
+from multiagents.workflow.step import ON_UNKNOWN, StepDefinition
+
+if TYPE_CHECKING:
+    from multiagents.workflow.builder import Step
+
+#: What a failing branch of a parallel block may do to its siblings (rule S7).
+ON_FAILURE = ("wait", "cancel")
+
+_CHARACTERS = "1 to 128 of A-Z a-z 0-9 _ . : @ -, the first a letter, a digit or _"
+
+
+def workflow_name(name: Any, version: Any) -> None:
+    """Refuse a workflow's name or version that cannot be a part of a key."""
+    if not isinstance(name, str) or not WORKFLOW_NAME.fullmatch(name):
+        raise DefinitionError(f"workflow name {name!r} cannot be used; expected {_CHARACTERS}")
+    if not isinstance(version, str) or not WORKFLOW_NAME.fullmatch(version):
+        raise DefinitionError(
+            f'workflow "{name}" has version {version!r}; expected a string, {_CHARACTERS}, such as version="2"'
+        )
+
+
+def name_of_step(workflow: str, name: Any, kind: str = "step") -> None:
+    """Refuse the name of a step or a block that cannot be a part of a correlation id."""
+    if not isinstance(name, str) or not STEP_NAME.fullmatch(name):
+        raise DefinitionError(
+            f'workflow "{workflow}": {kind} name {name!r} cannot be used; expected {_CHARACTERS} '
+            f"(brackets and # are kept for the items of a map and the rounds of a loop)"
+        )
+
+
+def is_listing(value: Any) -> bool:
+    """Whether a value is meant as a list: it can be walked through, and is not a text or a mapping."""
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def branches(workflow: str, block: str, given: Any) -> None:
+    """Refuse a block whose branches are not a list, or an empty one."""
+    if not is_listing(given) or not given:
+        raise DefinitionError(
+            f'workflow "{workflow}" block "{block}" has branches {given!r}; expected a list with at least one branch, '
+            f"each a Step, a worker, or a list of these"
+        )
+
+
+def on_failure(workflow: str, block: str, given: Any) -> None:
+    """Refuse an unknown ``on_failure``."""
+    if given not in ON_FAILURE:
+        raise DefinitionError(
+            f'workflow "{workflow}" block "{block}" has on_failure={given!r}; expected "wait" or "cancel"'
+            f"{did_you_mean(str(given), ON_FAILURE)}"
+        )
+
+
+def after(workflow: str, step: str, given: Any) -> list[str]:
+    """The names in an ``after``, which is one name or a list of names."""
+    names: list[Any] = [given] if isinstance(given, str) else list(given) if is_listing(given) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise _refusal(workflow, step, "after", given, 'the name of a step or a block, or a list such as ["reserve"]')
+    return names
+
+
+def worker_name(worker: Any) -> str | None:
+    """The name of a worker given by name, as a decorated function or as a Celery task; None when it has none."""
+    if isinstance(worker, str):
+        return worker.strip() or None
+    for attribute in ("multiagents_name", "name"):
+        name = getattr(worker, attribute, None)
+        if isinstance(name, str) and name:
+            return name
+    return None
+
+
+def step_options(workflow: str, step: Step) -> None:
+    """Refuse a step whose options are not what they must be, or do not fit together."""
+    _later_release(workflow, step)
+    for name in ("worker", "compensation"):
+        _worker(workflow, f'step "{step.name}"', name, getattr(step, name))
+    for name in ("retry", "undo_retry"):
+        _retry(workflow, step.name, name, getattr(step, name))
+    for name in ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout"):
+        value = getattr(step, name)
+        if not _is_seconds(value, zero=name == "timeout"):
+            expected = "0 or more seconds (0 is no limit)" if name == "timeout" else "more than 0 seconds"
+            raise _refusal(workflow, step.name, name, value, f"a number, {expected}, or None for the default")
+    for name in ("cancel_safe", "external", "compensate_on_failure"):
+        if not isinstance(getattr(step, name), bool):
+            raise _refusal(workflow, step.name, name, getattr(step, name), "True or False")
+    for name in ("queue", "no_compensation", "summary"):
+        value = getattr(step, name)
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            expected = "the reason, in words" if name == "no_compensation" else "a string that is not empty"
+            raise _refusal(workflow, step.name, name, value, expected)
+    _code(workflow, step)
+    _choices(workflow, step)
+    _compensation(workflow, step)
+
+
+def workflow_options(
+    workflow: str,
+    steps: Mapping[str, StepDefinition],
+    deadline: Any,
+    retention: Any,
+    strict: Any,
+    compensate_in: Any,
+    on_end: Any,
+) -> dict[str, Any]:
+    """The options of a workflow as its definition takes them, or an error that says which one does not fit."""
+    for name, value in (("deadline", deadline), ("retention", retention)):
+        if not _is_seconds(value, zero=False):
+            raise DefinitionError(
+                f'workflow "{workflow}" has {name}={value!r}; expected a number, more than 0 seconds, or None'
+            )
+    if not isinstance(strict, bool):
+        raise DefinitionError(f'workflow "{workflow}" has strict={strict!r}; expected True or False')
+    _worker(workflow, "itself", "on_end", on_end)
+    if strict:
+        silent = [s.name for s in steps.values() if s.compensation is None and s.no_compensation is None]
+        if silent:
+            raise DefinitionError(
+                f'workflow "{workflow}" is strict, and {_quoted(silent)} of it '
+                f"{'does' if len(silent) == 1 else 'do'} not say how to undo what was done; give each a "
+                f'compensation="worker" or a no_compensation="reason" (rule S14)'
+            )
+    return {
+        "deadline": deadline,
+        "retention": retention,
+        "strict": strict,
+        "compensate_in": _compensate_in(workflow, steps, compensate_in),
+        "on_end": worker_name(on_end),
+    }
+
+
+def _is_seconds(value: Any, *, zero: bool) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return False
+    return value > 0 or (zero and value == 0)
+
+
+def _refusal(workflow: str, step: str, option: str, value: Any, expected: str) -> DefinitionError:
+    return DefinitionError(f'workflow "{workflow}" step "{step}" has {option}={value!r}; expected {expected}')
+
+
+def _quoted(names: Iterable[str]) -> str:
+    names = list(names)
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f"steps {quoted}" if len(names) > 1 else f"step {quoted}"
+
+
+def _later_release(workflow: str, step: Step) -> None:
+    asked = {
+        "pivot=True": (step.pivot, "every step can be undone"),
+        "local=True": (step.local, "every step is sent to a worker"),
+        "resolve_with": (step.resolve_with is not None, 'on_unknown="park" leaves the decision to a person'),
+        'on_unknown="resolve"': (step.on_unknown == "resolve", 'on_unknown="park" leaves the decision to a person'),
+    }
+    for option, (given, now) in asked.items():
+        if given:
+            raise DefinitionError(
+                f'workflow "{workflow}" step "{step.name}" asks for {option}, which this release of multiagents does '
+                f"not have yet ({now}); leave it out"
+            )
+
+
+def _worker(workflow: str, owner: str, option: str, value: Any) -> None:
+    if value is None or worker_name(value) is not None:
+        return
+    where = f'workflow "{workflow}"' + ("" if owner == "itself" else f" {owner}")
+    if callable(value):
+        name = getattr(value, "__name__", "worker")
+        raise DefinitionError(
+            f"{where} has the function {name} as its {option}, which is not a worker; decorate it with "
+            f'@worker("{name}"), or give the name of one'
+        )
+    raise DefinitionError(
+        f"{where} has {option}={value!r}; expected the name of a worker, a function decorated with @worker or a Celery "
+        f"task"
+    )
+
+
+def _retry(workflow: str, step: str, option: str, value: Any) -> None:
+    if value is None or isinstance(value, RetryPolicy):
+        return
+    attempts = value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 3
+    raise _refusal(workflow, step, option, value, f"a RetryPolicy; write {option}=RetryPolicy(max_attempts={attempts})")
+
+
+def _code(workflow: str, step: Step) -> None:
+    for name in ("when", "inputs"):
+        if iscoroutinefunction(getattr(step, name)):
+            raise DefinitionError(
+                f'workflow "{workflow}" step "{step.name}" has an async function as its {name}; expected a plain one: '
+                f"it only looks at the context, and anything that waits belongs in a step of its own"
+            )
+    if step.when is not None and not callable(step.when):
+        raise _refusal(
+            workflow, step.name, "when", step.when, 'a function of the context, such as lambda ctx: ctx["total"] > 0'
+        )
+    inputs: Any = step.inputs
+    if inputs is None or callable(inputs):
+        return
+    if not isinstance(inputs, Mapping) or not all(
+        isinstance(text, str) and text for pair in inputs.items() for text in pair
+    ):
+        raise _refusal(
+            workflow,
+            step.name,
+            "inputs",
+            inputs,
+            'a mapping of argument to dotted path, such as {"amount": "order.total"}, or a function of the context',
+        )
+
+
+def _choices(workflow: str, step: Step) -> None:
+    if step.on_unknown not in ON_UNKNOWN:
+        raise DefinitionError(
+            f'workflow "{workflow}" step "{step.name}" has on_unknown={step.on_unknown!r}; expected "compensate" or '
+            f'"park"{did_you_mean(str(step.on_unknown), ON_UNKNOWN)}'
+        )
+    priority: Any = step.priority
+    if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9):
+        raise _refusal(workflow, step.name, "priority", priority, "a whole number from 0 to 9")
+
+
+def _compensation(workflow: str, step: Step) -> None:
+    if step.compensation is not None:
+        if step.no_compensation is not None:
+            raise DefinitionError(
+                f'workflow "{workflow}" step "{step.name}" has compensation="{worker_name(step.compensation)}" and '
+                f"no_compensation={step.no_compensation!r}; expected one of them: remove the other"
+            )
+        return
+    for name in ("undo_retry", "compensate_on_failure"):
+        if getattr(step, name):
+            raise DefinitionError(
+                f'workflow "{workflow}" step "{step.name}" has {name} but nothing that undoes it; add '
+                f'compensation="worker", or remove {name}'
+            )
+
+
+def _compensate_in(workflow: str, steps: Mapping[str, StepDefinition], given: Any) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    what = f'workflow "{workflow}": compensate_in'
+    names = tuple(given) if is_listing(given) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(f"{what} is {given!r}; expected a list of step names, the one to be undone first first")
+    compensable = [step.name for step in steps.values() if step.compensation is not None]
+    for name in names:
+        if name not in steps:
+            raise DefinitionError(
+                f'{what} names step "{name}", which is not defined{did_you_mean(name, compensable)} (steps with a '
+                f"compensation: {', '.join(compensable) or 'none'})"
+            )
+        if name not in compensable:
+            raise DefinitionError(
+                f'{what} names step "{name}", which has no compensation; give it one, or leave it out of the order'
+            )
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DefinitionError(f"{what} names {_quoted(twice)} more than once; a step is undone once: name it once")
+    if missing := [name for name in compensable if name not in names]:
+        raise DefinitionError(
+            f"{what} leaves out {_quoted(missing)}, which must be undone too; name every step that has a compensation"
+        )
+    return names
