@@ -52,6 +52,8 @@ def new_server(data_dir: str | os.PathLike[str]) -> EmbeddedServer:
 class RabbitNode:
     """Run a RabbitMQ node of one's own on loopback, as Debian's ``rabbitmq-server`` package provides it.
 
+    Erlang's name server, ``epmd``, is started with it where none runs, is shared by all nodes of the machine and stays.
+
     Args:
         data_dir: where all its files go.
 

@@ -178,9 +178,10 @@ class _GivesBack:
         # and kombu, which has the other messages in Redis, never comes to `restore_unacked_once`.
         try:
             super().close()  # type: ignore[misc]  # the mixin stands before a kombu channel
-        finally:
+        except Exception:
             if isinstance(self._qos, QoS):  # with the transport option `ack_emulation=False` it is kombu's
                 self._qos.give_back()
+            raise
 
 
 class Channel(_GivesBack, redis.Channel):

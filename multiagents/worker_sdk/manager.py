@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from multiagents.exceptions import WorkerError
 from multiagents.worker_sdk.registry import Worker, workers
@@ -92,7 +92,8 @@ class WorkerManager:
         self._app = None if isinstance(app, str) else app
         popen = subprocess.Popen(command)  # noqa: S603 - our own interpreter, with the caller's own app
         self._processes.append(_Process(node, popen))
-        self.logger.info(f"worker {node} started as process {popen.pid}")
+        # One finished sentence: it is all that every kind of logger takes.
+        self.logger.info(f"worker {node} started as process {popen.pid}")  # noqa: G004
         return node
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -114,7 +115,7 @@ class WorkerManager:
                 except subprocess.TimeoutExpired:
                     process.popen.kill()
                     code = process.popen.wait()
-            self.logger.info(f"worker {process.node} ended with exit code {code}")
+            self.logger.info(f"worker {process.node} ended with exit code {code}")  # noqa: G004
 
     def health(self, app: Any = None, timeout: float = 1.0) -> dict[str, WorkerHealth]:
         """Ask every worker of an app how it is.
@@ -146,7 +147,7 @@ class WorkerManager:
             found.setdefault(process.node, WorkerHealth(process.node, alive=False))
         return found
 
-    def __enter__(self) -> WorkerManager:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -161,6 +162,6 @@ def _path_of(app: Any) -> str:
                 if value is app:
                     return f"{name}:{attribute}"
     raise WorkerError(
-        f"the Celery app {getattr(app, 'main', app)!r} was not found in an importable module, so no other process can load "
-        f'it; put it into a module, or say where it is: start("celery_app:app")'
+        f"the Celery app {getattr(app, 'main', app)!r} was not found in an importable module, so no other process can "
+        f'load it; put it into a module, or say where it is: start("celery_app:app")'
     )

@@ -384,6 +384,18 @@ def test_an_unreachable_server_leaves_the_messages_to_the_sweep_and_says_so(
     connection.collect()
 
 
+def test_without_ack_emulation_the_channel_is_kombus_own(url: str, client: redis.Redis) -> None:
+    client.lpush("celery", message(name="m1"))
+    with kombu.Connection(url, transport=LEAN, transport_options={"ack_emulation": False}) as connection:
+        consumer = Consumer(connection)
+
+        assert ["m1"] == consumer.drain()
+        assert type(consumer.channel.qos) is virtual.QoS
+        consumer.channel.close()
+
+    assert ["m1"] == names(client)
+
+
 # --- which transport ------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +438,19 @@ def test_a_connection_shows_the_scheme_of_its_url_and_clones_stay_lean(scheme: s
     assert f"{scheme}://:**@localhost:7000/3" == connection.as_uri()
     assert scheme == connection.info()["transport"]
     assert path == connection.clone().transport_cls
+
+
+def test_after_a_failover_to_the_next_url_kombus_own_transport_takes_over(url: str, client: redis.Redis) -> None:
+    with kombu.Connection(f"redis://127.0.0.1:{free_port()}/0;{url}", transport=LEAN) as connection:
+        connection.ensure_connection(max_retries=2, interval_start=0, interval_step=0)
+        consumer = Consumer(connection)
+        client.lpush("celery", message(name="m1"))
+
+        assert ["m1"] == consumer.drain()
+        assert 1 == client.hlen("unacked")
+        consumer.channel.close()
+
+    assert ["m1"] == names(client)
 
 
 @pytest.mark.parametrize("options", ["", "?ssl_cert_reqs=CERT_REQUIRED"])

@@ -143,7 +143,7 @@ def exits(context):
     raise SystemExit(3)
 
 
-@app.task
+@app.task(name="ordinary")
 def ordinary(context):
     STORE.redis.rpush("waiting", "here")
     STORE.redis.blpop("go", timeout=4)
