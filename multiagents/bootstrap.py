@@ -6,24 +6,29 @@ come after it and a fork after that.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
 
-from multiagents.names import Correlation
+from multiagents.exceptions import MultiAgentsError
+from multiagents.names import HEADER, Correlation
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.orchestrator import Orchestrator
+from multiagents.orchestrator.revocation import revoked
 from multiagents.orchestrator.upkeep import Upkeep
+from multiagents.worker_sdk import loop
 from multiagents.worker_sdk.invocation import Invocation
-from multiagents.worker_sdk.kombu import choose_transport
 from multiagents.worker_sdk.tasks import Runtime, install
 
 if TYPE_CHECKING:
     from multiagents.event_bus.base import EventBus
 
 __all__ = ["init_app"]
+
+logger = logging.getLogger(__name__)
 
 
 def init_app(app: Celery, settings: Any = None) -> Orchestrator:
@@ -111,9 +116,48 @@ def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
     orchestrator = getattr(getattr(instance, "app", None), "multiagents", None)
     if not isinstance(orchestrator, Orchestrator) or not orchestrator.dispatcher.atomic:
         return
+    from multiagents.worker_sdk.kombu import choose_transport  # noqa: PLC0415 - only workers need kombu's transport
+
     transport = choose_transport(instance.app.conf, orchestrator.settings.lean_qos)
     if transport:
         instance.app.conf.broker_transport = transport
+
+
+@signals.worker_init.connect(weak=False)
+def _load_before_fork(sender: Any = None, **_kwargs: Any) -> None:
+    """What every pool child needs is loaded once, by their parent; nothing is connected."""
+    orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
+    if isinstance(orchestrator, Orchestrator):
+        _ = orchestrator.engine
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _close_loop(**_kwargs: Any) -> None:
+    loop.close()
+
+
+@signals.task_unknown.connect(weak=False)
+def _not_registered(sender: Any = None, message: Any = None, id: str = "", **_kwargs: Any) -> None:
+    """A worker took a step that it does not know: another may, or this one after its deploy."""
+    orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
+    ours = HEADER in (getattr(message, "headers", None) or {})
+    if isinstance(orchestrator, Orchestrator) and ours and id.count("/") == 3:
+        try:
+            orchestrator.engine.not_registered(Correlation.parse(id))
+        except MultiAgentsError as error:
+            logger.warning("%s is left to the sweep: %s", id, error)
+
+
+@signals.task_revoked.connect(weak=False)
+def _revoked(sender: Any = None, request: Any = None, terminated: Any = False, **_kwargs: Any) -> None:
+    """``celery control revoke`` of a step: a failed attempt, which otherwise would be sent again as if it were lost."""
+    orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
+    task_id = str(getattr(request, "id", ""))
+    if isinstance(orchestrator, Orchestrator) and task_id.count("/") == 3:
+        try:
+            revoked(orchestrator.engine, Correlation.parse(task_id), terminated=bool(terminated))
+        except MultiAgentsError as error:
+            logger.warning("%s was revoked, which is left to the sweep: %s", task_id, error)
 
 
 @signals.task_failure.connect(weak=False)
@@ -123,4 +167,7 @@ def _report_lost(sender: Any = None, task_id: str = "", exception: Any = None, *
         return
     orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
     if isinstance(orchestrator, Orchestrator) and task_id.count("/") == 3:
-        orchestrator.store.expire(Correlation.parse(task_id))
+        try:
+            orchestrator.store.expire(Correlation.parse(task_id))
+        except MultiAgentsError as error:
+            logger.warning("%s is left to its lease: %s", task_id, error)

@@ -172,13 +172,15 @@ class Settings:
             value = getattr(self, field.name)
             value = field.default if value is None else _parse(field.name, value, PREFIX + field.name)
             object.__setattr__(self, field.name, value)
-        if self.sweep_interval > self.lease / 3:
-            if self.sweep_interval != type(self).sweep_interval:
-                raise ConfigurationError(
-                    f"{PREFIX}sweep_interval must be at most a third of {PREFIX}lease ({self.lease:g} s), got "
-                    f"{self.sweep_interval:g}; a lease that is looked at less often cannot be renewed in time"
-                )
-            object.__setattr__(self, "sweep_interval", self.lease / 3)
+        default = type(self).sweep_interval
+        if self.sweep_interval == default:
+            # Half of what is allowed: a tick may come late, and a pause of half a lease reads as an outage.
+            object.__setattr__(self, "sweep_interval", min(default, self.lease / 6))
+        elif self.sweep_interval > self.lease / 3:
+            raise ConfigurationError(
+                f"{PREFIX}sweep_interval must be at most a third of {PREFIX}lease ({self.lease:g} s), got "
+                f"{self.sweep_interval:g}; a lease that is looked at less often cannot be renewed in time"
+            )
 
     @classmethod
     def load(

@@ -34,6 +34,7 @@ from multiagents.event_bus.entry import FIELD, DeadLetter, Entry
 from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.names import Keys
+from multiagents.sites import WriteSite, write
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
@@ -103,7 +104,8 @@ class RedisEventBus(EventBus):
     def append(self, transaction_id: str, raw: bytes) -> str:
         partition = self._keys.partition_of(transaction_id)
         with self._mapped("publish an event"):
-            number = self._redis.xadd(self._streams[partition], {FIELD: raw}).decode()
+            stream = self._streams[partition]
+            number = write(WriteSite.BUS_APPEND, lambda: self._redis.xadd(stream, {FIELD: raw})).decode()
         self._trim_now_and_then([number], partition)
         return self._cursors.entry_id(partition, number)
 
@@ -135,7 +137,8 @@ class RedisEventBus(EventBus):
         wanted = dict.fromkeys(self._streams, ">")
         wait = _milliseconds(block)
         with self._mapped("read the bus as a group"):
-            found = self._as_group(group, lambda: self._redis.xreadgroup(group, consumer, wanted, count, wait))
+            read = partial(self._redis.xreadgroup, group, consumer, wanted, count, wait)
+            found = self._as_group(group, lambda: write(WriteSite.BUS_READ, read))
         return [
             _entry(self._cursors.entry_id(self._streams.index(stream.decode()), number.decode()), fields)
             for stream, rows in found
@@ -158,9 +161,8 @@ class RedisEventBus(EventBus):
         rows: list[tuple[bytes, Any]] = []
         while len(rows) < count:
             left = count - len(rows)
-            cursor, more = self._as_group(
-                group, partial(self._redis.xautoclaim, stream, group, consumer, idle_ms, cursor, left)
-            )[:2]
+            claim = partial(self._redis.xautoclaim, stream, group, consumer, idle_ms, cursor, left)
+            cursor, more = self._as_group(group, partial(write, WriteSite.BUS_TAKE_OVER, claim))[:2]
             rows.extend(more)
             if cursor == b"0-0":
                 break
@@ -191,7 +193,8 @@ class RedisEventBus(EventBus):
         with self._mapped("make a consumer group"):
             for partition, stream in enumerate(self._streams):
                 try:
-                    self._redis.xgroup_create(stream, group, positions[partition], mkstream=True)
+                    make = partial(self._redis.xgroup_create, stream, group, positions[partition], mkstream=True)
+                    write(WriteSite.BUS_GROUP, make)
                 except redis.ResponseError as error:
                     if not str(error).startswith("BUSYGROUP"):
                         raise
@@ -218,7 +221,7 @@ class RedisEventBus(EventBus):
             numbers[partition].append(number)
         for partition, some in numbers.items():
             with self._mapped("acknowledge events"):
-                self._redis.xack(self._streams[partition], group, *some)
+                write(WriteSite.BUS_ACK, partial(self._redis.xack, self._streams[partition], group, *some))
             self._trim_now_and_then(some, partition)
 
     @override
@@ -232,11 +235,13 @@ class RedisEventBus(EventBus):
             return 0
         groups = self._groups(stream)
         if not groups:
-            return cast(int, self._redis.xtrim(stream, maxlen=maxlen, approximate=True))
+            drop = partial(self._redis.xtrim, stream, maxlen=maxlen, approximate=True)
+            return cast(int, write(WriteSite.BUS_TRIM, drop))
         needed = {group: self._first_needed(stream, group, last) for group, last in groups.items()}
         slowest = min(needed, key=lambda group: order(needed[group]))
         # LIMIT keeps the newest maxlen, and whole nodes of the stream at a time make it cheap.
-        trimmed: int = self._redis.xtrim(stream, minid=needed[slowest], approximate=True, limit=excess)
+        drop = partial(self._redis.xtrim, stream, minid=needed[slowest], approximate=True, limit=excess)
+        trimmed: int = write(WriteSite.BUS_TRIM, drop)
         left = excess + maxlen - trimmed
         if left > self._warn_at:
             self._warn_at = 2 * left
@@ -282,7 +287,7 @@ class RedisEventBus(EventBus):
             pipe.hsetnx(self._dead(partition), letter.id, letter.to_json())
             if group is not None:
                 pipe.xack(self._streams[partition], group, number)
-            pipe.execute()
+            write(WriteSite.BUS_BURY, pipe.execute)
 
     @override
     def dead_letters(self) -> list[DeadLetter]:

@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Celery, signals
+from celery.canvas import Signature
 from celery.result import assert_will_not_block
 from kombu import Connection
 from kombu.serialization import dumps as serialize
@@ -22,8 +23,10 @@ from kombu.utils.json import dumps as to_json
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
-from multiagents.orchestrator.dispatcher import Dispatcher
+from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
+from multiagents.orchestrator.kombu import Producers
 from multiagents.settings import Settings
+from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Dispatch, Via, mark_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.step import StepDefinition
@@ -58,6 +61,7 @@ class CeleryDispatcher(Dispatcher):
         self._keys = keys
         self._templates: dict[tuple[Any, ...], tuple[str, str]] = {}
         self._routes: dict[tuple[str, str | None], tuple[str, int | None]] = {}
+        self._producers = Producers(self._connect)
 
     @cached_property
     def atomic(self) -> bool:  # type: ignore[override]
@@ -97,9 +101,10 @@ class CeleryDispatcher(Dispatcher):
         priority = step.priority if step.priority is not None else priority
         mark = mark_of(correlation.direction, correlation.attempt)
         if not self.atomic:
-            return Dispatch(correlation.step, mark, Via.OUTBOX, target=queue)
+            grace = outbox_grace_ms(self.settings.lease)
+            return Dispatch(correlation.step, mark, Via.OUTBOX, target=queue, delay_ms=grace)
         prefix, suffix = self._render(
-            task, queue, priority, _kwargs(definition, correlation), correlation, self._hard_limit(step, task)
+            task, queue, priority, _kwargs(definition, correlation), correlation, self._hard_limit(step, task, correlation.direction)
         )
         return Dispatch(correlation.step, mark, Via.PUSH, self._list_of(queue, priority), prefix, suffix)
 
@@ -109,12 +114,12 @@ class CeleryDispatcher(Dispatcher):
         options: dict[str, Any] = {"queue": target} if target else {}
         if priority is not None or step.priority is not None:
             options["priority"] = step.priority if step.priority is not None else priority
-        self._send(task, _kwargs(definition, correlation), correlation, options, self._hard_limit(step, task))
+        self._send(task, _kwargs(definition, correlation), correlation, options, self._hard_limit(step, task, correlation.direction))
 
     def _send(
         self, task: str, kwargs: dict[str, Any], correlation: Correlation, options: dict[str, Any], hard: float | None
     ) -> None:
-        with self.app.connection_for_write(transport_options=self._confirmed()) as connection:
+        with self._producers.acquire() as producer:
             self.app.send_task(
                 task,
                 kwargs=kwargs,
@@ -126,15 +131,13 @@ class CeleryDispatcher(Dispatcher):
                 argsrepr="()",
                 time_limit=hard,
                 ignore_result=True,
-                connection=connection,
+                producer=producer,
                 **options,
             )
 
-    def _confirmed(self) -> dict[str, Any]:
-        options = dict(self.app.conf.broker_transport_options or {})
-        if str(self.app.conf.broker_write_url or "").startswith(("amqp", "pyamqp")):
-            options["confirm_publish"] = True
-        return options
+    def _connect(self) -> Connection:
+        amqp = str(self.app.conf.broker_write_url or "").startswith(("amqp", "pyamqp"))
+        return self.app.connection_for_write(transport_options={"confirm_publish": True} if amqp else None)
 
     def backlog(self, target: str) -> int:
         try:
@@ -156,11 +159,11 @@ class CeleryDispatcher(Dispatcher):
             "kwargsrepr": _shown(correlation),
             "root_id": correlation.transaction_id,
         }
-        if (hard := self._hard_limit(step, task)) is not None:
+        if (hard := self._hard_limit(step, task, correlation.direction)) is not None:
             options["time_limit"] = hard
         if priority is not None or step.priority is not None:
             options["priority"] = step.priority if step.priority is not None else priority
-        return self.app.signature(task, kwargs=_kwargs(definition, correlation), immutable=True, options=options)
+        return _Link(WriteSite.LINK, self.app, task, _kwargs(definition, correlation), options)
 
     def wake(self, transaction_id: str) -> tuple[str, str, str] | None:
         if not self.atomic:
@@ -181,9 +184,8 @@ class CeleryDispatcher(Dispatcher):
     def wake_link(self, transaction_id: str) -> Any:
         queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
         options = {"queue": queue, "headers": {HEADER: _UNNUMBERED}, "ignore_result": True}
-        return self.app.signature(
-            ORCHESTRATOR_TASK, kwargs={"transaction_id": transaction_id}, immutable=True, options=options
-        )
+        kwargs = {"transaction_id": transaction_id}
+        return _Link(WriteSite.LINK_WAKE, self.app, ORCHESTRATOR_TASK, kwargs, options)
 
     # --- rendering ---------------------------------------------------------------------------------------------------
 
@@ -286,8 +288,8 @@ class CeleryDispatcher(Dispatcher):
             )
         )
 
-    def _hard_limit(self, step: StepDefinition, task: str) -> float | None:
-        limit = step.timeout
+    def _hard_limit(self, step: StepDefinition, task: str, direction: Direction) -> float | None:
+        limit = step.timeout if direction is Direction.DO else None
         if limit is None:
             limit = getattr(self.app.tasks.get(task), "worker_timeout", None)
         if limit is None:
@@ -297,11 +299,32 @@ class CeleryDispatcher(Dispatcher):
     def _is_consumed(self, queue: str) -> bool:
         """Whether a worker listens to a queue. Asked only after two losses, so a broadcast is not too dear."""
         try:
-            active = self.app.control.inspect(timeout=0.5).active_queues() or {}
+            # Not one of the pool's connections: it would be left waiting for replies, and a pool child that is forked
+            # later would hang in closing it.
+            with self.app.connection_for_write() as connection:
+                active = self.app.control.inspect(timeout=0.5, connection=connection).active_queues() or {}
         except Exception:
             logger.debug("the workers did not tell which queues they consume", exc_info=True)
             return False
         return any(found.get("name") == queue for queues in active.values() for found in queues)
+
+
+class _Link(Signature):
+    """A signature that a task carries as its link, and that Celery publishes when the task has succeeded."""
+
+    def __init__(
+        self, site: WriteSite, app: Celery, task: str, kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        super().__init__(task, kwargs=kwargs, immutable=True, options=options, app=app)
+        self._site = site
+
+    def clone(self, *_args: Any, **_kwargs: Any) -> _Link:
+        # Celery clones what it links, into a plain signature; this one is made for one task and used once.
+        return self
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+        """Publish it."""
+        return write(self._site, lambda: super(_Link, self).apply_async(*args, **kwargs))
 
 
 #: The header of a message that no commit has numbered.

@@ -10,9 +10,14 @@ from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Dispatch, Via, mark_of
+from multiagents.state_store.base import OUTBOX_GRACE_MS, Dispatch, Via, mark_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
+
+
+def outbox_grace_ms(lease: float) -> int:
+    """After how long (ms) an attempt that nobody claimed is published again, for a lease in seconds: two of them."""
+    return min(OUTBOX_GRACE_MS, round(2 * lease * 1000))
 
 
 class Dispatcher(ABC):

@@ -13,16 +13,25 @@ Whatever in-place deciding cannot settle (a join, a change of direction) falls t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Event, ResultEvent, StatusEvent
-from multiagents.exceptions import StateConflictError, UnexpectedEventError, WorkflowNotFoundError
+from multiagents.exceptions import (
+    StateConflictError,
+    StateStoreError,
+    UnexpectedEventError,
+    UnknownStepError,
+    WorkflowNotFoundError,
+)
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.dispatcher import Dispatcher, plan_dispatches
 from multiagents.orchestrator.planner import build_commit, digest, newly_done
 from multiagents.settings import Settings
+from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import (
     Claim,
     Dispatch,
@@ -50,6 +59,8 @@ logger = logging.getLogger(__name__)
 
 #: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
 MAX_RACES = 100
+#: Seconds for which the outcome of a step is held while the store is away (at least: ten leases, if that is longer).
+OUTAGE = 300.0
 
 
 class Engine:
@@ -89,6 +100,7 @@ class Engine:
             after,
             facts,
             dispatches,
+            site=WriteSite.START,
             retention=self.settings.retention,
             landed=owed,
             wake=self.dispatcher.wake(transaction_id) if owed else None,
@@ -103,7 +115,7 @@ class Engine:
         if started.created:
             self._publish(definition, transaction_id, dispatches)
             if owed and not self.dispatcher.atomic:
-                self.dispatcher.send_wake(transaction_id)
+                self._wake(transaction_id)
         return started
 
     # --- the outcome of an attempt -----------------------------------------------------------------------------------
@@ -114,6 +126,23 @@ class Engine:
         Returns:
             Celery signatures that the task is to carry as its links: the next undo, if there is just one.
         """
+        return self._outlasting(lambda: self._settle(event, claim))
+
+    def _outlasting(self, action: Callable[[], list[Any]]) -> list[Any]:
+        """Wait for a store that is away: the step has run, and its outcome is only here."""
+        give_up = time.monotonic() + max(OUTAGE, 10 * self.settings.lease)
+        pause = 0.1
+        while True:
+            try:
+                return action()
+            except StateStoreError as error:
+                if time.monotonic() > give_up:
+                    raise
+                logger.warning("the outcome of a step waits for the state store: %s", error)
+                time.sleep(pause)
+                pause = min(2.0, pause * 2)
+
+    def _settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> list[Any]:
         event = event.model_copy(update={"timestamp": self.store.now()})
         correlation = claim.correlation
         answers = (
@@ -148,6 +177,7 @@ class Engine:
             after,
             facts,
             dispatches,
+            site=WriteSite.SETTLE,
             retention=self.settings.retention,
             stored_results=claim.parts,
             answers=answers,
@@ -176,6 +206,7 @@ class Engine:
             after,
             [event],
             (),
+            site=WriteSite.LAND_UNDO if undo else WriteSite.LAND,
             retention=self.settings.retention,
             stored_results=claim.parts,
             answers=answers,
@@ -192,7 +223,7 @@ class Engine:
         if linked:
             return [self.dispatcher.wake_link(transaction_id)]
         if wake is None:
-            self.dispatcher.send_wake(transaction_id)
+            self._wake(transaction_id)
         return []
 
     def _settle_whole(
@@ -200,12 +231,18 @@ class Engine:
         event: ResultEvent | ErrorEvent,
         answers: tuple[str, str],
         *,
+        site: WriteSite | None = None,
         may_link: bool = False,
-        unrenewed: int | None = None,
     ) -> list[Any]:
-        verdict, links = self._decide_whole(
-            event.transaction_id, event, answers=answers, may_link=may_link, unrenewed=unrenewed
-        )
+        if site is None:
+            site = WriteSite.SETTLE_UNDO if event.direction is Direction.UNDO else WriteSite.SETTLE_WHOLE
+        try:
+            verdict, links = self._decide_whole(
+                event.transaction_id, event, site=site, answers=answers, may_link=may_link
+            )
+        except (WorkflowNotFoundError, UnknownStepError) as error:
+            self._bury(event, str(error))
+            return []
         if verdict in (Verdict.LATE, Verdict.MISSING):
             self._came_late(event)
         return links
@@ -228,15 +265,43 @@ class Engine:
                 f"run; send back the id that came with the command"
             )
         mark = mark_of(correlation.direction, correlation.attempt)
-        self._settle_whole(event.model_copy(update=update), (correlation.step, f"{mark}|"))
+        answers = (correlation.step, f"{mark}|")
+        self._settle_whole(event.model_copy(update=update), answers, site=WriteSite.RECEIVE)
 
     def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> None:
         """Record that an attempt was lost, timed out or never taken, unless its record has changed since."""
         stamped = event.model_copy(update={"timestamp": self.store.now()})
-        answers = (Correlation.parse(event.correlation_id).step, record)
-        verdict, _ = self._decide_whole(event.transaction_id, stamped, answers=answers, unrenewed=unrenewed)
+        correlation = Correlation.parse(event.correlation_id)
+        verdict, _ = self._decide_whole(
+            event.transaction_id,
+            stamped,
+            site=WriteSite.GIVE_UP_UNDO if correlation.direction is Direction.UNDO else WriteSite.GIVE_UP,
+            answers=(correlation.step, record),
+            unrenewed=unrenewed,
+        )
         if verdict is not Verdict.APPLIED:
             logger.debug("attempt %s was not given up: %s", event.correlation_id, verdict)
+
+    def not_registered(self, correlation: Correlation) -> None:
+        """A worker took the message of an attempt and does not know its task: send it again after a pause.
+
+        The pause grows with the time the attempt has waited; the sweep gives it up after ``schedule_to_start``.
+        """
+        found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
+        mark = mark_of(correlation.direction, correlation.attempt)
+        if found is None or found.mark != mark or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER):
+            return
+        waited = round(self.store.now().timestamp() * 1000) - found.first_ms
+        again = Dispatch(
+            correlation.step,
+            mark,
+            Via.UNREGISTERED,
+            target=found.target,
+            delay_ms=min(max(waited, 500), round(self.settings.lease * 1000)),
+            first_ms=found.first_ms,
+            close_ms=found.close_ms,
+        )
+        self.store.dispatch(correlation.transaction_id, again, found.record)
 
     def _came_late(self, event: ResultEvent | ErrorEvent) -> None:
         """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23)."""
@@ -253,17 +318,13 @@ class Engine:
                 return
             before = snapshot.state
             after = evolve(snapshot.definition, before, event)
-            step = after.step(correlation.step)
-            keeps = (
-                isinstance(event, ResultEvent)
-                and correlation.direction is Direction.DO
-                and step.do.progress is Progress.UNKNOWN
-            )
+            # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
+            keeps = after is not before and after.step(correlation.step).do.progress is not Progress.SUCCEEDED
             facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
             if after is not before:
                 after, said = advance(snapshot.definition, after, now=event.at)
                 facts += said
-            if self._commit_whole(snapshot, after, facts, fences={}) is Verdict.APPLIED:
+            if self._commit_whole(snapshot, after, facts, site=WriteSite.LATE, fences={}) is Verdict.APPLIED:
                 logger.info("event %s came late or twice; it is recorded and changes no progress", event.correlation_id)
                 return
 
@@ -277,13 +338,13 @@ class Engine:
     def advance(self, transaction_id: str) -> None:
         """Send whatever is due for a run; harmless when nothing is."""
         try:
-            self._decide_whole(transaction_id, None)
+            self._decide_whole(transaction_id, None, site=WriteSite.ADVANCE)
         except CodeElsewhereError:
-            self.dispatcher.send_wake(transaction_id)
+            self._wake(transaction_id)
 
     def advance_linked(self, transaction_id: str) -> list[Any]:
         """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
-        return self._decide_whole(transaction_id, None, may_link=True)[1]
+        return self._decide_whole(transaction_id, None, site=WriteSite.ADVANCE, may_link=True)[1]
 
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.
@@ -300,7 +361,7 @@ class Engine:
             reason=reason,
             actor=actor,
         )
-        self._decide_whole(transaction_id, event)
+        self._decide_whole(transaction_id, event, site=WriteSite.CANCEL)
         return self.store.load(transaction_id).state.status
 
     def _decide_whole(
@@ -308,6 +369,7 @@ class Engine:
         transaction_id: str,
         event: Event | None,
         *,
+        site: WriteSite,
         answers: tuple[str, str] | None = None,
         may_link: bool = False,
         unrenewed: int | None = None,
@@ -330,6 +392,7 @@ class Engine:
                 snapshot,
                 state,
                 facts,
+                site=site,
                 fences={"answers": answers, "ends": ends, "unrenewed": unrenewed},
                 payloads=payloads,
                 may_link=may_link,
@@ -385,12 +448,15 @@ class Engine:
         after: RunState,
         facts: list[Event],
         *,
+        site: WriteSite,
         fences: dict[str, Any],
         payloads: Callable[[], Payloads] | None = None,
         may_link: bool = False,
     ) -> Verdict:
         definition, before = snapshot.definition, snapshot.state
         dispatches = self._dispatches(definition, after, facts, may_link=may_link)
+        if site is WriteSite.ADVANCE and before.status is RunStatus.COMPENSATING:
+            site = WriteSite.ADVANCE_UNDO
         turned = before.status is not RunStatus.COMPENSATING and after.status is RunStatus.COMPENSATING
         commit = build_commit(
             definition,
@@ -398,6 +464,7 @@ class Engine:
             after,
             facts,
             dispatches,
+            site=site,
             retention=self.settings.retention,
             stored_results=self._stored(definition, before, after, payloads),
             stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
@@ -477,13 +544,17 @@ class Engine:
             return []
         return [self.dispatcher.link(definition, Correlation.parse(undos[0].correlation_id))]
 
+    def _wake(self, transaction_id: str) -> None:
+        write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id))
+
     def _publish(self, definition: Definition, transaction_id: str, dispatches: Iterable[Dispatch]) -> None:
         """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
         for dispatch in dispatches:
             if dispatch.via is Via.OUTBOX:
                 correlation = _correlation(transaction_id, dispatch)
                 try:
-                    self.dispatcher.publish(definition, correlation, dispatch.target)
+                    publish = partial(self.dispatcher.publish, definition, correlation, dispatch.target)
+                    write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
 

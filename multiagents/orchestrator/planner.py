@@ -8,6 +8,7 @@ from typing import Any
 
 from multiagents.events import CommandEvent, Event, ResultEvent
 from multiagents.names import Direction
+from multiagents.sites import WriteSite
 from multiagents.state_store.base import Commit, Dispatch, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
 from multiagents.workflow.definition import Definition
@@ -21,7 +22,9 @@ def changed_steps(before: RunState, after: RunState) -> dict[str, Any]:
 
 def newly_done(before: RunState, after: RunState) -> list[str]:
     """The steps after which others may start, and might not before."""
-    return [name for name, step in changed_steps(before, after).items() if step.is_done and not before.step(name).is_done]
+    return [
+        name for name, step in changed_steps(before, after).items() if step.is_done and not before.step(name).is_done
+    ]
 
 
 def joins(definition: Definition, done: Sequence[str]) -> dict[str, int]:
@@ -63,6 +66,7 @@ def build_commit(
     facts: Sequence[Event],
     dispatches: Sequence[Dispatch],
     *,
+    site: WriteSite,
     retention: float,
     stored_results: Mapping[str, Any] | None = None,
     stop: bool = False,
@@ -76,6 +80,7 @@ def build_commit(
         after: the same after the facts.
         facts: the event that came and the commands that follow from it, in order; results still carry their payloads.
         dispatches: how the commands go out.
+        site: where it is made.
         retention: seconds to keep the run once it is over.
         stored_results: results of earlier steps, where a finished trunk step has to fold some in.
         stop: tell steps in flight that the run is to stop.
@@ -85,7 +90,10 @@ def build_commit(
     own = {
         event.step: event.payload
         for event in facts
-        if isinstance(event, ResultEvent) and event.direction is Direction.DO and event.step and event.payload is not None
+        if isinstance(event, ResultEvent)
+        and event.direction is Direction.DO
+        and event.step
+        and event.payload is not None
     }
     inputs = {
         event.step: event.payload
@@ -100,7 +108,9 @@ def build_commit(
     if before.status is not after.status:
         moved = (definition.name, before.status.value, after.status.value)
         if after.status.is_end:
-            retention_ms = max(1, round((definition.retention if definition.retention is not None else retention) * 1000))
+            retention_ms = max(
+                1, round((definition.retention if definition.retention is not None else retention) * 1000)
+            )
         elif before.status.is_end:
             retention_ms = REVIVED
     return Commit(
@@ -115,6 +125,7 @@ def build_commit(
         joins=joins(definition, done),
         moved=moved,
         retention_ms=retention_ms,
+        site=site,
         **fences,
     )
 

@@ -206,7 +206,7 @@ class Run:
 
 
 def _context(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
-    return merge(dict(payloads.input), payloads.results, snapshot.definition.steps)
+    return merge(dict(payloads.input), payloads.results, snapshot.definition.order)
 
 
 def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
-from multiagents.names import Correlation
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.dispatcher import outbox_grace_ms
 from multiagents.orchestrator.engine import Engine
+from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
 from multiagents.workflow.definition import Definition
 
@@ -87,8 +89,8 @@ class Sweep:
             case Via.EXTERNAL:
                 message = "nobody published its result within the time limit"
                 self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
-            case Via.PUSH | Via.OUTBOX if self._waited_too_long(found, now):
-                self._nobody_took_it(entry, snapshot, found)
+            case Via.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
+                self._nobody_knows_it(entry, snapshot, found)
             case Via.OUTBOX:
                 self._publish_again(entry, snapshot.definition, found, now)
             case _:
@@ -107,20 +109,14 @@ class Sweep:
             message = f"its worker {found.worker} stopped renewing its lease: killed, frozen, or cut off from the store"
             self._give_up(entry, found.record, ErrorKind.LOST, "WorkerLost", message, entry.seen_ms)
 
-    def _waited_too_long(self, found: InFlight, now: int) -> bool:
-        return now - found.first_ms >= self.engine.settings.schedule_to_start * 1000
-
-    def _nobody_took_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+    def _nobody_knows_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         direction, _ = parse_mark(found.mark)
         step = snapshot.definition.steps[found.step]
-        worker = step.worker if direction == "do" else step.compensation
-        if found.via is Via.OUTBOX and self._backlog(found.target) > 0:
-            self.store.postpone(entry.member, entry.transaction_id, OUTBOX_LONGEST_MS)
-            return
+        worker = step.compensation if direction is Direction.UNDO else step.worker
         message = (
-            f'no worker process took worker "{worker}" from queue "{found.target}" within '
-            f"{self.engine.settings.schedule_to_start:g} s; start a worker that consumes the queue and imports the module "
-            f"that defines it"
+            f'no worker process that consumes queue "{found.target}" has registered worker "{worker}" within '
+            f"{self.engine.settings.schedule_to_start:g} s; import the module that defines it there, or send the step to "
+            f"another queue"
         )
         self._give_up(
             entry, found.record, ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True
@@ -144,14 +140,17 @@ class Sweep:
         first = 0 if found.via is Via.TIMER else found.first_ms
         ready = replace(ready, first_ms=first, close_ms=found.close_ms)
         if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
-            self.engine.dispatcher.publish(snapshot.definition, correlation, ready.target)
+            self._publish(snapshot.definition, correlation, ready.target)
 
     def _publish_again(self, entry: Due, definition: Definition, found: InFlight, now: int) -> None:
         """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
-        waited = now - found.since_ms
+        waited, grace = now - found.since_ms, outbox_grace_ms(self.engine.settings.lease)
         if self._backlog(found.target) <= 0:
-            self.engine.dispatcher.publish(definition, self._correlation(entry), found.target)
-        self.store.postpone(entry.member, entry.transaction_id, max(60_000, min(OUTBOX_LONGEST_MS, waited)))
+            self._publish(definition, self._correlation(entry), found.target)
+        self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
+
+    def _publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
+        write(WriteSite.PUBLISH_AGAIN, lambda: self.engine.dispatcher.publish(definition, correlation, target))
 
     def _backlog(self, queue: str) -> int:
         if queue not in self._backlogs:

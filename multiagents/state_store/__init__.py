@@ -22,11 +22,11 @@ def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0) -> St
     """
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
-        from multiagents.state_store.redis import RedisStateStore  # noqa: PLC0415 - loads the client only when used
+        from multiagents.state_store.redis import RedisStateStore
 
         return RedisStateStore(url, keys=keys, lease=lease)
     if scheme == "memory":
-        from multiagents.state_store.memory import InMemoryStateStore  # noqa: PLC0415
+        from multiagents.state_store.memory import InMemoryStateStore
 
         return InMemoryStateStore.shared(keys=keys, lease=lease)
     raise ConfigurationError(

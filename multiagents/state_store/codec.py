@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
@@ -40,30 +41,33 @@ _SHORT = {
 }
 _LONG = {short: long for long, short in _SHORT.items()}
 _TIMES = ("timestamp", "occurred_at", "started_at")
+_MODELS = ("error", "retry_policy")
 _UNDO = "z"
 
 
 def pack(event: Event) -> str:
     """One event as a short JSON object."""
-    fields: dict[str, Any] = {}
-    for name, info in type(event).model_fields.items():
-        value = getattr(event, name)
-        if value is None or name == "transaction_id" or (name != "type" and value == info.default):
+    values = event.__dict__
+    fields: dict[str, Any] = {"t": event.type}
+    for name, short, default in _layout(type(event)):
+        value = values[name]
+        if value is None or value == default:
             continue
         if name in _TIMES:
             value = round(value.timestamp() * 1000)
-        elif name in ("error", "retry_policy"):
+        elif name in _MODELS:
             value = value.model_dump(mode="json", exclude_defaults=True)
         elif isinstance(value, Mapping):
             value = dict(value)
-        fields[_SHORT.get(name, name)] = value
+        fields[short] = value
     if fields.get("o") == fields.get("at"):
         fields.pop("o", None)
     if event.step is not None and event.correlation_id:
-        derived = Correlation(event.transaction_id, event.step, event.direction, event.attempt)
-        if event.correlation_id == str(derived):
-            fields.pop("r", None)
-            if event.direction is Direction.UNDO and not isinstance(event, CompensationEvent):
+        head = f"{event.transaction_id}/{event.step}/"
+        undo = event.direction is Direction.UNDO
+        if event.correlation_id == f"{head}{'undo' if undo else 'do'}/{event.attempt}":
+            del fields["r"]
+            if undo and not isinstance(event, CompensationEvent):
                 fields[_UNDO] = 1
     elif not event.correlation_id and event.attempt:
         fields["r"] = ""
@@ -72,6 +76,16 @@ def pack(event: Event) -> str:
     if event.model_extra:
         fields["+"] = event.model_extra
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+
+
+@cache
+def _layout(kind: type[Event]) -> tuple[tuple[str, str, Any], ...]:
+    """The fields that are written: name, short name, default."""
+    return tuple(
+        (name, _SHORT.get(name, name), info.default)
+        for name, info in kind.model_fields.items()
+        if name not in ("type", "transaction_id")
+    )
 
 
 def unpack(transaction_id: str, record: str) -> Event:

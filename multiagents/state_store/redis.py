@@ -6,15 +6,15 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
-from multiagents.events import ErrorInfo, Event
-from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction, Keys, RunKeys
+from multiagents.events import Event
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.names import Correlation, Direction, Keys, PartitionKeys, RunKeys
+from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
     Claim,
@@ -23,7 +23,6 @@ from multiagents.state_store.base import (
     Committed,
     Dispatch,
     Due,
-    InFlight,
     Page,
     Payloads,
     Renewal,
@@ -32,29 +31,31 @@ from multiagents.state_store.base import (
     StateStore,
     Verdict,
     Via,
-    as_mapping,
     dumps,
     from_ms,
     mark_of,
-    merge,
+    parse_mark,
 )
 from multiagents.state_store.codec import unpack
-from multiagents.state_store.scripts import script
+from multiagents.state_store.replies import (
+    REFUSED,
+    Header,
+    claimed,
+    due_of,
+    fields_of,
+    not_over,
+    page_of,
+    parse_cursor,
+    snapshot_of,
+)
+from multiagents.state_store.scripts.redis import ScriptServer, hasty_client
+from multiagents.state_store.server import check_partitions, findings_of
+from multiagents.state_store.snapshots import Definitions
 from multiagents.state_store.transition import arguments_of, keys_of, row_of
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.registry import definitions
-from multiagents.workflow.state import Cause, Progress, RunState, RunStatus, StepState
+from multiagents.workflow.state import RunState, RunStatus
 
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
-_REFUSED = {
-    1: "there is no such run, or it has been forgotten",
-    2: "the run does not wait for this attempt (any more)",
-    3: "another worker holds it",
-}
-#: Seconds a call may take before it is sent again; every script may be sent twice.
-SOCKET_TIMEOUT = 5.0
-#: How often a call is sent again while the server does not answer (about ten seconds in all).
-RETRIES = 6
 
 
 class RedisStateStore(StateStore):
@@ -73,67 +74,24 @@ class RedisStateStore(StateStore):
         self.url = url
         self.keys = keys or Keys()
         self.lease_ms = round(lease * 1000)
-        self._client = client or redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=SOCKET_TIMEOUT,
-            retry=Retry(ExponentialBackoff(base=0.05, cap=2.0), RETRIES),
-        )
-        self._definitions: dict[str, Definition] = {}
-        #: server's clock minus our monotonic one, in ms; None until the server has answered once
-        self._offset: float | None = None
-
-    # --- the scripts -------------------------------------------------------------------------------------------------
-
-    def _run(self, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run a script; its reply carries the server's clock in the second place (in the first for reads)."""
-        text = script(name)
-        try:
-            try:
-                reply = self._client.execute_command("EVALSHA", text.sha, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:
-                reply = self._client.execute_command("EVAL", text.text, len(keys), *keys, *args)
-        except redis.exceptions.RedisError as error:
-            raise _mapped(error, self.url) from error
-        return reply
-
-    def _heard(self, now_ms: int) -> None:
-        self._offset = now_ms - time.monotonic() * 1000
+        self._server = ScriptServer(url, client, self.keys.prefix)
+        self._client = self._server.client
+        self._definitions = Definitions()
 
     def now(self) -> datetime:
-        if self._offset is None:
-            seconds, micros = self._call(lambda: self._client.time())
-            self._heard(seconds * 1000 + micros // 1000)
-        assert self._offset is not None
-        return from_ms(round(time.monotonic() * 1000 + self._offset))
-
-    def _call(self, action: Callable[[], Any]) -> Any:
-        try:
-            return action()
-        except redis.exceptions.RedisError as error:
-            raise _mapped(error, self.url) from error
+        return from_ms(self._server.now_ms())
 
     def _definition(self, content_hash: str, keys: RunKeys) -> Definition:
-        """The definition by its hash: with the code of this process if it has it, else the snapshot."""
-        if (local := definitions.by_hash(content_hash)) is not None:
-            return local
-        if content_hash not in self._definitions:
-            snapshot = self._call(lambda: self._client.hget(keys.definitions, content_hash))
-            if snapshot is None:
-                raise WorkflowNotFoundError(
-                    content_hash,
-                    f"no definition with content hash {content_hash!r} is registered here or kept in the state store; "
-                    f"the run that names it was started against another database",
-                )
-            self._definitions[content_hash] = Definition.from_json(snapshot)
-        return self._definitions[content_hash]
+        return self._definitions.get(
+            content_hash, lambda: self._server.call(lambda: self._client.hget(keys.definitions, content_hash))
+        )
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
     def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
         run = self.keys.of_run(state.transaction_id)
-        reply = self._run(
+        reply = self._server.run(
+            WriteSite.START,
             "start",
             [*keys_of(run, commit), run.definitions],
             [
@@ -148,7 +106,7 @@ class RedisStateStore(StateStore):
                 *arguments_of(run, commit),
             ],
         )
-        self._heard(reply[1])
+        self._server.heard(reply[1])
         return Started(reply[0] == 1, *reply[2:])
 
     def claim(
@@ -164,12 +122,10 @@ class RedisStateStore(StateStore):
         transaction_id, step, direction, attempt = correlation
         run = self.keys.of_run(transaction_id)
         definition = self._definition(definition_hash, run)
-        undo = direction is Direction.UNDO
-        parts = definition.ancestors(step) if undo else definition.parts(step)
-        fields = ["i", f"n:{step}", *(f"r:{part}" for part in parts)]
-        if undo:
-            fields.append(f"r:{step}")
-        reply = self._run(
+        fields = fields_of(correlation, definition)
+        limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout)
+        reply = self._server.run(
+            WriteSite.CLAIM_UNDO if direction is Direction.UNDO else WriteSite.CLAIM,
             "claim",
             [run.run, run.context, run.results, run.due],
             [
@@ -178,62 +134,36 @@ class RedisStateStore(StateStore):
                 mark_of(direction, attempt),
                 owner,
                 worker,
-                round((timeout or 0) * 1000),
-                round((heartbeat_timeout or 0) * 1000),
+                limit,
+                beat,
                 self.lease_ms,
                 LIMIT_GRACE_MS,
                 run.sent(""),
                 *fields,
             ],
         )
-        self._heard(reply[1])
+        self._server.heard(reply[1])
         if reply[0] != 1:
-            raise ClaimRefused(correlation, _REFUSED[reply[2]])
-        _, now, deadline, (status, stop, epoch, error, cause), encoded, stored, values = reply
-        results = {part: json.loads(value) for part, value in zip(parts, values[2:], strict=False) if value is not None}
-        merged = json.loads(values[0])
-        # RESP3 answers a map where RESP2 answers a flat list; a script's reply is flat in both.
-        merged.update(zip(stored[::2], map(json.loads, stored[1::2]), strict=True))
-        merge(merged, results, parts)
-        answered = json.loads(values[1]) if values[1] is not None else None
-        step_state = StepState.decode(encoded)
-        result = json.loads(values[-1]) if undo and values[-1] is not None else None
-        context = merged if answered is None else answered
-        if undo:
-            context = {**context, **as_mapping(step, result)} if isinstance(context, dict) else context
-        elif answered is None:
-            context = dict(merged)
-        return Claim(
-            correlation=correlation,
-            definition=definition,
-            context=context,
-            input=merged if answered is None else answered,
+            raise ClaimRefused(correlation, REFUSED[reply[2]])
+        # A map comes as a flat list: a script's reply is flat in RESP3, too.
+        _, now, deadline, header, step_state, stored, values = reply
+        return claimed(
+            correlation,
+            definition,
             owner=owner,
-            state=RunState(
-                transaction_id,
-                definition.name,
-                definition.version,
-                definition_hash,
-                RunStatus(status),
-                {step: step_state},
-                error=ErrorInfo.model_validate_json(error) if error else None,
-                cause=Cause(cause) if cause else None,
-            ),
-            epoch=int(epoch),
-            merged=merged,
-            now=from_ms(now),
-            parts=results,
-            result=result,
-            outcome=_OUTCOMES.get(step_state.do.progress) if undo else None,
-            error=ErrorInfo.model_validate_json(error) if error and undo else None,
-            deadline=from_ms(deadline) if deadline else None,
-            cancelled=bool(stop),
+            now=now,
+            deadline=deadline,
+            header=Header(*header),
+            step=step_state,
+            context=zip(stored[::2], stored[1::2], strict=True),
+            values={name: value for name, value in zip(fields, values, strict=True) if value is not None},
         )
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
         run = self.keys.of_run(correlation.transaction_id)
         mark = mark_of(correlation.direction, correlation.attempt)
-        reply = self._run(
+        reply = self._server.run(
+            WriteSite.RENEW_UNDO if correlation.direction is Direction.UNDO else WriteSite.RENEW,
             "renew",
             [run.run, run.due],
             [
@@ -247,7 +177,7 @@ class RedisStateStore(StateStore):
                 "" if detail is None else dumps(detail),
             ],
         )
-        self._heard(reply[1])
+        self._server.heard(reply[1])
         return Renewal(reply[0] == 1, reply[2] == 1)
 
     def commit(self, commit: Commit) -> Committed:
@@ -255,7 +185,8 @@ class RedisStateStore(StateStore):
         step, prefix = commit.answers or ("", "")
         turned = int("status" in commit.header or "stop" in commit.header)
         recalled = [value for pair in commit.ends for value in pair]
-        reply = self._run(
+        reply = self._server.run(
+            commit.site,
             "commit",
             keys_of(run, commit),
             [
@@ -273,95 +204,75 @@ class RedisStateStore(StateStore):
                 *arguments_of(run, commit),
             ],
         )
-        self._heard(reply[1])
+        self._server.heard(reply[1])
         return Committed(_VERDICTS[reply[0]], reply[2] == 1)
 
     def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
         run = self.keys.of_run(transaction_id)
         args = [transaction_id, run.sent(""), expected, *row_of(dispatch)]
-        return bool(self._run("dispatch", [run.run, run.due, run.sequence], args)[0])
+        site = WriteSite.DISPATCH if parse_mark(dispatch.mark)[0] is Direction.DO else WriteSite.DISPATCH_UNDO
+        return bool(self._server.run(site, "dispatch", [run.run, run.due, run.sequence], args)[0])
 
     def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:
         run = self.keys.of_run(transaction_id)
-        at = round(self.now().timestamp() * 1000) + delay_ms
-        self._call(lambda: self._client.zadd(run.due, {entry: at}, xx=True))
+        at = self._server.now_ms() + delay_ms
+        later = partial(self._client.zadd, run.due, {entry: at}, xx=True)
+        self._server.call(lambda: write(WriteSite.POSTPONE, later))
 
     def discard(self, entry: str, transaction_id: str) -> None:
         run = self.keys.of_run(transaction_id)
-        self._call(lambda: self._client.zrem(run.due, entry))
+        self._server.call(lambda: write(WriteSite.DISCARD, partial(self._client.zrem, run.due, entry)))
 
     def expire(self, correlation: Correlation) -> bool:
         run = self.keys.of_run(correlation.transaction_id)
         mark = mark_of(correlation.direction, correlation.attempt)
         args = [correlation.transaction_id, correlation.step, mark]
-        return bool(self._run("expire", [run.run, run.due], args)[0])
+        return bool(self._server.run(WriteSite.EXPIRE, "expire", [run.run, run.due], args)[0])
 
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
         entries: list[Due] = []
-        soonest = -1
+        until_next: list[int] = []
         for number in range(self.keys.partitions):
             part = self.keys.of_partition(number)
-            reply = self._run(
+            now, soonest, *members = self._server.run(
+                WriteSite.TAKE_DUE,
                 "take_due",
                 [part.due, part.meta, part.sequence],
                 [limit, self.lease_ms, part.sent(""), f"{part.tag}:run:", number],
             )
-            self._heard(reply[0])
-            soonest = reply[1] if soonest < 0 else min(soonest, max(reply[1], 0))
-            entries += [_due(member, reply[0] + self.lease_ms) for member in reply[2:]]
-        return entries, (3600.0 if soonest < 0 else soonest / 1000)
+            self._server.heard(now)
+            if soonest >= 0:
+                until_next.append(soonest)
+            entries += [due_of(member, now + self.lease_ms) for member in members]
+        return entries, min(until_next, default=3_600_000) / 1000
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self, transaction_id: str) -> Snapshot:
         run = self.keys.of_run(transaction_id)
-        now, *flat = self._run("load", [run.run], [])
-        self._heard(now)
+        now, *flat = self._server.run(None, "load", [run.run], [])
+        self._server.heard(now)
         if not flat:
             raise WorkflowNotFoundError(transaction_id)
-        header: dict[str, str] = {}
-        steps: dict[str, StepState] = {}
-        in_flight: dict[str, InFlight] = {}
-        for name, value in zip(flat[::2], flat[1::2], strict=True):
-            kind, _, step = name.partition(":")
-            if not step:
-                header[name] = value
-            elif kind == "s":
-                steps[step] = StepState.decode(value)
-            elif kind == "l":
-                in_flight[step] = InFlight.parse(step, value)
-        definition = self._definition(header["definition"], run)
-        ordered = {name: steps[name] for name in definition.steps if name in steps}
-        return Snapshot(
-            RunState.decode(transaction_id, header, ordered),
-            definition,
-            in_flight,
-            int(header["v"]),
-            int(header["epoch"]),
-            from_ms(now),
-        )
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        return snapshot_of(transaction_id, fields, self._definition(fields["definition"], run), now)
 
     def payloads(self, transaction_id: str) -> Payloads:
         run = self.keys.of_run(transaction_id)
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(run.context)
             pipe.hgetall(run.results)
-            context, stored = self._call(pipe.execute)
+            context, stored = self._server.call(pipe.execute)
         if "i" not in stored:
             raise WorkflowNotFoundError(transaction_id)
-        return Payloads(
-            input=json.loads(stored["i"]),
-            context={key: json.loads(value) for key, value in context.items()},
-            results={key[2:]: json.loads(value) for key, value in stored.items() if key.startswith("r:")},
-            inputs={key[2:]: json.loads(value) for key, value in stored.items() if key.startswith("n:")},
-        )
+        return Payloads.decode(context, stored)
 
     def results(self, transaction_id: str) -> dict[str, Any]:
         return self.payloads(transaction_id).results
 
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         run = self.keys.of_run(transaction_id)
-        records = self._call(lambda: self._client.lrange(run.history, after, -1))
+        records = self._server.call(lambda: self._client.lrange(run.history, after, -1))
         return [unpack(transaction_id, record) for record in records]
 
     def list_runs(
@@ -374,33 +285,29 @@ class RedisStateStore(StateStore):
         cursor: str | None = None,
     ) -> Page:
         lowest = "-inf" if since is None else str(round(since.timestamp() * 1000))
-        before_ms, _, before_id = (cursor or "+inf:").partition(":")
-        with self._client.pipeline(transaction=False) as pipe:
-            for number in range(self.keys.partitions):
-                part = self.keys.of_partition(number)
-                for status in statuses:
-                    # One more than asked for, and as many again as may share the cursor's millisecond.
-                    index = part.index(status.value, workflow)
-                    pipe.zrevrangebyscore(index, before_ms, lowest, start=0, num=limit + 1 + 64, withscores=True)
-            found = [(int(score), name) for rows in self._call(pipe.execute) for name, score in rows]
-        found = sorted(set(found), reverse=True)
-        if before_id:
-            found = [row for row in found if row < (int(before_ms), before_id)]
-        page = found[:limit]
-        more = f"{page[-1][0]}:{page[-1][1]}" if len(found) > limit else None
-        return Page([name for _, name in page], more)
+        after = parse_cursor(cursor)
+
+        def ask(pipe: Any, part: PartitionKeys) -> None:
+            for status in statuses:
+                index = part.index(status.value, workflow)
+                highest = "+inf"
+                if after is not None:
+                    highest = f"({after[0]}"
+                    if since is None or int(lowest) <= after[0]:
+                        # Within the cursor's own millisecond the index says nothing about what was seen: all of it.
+                        pipe.zrevrangebyscore(index, after[0], after[0], withscores=True)
+                pipe.zrevrangebyscore(index, highest, lowest, start=0, num=limit + 1, withscores=True)
+
+        rows = [row for found in self._of_each_partition(ask) for row in found]
+        return page_of(((int(started), name) for name, started in rows), limit, after)
 
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
-        parts = [self.keys.of_partition(number) for number in range(self.keys.partitions)]
-        with self._client.pipeline(transaction=False) as pipe:
-            for part in parts:
-                pipe.zcard(part.index(status.value, workflow))
-            return sum(self._call(pipe.execute))
+        return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))
 
     def status(self, transaction_id: str) -> RunStatus:
         """The status alone, for those who wait."""
         run = self.keys.of_run(transaction_id)
-        status = self._call(lambda: self._client.hget(run.run, "status"))
+        status = self._server.call(lambda: self._client.hget(run.run, "status"))
         if status is None:
             raise WorkflowNotFoundError(transaction_id)
         return RunStatus(status)
@@ -408,125 +315,86 @@ class RedisStateStore(StateStore):
     def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
         run = self.keys.of_run(transaction_id)
         give_up = None if timeout is None else time.monotonic() + timeout
-        with self._client.pubsub(ignore_subscribe_messages=True) as channel:
-            # A notification may be lost, never the state: it only wakes; the poll below is the net.
-            self._call(lambda: channel.subscribe(run.channel))
-            while True:
-                status = self.status(transaction_id)
-                if status.is_end:
-                    return status
+        with self._server.listen(run.channel) as wait:
+            # A notification may be lost, never the state: it only wakes.
+            while not (status := self.status(transaction_id)).is_end:
                 left = 1.0 if give_up is None else min(1.0, give_up - time.monotonic())
                 if left <= 0:
-                    raise TimeoutError(
-                        f"run {transaction_id!r} is still {status} after {timeout} s; it goes on: ask again with result(), "
-                        f"or see describe()"
-                    )
-                try:
-                    # The first message to arrive is the confirmation of the subscription, which reads as None.
-                    deadline = time.monotonic() + left
-                    while time.monotonic() < deadline:
-                        if channel.get_message(timeout=max(0.0, deadline - time.monotonic())) is not None:
-                            break
-                except redis.exceptions.RedisError:
-                    time.sleep(min(left, 0.2))
+                    raise not_over(transaction_id, status, timeout)
+                wait(left)
+            return status
+
+    def _of_each_partition(self, ask: Callable[[Any, PartitionKeys], Any]) -> list[Any]:
+        """What all partitions answer, in one round trip."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for number in range(self.keys.partitions):
+                ask(pipe, self.keys.of_partition(number))
+            answers: list[Any] = self._server.call(pipe.execute)
+        return answers
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     def forget(self, transaction_id: str) -> None:
         run = self.keys.of_run(transaction_id)
-        workflow, status = self._call(lambda: self._client.hmget(run.run, ["workflow", "status"]))
+        workflow, status = self._server.call(lambda: self._client.hmget(run.run, ["workflow", "status"]))
         with self._client.pipeline(transaction=True) as pipe:
             pipe.delete(run.run, run.context, run.results, run.history)
             if workflow is not None and status is not None:
                 pipe.zrem(run.index(status), transaction_id)
                 pipe.zrem(run.index(status, workflow), transaction_id)
             pipe.zrem(run.due, f"x|{transaction_id}", f"r|{transaction_id}")
-            self._call(pipe.execute)
+            self._server.call(lambda: write(WriteSite.FORGET, pipe.execute))
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)
-        self._call(lambda: self._client.hset(run.dead, key, dumps(dict(letter))))
+        keep = partial(self._client.hset, run.dead, key, dumps(dict(letter)))
+        self._server.call(lambda: write(WriteSite.BURY, keep))
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
-        letters: dict[str, dict[str, Any]] = {}
-        for number in range(self.keys.partitions):
-            part = self.keys.of_partition(number)
-            stored = self._call(lambda part=part: self._client.hgetall(part.dead))
-            letters.update({key: json.loads(letter) for key, letter in stored.items()})
-        return letters
+        found = self._of_each_partition(lambda pipe, part: pipe.hgetall(part.dead))
+        return {key: json.loads(letter) for stored in found for key, letter in stored.items()}
 
     def unattended(self) -> list[str]:
-        alone: list[str] = []
-        for number in range(self.keys.partitions):
-            part = self.keys.of_partition(number)
+        def ask(pipe: Any, part: PartitionKeys) -> None:
             for status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
-                index = part.index(status.value)
-                names = self._call(lambda index=index: self._client.zrange(index, 0, -1))
-                alone += [name for name in names if not self._is_attended(name)]
-        return alone
+                pipe.zrange(part.index(status.value), 0, -1)
+
+        found = [name for names in self._of_each_partition(ask) for name in names]
+        return [name for name in found if not self._is_attended(name)]
 
     def _is_attended(self, transaction_id: str) -> bool:
         run = self.keys.of_run(transaction_id)
+        seen = -1
+        # What moved on while we looked is not alone: look again at what has not.
+        while (snapshot := self._found(transaction_id)) is not None and snapshot.version != seen:
+            seen = snapshot.version
+            members = [entry.member(transaction_id) for entry in snapshot.in_flight.values()]
+            lists = {run.sent(entry.target) for entry in snapshot.in_flight.values() if entry.via is Via.PUSH}
+            with self._client.pipeline(transaction=False) as pipe:
+                for key in (run.due, *lists):
+                    pipe.zmscore(key, [f"r|{transaction_id}", *members])
+                scores = [score for found in self._server.call(pipe.execute) for score in found if score is not None]
+            if scores or snapshot.state.status.is_end or snapshot.awaits_others:
+                return True
+        return snapshot is None
+
+    def _found(self, transaction_id: str) -> Snapshot | None:
         try:
-            snapshot = self.load(transaction_id)
+            return self.load(transaction_id)
         except WorkflowNotFoundError:
-            return True
-        if snapshot.state.status.is_end:
-            return True
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.zscore(run.due, f"r|{transaction_id}")
-            for entry in snapshot.in_flight.values():
-                member = f"a|{transaction_id}|{entry.step}|{entry.mark}"
-                pipe.zscore(run.due, member)
-                if entry.via is Via.PUSH:
-                    pipe.zscore(run.sent(entry.target), member)
-            found = [score is not None for score in self._call(pipe.execute)]
-        declared = any(entry.via is Via.EXTERNAL and not entry.close_ms for entry in snapshot.in_flight.values())
-        return any(found) or declared
+            return None
 
     def check(self) -> list[str]:
-        info = self._call(lambda: self._client.info())
-        valkey = info.get("valkey_version")
-        version = tuple(int(part) for part in str(valkey or info["redis_version"]).split(".")[:2])
-        oldest = (7, 2) if valkey else (7, 0)
-        if version < oldest:
-            raise ConfigurationError(
-                f"the state store at {_shown(self.url)} is {'Valkey' if valkey else 'Redis'} "
-                f"{valkey or info['redis_version']}; expected Redis 7.0, Valkey 7.2, or newer: upgrade the server"
-            )
-        findings = []
-        policy = info.get("maxmemory_policy")
-        if policy not in (None, "noeviction"):
-            findings.append(
-                f"maxmemory-policy is {policy!r}: under memory pressure the server drops runs; expected 'noeviction': "
-                f"set it with CONFIG SET maxmemory-policy noeviction and in the server's configuration"
-            )
-        if not int(info.get("aof_enabled", 1)):
-            findings.append(
-                "appendonly is 'no': a restart of the server loses what came after its last snapshot; expected 'yes': "
-                "set it with CONFIG SET appendonly yes and in the server's configuration"
-            )
-        stored = self._call(lambda: self._client.hget(self.keys.of_partition(0).meta, "partitions"))
-        if stored is None:
-            meta = self.keys.of_partition(0).meta
-            self._call(lambda: self._client.hsetnx(meta, "partitions", self.keys.partitions))
-        elif int(stored) != self.keys.partitions:
-            raise ConfigurationError(
-                f"multiagents_partitions is {self.keys.partitions}, but the state store at {_shown(self.url)} was first "
-                f"used with {stored}; runs would not be found: set it to {stored}, or use another multiagents_key_prefix"
-            )
+        findings = findings_of(self._server.call(self._client.info), self._server.where)
+        meta = self.keys.of_partition(0).meta
+        pin = partial(self._client.hsetnx, meta, "partitions", str(self.keys.partitions))
+        self._server.call(lambda: write(WriteSite.PARTITIONS, pin))
+        first_used_with = int(self._server.call(lambda: self._client.hget(meta, "partitions")))
+        check_partitions(self.keys.partitions, first_used_with, self._server.where)
         return findings
 
     def for_sweep(self) -> RedisStateStore:
-        """The same store with a client of its own that gives up at once: a slow call would hold up the worker."""
-        client = redis.Redis.from_url(
-            self.url,
-            decode_responses=True,
-            socket_timeout=1.0,
-            socket_connect_timeout=1.0,
-            retry=Retry(NoBackoff(), 0),
-        )
-        return RedisStateStore(self.url, keys=self.keys, lease=self.lease_ms / 1000, client=client)
+        return RedisStateStore(self.url, keys=self.keys, lease=self.lease_ms / 1000, client=hasty_client(self.url))
 
     @property
     def client(self) -> redis.Redis:
@@ -534,33 +402,4 @@ class RedisStateStore(StateStore):
         return self._client
 
     def close(self) -> None:
-        self._client.close()
-
-
-_OUTCOMES = {Progress.SUCCEEDED: "succeeded", Progress.UNKNOWN: "unknown", Progress.FAILED: "failed"}
-
-
-def _due(member: str, seen_ms: int) -> Due:
-    kind, transaction_id, *rest = member.split("|")
-    step, mark = rest if rest else ("", "")
-    return Due(kind, transaction_id, step, mark, member, seen_ms)
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://***@{tail}" if at else url
-
-
-def _mapped(error: redis.exceptions.RedisError, url: str) -> Exception:
-    where = _shown(url)
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return ConfigurationError(f"the state store at {where} refused the password: {error}; check multiagents_redis_url")
-    if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
-        return StateStoreError(
-            f"the state store at {where} does not answer: {error}; nothing was lost: start the server or check "
-            f"multiagents_redis_url, and try again"
-        )
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return StateStoreError(f"the state store at {where} is out of memory: {error}; raise maxmemory or free some")
-    return StateStoreError(f"the state store at {where} refused a call: {error}")
+        self._server.close()

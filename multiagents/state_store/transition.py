@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from multiagents.names import RunKeys
-from multiagents.state_store.base import LINK_GRACE_MS, Commit, Dispatch, Via, dumps
+from multiagents.state_store.base import Commit, Dispatch, dumps
 from multiagents.state_store.codec import pack
 
-#: An outbox entry that nobody claimed is published again after this long.
-OUTBOX_GRACE_MS = 60_000
 #: A run comes back from its end (rule S5): its keys must not expire any more.
 REVIVED = -1
 
@@ -34,8 +32,8 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
             removed.append(name)
         else:
             fields += (name, value)
-    for name, step in commit.steps.items():
-        fields += (f"s:{name}", step.encode())
+    for name, state in commit.steps.items():
+        fields += (f"s:{name}", state.encode())
     args: list[Any] = [len(fields) // 2, *fields]
     args += (len(removed), *removed)
     context = [part for key, value in commit.context.items() for part in (key, dumps(value))]
@@ -59,7 +57,6 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
 
 def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
     """One dispatch as ``send`` takes it."""
-    delay = {Via.LINK: LINK_GRACE_MS, Via.OUTBOX: OUTBOX_GRACE_MS}.get(dispatch.via, 0)
     return (
         dispatch.step,
         dispatch.mark,
@@ -67,7 +64,7 @@ def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
         dispatch.target,
         dispatch.prefix,
         dispatch.suffix,
-        dispatch.delay_ms or delay,
+        dispatch.look_after_ms,
         dispatch.first_ms,
         dispatch.close_ms,
         dispatch.start_within_ms,

@@ -104,7 +104,8 @@ class Leases:
 
     def _run(self) -> None:
         while True:
-            self._bell.acquire(True, self._lease / 6)
+            # After an outage leases are to be renewed before the extension that the sweep gives them is over.
+            self._bell.acquire(True, min(self._lease / 6, 1.0) if self._failing else self._lease / 6)
             try:
                 self._look()
             except Exception:

@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
@@ -130,7 +130,7 @@ class Invocation:
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
         correlation = claim.correlation
-        started_at = datetime.now(UTC)
+        started_at = claim.now
         token = running.set(StepContext(claim, lease, self._load_results))
         try:
             signature = worker.signature

@@ -29,6 +29,7 @@ from kombu.log import get_logger
 from kombu.transport import redis, virtual
 
 from multiagents.names import HEADER
+from multiagents.sites import WriteSite, write
 
 __all__ = ["SentinelTransport", "TLSTransport", "Transport", "choose_transport"]
 
@@ -165,7 +166,7 @@ class QoS(redis.QoS):
             for message in reversed(messages):
                 info = message.delivery_info
                 self.channel._do_restore_message(message._raw, info["exchange"], info["routing_key"], pipe)
-            pipe.execute()
+            write(WriteSite.GIVE_BACK, pipe.execute)
 
 
 class _GivesBack:

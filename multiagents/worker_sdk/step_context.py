@@ -106,8 +106,11 @@ class StepContext:
         self._lease.heartbeat(detail)
 
     def is_cancelled(self) -> bool:
-        """Whether there is no point in going on: the run is to stop, or the attempt is no longer this worker's."""
-        return self._lease.cancelled or self._lease.lost
+        """Whether there is no point in going on: the run is to stop, or the attempt is no longer this worker's.
+
+        A cancelled run is undone (rule S20), so that a compensation is never asked to stop.
+        """
+        return self._lease.lost or (self._lease.cancelled and self.direction == "do")
 
     def __repr__(self) -> str:
         return f"<StepContext {self.correlation_id} of {self.workflow!r}>"

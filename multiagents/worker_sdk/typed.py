@@ -97,7 +97,7 @@ class Signature:
             return None
         return _adapter(annotation)
 
-    def arguments(self, context: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, context: Any) -> tuple[list[Any], dict[str, Any]]:
         """The positional and keyword arguments for a context.
 
         Raises:
@@ -105,6 +105,9 @@ class Signature:
         """
         if self._parameters is None:
             return [context], {}
+        if not isinstance(context, Mapping):
+            # The step's `inputs` answered something else: it is what the one parameter is to get.
+            context = {self._parameters[0].name: context} if len(self._parameters) == 1 else {}
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         problems: list[str] = []

@@ -250,8 +250,9 @@ class WorkflowBuilder:
             name: what ``after=`` of other steps may call the block.
             branches: each a `Step`, a worker, or a list of these that run one after the other. A list inside such a
                 list is more of the same sequence.
-            on_failure: when a step of a branch fails for certain, ``wait`` until the other branches are done before
-                anything is undone, or ``cancel`` them (rule S7).
+            on_failure: when a step of a branch is over without success, no further step starts. ``wait`` until what
+                runs in the other branches has come to its own end before anything is undone, or ``cancel`` it: its
+                worker is asked to stop, and a step that is ``cancel_safe`` is not waited for (rules S5, S7).
             after: the steps or blocks that every branch waits for; None is the one added before.
 
         >>> checks = WorkflowBuilder("checks").add_parallel("risk", ["check_fraud", "check_credit"]).build()

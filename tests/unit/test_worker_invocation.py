@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -129,6 +130,22 @@ def bench(store: LeaseBook) -> Bench:
 def no_loop_stays() -> Iterator[None]:
     yield
     loop.close()
+
+
+def in_a_child(answer: Callable[[], Any]) -> Any:
+    """What a forked child answers."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of what this test is about
+        child = os.fork()
+    if child == 0:  # pragma: no cover - coverage does not follow the fork
+        signal.alarm(10)
+        os.write(writing, json.dumps(answer()).encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        return json.loads(pipe.read())
 
 
 def a_worker(fn: Callable[..., Any], **options: Any) -> Worker:
@@ -548,18 +565,8 @@ class TestCoroutines:
 
         worker = a_worker(charge_card)
         assert bench.outcome(worker).payload == {"pid": os.getpid()}
-        reading, writing = os.pipe()
 
-        child = os.fork()
-        if child == 0:  # pragma: no cover - coverage does not follow the fork
-            signal.alarm(10)
-            os.write(writing, json.dumps(bench.outcome(worker).payload).encode())
-            os._exit(0)
-        os.waitpid(child, 0)
-        os.close(writing)
-
-        assert json.loads(os.read(reading, 1000)) == {"pid": child}
-        os.close(reading)
+        assert in_a_child(lambda: bench.outcome(worker).payload["pid"] == os.getpid()) is True
 
 
 class TestLimits:
@@ -719,7 +726,28 @@ class TestLeases:
             assert bench.outcome(a_worker(charge_card)).payload == {"renewed": True}
 
         assert caplog.text.count("was not renewed") == 1
-        assert "leases are renewed again" in caplog.text
+        assert caplog.text.count("leases are renewed again") == 1
+
+    def test_are_renewed_by_a_thread_of_its_own_after_a_fork(self, store: LeaseBook) -> None:
+        bench = Bench(store, lease=0.3)
+        worker = a_worker(lambda context: {"renewed": store.renewed.wait(3)})
+        assert bench.outcome(worker).payload == {"renewed": True}
+        store.renewed.clear()
+
+        assert in_a_child(lambda: bench.outcome(worker).payload) == {"renewed": True}
+
+    def test_end_with_the_attempt_also_when_its_outcome_could_not_be_recorded(self, store: LeaseBook) -> None:
+        bench = Bench(store, lease=0.3)
+
+        def away(event: Any, claim: Any) -> None:
+            raise ConnectionError("away")
+
+        bench.invocation._deliver = away
+
+        with pytest.raises(ConnectionError, match="away"):
+            bench.run(a_worker(lambda context: None))
+
+        assert not store.renewed.wait(0.5)
 
     def test_a_claim_that_comes_cancelled_is_cancelled_from_the_start(self, bench: Bench, store: LeaseBook) -> None:
         store.extra = {"cancelled": True}

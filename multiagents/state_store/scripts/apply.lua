@@ -35,7 +35,6 @@ local function send(run, due, sequence, sent, tid, a)
   if via == 's' then
     number = push(target, sequence, a[5], a[6])
     redis.call('ZADD', sent .. target, number, member)
-    redis.call('ZREM', due, member)
   elseif via ~= 'e' then
     redis.call('ZADD', due, now + tonumber(a[7]), member)
   elseif tonumber(a[9]) > 0 then

@@ -1,4 +1,4 @@
--- expire: make the lease of an attempt due now, because its worker is known to be dead.
+-- expire: make the lease of an attempt due now, because its worker is known to be dead (no outage extends a score of 0).
 -- KEYS: 1 run, 2 due
 -- ARGV: 1 transaction, 2 step, 3 mark
 -- Returns: {1 due now | 0 nobody holds it, now}
@@ -7,5 +7,5 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local prefix = ARGV[3] .. '|c|'
 local record = redis.call('HGET', KEYS[1], 'l:' .. ARGV[2])
 if not record or string.sub(record, 1, #prefix) ~= prefix then return {0, now} end
-redis.call('ZADD', KEYS[2], now, 'a|' .. ARGV[1] .. '|' .. ARGV[2] .. '|' .. ARGV[3])
+redis.call('ZADD', KEYS[2], 0, 'a|' .. ARGV[1] .. '|' .. ARGV[2] .. '|' .. ARGV[3])
 return {1, now}

@@ -8,9 +8,11 @@ local due, lease = KEYS[1], tonumber(ARGV[2])
 local meta = redis.call('HMGET', KEYS[2], 'swept', 'grace', 'looked')
 redis.call('HSET', KEYS[2], 'swept', now)
 
--- After an outage every lease has run out without anybody having died: extend them once.
-local grace = tonumber(meta[2] or 0)
-if meta[1] and now - tonumber(meta[1]) > lease / 3 then
+-- After an outage every lease has run out without anybody having died: extend each once. One that was extended and not
+-- renewed since ends where it was extended to, and is over then: sweeps that are merely slow do not keep the dead alive.
+local extended = tonumber(meta[2] or 0)
+local grace = extended
+if meta[1] and now - tonumber(meta[1]) > lease / 3 and now >= extended then
   grace = now + lease
   redis.call('HSET', KEYS[2], 'grace', grace)
 end
@@ -36,16 +38,20 @@ if now - tonumber(meta[3] or 0) >= 500 then
     -- A long queue of other people's messages tells nothing yet.
     if length == 0 or oldest ~= '+inf' or from > length then
       for _, member in ipairs(redis.call('ZRANGEBYSCORE', ARGV[3] .. list, '-inf', oldest, 'LIMIT', 0, 500)) do
-        redis.call('ZADD', due, 'NX', now + lease, member)
+        redis.call('ZREM', ARGV[3] .. list, member)
+        redis.call('ZADD', due, now + lease, member)
       end
     end
   end
 end
 
 local out = {now, -1}
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, ARGV[1])) do
+local found = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
+for i = 1, #found, 2 do
+  local member, score = found[i], tonumber(found[i + 1])
   local hidden = now + lease
-  if grace > now and string.sub(member, 1, 2) == 'a|' then
+  -- A score of 0 is `expire`'s: that worker is known to be dead.
+  if grace > now and score > 0 and score ~= extended and string.sub(member, 1, 2) == 'a|' then
     local tid, step, mark = string.match(member, '^a|([^|]*)|(.*)|(%w+)$')
     local record = redis.call('HGET', ARGV[4] .. tid, 'l:' .. step) or ''
     if string.sub(record, 1, #mark + 3) == mark .. '|c|' then

@@ -11,21 +11,24 @@ local function rows(width)
   end
   return out
 end
-local function pairs_into(command, key)
-  local n = tonumber(take())
+local function set_pairs(key)
+  local n = tonumber(take()) * 2
   if n == 0 then return end
-  local args = {}
-  for i = 1, n * 2 do args[i] = take() end
-  redis.call(command, key, unpack(args))
+  redis.call('HSET', key, unpack(ARGV, at + 1, at + n))
+  at = at + n
 end
 
 local function transition(tid, sent, lease)
   local run, due = KEYS[1], KEYS[5]
-  pairs_into('HSET', run)
+  set_pairs(run)
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
-  pairs_into('HSET', KEYS[2])
-  pairs_into('HSET', KEYS[3])
-  for _, row in ipairs(rows(1)) do redis.call('RPUSH', KEYS[4], row[1]) end
+  set_pairs(KEYS[2])
+  set_pairs(KEYS[3])
+  local events = tonumber(take())
+  if events > 0 then
+    redis.call('RPUSH', KEYS[4], unpack(ARGV, at + 1, at + events))
+    at = at + events
+  end
   local joined = 0
   for _, join in ipairs(rows(2)) do
     if redis.call('HINCRBY', run, 'j:' .. join[1], 1) >= tonumber(join[2]) then joined = 1 end

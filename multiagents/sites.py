@@ -1,0 +1,131 @@
+"""Every place where the engine writes to Redis or publishes a message, by name.
+
+A process may die before a write, after it, or may never hear that it was made. Each site says what follows; the test
+"crash at every write" does all of this at each of them, so a write that has no site is a write that nobody has tried.
+Two rules hold:
+
+1. A write goes through `write`, or through an adapter's one way out, with its site. A test reads the sources for it.
+2. A site that works on an attempt has a name for each direction: what is safe going forward need not be so going back.
+
+Reads have no site: who dies over one has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+__all__ = ["WriteSite", "write"]
+
+_T = TypeVar("_T")
+
+
+class WriteSite(StrEnum):
+    """Where the engine writes: ``store.`` a script or command on the state store, ``broker.`` a message, ``bus.`` an entry."""
+
+    # --- commits: one transition of a run each ---
+
+    #: The caller creates the run and sends its first steps. It repeats the start with the same id when in doubt.
+    START = "store.start"
+    #: A worker commits a step's result and sends what follows, on the projection that its claim gave it.
+    SETTLE = "store.settle"
+    #: A step's outcome that takes the whole run to decide: a failure, or a result that came when the run was turning.
+    SETTLE_WHOLE = "store.settle_whole"
+    #: The outcome of an undo, and what is undone next.
+    SETTLE_UNDO = "store.settle_undo"
+    #: Queued mode: a step's outcome is put down; the orchestrator's task decides.
+    LAND = "store.land"
+    #: The same for an undo.
+    LAND_UNDO = "store.land_undo"
+    #: A decision over the whole run that is owed: a join, an event that landed, one that nobody came to make.
+    ADVANCE = "store.advance"
+    #: The same while the run goes back.
+    ADVANCE_UNDO = "store.advance_undo"
+    #: An outcome that a foreign producer published on the bus.
+    RECEIVE = "store.receive"
+    #: An outcome that came twice or too late is put down (rules S5, S23).
+    LATE = "store.late"
+    #: The sweep gives an attempt up: lost, over its limit, or never taken.
+    GIVE_UP = "store.give_up"
+    #: The same for an undo.
+    GIVE_UP_UNDO = "store.give_up_undo"
+    #: The caller asks a run to stop. It repeats the request when in doubt.
+    CANCEL = "store.cancel"
+
+    # --- other writes to the store ---
+
+    #: A worker takes an attempt under a lease.
+    CLAIM = "store.claim"
+    #: The same for an undo.
+    CLAIM_UNDO = "store.claim_undo"
+    #: A worker extends its lease.
+    RENEW = "store.renew"
+    #: The same for an undo.
+    RENEW_UNDO = "store.renew_undo"
+    #: The sweep sends an attempt out: its timer has come, or its message was lost.
+    DISPATCH = "store.dispatch"
+    #: The same for an undo: a lost link, too.
+    DISPATCH_UNDO = "store.dispatch_undo"
+    #: The sweep leases what is due.
+    TAKE_DUE = "store.take_due"
+    #: The sweep looks at an entry again later, because its message may still wait in another broker.
+    POSTPONE = "store.postpone"
+    #: The sweep drops an entry that asks for nothing any more.
+    DISCARD = "store.discard"
+    #: The parent of a killed pool child makes its lease due at once.
+    EXPIRE = "store.expire"
+    #: The sweep removes a run whose retention is over.
+    FORGET = "store.forget"
+    #: An event that belongs to no run or attempt is kept in the dead letters.
+    BURY = "store.bury"
+    #: The first user of a store writes down over how many partitions runs are spread.
+    PARTITIONS = "store.partitions"
+
+    # --- messages that no commit pushes ---
+
+    #: An attempt goes out through a broker that is not the store's database, after its commit.
+    PUBLISH = "broker.publish"
+    #: The sweep publishes it (again): nobody claimed it, or its timer has come.
+    PUBLISH_AGAIN = "broker.publish_again"
+    #: The orchestrator's message through the broker's client.
+    WAKE = "broker.wake"
+    #: Celery publishes the next undo as the link of the one before.
+    LINK = "broker.link"
+    #: The same in queued mode, where the link is the orchestrator's message.
+    LINK_WAKE = "broker.link_wake"
+    #: A worker that shuts down gives messages back that it had not started.
+    GIVE_BACK = "broker.give_back"
+
+    # --- the event bus ---
+
+    #: A producer publishes an event. It publishes it again when in doubt.
+    BUS_APPEND = "bus.append"
+    #: The first reader makes the consumer group.
+    BUS_GROUP = "bus.group"
+    #: A worker takes events; they lie with it until it acknowledges them.
+    BUS_READ = "bus.read"
+    #: A worker takes over what another one left unacknowledged.
+    BUS_TAKE_OVER = "bus.take_over"
+    #: A worker acknowledges an event whose outcome is committed.
+    BUS_ACK = "bus.ack"
+    #: An entry that nobody can read goes to the bus's dead letters.
+    BUS_BURY = "bus.bury"
+    #: Old entries are dropped.
+    BUS_TRIM = "bus.trim"
+
+
+#: What a fault injector (`multiagents.testing.faults`) puts itself around writes with; None outside of tests.
+fault: Callable[[WriteSite, Callable[[], Any]], Any] | None = None
+
+
+def write(site: WriteSite, action: Callable[[], _T]) -> _T:
+    """Make a write, by its name; where no fault injector is installed, call the action and nothing else.
+
+    >>> write(WriteSite.BUS_ACK, lambda: 1)
+    1
+    """
+    if fault is None:
+        return action()
+    answer: _T = fault(site, action)
+    return answer

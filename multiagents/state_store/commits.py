@@ -1,0 +1,84 @@
+"""One transition of a run, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from multiagents.events import Event
+from multiagents.sites import WriteSite
+from multiagents.state_store.records import Dispatch
+from multiagents.workflow.state import StepState
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transition of a run.
+
+    Attributes:
+        transaction_id: the run.
+        events: the facts, oldest first; they go into the history.
+        header: changed fields of the header; an empty value removes the field.
+        steps: changed steps.
+        answers: (step, what its record has to start with): the attempt that this commit answers, and ends.
+        unrenewed: refuse if the lease of that attempt was renewed since it was found due (`Due.seen_ms`).
+        ends: (step, the exact record) of other attempts that this commit takes back.
+        epoch: refuse if the run has changed direction since.
+        version: refuse if anything was committed since.
+        results: step -> its result.
+        inputs: step -> what its ``inputs`` answered.
+        context: what to merge into the stored context.
+        dispatches: attempts that go out.
+        joins: step -> how many steps it waits for; each gets one landing counted.
+        landed: a decision is owed: leave a ``due`` entry for it.
+        wake: (list, prefix, suffix) of an orchestrator message to push along with it.
+        decided: this is that decision: remove the entry.
+        moved: (workflow, status before, status after): the run changes its place in the indexes.
+        retention_ms: the run is over; keep it that long. None while it is not.
+        site: where the engine makes it.
+    """
+
+    transaction_id: str
+    events: Sequence[Event]
+    header: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, StepState] = field(default_factory=dict)
+    answers: tuple[str, str] | None = None
+    unrenewed: int | None = None
+    ends: Sequence[tuple[str, str]] = ()
+    epoch: int | None = None
+    version: int | None = None
+    results: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    dispatches: Sequence[Dispatch] = ()
+    joins: Mapping[str, int] = field(default_factory=dict)
+    landed: bool = False
+    wake: tuple[str, str, str] | None = None
+    decided: bool = False
+    moved: tuple[str, str, str] | None = None
+    retention_ms: int | None = None
+    site: WriteSite = WriteSite.ADVANCE
+
+
+class Verdict(StrEnum):
+    """What became of a commit."""
+
+    APPLIED = "applied"
+    #: the attempt it answers is not the one in flight: a duplicate, or too late
+    LATE = "late"
+    #: the run has moved on: load it again and decide again
+    CONFLICT = "conflict"
+    #: the attempt that was to be given up is alive after all
+    RENEWED = "renewed"
+    #: there is no such run
+    MISSING = "missing"
+
+
+class Committed(NamedTuple):
+    """The answer to a commit."""
+
+    verdict: Verdict
+    #: a join was completed: a decision over the whole run is owed
+    joined: bool = False

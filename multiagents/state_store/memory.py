@@ -1,0 +1,385 @@
+"""Runs in the memory of this process: for tests, and for Celery's ``task_always_eager`` and ``memory://``.
+
+It does what the one on Redis does, and keeps everything as the same JSON, so a test cannot pass with data that would
+not survive the way to Redis. Where this and the scripts differ, the contract tests fail.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from datetime import datetime
+from json import loads
+from typing import Any, ClassVar
+
+from multiagents.events import Event
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.names import Correlation, Direction, Keys
+from multiagents.state_store.base import (
+    LIMIT_GRACE_MS,
+    Claim,
+    ClaimRefused,
+    Commit,
+    Committed,
+    Dispatch,
+    Due,
+    InFlight,
+    Page,
+    Payloads,
+    Renewal,
+    Snapshot,
+    Started,
+    StateStore,
+    Verdict,
+    Via,
+    dumps,
+    from_ms,
+    mark_of,
+)
+from multiagents.state_store.codec import unpack
+from multiagents.state_store.replies import (
+    REFUSED,
+    Header,
+    claimed,
+    due_of,
+    fields_of,
+    not_over,
+    page_of,
+    parse_cursor,
+    snapshot_of,
+)
+from multiagents.state_store.snapshots import Definitions
+from multiagents.state_store.tables import Row, Tables, Written
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import RunState, RunStatus
+
+
+class InMemoryStateStore(StateStore):
+    """Keep runs in this process; any number of threads may use it.
+
+    Args:
+        keys: the key names; accepted because the store on Redis takes them.
+        lease: seconds after which an attempt whose worker says nothing counts as lost.
+        clock: seconds since the epoch; a test may give one of its own and make time pass.
+
+    >>> store = InMemoryStateStore(lease=5)
+    >>> store.dead_letters()
+    {}
+    """
+
+    _shared: ClassVar[dict[tuple[int, str], Tables]] = {}
+
+    def __init__(
+        self, *, keys: Keys | None = None, lease: float = 30.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.keys = keys or Keys()
+        self.lease_ms = round(lease * 1000)
+        self._tables = Tables(clock)
+        self._definitions = Definitions()
+
+    @classmethod
+    def shared(cls, *, keys: Keys | None = None, lease: float = 30.0) -> InMemoryStateStore:
+        """The store that all of this process share, as they would share a Redis; one for each key prefix.
+
+        >>> InMemoryStateStore.shared().bury("order-1", "order-1/charge/do/1", {"why": "nobody knows the run"})
+        >>> list(InMemoryStateStore.shared().dead_letters())
+        ['order-1/charge/do/1']
+        >>> InMemoryStateStore.shared().clear()
+        """
+        store = cls(keys=keys, lease=lease)
+        # A forked child has a memory of its own, and must not wait for a lock that only its parent can open.
+        store._tables = cls._shared.setdefault((os.getpid(), store.keys.prefix), store._tables)
+        return store
+
+    @property
+    def lists(self) -> MutableMapping[str, deque[str]]:
+        """The messages that commits pushed, by broker list; the next to be consumed is the last."""
+        return self._tables.lists
+
+    def clear(self) -> None:
+        """Forget every run: for the end of a test."""
+        self._tables.clear()
+
+    def now(self) -> datetime:
+        return from_ms(self._tables.now())
+
+    def _definition(self, content_hash: str) -> Definition:
+        return self._definitions.get(content_hash, lambda: self._tables.definitions.get(content_hash))
+
+    def _row(self, transaction_id: str) -> Row:
+        row = self._tables.row(transaction_id)
+        if row is None:
+            raise WorkflowNotFoundError(transaction_id)
+        return row
+
+    # --- the life of a run -------------------------------------------------------------------------------------------
+
+    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+        written, given, snapshot = Written.of(commit), dumps(input), definition.to_json()
+        with self._tables.lock:
+            known = self._tables.row(state.transaction_id)
+            if known is not None:
+                return Started(False, *(known.fields[name] for name in ("workflow", "definition", "digest")))
+            self._tables.definitions.setdefault(definition.content_hash, snapshot)
+            fields = {"v": "1", "epoch": "1", "digest": digest}
+            row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
+            self._tables.apply(row, commit, written, self.lease_ms)
+            return Started(True, definition.name, definition.content_hash, digest)
+
+    def claim(
+        self,
+        correlation: Correlation,
+        definition_hash: str,
+        *,
+        owner: str,
+        worker: str,
+        timeout: float | None,
+        heartbeat_timeout: float | None = None,
+    ) -> Claim:
+        transaction_id, step, direction, attempt = correlation
+        definition = self._definition(definition_hash)
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            if row is None:
+                raise ClaimRefused(correlation, REFUSED[1])
+            entry = _entry(row, step)
+            if entry is None or entry.mark != mark_of(direction, attempt) or entry.via in (Via.TIMER, Via.EXTERNAL):
+                raise ClaimRefused(correlation, REFUSED[2])
+            now = self._tables.now()
+            if entry.via is not Via.CLAIMED:
+                limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout)
+                ends = [at for at in (limit and now + limit, entry.close_ms) if at]
+                if entry.via is Via.PUSH:
+                    self._tables.sent[entry.target].pop(entry.member(transaction_id), None)
+                entry = InFlight(
+                    step,
+                    entry.mark,
+                    Via.CLAIMED,
+                    "",
+                    now,
+                    owner=owner,
+                    deadline_ms=min(ends, default=0),
+                    beat_until_ms=beat and now + beat,
+                    worker=worker,
+                )
+                self._hold(row, transaction_id, entry, beat)
+            elif entry.owner != owner:
+                raise ClaimRefused(correlation, REFUSED[3])
+            fields = row.fields
+            return claimed(
+                correlation,
+                definition,
+                owner=owner,
+                now=now,
+                deadline=entry.deadline_ms,
+                header=Header(
+                    fields["status"], fields.get("stop"), fields["epoch"], fields.get("error"), fields.get("cause")
+                ),
+                step=fields[f"s:{step}"],
+                context=row.context.items() if direction is Direction.DO else (),
+                values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
+            )
+
+    def _hold(self, row: Row, transaction_id: str, entry: InFlight, beat_ms: int) -> None:
+        """Write the record of a claimed attempt, and set its lease."""
+        numbers = (entry.since_ms, entry.deadline_ms, entry.beat_until_ms, beat_ms)
+        row.fields[f"l:{entry.step}"] = "|".join(
+            (entry.mark, Via.CLAIMED.value, entry.owner, *map(str, numbers), entry.worker)
+        )
+        ends = [self._tables.now() + self.lease_ms]
+        if entry.deadline_ms:
+            ends.append(entry.deadline_ms + LIMIT_GRACE_MS)
+        if entry.beat_until_ms:
+            ends.append(entry.beat_until_ms)
+        self._tables.due[entry.member(transaction_id)] = min(ends)
+
+    def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
+        noted = None if detail is None else dumps(detail)
+        with self._tables.lock:
+            row = self._tables.row(correlation.transaction_id)
+            entry = None if row is None else _entry(row, correlation.step)
+            mark = mark_of(correlation.direction, correlation.attempt)
+            if row is None or entry is None or (entry.mark, entry.via, entry.owner) != (mark, Via.CLAIMED, owner):
+                return Renewal(alive=False, cancelled=True)
+            beat_ms = int(entry.record.split("|", 7)[6])
+            if beat and beat_ms:
+                entry = entry._replace(beat_until_ms=self._tables.now() + beat_ms)
+            if noted is not None:
+                row.fields[f"h:{correlation.step}"] = noted
+            self._hold(row, correlation.transaction_id, entry, beat_ms)
+            return Renewal(alive=True, cancelled=row.fields.get("stop") == "1")
+
+    def commit(self, commit: Commit) -> Committed:
+        written = Written.of(commit)
+        with self._tables.lock:
+            row = self._tables.row(commit.transaction_id)
+            if row is None:
+                return Committed(Verdict.MISSING)
+            refused = self._refused(row, commit)
+            if refused is not None:
+                return Committed(refused)
+            for step in [commit.answers[0]] if commit.answers else []:
+                self._tables.release(row, commit.transaction_id, step)
+            for step, _ in commit.ends:
+                self._tables.release(row, commit.transaction_id, step)
+            _count(row, "v")
+            if "status" in commit.header or "stop" in commit.header:
+                _count(row, "epoch")
+            return Committed(Verdict.APPLIED, self._tables.apply(row, commit, written, self.lease_ms))
+
+    def _refused(self, row: Row, commit: Commit) -> Verdict | None:
+        if commit.answers is not None:
+            step, prefix = commit.answers
+            entry = _entry(row, step)
+            if entry is None or not entry.record.startswith(prefix):
+                return Verdict.LATE
+            if commit.unrenewed is not None:
+                seen = self._tables.due.get(entry.member(commit.transaction_id))
+                if seen != commit.unrenewed:
+                    return Verdict.RENEWED
+        if commit.epoch is not None and str(commit.epoch) != row.fields["epoch"]:
+            return Verdict.CONFLICT
+        if commit.version is not None and str(commit.version) != row.fields["v"]:
+            return Verdict.CONFLICT
+        if any(row.fields.get(f"l:{step}") != record for step, record in commit.ends):
+            return Verdict.CONFLICT
+        return None
+
+    def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            if row is None or row.fields.get(f"l:{dispatch.step}") != expected:
+                return False
+            self._tables.release(row, transaction_id, dispatch.step)
+            self._tables.send(row, transaction_id, dispatch)
+            return True
+
+    def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:  # noqa: ARG002 - finds its partition
+        with self._tables.lock:
+            if entry in self._tables.due:
+                self._tables.due[entry] = self._tables.now() + delay_ms
+
+    def discard(self, entry: str, transaction_id: str) -> None:  # noqa: ARG002 - as above
+        with self._tables.lock:
+            self._tables.due.pop(entry, None)
+
+    def expire(self, correlation: Correlation) -> bool:
+        with self._tables.lock:
+            row = self._tables.row(correlation.transaction_id)
+            entry = None if row is None else _entry(row, correlation.step)
+            mark = mark_of(correlation.direction, correlation.attempt)
+            if entry is None or (entry.mark, entry.via) != (mark, Via.CLAIMED):
+                return False
+            # No outage extends a time of 0.
+            self._tables.due[entry.member(correlation.transaction_id)] = 0
+            return True
+
+    def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
+        with self._tables.lock:
+            members, until_next = self._tables.take_due(limit, self.lease_ms)
+            entries = [due_of(member, self._tables.due[member]) for member in members]
+            return entries, 3600.0 if until_next is None else until_next / 1000
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def load(self, transaction_id: str) -> Snapshot:
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            definition = self._definition(row.fields["definition"])
+            return snapshot_of(transaction_id, row.fields, definition, self._tables.now())
+
+    def payloads(self, transaction_id: str) -> Payloads:
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            return Payloads.decode(row.context, row.results)
+
+    def results(self, transaction_id: str) -> dict[str, Any]:
+        return self.payloads(transaction_id).results
+
+    def history(self, transaction_id: str, after: int = 0) -> list[Event]:
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            records = [] if row is None else row.history[after:]
+        return [unpack(transaction_id, record) for record in records]
+
+    def list_runs(
+        self,
+        *,
+        statuses: Sequence[RunStatus],
+        workflow: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        lowest = 0 if since is None else round(since.timestamp() * 1000)
+        after = parse_cursor(cursor)
+        with self._tables.lock:
+            found = [
+                (row.started_ms, name)
+                for status in statuses
+                for name, row in self._tables.in_status(status.value, workflow).items()
+                if row.started_ms >= lowest
+            ]
+        return page_of(found, limit, after)
+
+    def count(self, status: RunStatus, workflow: str | None = None) -> int:
+        with self._tables.lock:
+            return len(self._tables.in_status(status.value, workflow))
+
+    def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
+        give_up = None if timeout is None else time.monotonic() + timeout
+        with self._tables.lock:
+            while not (status := RunStatus(self._row(transaction_id).fields["status"])).is_end:
+                left = None if give_up is None else give_up - time.monotonic()
+                if left is not None and left <= 0:
+                    raise not_over(transaction_id, status, timeout)
+                self._tables.ended.wait(left)
+            return status
+
+    # --- upkeep ------------------------------------------------------------------------------------------------------
+
+    def forget(self, transaction_id: str) -> None:
+        with self._tables.lock:
+            self._tables.rows.pop(transaction_id, None)
+            for kind in "xr":
+                self._tables.due.pop(f"{kind}|{transaction_id}", None)
+            self._tables.ended.notify_all()
+
+    def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
+        noted = dumps(dict(letter))
+        with self._tables.lock:
+            self._tables.dead[key] = noted
+
+    def dead_letters(self) -> dict[str, dict[str, Any]]:
+        with self._tables.lock:
+            return {key: loads(letter) for key, letter in self._tables.dead.items()}
+
+    def unattended(self) -> list[str]:
+        with self._tables.lock:
+            alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)
+            names = [name for status in alive for name in self._tables.in_status(status.value, None)]
+            return [name for name in names if not self._is_attended(name)]
+
+    def _is_attended(self, transaction_id: str) -> bool:
+        snapshot = self.load(transaction_id)
+        if snapshot.awaits_others or f"r|{transaction_id}" in self._tables.due:
+            return True
+        for entry in snapshot.in_flight.values():
+            member = entry.member(transaction_id)
+            if member in self._tables.due or (entry.via is Via.PUSH and member in self._tables.sent[entry.target]):
+                return True
+        return False
+
+    def check(self) -> list[str]:
+        return []
+
+
+def _entry(row: Row, step: str) -> InFlight | None:
+    record = row.fields.get(f"l:{step}")
+    return None if record is None else InFlight.parse(step, record)
+
+
+def _count(row: Row, name: str) -> None:
+    row.fields[name] = str(int(row.fields[name]) + 1)

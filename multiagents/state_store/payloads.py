@@ -1,0 +1,61 @@
+"""The data of a run: its input and results, and how they make up a context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from multiagents.workflow.definition import Definition
+
+
+def dumps(value: Any) -> str:
+    """JSON as the store keeps it."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """The data of a run.
+
+    Attributes:
+        input: what it was started with.
+        context: what trunk steps returned, merged.
+        results: step -> result.
+        inputs: step -> what its ``inputs`` answered.
+    """
+
+    input: dict[str, Any]
+    context: dict[str, Any]
+    results: dict[str, Any]
+    inputs: dict[str, Any]
+
+    @classmethod
+    def decode(cls, context: Mapping[str, str], stored: Mapping[str, str]) -> Payloads:
+        """Read what is kept: the context by key, and ``i``, ``r:<step>`` and ``n:<step>``."""
+        return cls(
+            input=json.loads(stored["i"]),
+            context={key: json.loads(value) for key, value in context.items()},
+            results={name[2:]: json.loads(value) for name, value in stored.items() if name.startswith("r:")},
+            inputs={name[2:]: json.loads(value) for name, value in stored.items() if name.startswith("n:")},
+        )
+
+    def of(self, definition: Definition, step: str) -> dict[str, Any]:
+        """The context of a step: the input and the results of all its ancestors, the later ones last."""
+        return merge(dict(self.input), self.results, definition.ancestors(step))
+
+
+def as_mapping(step: str, result: Any) -> dict[str, Any]:
+    """What a result adds to the context: itself if it is a dict, else itself under the step's name."""
+    if result is None:
+        return {}
+    return result if isinstance(result, dict) else {step: result}
+
+
+def merge(context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]) -> dict[str, Any]:
+    """Merge the results of these steps into a context, in this order."""
+    for step in steps:
+        if step in results:
+            context.update(as_mapping(step, results[step]))
+    return context

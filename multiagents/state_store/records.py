@@ -1,0 +1,137 @@
+"""An attempt on its way: what sends it out, and the record that the store keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from multiagents.names import Direction
+
+#: Grace between a time limit and the sweep acting on it: the worker itself reports first where it can.
+LIMIT_GRACE_MS = 1_000
+#: A linked undo that nobody claimed within this time has lost its link.
+LINK_GRACE_MS = 2_000
+
+#: An outbox entry that nobody claimed is published again after this long, unless its dispatch says sooner.
+OUTBOX_GRACE_MS = 60_000
+
+
+class Via(StrEnum):
+    """How an attempt gets to its worker; the values are what a record keeps."""
+
+    #: the commit itself pushes the message to the broker's list
+    PUSH = "s"
+    #: not yet: a timer dispatches it
+    TIMER = "w"
+    #: the task of the undo before it carries it as its Celery link
+    LINK = "l"
+    #: another broker: published after the commit, and again while nobody claims it
+    OUTBOX = "o"
+    #: a worker took its message and does not know the task: sent again after a pause (a rolling deploy)
+    UNREGISTERED = "n"
+    #: nobody is asked: a foreign producer answers
+    EXTERNAL = "e"
+    #: a worker holds it under a lease
+    CLAIMED = "c"
+
+
+def mark_of(direction: Direction, attempt: int) -> str:
+    """The short name of an attempt within its step: ``d1``, ``u2``."""
+    return f"{'u' if direction is Direction.UNDO else 'd'}{attempt}"
+
+
+def parse_mark(mark: str) -> tuple[Direction, int]:
+    """The inverse of `mark_of`."""
+    return (Direction.UNDO if mark[0] == "u" else Direction.DO), int(mark[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One attempt that is to go out with a commit.
+
+    Attributes:
+        step: the step.
+        mark: the attempt, as `mark_of` writes it.
+        via: how it goes.
+        target: the broker list (push) or queue (outbox).
+        prefix: the rendered message up to its number, for a push.
+        suffix: the rest of it.
+        delay_ms: for a timer: how long to wait; for the outbox: when to publish it again if nobody has claimed it.
+        first_ms: when the step was first dispatched; 0 is now.
+        close_ms: the absolute time by which the step has to be over; 0 is none.
+        start_within_ms: how long it may stay unclaimed; 0 is without limit.
+    """
+
+    step: str
+    mark: str
+    via: Via = Via.PUSH
+    target: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    delay_ms: int = 0
+    first_ms: int = 0
+    close_ms: int = 0
+    start_within_ms: int = 0
+
+    @property
+    def look_after_ms(self) -> int:
+        """In how many ms somebody has to look at it, where an entry in ``due`` says so."""
+        return self.delay_ms or {Via.LINK: LINK_GRACE_MS, Via.OUTBOX: OUTBOX_GRACE_MS}.get(self.via, 0)
+
+
+class InFlight(NamedTuple):
+    """The record of an attempt in flight, taken apart."""
+
+    step: str
+    mark: str
+    via: Via
+    #: the record as it is stored: what a fence compares with
+    record: str
+    #: dispatched, due or claimed at
+    since_ms: int
+    #: first dispatched at (0 for a claimed one)
+    first_ms: int = 0
+    #: by when the step has to be over, 0 for no limit
+    close_ms: int = 0
+    target: str = ""
+    number: int = 0
+    owner: str = ""
+    deadline_ms: int = 0
+    beat_until_ms: int = 0
+    worker: str = ""
+
+    @property
+    def direction(self) -> Direction:
+        """Whether the step is being done or undone."""
+        return parse_mark(self.mark)[0]
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt."""
+        return parse_mark(self.mark)[1]
+
+    def member(self, transaction_id: str) -> str:
+        """The entry of this attempt with whoever looks after it."""
+        return f"a|{transaction_id}|{self.step}|{self.mark}"
+
+    @classmethod
+    def parse(cls, step: str, record: str) -> InFlight:
+        """Take a record apart."""
+        mark, via, rest = record.split("|", 2)
+        kind = Via(via)
+        if kind is Via.CLAIMED:
+            owner, claimed, deadline, beat_until, _beat, worker = rest.split("|", 5)
+            return cls(
+                step,
+                mark,
+                kind,
+                record,
+                int(claimed),
+                owner=owner,
+                deadline_ms=int(deadline),
+                beat_until_ms=int(beat_until),
+                worker=worker,
+            )
+        since, first, close, number, target = rest.split("|", 4)
+        return cls(step, mark, kind, record, int(since), int(first), int(close), target=target, number=int(number))

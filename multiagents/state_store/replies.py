@@ -1,0 +1,317 @@
+"""What the store answers, and how it is put together from what is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from multiagents.events import ErrorInfo
+from multiagents.exceptions import WorkflowError
+from multiagents.names import Correlation, Direction
+from multiagents.state_store.payloads import as_mapping, merge
+from multiagents.state_store.records import InFlight, Via
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import Cause, RunState, RunStatus, StepState
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """A time of the store's clock."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run as the store has it: its whole state, and what is in flight."""
+
+    state: RunState
+    definition: Definition
+    in_flight: Mapping[str, InFlight]
+    version: int
+    epoch: int
+    #: the store's clock
+    now: datetime
+
+    @property
+    def awaits_others(self) -> bool:
+        """Whether it waits, as declared and without a limit, for somebody who is not asked."""
+        return any(entry.via is Via.EXTERNAL and not entry.close_ms for entry in self.in_flight.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker needs to run one attempt, and to decide what follows from it.
+
+    Attributes:
+        correlation: the attempt.
+        definition: what the run follows.
+        context: what the function gets (in an undo: the step's context merged with its result).
+        input: the step's own input: the context, or what its ``inputs`` answered.
+        result: in an undo, what the step returned, if it did.
+        outcome: in an undo, ``succeeded``, ``unknown`` or ``failed``.
+        error: in an undo, the run's original error.
+        deadline: when the attempt has to be over, by the store's clock.
+        owner: the lease's token.
+        cancelled: the run is to stop.
+        state: the run, as a projection that holds this step.
+        epoch: fences the commit.
+        merged: the context as the store has it (before ``inputs``), for the steps that follow.
+        parts: steps whose results are in ``merged`` and not yet in the stored context.
+        now: the store's clock.
+    """
+
+    correlation: Correlation
+    definition: Definition
+    context: dict[str, Any]
+    input: Any
+    owner: str
+    state: RunState
+    epoch: int
+    merged: dict[str, Any]
+    now: datetime
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    result: Any = None
+    outcome: str | None = None
+    error: ErrorInfo | None = None
+    deadline: datetime | None = None
+    cancelled: bool = False
+
+
+class ClaimRefused(WorkflowError):  # noqa: N818 - not an error of anybody: the message came too late, or twice
+    """The attempt is not to be run: somebody else has it, it is over, or the run is."""
+
+    def __init__(self, correlation: Correlation, reason: str) -> None:
+        self.correlation = correlation
+        self.reason = reason
+        super().__init__(f"attempt {correlation} is not run: {reason}")
+
+
+class Renewal(NamedTuple):
+    """The answer to a renewed lease."""
+
+    #: False: the lease is no longer ours, and what the attempt does will be refused
+    alive: bool
+    #: the run is to stop
+    cancelled: bool
+
+
+class Due(NamedTuple):
+    """Something whose time has come. It is leased to the caller, who removes it by the commit that handles it."""
+
+    #: ``a`` an attempt, ``q`` an attempt that had to be claimed by now, ``r`` a run to decide, ``x`` a run to forget
+    kind: str
+    transaction_id: str
+    step: str
+    mark: str
+    #: the entry itself
+    member: str
+    #: the time it is leased until; whoever else touches the entry changes it
+    seen_ms: int
+
+
+class Started(NamedTuple):
+    """The answer to a start: whether the run is new, and if not, what it was started with."""
+
+    created: bool
+    workflow: str
+    definition_hash: str
+    input_digest: str
+
+
+class Page(NamedTuple):
+    """A page of a listing; ``cursor`` is None on the last one."""
+
+    transaction_ids: list[str]
+    cursor: str | None
+
+
+#: Why a claim was refused: the number that the script returns, in words.
+REFUSED = {
+    1: "there is no such run, or it has been forgotten",
+    2: "the run does not wait for this attempt (any more)",
+    3: "another worker holds it",
+}
+
+
+class Header(NamedTuple):
+    """What a claim reads of a run's header, as it is stored; None is for a field that is not there."""
+
+    status: str
+    stop: str | None
+    epoch: str
+    error: str | None
+    cause: str | None
+
+
+def claimed(
+    correlation: Correlation,
+    definition: Definition,
+    *,
+    owner: str,
+    now: int,
+    deadline: int,
+    header: Header,
+    step: str,
+    context: Iterable[tuple[str, str]],
+    values: Mapping[str, str],
+) -> Claim:
+    """Put a claim together.
+
+    Args:
+        correlation: the attempt.
+        definition: what its run follows.
+        owner: the lease's token.
+        now: the store's clock, in ms.
+        deadline: the attempt's time limit in ms of that clock; 0 is none.
+        header: of the run.
+        step: the step's state, as stored.
+        context: the stored context: keys with their JSON. In an undo it is not used.
+        values: fields of the run's results with their JSON, as `fields_of` names them.
+    """
+    undo = correlation.direction is Direction.UNDO
+    parts = _parts(correlation, definition)
+    results = {part: json.loads(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
+    merged = json.loads(values["i"])
+    merged.update((key, json.loads(value)) for key, value in context)
+    merge(merged, results, parts)
+    given = f"n:{correlation.step}" in values
+    own_input = json.loads(values[f"n:{correlation.step}"]) if given else merged
+    state = StepState.decode(step)
+    error = ErrorInfo.model_validate_json(header.error) if header.error else None
+    result = None
+    context_given = own_input if given else dict(merged)
+    if undo:
+        returned = values.get(f"r:{correlation.step}")
+        result = None if returned is None else json.loads(returned)
+        if isinstance(own_input, dict):
+            context_given = {**own_input, **as_mapping(correlation.step, result)}
+    return Claim(
+        correlation=correlation,
+        definition=definition,
+        context=context_given,
+        input=own_input,
+        owner=owner,
+        state=RunState(
+            correlation.transaction_id,
+            definition.name,
+            definition.version,
+            definition.content_hash,
+            RunStatus(header.status),
+            {correlation.step: state},
+            error=error,
+            cause=Cause(header.cause) if header.cause else None,
+        ),
+        epoch=int(header.epoch),
+        merged=merged,
+        now=from_ms(now),
+        parts=results,
+        result=result,
+        outcome=state.outcome if undo else None,
+        error=error if undo else None,
+        deadline=from_ms(deadline) if deadline else None,
+        cancelled=bool(header.stop),
+    )
+
+
+def fields_of(correlation: Correlation, definition: Definition) -> list[str]:
+    """The fields of a run's results that running an attempt, and deciding it, needs."""
+    fields = ["i", f"n:{correlation.step}", *(f"r:{part}" for part in _parts(correlation, definition))]
+    if correlation.direction is Direction.UNDO:
+        fields.append(f"r:{correlation.step}")
+    return fields
+
+
+def limits_of(
+    correlation: Correlation, definition: Definition, timeout: float | None, heartbeat_timeout: float | None
+) -> tuple[int, int]:
+    """The time limit and the time between heartbeats that an attempt gets, in ms; 0 is none.
+
+    What the step says goes before what its worker says; an undo has its own worker's.
+    """
+    step = definition.steps[correlation.step]
+    if correlation.direction is Direction.DO:
+        timeout = timeout if step.timeout is None else step.timeout
+        heartbeat_timeout = heartbeat_timeout if step.heartbeat_timeout is None else step.heartbeat_timeout
+    return round((timeout or 0) * 1000), round((heartbeat_timeout or 0) * 1000)
+
+
+def _parts(correlation: Correlation, definition: Definition) -> Sequence[str]:
+    # The stored context has what came before on the trunk; an undo needs what there was when its step ran.
+    undo = correlation.direction is Direction.UNDO
+    return definition.ancestors(correlation.step) if undo else definition.parts(correlation.step)
+
+
+def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Definition, now: int) -> Snapshot:
+    """Put a run together from the fields of its hash.
+
+    Args:
+        transaction_id: the run.
+        fields: header fields, ``s:<step>`` states, ``l:<step>`` records, and others that are not read.
+        definition: what it follows.
+        now: the store's clock, in ms.
+    """
+    header: dict[str, str] = {}
+    steps: dict[str, StepState] = {}
+    in_flight: dict[str, InFlight] = {}
+    for name, value in fields.items():
+        kind, _, step = name.partition(":")
+        if not step:
+            header[name] = value
+        elif kind == "s":
+            steps[step] = StepState.decode(value)
+        elif kind == "l":
+            in_flight[step] = InFlight.parse(step, value)
+    ordered = {name: steps[name] for name in definition.steps if name in steps}
+    return Snapshot(
+        RunState.decode(transaction_id, header, ordered),
+        definition,
+        in_flight,
+        int(header["v"]),
+        int(header["epoch"]),
+        from_ms(now),
+    )
+
+
+def due_of(member: str, seen_ms: int) -> Due:
+    """Take a due entry apart."""
+    kind, transaction_id, *rest = member.split("|")
+    step, mark = rest or ("", "")
+    return Due(kind, transaction_id, step, mark, member, seen_ms)
+
+
+def page_of(found: Iterable[tuple[int, str]], limit: int, cursor: tuple[int, str] | None) -> Page:
+    """The runs that come next.
+
+    Args:
+        found: (started, transaction id): at least the first ``limit + 1`` that come after the cursor, in any order.
+        limit: how many at most.
+        cursor: the last one of the page before.
+    """
+    rows = sorted({row for row in found if cursor is None or row < cursor}, reverse=True)
+    page = rows[:limit]
+    more = f"{page[-1][0]}:{page[-1][1]}" if page and len(rows) > limit else None
+    return Page([name for _, name in page], more)
+
+
+def parse_cursor(cursor: str | None) -> tuple[int, str] | None:
+    """The inverse of `Page.cursor`.
+
+    Raises:
+        WorkflowError: when it is none.
+    """
+    if not cursor:
+        return None
+    started, _, name = cursor.partition(":")
+    if not (started.isdigit() and name):
+        raise WorkflowError(f"cursor {cursor!r} was not understood; give the cursor of the page before, unchanged")
+    return int(started), name
+
+
+def not_over(transaction_id: str, status: RunStatus, timeout: float | None) -> TimeoutError:
+    """What whoever waited long enough for a run's end is told."""
+    return TimeoutError(
+        f"run {transaction_id!r} is still {status} after {timeout} s; it goes on: ask again with result(), or see "
+        f"describe()"
+    )

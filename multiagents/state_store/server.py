@@ -1,0 +1,65 @@
+"""What a server must be to keep runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from multiagents.exceptions import ConfigurationError
+
+#: The oldest releases whose scripts do what ours rely on.
+OLDEST_REDIS = (7, 0)
+OLDEST_VALKEY = (7, 2)
+
+
+def findings_of(info: Mapping[str, Any], where: str) -> list[str]:
+    """What is risky about a server, in words.
+
+    Args:
+        info: what its ``INFO`` says.
+        where: its address, without credentials.
+
+    Raises:
+        ConfigurationError: when it is too old.
+    """
+    valkey = info.get("valkey_version")
+    version = str(valkey or info["redis_version"])
+    oldest = OLDEST_VALKEY if valkey else OLDEST_REDIS
+    if tuple(int(part) for part in version.split(".")[:2]) < oldest:
+        raise ConfigurationError(
+            f"the state store at {where} is {'Valkey' if valkey else 'Redis'} {version}; expected Redis 7.0, Valkey "
+            f"7.2, or newer: upgrade the server"
+        )
+    findings = []
+    policy = info.get("maxmemory_policy")
+    if policy not in (None, "noeviction"):
+        findings.append(
+            f"maxmemory-policy is {policy!r}: under memory pressure the server drops runs; expected 'noeviction': "
+            f"set it with CONFIG SET maxmemory-policy noeviction and in the server's configuration"
+        )
+    if not int(info.get("aof_enabled", 1)):
+        findings.append(
+            "appendonly is 'no': a restart of the server loses what came after its last snapshot; expected 'yes': "
+            "set it with CONFIG SET appendonly yes and in the server's configuration"
+        )
+    return findings
+
+
+def check_partitions(wanted: int, first_used_with: int, where: str) -> None:
+    """See that runs are looked for where they are.
+
+    Raises:
+        ConfigurationError: when the number of partitions has changed.
+    """
+    if wanted != first_used_with:
+        raise ConfigurationError(
+            f"multiagents_partitions is {wanted}, but the state store at {where} was first used with "
+            f"{first_used_with}; runs would not be found: set it to {first_used_with}, or use "
+            f"another multiagents_key_prefix"
+        )
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://')[0]}://***@{tail}" if at else url

@@ -1,0 +1,253 @@
+"""What the in-memory store keeps, and how a commit changes it: the part that is Lua on Redis.
+
+One `Tables` is what a Redis database is to the other store. Its lock makes each verb atomic, as a script is.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from multiagents.state_store.codec import pack
+from multiagents.state_store.commits import Commit
+from multiagents.state_store.payloads import dumps
+from multiagents.state_store.records import Dispatch, InFlight, Via
+
+#: How far into a list of other people's messages one look goes.
+WINDOW = 1_000
+#: How many attempts of a list one look may find lost.
+LOST_AT_ONCE = 500
+#: The net below the entry that removes a run: its keys expire this much later.
+EXPIRY_GRACE_MS = 3_600_000
+
+_NUMBERED = re.compile(r'"multiagents": "\d+:(\d+)"')
+
+
+@dataclass
+class Row:
+    """One run: the fields of its hash, and its data as JSON."""
+
+    started_ms: int
+    fields: dict[str, str]
+    results: dict[str, str]
+    context: dict[str, str] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    expires_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a commit writes, as JSON; made before anything is touched, so that nothing is written by halves."""
+
+    fields: dict[str, str]
+    removed: list[str]
+    context: dict[str, str]
+    results: dict[str, str]
+    history: list[str]
+
+    @classmethod
+    def of(cls, commit: Commit) -> Written:
+        """Write a commit down.
+
+        Raises:
+            TypeError: when something in it is not JSON.
+            ValueError: when a number in it is not JSON.
+        """
+        results = {f"r:{step}": dumps(value) for step, value in commit.results.items()}
+        return cls(
+            fields={name: value for name, value in commit.header.items() if value}
+            | {f"s:{name}": step.encode() for name, step in commit.steps.items()},
+            removed=[name for name, value in commit.header.items() if not value],
+            context={key: dumps(value) for key, value in commit.context.items()},
+            results=results | {f"n:{step}": dumps(value) for step, value in commit.inputs.items()},
+            history=[pack(event) for event in commit.events],
+        )
+
+
+class Tables:
+    """All that one in-memory database holds.
+
+    Args:
+        clock: seconds since the epoch; a test may make time pass.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        #: said whenever a run ends
+        self.ended = threading.Condition(self.lock)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self.rows: dict[str, Row] = {}
+            self.definitions: dict[str, str] = {}
+            #: what has to be looked at, by time
+            self.due: dict[str, int] = {}
+            #: broker list -> its messages; pushed on the left, consumed on the right
+            self.lists: defaultdict[str, deque[str]] = defaultdict(deque)
+            #: broker list -> number of its last message
+            self.sequence: dict[str, int] = {}
+            #: broker list -> the attempts that wait there, by the number of their message
+            self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
+            self.dead: dict[str, str] = {}
+            self.swept_ms: int | None = None
+            self.grace_ms = 0
+
+    def now(self) -> int:
+        """The clock, in ms."""
+        return int(self.clock() * 1000)
+
+    def row(self, transaction_id: str) -> Row | None:
+        """A run, unless it has expired."""
+        found = self.rows.get(transaction_id)
+        if found is not None and found.expires_ms is not None and self.now() >= found.expires_ms:
+            del self.rows[transaction_id]
+            return None
+        return found
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
+
+    def push(self, target: str, prefix: str, suffix: str) -> int:
+        """Number a message and put it into a broker list."""
+        number = self.sequence[target] = self.sequence.get(target, 0) + 1
+        self.lists[target].appendleft(f"{prefix}{number}{suffix}")
+        return number
+
+    def release(self, row: Row, transaction_id: str, step: str) -> None:
+        """Give up an attempt's record, and everything that looks after it."""
+        entry = InFlight.parse(step, row.fields.pop(f"l:{step}"))
+        member = entry.member(transaction_id)
+        self.due.pop(member, None)
+        if entry.via is Via.PUSH:
+            self.sent[entry.target].pop(member, None)
+
+    def send(self, row: Row, transaction_id: str, dispatch: Dispatch) -> None:
+        """Send an attempt out: write its record, and leave an entry with whoever looks after it."""
+        now = self.now()
+        member = f"a|{transaction_id}|{dispatch.step}|{dispatch.mark}"
+        number = 0
+        if dispatch.via is Via.PUSH:
+            number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
+            self.sent[dispatch.target][member] = number
+        elif dispatch.via is not Via.EXTERNAL:
+            self.due[member] = now + dispatch.look_after_ms
+        elif dispatch.close_ms:
+            self.due[member] = dispatch.close_ms
+        if dispatch.start_within_ms:
+            self.due[f"q{member[1:]}"] = now + dispatch.start_within_ms
+        row.fields[f"l:{dispatch.step}"] = "|".join(
+            (
+                dispatch.mark,
+                dispatch.via.value,
+                str(now),
+                str(dispatch.first_ms or now),
+                str(dispatch.close_ms),
+                str(number),
+                dispatch.target,
+            )
+        )
+
+    # --- a commit ----------------------------------------------------------------------------------------------------
+
+    def apply(self, row: Row, commit: Commit, written: Written, lease_ms: int) -> bool:
+        """Write a commit; the fences have been checked.
+
+        Returns:
+            whether a join was completed.
+        """
+        row.fields |= written.fields
+        for name in written.removed:
+            row.fields.pop(name, None)
+        row.context |= written.context
+        row.results |= written.results
+        row.history += written.history
+        joined = False
+        for step, members in commit.joins.items():
+            landed = int(row.fields.get(f"j:{step}", 0)) + 1
+            row.fields[f"j:{step}"] = str(landed)
+            joined = joined or landed >= members
+        for dispatch in commit.dispatches:
+            self.send(row, commit.transaction_id, dispatch)
+        owed = f"r|{commit.transaction_id}"
+        if commit.landed or joined:
+            self.due[owed] = self.now() + lease_ms
+        elif commit.decided:
+            self.due.pop(owed, None)
+        if commit.wake is not None:
+            self.push(*commit.wake)
+        if commit.retention_ms is not None:
+            self._end(row, commit.transaction_id, commit.retention_ms)
+        return joined
+
+    def _end(self, row: Row, transaction_id: str, retention_ms: int) -> None:
+        """The run is over, or (below zero) comes back from its end."""
+        if retention_ms < 0:
+            row.expires_ms = None
+            self.due.pop(f"x|{transaction_id}", None)
+            return
+        self.due.pop(f"r|{transaction_id}", None)
+        self.due[f"x|{transaction_id}"] = self.now() + retention_ms
+        row.expires_ms = self.now() + retention_ms + EXPIRY_GRACE_MS
+        self.ended.notify_all()
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+
+    def take_due(self, limit: int, lease_ms: int) -> tuple[list[str], int | None]:
+        """Lease what is due.
+
+        Returns:
+            the entries, and the ms until the next one is due; None when there is none.
+        """
+        now = self.now()
+        # After an outage every lease has run out without anybody having died: extend each once.
+        extended = grace = self.grace_ms
+        if self.swept_ms is not None and now - self.swept_ms > lease_ms / 3 and now >= extended:
+            grace = self.grace_ms = now + lease_ms
+        self.swept_ms = now
+        for target in self.sequence:
+            for member in self._lost(target):
+                del self.sent[target][member]
+                self.due[member] = now + lease_ms
+        ready = sorted((at, member) for member, at in self.due.items() if at <= now)[:limit]
+        taken: list[str] = []
+        for at, member in ready:
+            if grace > now and at not in (0, extended) and self._is_claimed(member):
+                self.due[member] = grace
+            else:
+                self.due[member] = now + lease_ms
+                taken.append(member)
+        return taken, max(0, min(self.due.values()) - now) if self.due else None
+
+    def _lost(self, target: str) -> Iterable[str]:
+        """The attempts whose message has left its list; if nobody claims them within a lease, they were lost."""
+        messages = self.lists[target]
+        oldest: int | None = None
+        for position in range(min(len(messages), WINDOW)):
+            if found := _NUMBERED.search(messages[-1 - position]):
+                oldest = int(found[1])
+                break
+        if oldest is None and len(messages) > WINDOW:
+            return []  # a long queue of other people's messages tells nothing yet
+        waiting = sorted((number, member) for member, number in self.sent[target].items())
+        return [member for number, member in waiting if oldest is None or number < oldest][:LOST_AT_ONCE]
+
+    def _is_claimed(self, member: str) -> bool:
+        kind, transaction_id, *rest = member.split("|")
+        row = self.row(transaction_id)
+        if kind != "a" or row is None:
+            return False
+        step, mark = rest
+        return row.fields.get(f"l:{step}", "").startswith(f"{mark}|{Via.CLAIMED.value}|")
+
+    def in_status(self, status: str, workflow: str | None) -> Mapping[str, Row]:
+        """The runs in a status, of one workflow if given."""
+        return {
+            name: row
+            for name, row in self.rows.items()
+            if row.fields["status"] == status and workflow in (None, row.fields["workflow"])
+        }

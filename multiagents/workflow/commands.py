@@ -1,0 +1,115 @@
+"""The events that the core itself says: commands, compensations and statuses.
+
+They are built without a clock: `advance` stamps them. Their ids follow from what they name, so that saying the same
+thing again gives the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
+from multiagents.names import Correlation, Direction
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import RunState, RunStatus
+
+__all__ = [
+    "ABANDONED",
+    "CANCEL_REQUESTED",
+    "RECALLED",
+    "SKIPPED",
+    "command",
+    "compensation",
+    "start_event",
+    "status",
+]
+
+#: What a status event says of a step: its ``when`` was false.
+SKIPPED = "skipped"
+#: The attempt in flight was taken back before anybody had claimed it: it had no effect.
+RECALLED = "recalled"
+#: The run goes back and does not wait for the attempt in flight: the step is cancel-safe (rule S5).
+ABANDONED = "abandoned"
+#: What a person says to the run; it is a fact before anything follows from it.
+CANCEL_REQUESTED = "cancel_requested"
+
+_NOT_YET = datetime.min.replace(tzinfo=UTC)
+
+
+def start_event(definition: Definition, transaction_id: str, *, now: datetime, max_lost: int = 5) -> StatusEvent:
+    """The first fact of a run: which definition it follows, and the settings it is pinned to.
+
+    Args:
+        definition: what the run follows (rule S26).
+        transaction_id: the run.
+        now: the store's clock.
+        max_lost: losses after which a step's outcome is unknown (rule S1a).
+    """
+    return StatusEvent(
+        id=f"{transaction_id}/running",
+        transaction_id=transaction_id,
+        timestamp=now,
+        occurred_at=now,
+        status=RunStatus.RUNNING,
+        payload={
+            "workflow": definition.name,
+            "version": definition.version,
+            "definition": definition.content_hash,
+            "max_lost": max_lost,
+        },
+    )
+
+
+def command(definition: Definition, state: RunState, name: str, delay: float = 0.0) -> CommandEvent:
+    """Ask for the next attempt of a step, after ``delay`` seconds."""
+    correlation = Correlation(state.transaction_id, name, Direction.DO, state.step(name).do.attempt + 1)
+    return CommandEvent.model_construct(
+        id=str(correlation),
+        transaction_id=state.transaction_id,
+        correlation_id=str(correlation),
+        occurred_at=_NOT_YET,
+        step=name,
+        attempt=correlation.attempt,
+        worker=definition.steps[name].worker,
+        delay=delay,
+    )
+
+
+def compensation(definition: Definition, state: RunState, name: str, delay: float = 0.0) -> CompensationEvent:
+    """Ask for the next attempt of a step's undo, after ``delay`` seconds."""
+    step = state.step(name)
+    correlation = Correlation(state.transaction_id, name, Direction.UNDO, step.undo.attempt + 1)
+    return CompensationEvent.model_construct(
+        id=str(correlation),
+        transaction_id=state.transaction_id,
+        correlation_id=str(correlation),
+        occurred_at=_NOT_YET,
+        step=name,
+        attempt=correlation.attempt,
+        worker=definition.steps[name].compensation or "",
+        delay=delay,
+        outcome=step.outcome or "",
+    )
+
+
+def status(
+    state: RunState,
+    status: str,
+    *,
+    step: str | None = None,
+    reason: str | None = None,
+    error: ErrorInfo | None = None,
+    payload: Mapping[str, object] | None = None,
+) -> StatusEvent:
+    """Say what becomes of the run, or of a step nobody is asked to do."""
+    return StatusEvent.model_construct(
+        id=f"{state.transaction_id}/{status}" + (f"/{step}" if step else ""),
+        transaction_id=state.transaction_id,
+        occurred_at=_NOT_YET,
+        step=step,
+        status=str(status),
+        reason=reason,
+        error=error,
+        payload=payload,
+    )

@@ -1,0 +1,252 @@
+"""What is: record a fact about a run.
+
+The rules:
+
+1. Replies are matched by ``correlation_id`` and nothing else. A duplicate, or a reply nobody waits for any more,
+   returns the very same state. A late success is remembered, for its effect may have come after the undo (rule S5).
+2. What the tables `TRACK` and `RUN` do not list changes nothing.
+3. An event that cannot be about this run raises, and the state is untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from multiagents.events import (
+    CommandEvent,
+    CompensationEvent,
+    ErrorEvent,
+    ErrorInfo,
+    ErrorKind,
+    Event,
+    ResultEvent,
+    StatusEvent,
+)
+from multiagents.exceptions import UnexpectedEventError, UnknownStepError
+from multiagents.names import Correlation, Direction
+from multiagents.retry import UNDO_RETRY, RetryPolicy
+from multiagents.workflow.commands import ABANDONED, CANCEL_REQUESTED, RECALLED, SKIPPED
+from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, RunStatus, Track, Trigger
+
+__all__ = ["evolve", "fold"]
+
+_NOWHERE: frozenset[RunStatus] = frozenset()
+
+
+def fold(definition: Definition, transaction_id: str, history: Iterable[Event]) -> RunState:
+    """The state that a history amounts to."""
+    state = RunState(transaction_id, definition.name)
+    for event in history:
+        state = evolve(definition, state, event)
+    return state
+
+
+def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
+    """Record a fact; what does not fit (a duplicate, a late reply) returns the very same state.
+
+    Raises:
+        UnknownStepError: when the definition has no such step.
+        UnexpectedEventError: when the event is of another run, or answers an attempt of another step than it names.
+        DecodeError: when the correlation id of a reply is none.
+    """
+    if event.transaction_id != state.transaction_id:
+        raise UnexpectedEventError(
+            f"an event of run {event.transaction_id!r} was given to run {state.transaction_id!r}; "
+            f"load the run that the event names"
+        )
+    if event.step is not None and event.step not in definition.steps:
+        raise UnknownStepError(definition.name, event.step, definition.steps)
+    if isinstance(event, StatusEvent):
+        return _run_status(state, event) if event.step is None else _step_status(state, event, event.step)
+    if event.step is not None:
+        if isinstance(event, CommandEvent | CompensationEvent):
+            return _dispatched(state, event, event.step)
+        if isinstance(event, ResultEvent | ErrorEvent):
+            return _replied(definition, state, event, event.step)
+    return state
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+# --- status events --------------------------------------------------------------------------------------------------
+
+
+def _run_status(state: RunState, event: StatusEvent) -> RunState:
+    if event.status == CANCEL_REQUESTED:
+        if state.cancel_requested or state.status.is_end:
+            return state
+        return replace(state, cancel_requested=True)
+    if event.status not in RUN.get(state.status, _NOWHERE):
+        return state
+    status = RunStatus(event.status)
+    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    if status is RunStatus.RUNNING:
+        return replace(
+            state,
+            status=status,
+            workflow=facts["workflow"],
+            version=facts["version"],
+            definition_hash=facts["definition"],
+            max_lost=facts["max_lost"],
+            started_at=_ms(event.at),
+        )
+    if status is RunStatus.COMPENSATING:
+        # From here on no step is tried again: what failed, failed for good.
+        steps = {
+            name: replace(step, do=replace(step.do, retry_in=None)) if step.do.will_retry else step
+            for name, step in state.steps.items()
+        }
+        cause = state.cause or Cause(facts.get("cause", Cause.FAILURE))
+        return replace(
+            state, status=status, steps=steps, cause=cause, error=state.error or event.error, finished_at=None
+        )
+    return replace(state, status=status, finished_at=_ms(event.at) if status.is_end else None)
+
+
+def _step_status(state: RunState, event: StatusEvent, name: str) -> RunState:
+    step = state.step(name)
+    track = step.do
+    if event.status == SKIPPED:
+        trigger = Trigger.SKIP
+    elif event.status == RECALLED and track.in_flight:
+        trigger = track.taken_back
+    elif event.status == ABANDONED:
+        trigger = Trigger.DOUBT
+    else:
+        return state
+    progress = TRACK.get((track.progress, trigger))
+    if progress is None:
+        return state
+    if event.status == RECALLED:
+        track = replace(track, progress=progress)
+    else:
+        track = replace(track, progress=progress, in_doubt=trigger is Trigger.DOUBT, finished_at=_ms(event.at))
+    return state.with_step(name, replace(step, do=track))
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: str) -> RunState:
+    direction = Direction.UNDO if isinstance(event, CompensationEvent) else Direction.DO
+    step = state.step(name)
+    track = step.track(direction)
+    progress = TRACK.get((track.progress, Trigger.COMMAND))
+    if progress is None or event.attempt != track.attempt + 1:
+        return state
+    again = track.progress is Progress.SUCCEEDED
+    track = replace(
+        track,
+        progress=progress,
+        attempt=event.attempt,
+        # Undoing once more is a task of its own: what the first one cost does not count against it.
+        failures=0 if again else track.failures,
+        losses=0 if again else track.losses,
+        retry_in=None,
+        scheduled_at=track.scheduled_at if track.scheduled_at is not None else _ms(event.at),
+        finished_at=None,
+    )
+    if direction is Direction.UNDO:
+        step = replace(step, undo_again=False)
+    return state.with_step(name, step.with_track(direction, track))
+
+
+# --- replies --------------------------------------------------------------------------------------------------------
+
+
+def _replied(definition: Definition, state: RunState, event: ResultEvent | ErrorEvent, name: str) -> RunState:
+    direction = event.direction
+    step = state.step(name)
+    track = step.track(direction)
+    if not track.in_flight or event.correlation_id != str(
+        Correlation(state.transaction_id, name, direction, track.attempt)
+    ):
+        return _unawaited(definition, state, event, name)
+    if isinstance(event, ResultEvent):
+        track = replace(
+            track,
+            progress=TRACK[track.progress, Trigger.RESULT],
+            in_doubt=False,
+            retry_in=None,
+            started_at=_ms(event.started_at),
+            finished_at=_ms(event.at),
+            worker=event.worker,
+            error=None,
+        )
+    else:
+        track = _failed(definition.steps[name], state, track, event)
+    after = state.with_step(name, step.with_track(direction, track))
+    if direction is Direction.UNDO and track.is_over and track.error is not None:
+        after = replace(after, error=_attach(state.error, track.error, name))
+    return after
+
+
+def _unawaited(definition: Definition, state: RunState, event: ResultEvent | ErrorEvent, name: str) -> RunState:
+    """A reply nobody waits for: a failure before anybody was asked, a late success (rule S5), or nothing new."""
+    transaction_id, about, direction, attempt = Correlation.parse(event.correlation_id)
+    if (transaction_id, about) != (state.transaction_id, name):
+        raise UnexpectedEventError(
+            f"an event of run {state.transaction_id!r} step {name!r} carries the correlation id "
+            f"{event.correlation_id!r} of another step or run; send back the id that came with the command"
+        )
+    step = state.step(name)
+    if direction is Direction.UNDO:
+        return state
+    if isinstance(event, ErrorEvent):
+        nobody_asked = step.do.progress is Progress.IDLE and not step.do.attempt and attempt == 1
+        if nobody_asked and state.status is RunStatus.RUNNING and event.kind is ErrorKind.FAILED:
+            return state.with_step(name, replace(step, do=_failed(definition.steps[name], state, step.do, event)))
+        return state
+    counted = step.do.progress is Progress.SUCCEEDED and attempt == step.do.attempt
+    if counted or attempt in step.late or not 0 < attempt <= step.do.attempt:
+        return state
+    undone = step.undo.progress is not Progress.IDLE
+    return state.with_step(name, replace(step, late=(*step.late, attempt), undo_again=step.undo_again or undone))
+
+
+def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEvent) -> Track:
+    """The track after an attempt that did not succeed, with the delay of the next one if there is to be one."""
+    lost = event.kind is ErrorKind.LOST
+    in_doubt = track.in_doubt or event.kind is not ErrorKind.FAILED
+    losses = track.losses + lost
+    failures = track.failures + (not lost)
+    undo = event.direction is Direction.UNDO
+    retry_in: float | None = None
+    if not undo and state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+        pass  # The run goes back: nothing is done again.
+    elif lost:
+        retry_in = 0.0 if losses < state.max_lost else None
+    elif event.retryable and event.kind is not ErrorKind.UNKNOWN:
+        retry_in = _policy(step, event, undo=undo).delay(failures, seed=event.correlation_id)
+    return replace(
+        track,
+        progress=TRACK[track.progress, Trigger.DOUBT if in_doubt else Trigger.FAILURE],
+        failures=failures,
+        losses=losses,
+        in_doubt=in_doubt,
+        retry_in=retry_in,
+        started_at=_ms(event.started_at),
+        finished_at=_ms(event.at),
+        worker=event.worker,
+        error=event.error,
+    )
+
+
+def _policy(step: StepDefinition, event: ErrorEvent, *, undo: bool) -> RetryPolicy:
+    """The step's, else the worker's, else the default."""
+    if undo:
+        return step.undo_retry or event.retry_policy or UNDO_RETRY
+    return step.retry or event.retry_policy or RetryPolicy()
+
+
+def _attach(original: ErrorInfo | None, undo_error: ErrorInfo, step: str) -> ErrorInfo:
+    """Rule S19: an undo's error is attached to the original, and never replaces it."""
+    attached = undo_error.model_copy(update={"message": f"undo of {step}: {undo_error.message}"})
+    if original is None:
+        return attached
+    return original.model_copy(update={"causes": (*original.causes, attached)})

@@ -1,0 +1,169 @@
+"""What is due: look at the state alone, and say what is to be done now.
+
+The rules:
+
+1. A step is due when every step before it succeeded or was skipped.
+2. When a step is over without success, no further step starts. What is in flight settles first; then every step whose
+   effect is, or may be, live is undone, each as soon as all that depends on it is clear (rules S3, S6, S7).
+3. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
+   may have come after the undo (rule S5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from multiagents.events import ErrorInfo, Event
+from multiagents.workflow.commands import ABANDONED, command, compensation, status
+from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
+
+__all__ = ["needs_undo", "react"]
+
+
+def react(definition: Definition, state: RunState, near: Iterable[str] | None = None) -> tuple[Event, ...]:
+    """Say what is due now; it depends on the state alone, and asking twice gives the same.
+
+    Args:
+        definition: what the run follows.
+        state: the run; a projection of it will do while it goes forward.
+        near: look at these steps only (those an event can have made due); None is all of them. A run that goes back is
+            always looked at as a whole.
+    """
+    match state.status:
+        case RunStatus.RUNNING:
+            return tuple(_forward(definition, state, tuple(definition.steps if near is None else near)))
+        case RunStatus.PAUSED:
+            return tuple(_cancelled(state))
+        case RunStatus.COMPENSATING:
+            return tuple(_back(definition, state))
+        case _:
+            return tuple(_reopened(definition, state))
+
+
+def _forward(definition: Definition, state: RunState, names: tuple[str, ...]) -> Iterator[Event]:
+    if state.cancel_requested:
+        yield from _cancelled(state)
+        return
+    for name in names:
+        step = state.step(name)
+        if step.do.is_over:
+            if _is_parked(definition.steps[name], step):
+                yield _paused(state, name)
+            else:
+                payload = {"cause": Cause.FAILURE.value}
+                yield status(state, RunStatus.COMPENSATING, error=step.do.error, payload=payload)
+            return
+    for name in names:
+        step = state.step(name)
+        if step.do.will_retry:
+            yield command(definition, state, name, step.do.retry_in or 0.0)
+        elif step.do.progress is Progress.IDLE and all(
+            state.step(before).is_done for before in definition.steps[name].after
+        ):
+            yield command(definition, state, name)
+    if all(state.step(name).is_done for name in definition.exits):
+        yield status(state, RunStatus.COMPLETED)
+
+
+def _cancelled(state: RunState) -> Iterator[Event]:
+    if state.cancel_requested:
+        error = state.error or ErrorInfo(type="Cancelled", message="the run was cancelled on request")
+        yield status(state, RunStatus.COMPENSATING, error=error, payload={"cause": Cause.CANCEL.value})
+
+
+def _is_parked(definition: StepDefinition, step: StepState) -> bool:
+    """Whether a person has to say what became of this step (rule S3)."""
+    return definition.on_unknown == "park" and step.outcome == "unknown"
+
+
+def _paused(state: RunState, name: str) -> Event:
+    return status(state, RunStatus.PAUSED, reason=f"nobody knows whether step {name} took effect")
+
+
+# --- going back -----------------------------------------------------------------------------------------------------
+
+
+def needs_undo(definition: StepDefinition, step: StepState) -> bool:
+    """Whether the step's effect is, or may be, live, and something is there to undo it (rule S3)."""
+    if definition.compensation is None or step.outcome is None:
+        return False
+    # A step that failed before anybody was asked to do it had no effect, whatever is declared.
+    return step.outcome != "failed" or (definition.compensate_on_failure and step.do.attempt > 0)
+
+
+def _is_clear(definition: StepDefinition, step: StepState) -> bool:
+    """Whether nothing (more) is to be done about this step's effect; a parked undo is left to a person (rule S17)."""
+    if not needs_undo(definition, step):
+        return True
+    return (step.undo.progress is Progress.SUCCEEDED and not step.undo_again) or step.undo.is_over
+
+
+def _back(definition: Definition, state: RunState) -> Iterator[Event]:
+    in_flight = [name for name, step in state.steps.items() if step.do.in_flight]
+    if in_flight:
+        # Rules S5 and S7: they settle first. Who is cancel-safe and told to stop is not waited for.
+        for name in in_flight:
+            if definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
+                yield status(state, ABANDONED, step=name, reason="the run goes back, and the step is cancel-safe")
+        return
+    if not state.cancel_requested:
+        for name, step in state.steps.items():
+            if _is_parked(definition.steps[name], step):
+                yield _paused(state, name)
+                return
+    turn = _turn(definition, state)
+    for name in turn:
+        undo = state.step(name).undo
+        if not undo.in_flight:
+            yield compensation(definition, state, name, undo.retry_in or 0.0)
+    if not turn:
+        yield status(state, _end(state))
+
+
+def _is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
+    """Rule S7: a failed step stops the other branches of its block where that is declared; a cancel stops them all."""
+    if state.cause is not Cause.FAILURE:
+        return True
+    return any(
+        step.do.is_over
+        and definition.steps[failed].cancel_siblings
+        and definition.steps[failed].block == definition.steps[name].block
+        for failed, step in state.steps.items()
+    )
+
+
+def _turn(definition: Definition, state: RunState) -> list[str]:
+    """The steps that are to be undone and whose turn has come: all that depends on them is clear (rule S6)."""
+    for name in definition.compensate_in or ():
+        if not _is_clear(definition.steps[name], state.step(name)):
+            return [name]
+    turn = []
+    unwound: dict[str, bool] = {}
+    for name in reversed(definition.order):
+        free = all(unwound[after] for after in definition.successors[name])
+        clear = _is_clear(definition.steps[name], state.step(name))
+        unwound[name] = free and clear
+        if free and not clear:
+            turn.append(name)
+    return turn
+
+
+def _end(state: RunState) -> RunStatus:
+    """Which end state a run that went back has reached (rule S18)."""
+    undos = [step.undo for step in state.steps.values()]
+    if any(undo.is_over for undo in undos):
+        return RunStatus.COMPENSATION_FAILED
+    if state.cause is Cause.CANCEL:
+        return RunStatus.CANCELLED
+    if state.cause is Cause.DEADLINE:
+        return RunStatus.TIMED_OUT
+    return RunStatus.COMPENSATED if any(undo.progress is Progress.SUCCEEDED for undo in undos) else RunStatus.FAILED
+
+
+def _reopened(definition: Definition, state: RunState) -> Iterator[Event]:
+    if RunStatus.COMPENSATING in RUN.get(state.status, ()):
+        late = [n for n, step in state.steps.items() if step.late and not _is_clear(definition.steps[n], step)]
+        if late:
+            reason = f"step {', '.join(late)} succeeded late: its undo may have come too early"
+            yield status(state, RunStatus.COMPENSATING, reason=reason, payload={"reopened": True})

@@ -1,0 +1,340 @@
+"""What every state store does with one run: start, claim, renew, commit. One suite over memory and Redis.
+
+``test_state_store_due.py`` has what concerns time, ``test_state_store_reading.py`` what is asked about runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from multiagents.events import ErrorInfo, StatusEvent
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.names import Correlation, Direction
+from multiagents.state_store.base import ClaimRefused, Commit, Dispatch, Verdict, Via
+from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.workflow.state import Cause, Progress, RunStatus, StepState, Track
+
+CELERY = "celery"
+
+
+def attempt(step: str = "reserve", number: int = 1, *, undo: bool = False) -> Correlation:
+    return Correlation("order-1", step, Direction.UNDO if undo else Direction.DO, number)
+
+
+def said(status: str, **fields: Any) -> StatusEvent:
+    return StatusEvent(transaction_id="order-1", status=status, **fields)
+
+
+# --- start --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_started_run_is_there_whole(kit: Any) -> None:
+    started = kit.begin(input={"total": 5, "who": "Zoë"})
+
+    snapshot = kit.store.load("order-1")
+    entry = snapshot.in_flight["reserve"]
+    assert started.created
+    assert (snapshot.version, snapshot.epoch) == (1, 1)
+    assert snapshot.state.status is RunStatus.RUNNING
+    assert snapshot.state.workflow == "contract"
+    assert snapshot.state.steps == {"reserve": StepState(Track(Progress.IN_FLIGHT, 1))}
+    assert (entry.mark, entry.via, entry.target, entry.number) == ("d1", Via.PUSH, CELERY, 1)
+    assert (entry.direction, entry.attempt) == (Direction.DO, 1)
+    assert 0 <= (snapshot.now.timestamp() * 1000) - entry.since_ms < 5_000
+    assert kit.store.payloads("order-1").input == {"total": 5, "who": "Zoë"}
+    assert [event.type for event in kit.store.history("order-1")] == ["status", "command"]
+    partition = kit.store.keys.partition_of("order-1")
+    assert kit.messages() == [f'{{"id": "order-1/reserve/d1", "headers": {{"multiagents": "{partition}:1"}}}}']
+
+
+def test_a_repeated_start_changes_nothing_and_tells_what_the_run_was_started_with(kit: Any) -> None:
+    first = kit.begin(digest="digest-1")
+    before = kit.seen()
+
+    second = kit.begin(digest="digest-2", input={"other": 1})
+
+    assert second == first._replace(created=False)
+    assert second.input_digest == "digest-1"
+    assert kit.seen() == before
+
+
+def test_a_start_under_a_taken_id_tells_the_workflow_that_took_it(kit: Any) -> None:
+    other = WorkflowBuilder("other").add_step("one", "first").build(register=False)
+    kit.begin()
+
+    started = kit.begin(definition=other)
+
+    assert (started.created, started.workflow) == (False, "contract")
+    assert started.definition_hash != other.content_hash
+
+
+def test_of_many_who_start_the_same_run_at_once_one_creates_it(kit: Any) -> None:
+    answers: list[bool] = []
+    threads = [threading.Thread(target=lambda: answers.append(kit.begin().created)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == [False] * 7 + [True]
+    assert len(kit.messages()) == 1
+
+
+def test_messages_are_numbered_by_list_within_their_partition(kit: Any) -> None:
+    lists = [CELERY, CELERY, "slow", CELERY, "slow"]
+    last: dict[tuple[int, str], int] = {}
+
+    for number, name in enumerate(lists):
+        transaction_id = f"order-{number}"
+        kit.begin(transaction_id, dispatch=kit.message(transaction_id, "reserve", name=name))
+        place = (kit.store.keys.partition_of(transaction_id), name)
+        last[place] = last.get(place, 0) + 1
+        assert kit.store.load(transaction_id).in_flight["reserve"].number == last[place]
+
+    assert [len(kit.messages(name)) for name in (CELERY, "slow")] == [3, 2]
+
+
+def test_S26_a_process_without_the_code_reads_the_definition_that_the_run_started_with(kit: Any) -> None:
+    kit.begin()
+
+    snapshot = kit.another().load("order-1")
+
+    assert list(snapshot.definition.steps) == ["reserve", "fraud", "credit", "limit", "ship"]
+    assert snapshot.definition.steps["reserve"].compensation == "release_stock"
+
+
+@pytest.mark.parametrize("value", [{1, 2}, float("nan"), object()], ids=["set", "nan", "object"])
+def test_what_is_not_json_is_refused_and_nothing_is_written(kit: Any, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        kit.begin(input={"total": value})
+    with pytest.raises(WorkflowNotFoundError):
+        kit.store.load("order-1")
+    kit.begin()
+    kit.claim()
+    before = kit.seen()
+
+    for given in ({"results": {"reserve": value}}, {"context": {"a": value}}, {"inputs": {"ship": value}}):
+        with pytest.raises((TypeError, ValueError)):
+            kit.finish(**given)
+
+    assert kit.seen() == before
+
+
+# --- claim --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_gives_what_the_step_needs_and_is_recorded(kit: Any) -> None:
+    kit.begin()
+
+    claim = kit.claim(timeout=20)
+
+    entry = kit.store.load("order-1").in_flight["reserve"]
+    assert claim.correlation == attempt()
+    assert (claim.context, claim.input, claim.merged) == ({"total": 5}, {"total": 5}, {"total": 5})
+    assert (claim.epoch, claim.cancelled, claim.result, claim.outcome, claim.error) == (1, False, None, None, None)
+    assert (claim.deadline - claim.now).total_seconds() == 20
+    assert claim.state.steps["reserve"].do.in_flight
+    assert (entry.via, entry.owner, entry.worker) == (Via.CLAIMED, "owner-1", "worker@host")
+    assert entry.deadline_ms - entry.since_ms == 20_000
+
+
+def test_a_repeated_claim_gets_the_same_answer(kit: Any) -> None:
+    kit.begin()
+    first = kit.claim(timeout=20)
+    record = kit.store.load("order-1").in_flight["reserve"].record
+
+    second = kit.claim(timeout=20)
+
+    assert replace(second, now=first.now) == first
+    assert kit.store.load("order-1").in_flight["reserve"].record == record
+
+
+def refuse(kit: Any, reason: str, **arguments: Any) -> None:
+    before = kit.messages()
+    with pytest.raises(ClaimRefused, match=reason):
+        kit.claim(**arguments)
+    assert kit.messages() == before
+
+
+def test_a_claim_is_refused_to_whoever_is_not_asked(kit: Any) -> None:
+    refuse(kit, "no such run")
+    kit.begin()
+    refuse(kit, "does not wait for this attempt", attempt=2)
+    refuse(kit, "does not wait for this attempt", undo=True)
+    refuse(kit, "does not wait for this attempt", step="ship")
+    kit.claim(owner="owner-1")
+    refuse(kit, "another worker holds it", owner="owner-2")
+    kit.finish()
+    refuse(kit, "does not wait for this attempt", owner="owner-1")
+
+
+@pytest.mark.parametrize("via", [Via.TIMER, Via.EXTERNAL])
+def test_an_attempt_that_has_not_gone_out_cannot_be_claimed(kit: Any, via: Via) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", via, delay_ms=60_000))
+
+    refuse(kit, "does not wait for this attempt")
+
+
+@pytest.mark.parametrize("via", [Via.LINK, Via.OUTBOX])
+def test_an_attempt_that_somebody_else_carries_can_be_claimed(kit: Any, via: Via) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", via, target="queue"))
+
+    assert kit.claim().context == {"total": 5}
+    assert kit.store.load("order-1").in_flight["reserve"].via is Via.CLAIMED
+
+
+def test_of_many_who_claim_at_once_one_gets_it(kit: Any) -> None:
+    kit.begin()
+    got: list[str] = []
+
+    def take(owner: str) -> None:
+        try:
+            kit.claim(owner=owner)
+        except ClaimRefused:
+            return
+        got.append(owner)
+
+    threads = [threading.Thread(target=take, args=(f"owner-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(got) == 1
+
+
+def test_the_time_by_which_the_step_has_to_be_over_limits_the_attempt(kit: Any) -> None:
+    now = round(kit.store.now().timestamp() * 1000)
+    kit.begin(dispatch=kit.message("order-1", "reserve", close_ms=now + 5_000))
+
+    claim = kit.claim(timeout=20)
+
+    assert round(claim.deadline.timestamp() * 1000) == now + 5_000
+
+
+def branches(kit: Any) -> None:
+    """Finish the branches, the last of them first."""
+    kit.begin()
+    kit.claim()
+    steps = ("fraud", "credit")
+    kit.finish(
+        result={"stock": 1, "who": "reserve"},
+        context={"stock": 1, "who": "reserve"},
+        dispatches=[kit.message("order-1", step) for step in steps],
+    )
+    kit.claim("credit")
+    kit.finish("credit", result={"who": "credit"}, dispatches=[kit.message("order-1", "limit")])
+    kit.claim("limit")
+    kit.finish("limit", result=7)
+    kit.claim("fraud")
+    kit.finish("fraud", result={"who": "fraud"}, dispatches=[kit.message("order-1", "ship")])
+
+
+def test_a_claim_merges_the_stored_context_and_the_branches_in_definition_order(kit: Any) -> None:
+    branches(kit)
+
+    claim = kit.claim("ship")
+
+    assert claim.context == {"total": 5, "stock": 1, "who": "credit", "limit": 7}
+    assert list(claim.parts.items()) == [("fraud", {"who": "fraud"}), ("credit", {"who": "credit"}), ("limit", 7)]
+    assert claim.merged == claim.context
+
+
+def test_what_inputs_answered_is_what_the_step_gets(kit: Any) -> None:
+    kit.begin(inputs={"reserve": {"only": "this"}})
+
+    claim = kit.claim()
+
+    assert (claim.context, claim.input) == ({"only": "this"}, {"only": "this"})
+    assert claim.merged == {"total": 5}
+
+
+def test_S4_the_claim_of_an_undo_gives_what_there_is_to_undo(kit: Any) -> None:
+    branches(kit)
+    undoing = StepState(Track(Progress.SUCCEEDED, 1), Track(Progress.IN_FLIGHT, 1))
+    version = kit.store.load("order-1").version
+    error = ErrorInfo(type="ValueError", message="no")
+    kit.store.commit(
+        Commit(
+            "order-1",
+            [said("compensating")],
+            header={"status": "compensating", "cause": "failure", "error": error.model_dump_json()},
+            steps={"reserve": undoing},
+            version=version,
+            dispatches=[kit.message("order-1", "reserve", "u1")],
+        )
+    )
+
+    claim = kit.claim(undo=True)
+
+    assert claim.result == {"stock": 1, "who": "reserve"}
+    assert claim.context == {"total": 5, "stock": 1, "who": "reserve"}
+    assert claim.input == {"total": 5}
+    assert claim.outcome == "succeeded"
+    assert (claim.error.type, claim.error.message) == ("ValueError", "no")
+    assert (claim.state.status, claim.state.cause) == (RunStatus.COMPENSATING, Cause.FAILURE)
+    assert claim.epoch == 2
+
+
+# --- renew --------------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_holder_of_an_attempt_renews_its_lease(kit: Any) -> None:
+    assert kit.store.renew(attempt(), "owner-1") == (False, True)
+    kit.begin()
+    assert kit.store.renew(attempt(), "owner-1") == (False, True)
+    kit.claim()
+
+    assert kit.store.renew(attempt(), "owner-1") == (True, False)
+    assert kit.store.renew(attempt(), "owner-2") == (False, True)
+    assert kit.store.renew(attempt(number=2), "owner-1") == (False, True)
+    assert kit.store.renew(attempt(undo=True), "owner-1") == (False, True)
+
+
+def test_whoever_renews_and_whoever_claims_is_told_that_the_run_is_to_stop(kit: Any) -> None:
+    kit.begin()
+    kit.claim()
+
+    kit.store.commit(Commit("order-1", [], header={"stop": "1"}, version=1))
+
+    assert kit.store.renew(attempt(), "owner-1") == (True, True)
+    assert kit.claim().cancelled
+
+
+def test_a_renewed_lease_is_not_due(kit: Any) -> None:
+    kit.begin()
+    kit.claim()
+    kit.due()
+
+    for _ in range(3):
+        kit.sleep(0.2)
+        assert kit.store.renew(attempt(), "owner-1").alive
+        assert kit.due() == []
+    kit.sleep(0.4)
+
+    # The pause of the sweep looks like an outage: the lease is extended once.
+    assert kit.due() == []
+    for _ in range(4):
+        kit.sleep(0.09)
+        found = kit.due()
+
+    assert found == ["a|order-1|reserve|d1"]
+
+
+def test_renewing_does_not_stand_in_for_a_heartbeat(kit: Any) -> None:
+    kit.begin()
+    kit.claim(heartbeat_timeout=0.2)
+    before = kit.store.load("order-1").in_flight["reserve"].beat_until_ms
+    kit.sleep(0.05)
+
+    kit.store.renew(attempt(), "owner-1")
+    unbeaten = kit.store.load("order-1").in_flight["reserve"].beat_until_ms
+    kit.store.renew(attempt(), "owner-1", beat=True, detail={"done": 3})
+    beaten = kit.store.load("order-1").in_flight["reserve"].beat_until_ms
+
+    assert unbeaten == before
+    assert beaten >= before + 50

@@ -1,0 +1,186 @@
+"""The sagas of "crash at every write": small, quick, and each made to pass certain writes.
+
+What the steps do goes into a ledger in Redis by idempotency key, so that an effect that came twice counts once, and one
+that was not undone is seen.
+
+Run as a program it is the caller who may be killed: ``app_crash.py start|cancel|publish ...``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import redis
+from celery import Celery
+
+from multiagents import RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
+from multiagents.event_bus import RedisEventBus
+from multiagents.events import ResultEvent
+from multiagents.orchestrator import upkeep
+from multiagents.state_store import transition
+from multiagents.testing import faults
+
+#: Whether this process is one that a fault may hit: not so in the test itself.
+IN_DANGER = faults.install()
+LEASE = 1.2
+app = Celery("crash", broker=os.environ.get("CELERY_BROKER_URL"))
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=2,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_send_task_events=False,
+    multiagents_lease=LEASE,
+    multiagents_max_lost=5,
+)
+orchestrator = init_app(app)
+if IN_DANGER:
+    # What waits for half a minute or more in production waits here for about a lease.
+    upkeep.STALE_AFTER = LEASE
+    transition.OUTBOX_GRACE_MS = 500
+
+ledger = redis.Redis.from_url(os.environ.get("LEDGER_URL", "redis://127.0.0.1:1/0"), decode_responses=True)
+
+
+def live(transaction_id: str) -> str:
+    """The effects of a run that are there and not undone."""
+    return f"live:{transaction_id}"
+
+
+def _effect() -> dict:
+    step = current_step()
+    if step.direction == "undo":
+        ledger.srem(live(step.transaction_id), step.step)
+        return {}
+    ledger.sadd(live(step.transaction_id), step.step)
+    return {step.step: True}
+
+
+@worker("crash.do")
+def do(context: dict) -> dict:
+    return _effect()
+
+
+@worker("crash.undo")
+def undo(context: dict) -> dict:
+    return _effect()
+
+
+@worker("crash.flaky")
+def flaky(context: dict) -> dict:
+    if current_step().attempt == 1:
+        raise ValueError("not at the first attempt")
+    return _effect()
+
+
+@worker("crash.refuse")
+def refuse(context: dict) -> dict:
+    raise TerminalError("it cannot be done")
+
+
+@worker("crash.slow")
+def slow(context: dict) -> dict:
+    time.sleep(LEASE * 0.7)
+    return _effect()
+
+
+@worker("crash.mute", heartbeat_timeout=0.3)
+def mute(context: dict) -> dict:
+    if current_step().attempt == 1:
+        time.sleep(LEASE)
+    return _effect()
+
+
+@worker("crash.suicidal")
+def suicidal(context: dict) -> dict:
+    if current_step().attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _effect()
+
+
+ONCE_MORE = RetryPolicy(max_attempts=3, initial_interval=0.2, jitter=False)
+
+
+def flow(name: str, **options: object) -> WorkflowBuilder:
+    return WorkflowBuilder(name, **options)
+
+
+FORWARD = (
+    flow("crash-forward")
+    .add_step("first", "crash.do", compensation="crash.undo")
+    .add_parallel("both", [Step("left", "crash.do"), Step("right", "crash.do")])
+    .add_step("again", "crash.flaky", retry=ONCE_MORE)
+    .add_step("last", "crash.do")
+    .build()
+)
+BACK = (
+    flow("crash-back")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_step("pay", "crash.do", compensation="crash.flaky", undo_retry=ONCE_MORE)
+    .add_parallel(
+        "both",
+        [Step("left", "crash.do", compensation="crash.undo"), Step("right", "crash.do", compensation="crash.undo")],
+    )
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+FOREIGN = (
+    flow("crash-foreign")
+    .add_step("before", "crash.do")
+    .add_step("ext", "crash.do", external=True)
+    .add_step("after", "crash.do")
+    .build()
+)
+SLOW = (
+    flow("crash-slow")
+    .add_step("wait", "crash.slow", compensation="crash.slow")
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+CANCEL = (
+    flow("crash-cancel")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_step("wait", "crash.slow", compensation="crash.undo")
+    .build()
+)
+MUTE = flow("crash-mute").add_step("mute", "crash.mute", retry=ONCE_MORE).add_step("last", "crash.slow").build()
+MUTE_BACK = (
+    flow("crash-mute_back")
+    .add_step("mute", "crash.do", compensation="crash.mute", undo_retry=ONCE_MORE)
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
+STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=1.5).build()
+BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()
+PARKED = (
+    flow("crash-parked")
+    .add_step("pay", "crash.do", compensation="crash.refuse", undo_retry=RetryPolicy(max_attempts=1))
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+BUSY = flow("crash-busy").add_parallel("all", [Step(f"wait{n}", "crash.slow") for n in range(10)]).build()
+
+
+def result_of(transaction_id: str, step: str) -> ResultEvent:
+    """What a foreign producer publishes when it has done a step."""
+    correlation_id = f"{transaction_id}/{step}/do/1"
+    return ResultEvent(
+        transaction_id=transaction_id, correlation_id=correlation_id, step=step, attempt=1, payload={step: True}
+    )
+
+
+def main(deed: str, *arguments: str) -> None:
+    if deed == "start":
+        orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
+    elif deed == "cancel":
+        orchestrator.get(arguments[0]).cancel()
+    elif deed == "publish":
+        bus = RedisEventBus(orchestrator.store_url, maxlen=int(arguments[2]))
+        bus.publish(result_of(arguments[0], arguments[1]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

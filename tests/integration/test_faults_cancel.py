@@ -1,0 +1,60 @@
+"""Cancel at any moment: it races with every commit of a run, and the run ends one way or the other."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from app_faults import LINE, SAGA
+from faults_scene import Scene
+
+from multiagents.orchestrator.run import Run
+from multiagents.testing.plugin import WorkerStarter
+from multiagents.workflow.state import Cause, RunStatus
+
+
+@pytest.mark.parametrize(
+    ("orchestration", "number"),
+    [
+        pytest.param("inline", 160),
+        pytest.param("queued", 80),
+        pytest.param("inline", 2000, marks=[pytest.mark.full, pytest.mark.timeout(600)]),
+        pytest.param("queued", 2000, marks=[pytest.mark.full, pytest.mark.timeout(600)]),
+    ],
+)
+def test_S20_a_cancel_that_races_with_every_commit_leaves_no_run_in_between(
+    tmp_path: Path, redis_url: str, start_worker: WorkerStarter, orchestration: str, number: int
+) -> None:
+    scene = Scene(tmp_path, redis_url, start_worker, orchestration=orchestration)
+    scene.worker()
+    chance = random.Random(7)
+    jobs = [(n, chance.uniform(0, 0.06)) for n in range(number)]
+
+    def race(job: tuple[int, float]) -> tuple[Run, RunStatus]:
+        n, moment = job
+        kinds = ((SAGA, {}), (LINE, {}), (SAGA, {"do:ship": {"fail": True}}), (SAGA, {"do:fraud": {"fail": 1}}))
+        definition, orders = kinds[n % len(kinds)]
+        run = scene.start(definition, orders, f"race-{n}")
+        time.sleep(moment)
+        return run, run.cancel(reason="changed my mind")
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(race, jobs))
+    runs = [run for run, _ in answers]
+    ended = scene.ended(runs, 60 + number / 10)
+
+    for run, answer in answers:
+        state = scene.store.load(run.transaction_id).state
+        if answer.is_end:
+            assert ended[run.transaction_id] == answer, "a run that has ended stays as it is"
+        if state.cause is Cause.CANCEL:
+            assert state.status is RunStatus.CANCELLED
+        if state.status is RunStatus.COMPLETED:
+            assert not state.cancel_requested, "a cancel that was taken in is obeyed"
+    kinds = Counter(ended.values())
+    assert min(kinds["cancelled"], kinds["completed"], kinds["compensated"]) > 0, f"the race was none: {kinds}"
+    scene.audit(runs, "cancelled", "completed", "compensated")

@@ -1,0 +1,417 @@
+"""With `init_app` on, Celery goes on as before, and what it can do holds for steps, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import app_plain
+import pytest
+from celery import chain, chord, group, signals
+from plain import Plain, receiving
+
+from multiagents.names import HEADER, Correlation, Direction
+from multiagents.testing import wait_until
+from multiagents.testing.servers import server_kind
+from multiagents.workflow.builder import WorkflowBuilder
+
+QUEUES = ("celery", "orders", "urgent")
+on_redis = pytest.mark.skipif(server_kind() == "rabbitmq", reason="looks into the broker's Redis lists")
+
+
+def broker_for(request: pytest.FixtureRequest, store: str) -> str:
+    if server_kind() == "rabbitmq":
+        vhost: str = request.getfixturevalue("rabbitmq").new_vhost()
+        return vhost
+    return store
+
+
+@pytest.fixture(scope="module")
+def shared(
+    request: pytest.FixtureRequest, new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Plain]:
+    store = new_redis_url()
+    with Plain(tmp_path_factory.mktemp("plain"), broker_for(request, store), store) as made:
+        made.start_worker(queues=QUEUES)
+        yield made
+
+
+@pytest.fixture
+def plain(shared: Plain) -> Plain:
+    """The warm deployment, with nothing noted yet."""
+    shared.forget_seen()
+    return shared
+
+
+@pytest.fixture
+def own(
+    request: pytest.FixtureRequest, new_redis_url: Callable[[], str], tmp_path: Path
+) -> Iterator[Callable[..., Plain]]:
+    """A function that makes a deployment of the test's own."""
+    made: list[Plain] = []
+
+    def make(**settings: Any) -> Plain:
+        store = new_redis_url()
+        made.append(Plain(tmp_path, broker_for(request, store), store, **settings))
+        return made[-1]
+
+    yield make
+    for deployment in made:
+        deployment.close()
+
+
+# --- ordinary tasks -------------------------------------------------------------------------------------------------
+
+
+def test_ordinary_tasks_answer_as_before(plain: Plain) -> None:
+    tasks = plain.app.tasks
+
+    assert tasks["plain.add"].delay(2, 3).get(timeout=10) == 5
+    with pytest.raises(ValueError, match="no"):
+        tasks["plain.refuse"].delay().get(timeout=10)
+
+
+def test_chains_groups_and_chords_answer_as_before(plain: Plain) -> None:
+    add, total = plain.app.tasks["plain.add"], plain.app.tasks["plain.total"]
+
+    assert chain(add.s(1, 2), add.s(10), add.s(100)).apply_async().get(timeout=10) == 113
+    assert group(add.s(n, n) for n in range(4)).apply_async().get(timeout=10) == [0, 2, 4, 6]
+    assert chord([add.s(n, n) for n in range(10)], total.s()).apply_async().get(timeout=10) == 90
+
+
+def test_ordinary_tasks_and_steps_share_a_worker(plain: Plain) -> None:
+    add, total = plain.app.tasks["plain.add"], plain.app.tasks["plain.total"]
+
+    runs = [plain.orchestrator.start(app_plain.three_steps, {"item": n}) for n in range(20)]
+    joined = chord([add.s(n, n) for n in range(20)], total.s()).apply_async()
+
+    assert joined.get(timeout=15) == 380
+    assert [run.result(timeout=15)["taken"] for run in runs] == list(range(20))
+
+
+def test_a_worker_called_outside_a_run_is_a_task_like_any_other(plain: Plain) -> None:
+    take = plain.app.tasks["plain.take"]
+
+    answer = take.delay({"item": "pen"})
+
+    assert answer.get(timeout=10) == {"taken": "pen"}
+    assert plain.seen("take")[0]["id"] == answer.id
+    assert plain.orchestrator.count() == plain.orchestrator.count(status="completed")
+
+
+def test_beat_fires_its_schedule(plain: Plain) -> None:
+    beat = plain.run_celery("beat", "-s", str(plain.folder / "schedule"), "--pidfile=", "-l", "INFO")
+    try:
+        assert len(plain.seen("tick", count=2)) >= 2
+    finally:
+        beat.kill()
+
+
+@on_redis
+@pytest.mark.parametrize(("task", "kept"), [("early", 0), ("late", 1)])
+def test_ordinary_messages_are_acknowledged_as_before(plain: Plain, task: str, kept: int) -> None:
+    wait_until(lambda: plain.redis.hlen("unacked") == 0, what="no message in work")
+
+    answer = plain.app.tasks[f"plain.{task}"].delay(f"ack-{task}")
+    plain.wait_for_gate(f"ack-{task}")
+
+    # An early one is acknowledged when it begins; a late one is kept until it is over, for another worker.
+    wait_until(lambda: plain.redis.hlen("unacked") == kept, what=f"{kept} messages kept")
+    plain.open_gate(f"ack-{task}")
+    assert answer.get(timeout=10) == f"ack-{task}"
+    wait_until(lambda: plain.redis.hlen("unacked") == 0, what="the acknowledgement")
+
+
+@on_redis
+def test_the_engines_messages_skip_the_emulation_of_acknowledgements(plain: Plain) -> None:
+    wait_until(lambda: plain.redis.hlen("unacked") == 0, what="no message in work")
+
+    run = plain.orchestrator.start(app_plain.held_up, {"gate": "lean"})
+    plain.wait_for_gate("lean")
+
+    assert plain.redis.hlen("unacked") == 0
+    plain.open_gate("lean")
+    assert run.result(timeout=10)["held"] is True
+
+
+@pytest.mark.parametrize("kind", ["ordinary tasks", "steps"])
+def test_rate_limits_hold(plain: Plain, kind: str) -> None:
+    if kind == "steps":
+        runs = [plain.orchestrator.start(app_plain.rationed) for _ in range(4)]
+        times = [entry["at"] for entry in plain.seen("slow", count=4)]
+        assert [run.result(timeout=10) for run in runs] == [{}] * 4
+    else:
+        for _ in range(4):
+            plain.app.tasks["plain.limited"].delay()
+        times = [entry["at"] for entry in plain.seen("limited", count=4)]
+
+    # Five a second: the fourth begins 0.6 s after the first, less what the clock of the bucket allows.
+    assert max(times) - min(times) > 0.45
+
+
+# --- remote control -------------------------------------------------------------------------------------------------
+
+
+def test_inspect_shows_workers_and_steps(plain: Plain) -> None:
+    ask = plain.app.control.inspect(timeout=2)
+
+    assert [answer for answer in (ask.ping() or {}).values()] == [{"ok": "pong"}]
+    ((_, registered),) = (ask.registered() or {}).items()
+    assert {"plain.add", "plain.take", "plain.held", "multiagents.orchestrate"} <= {
+        name.partition(" ")[0] for name in registered
+    }
+    ((_, queues),) = (ask.active_queues() or {}).items()
+    assert {queue["name"] for queue in queues} == set(QUEUES)
+
+
+def test_inspect_shows_what_runs_and_what_waits_without_payloads(plain: Plain) -> None:
+    runs = [plain.orchestrator.start(app_plain.held_up, {"gate": "look", "secret": "4111-1111"}) for _ in range(4)]
+    wait_until(lambda: len(plain.seen("held")) == 2, what="two steps that run")
+    ask = plain.app.control.inspect(timeout=2)
+    ((_, active),) = (ask.active() or {}).items()
+    ((_, reserved),) = (ask.reserved() or {}).items()
+    plain.open_gate("look", 4)
+
+    ids = {f"{run.transaction_id}/held/do/1" for run in runs}
+    assert len(active) == 2
+    assert {task["id"] for task in [*active, *reserved]} == ids
+    assert "4111" not in json.dumps([active, reserved])
+    assert all(run.result(timeout=10)["held"] for run in runs)
+
+
+def test_a_revoked_ordinary_task_does_not_run(plain: Plain) -> None:
+    revoked = plain.app.tasks["plain.add"].s(1, 1).set(countdown=1).apply_async()
+    plain.app.control.revoke(revoked.id)
+
+    wait_until(lambda: revoked.state == "REVOKED", what="the revocation")
+
+
+def test_a_revoked_step_is_a_failed_attempt(plain: Plain) -> None:
+    # Both processes of the worker are busy, so the third run's step waits in its memory.
+    busy = [plain.orchestrator.start(app_plain.held_up, {"gate": "busy"}) for _ in range(2)]
+    wait_until(lambda: len(plain.seen("held")) == 2, what="two steps that run")
+    run = plain.orchestrator.start(app_plain.held_up, {"gate": "busy"})
+    plain.app.control.revoke(f"{run.transaction_id}/held/do/1", reply=True, timeout=2)
+    plain.open_gate("busy", 3)
+
+    assert run.result(timeout=10)["held"] is True
+    errors = [(event.attempt, event.kind, event.error.type) for event in run.history() if event.type == "error"]
+    assert errors == [(1, "failed", "TaskRevokedError")]
+    assert run.describe().steps["held"].attempts == 2
+    assert len(plain.seen("held")) == 3
+    assert all(other.result(timeout=10)["held"] for other in busy)
+
+
+def test_a_terminated_step_is_an_attempt_in_doubt(plain: Plain) -> None:
+    run = plain.orchestrator.start(app_plain.held_up, {"gate": "stop"})
+    plain.wait_for_gate("stop")
+
+    plain.app.control.terminate(f"{run.transaction_id}/held/do/1", reply=True, timeout=2)
+    wait_until(lambda: len(plain.seen("held")) == 2, what="the second attempt")
+    plain.open_gate("stop", 2)
+
+    assert run.result(timeout=10)["held"] is True
+    errors = [(event.attempt, event.kind, event.error.type) for event in run.history() if event.type == "error"]
+    assert errors == [(1, "timeout", "TaskRevokedError")]
+
+
+# --- routes, priorities, signals ------------------------------------------------------------------------------------
+
+
+def test_steps_go_where_routes_workers_and_definitions_send_them(plain: Plain) -> None:
+    plain.orchestrator.start(app_plain.sent_about).result(timeout=10)
+
+    went = {
+        task: [(entry["queue"], entry["priority"]) for entry in plain.seen(task)]
+        for task in ("routed", "of_orders", "take")
+    }
+    assert went["routed"] == [("urgent", 6)]
+    assert [queue for queue, _ in went["of_orders"]] == ["orders"]
+    assert went["take"][0] == ("urgent", 9)
+    assert went["take"][1][0] == "celery"
+
+
+def test_a_steps_time_limit_is_celerys_hard_limit_ten_seconds_later(plain: Plain) -> None:
+    plain.orchestrator.start(app_plain.sent_about).result(timeout=10)
+
+    assert plain.seen("take")[0]["time_limit"][0] == 30
+
+
+def test_steps_know_their_run_as_root(plain: Plain) -> None:
+    run = plain.orchestrator.start(app_plain.three_steps)
+    run.result(timeout=10)
+
+    assert [entry["id"] for entry in plain.seen("take")] == [
+        f"{run.transaction_id}/{step}/do/1" for step in ("one", "two", "three")
+    ]
+    assert {(entry["root"], entry["parent"]) for entry in plain.seen("take")} == {(run.transaction_id,) * 2}
+
+
+def test_receivers_of_before_task_publish_see_the_first_step_and_may_add_headers(plain: Plain) -> None:
+    published = []
+
+    def trace(sender: str, headers: dict[str, Any], routing_key: str, **_rest: Any) -> None:
+        published.append((sender, headers["id"], routing_key))
+        headers["x_trace"] = "trace-1"
+
+    with receiving(signals.before_task_publish, trace):
+        run = plain.orchestrator.start(app_plain.one_step)
+    run.result(timeout=10)
+
+    assert published == [("plain.take", f"{run.transaction_id}/take/do/1", "celery")]
+    assert [entry["trace"] for entry in plain.seen("take")] == ["trace-1"]
+
+
+# --- the messages themselves ----------------------------------------------------------------------------------------
+
+GOLDEN = (
+    WorkflowBuilder("golden")
+    .add_step("a", "plain.take", compensation="plain.put_back")
+    .add_step("b", "plain.take", queue="urgent", priority=7, timeout=20)
+    .add_step("c", "plain.routed", after=["a"])
+    .add_step("d", "plain.of_orders")
+    .build(register=False)
+)
+
+
+def taken_apart(message: str) -> dict[str, Any]:
+    """A message as data, without what differs from one message to the next."""
+    found: dict[str, Any] = json.loads(message)
+    found["body"] = json.loads(b64decode(found["body"]))
+    assert found["properties"].pop("delivery_tag")
+    # Which thread would wait for the answer; nobody does.
+    found["properties"].pop("reply_to", None)
+    return found
+
+
+@on_redis
+@pytest.mark.parametrize("receiver", [False, True], ids=["from a template", "with a receiver of before_task_publish"])
+@pytest.mark.parametrize(("step", "direction"), [("a", "do"), ("a", "undo"), ("b", "do"), ("c", "do"), ("d", "do")])
+def test_a_rendered_message_is_what_celery_would_have_sent(
+    own: Callable[..., Plain], step: str, direction: str, receiver: bool
+) -> None:
+    deployment = own()
+    dispatcher = deployment.orchestrator.dispatcher
+    correlation = Correlation("order-1", step, Direction(direction), 2)
+
+    def look_on(**_arguments: Any) -> None:
+        """Its being there is what counts."""
+
+    with receiving(signals.before_task_publish, look_on) if receiver else nullcontext():
+        sent = dispatcher.address(GOLDEN, correlation)
+    rendered = taken_apart(f"{sent.prefix}1{sent.suffix}")
+
+    # What the library's own publisher sends, and what a user would.
+    dispatcher.publish(GOLDEN, correlation, json.loads(f"{sent.prefix}1{sent.suffix}")["properties"]["delivery_info"]["routing_key"])
+    published = taken_apart(deployment.redis.rpop(sent.target))
+    task = rendered["headers"]["task"]
+    limit = rendered["headers"]["timelimit"][0]
+    deployment.app.tasks[task].apply_async(
+        kwargs=rendered["body"][1],
+        task_id=str(correlation),
+        root_id="order-1",
+        parent_id="order-1",
+        argsrepr="()",
+        kwargsrepr=rendered["headers"]["kwargsrepr"],
+        headers={HEADER: "0:1"},
+        ignore_result=True,
+        **({"queue": "urgent", "priority": 7} if step == "b" else {}),
+        **({} if limit is None else {"time_limit": limit}),
+    )
+    expected = taken_apart(deployment.redis.rpop(sent.target))
+
+    assert rendered == expected
+    published["headers"][HEADER] = "0:1"
+    assert published == expected
+
+
+# --- the end of a worker --------------------------------------------------------------------------------------------
+
+
+def _busy(deployment: Plain, workers: int = 1) -> list[Any]:
+    """Runs of which one is in work, three more wait in the worker's memory, and two in the queue."""
+    runs = [deployment.orchestrator.start(app_plain.held_up, {"gate": "end"}) for _ in range(6)]
+    wait_until(lambda: len(deployment.seen("held")) == workers, what="the steps that run")
+    return runs
+
+
+def test_a_warm_shutdown_gives_prefetched_steps_back(own: Callable[..., Plain]) -> None:
+    # With a lease this long, nothing but the worker itself can bring its messages back in time.
+    deployment = own(lease=30.0, sweep_interval=1.0)
+    worker = deployment.start_worker(concurrency=1)
+    runs = _busy(deployment)
+    wait_until(lambda: deployment.length() <= 2, what="the prefetch")
+
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.wait_for_log("Warm shutdown")
+    deployment.open_gate("end")
+    wait_until(lambda: not worker.is_running, 20, "the end of the worker")
+    assert worker.returncode == 0
+
+    assert runs[0].describe().steps["held"].status == "succeeded"
+    assert len(deployment.seen("held")) == 1
+    assert deployment.length() == 6  # five that had not begun, and the second step of the first
+    deployment.open_gate("end", 5)
+    deployment.start_worker()
+    assert [run.result(timeout=10)["held"] for run in runs] == [True] * 6
+    assert [run.describe().steps["held"].attempts for run in runs] == [1] * 6
+    assert len(deployment.seen("held")) == 6
+    assert deployment.nothing_is_left()
+
+
+@pytest.mark.parametrize("seconds", [0, 1], ids=["cold", "soft, then cold"])
+def test_a_cold_shutdown_loses_nothing(own: Callable[..., Plain], seconds: int) -> None:
+    deployment = own(conf={"worker_soft_shutdown_timeout": seconds})
+    worker = deployment.start_worker(concurrency=1)
+    runs = _busy(deployment)
+
+    worker.quit()
+    deployment.open_gate("end", 7)
+    deployment.start_worker()
+
+    assert [run.result(timeout=15)["held"] for run in runs] == [True] * 6
+    # The one that was broken off counts as lost, and uses up none of its policy's attempts.
+    assert sorted(run.describe().steps["held"].attempts for run in runs) == [1, 1, 1, 1, 1, 2]
+    assert deployment.nothing_is_left()
+
+
+def test_a_soft_shutdown_lets_a_step_finish(own: Callable[..., Plain]) -> None:
+    deployment = own(conf={"worker_soft_shutdown_timeout": 10}, lease=30.0, sweep_interval=1.0)
+    worker = deployment.start_worker(concurrency=1)
+    runs = _busy(deployment)
+
+    os.kill(worker.pid, signal.SIGQUIT)
+    worker.wait_for_log("[Ss]oft [Ss]hutdown")
+    deployment.open_gate("end")
+    wait_until(lambda: not worker.is_running, 20, "the end of the worker")
+
+    assert runs[0].describe().steps["held"].attempts == 1
+    deployment.open_gate("end", 5)
+    deployment.start_worker()
+    assert [run.result(timeout=10)["held"] for run in runs] == [True] * 6
+    assert [run.describe().steps["held"].attempts for run in runs] == [1] * 6
+
+
+# --- a prefix for all of the broker's keys --------------------------------------------------------------------------
+
+
+@on_redis
+def test_a_global_key_prefix_holds_for_steps_and_so_do_receivers_in_the_worker(own: Callable[..., Plain]) -> None:
+    deployment = own(conf={"broker_transport_options": {"global_keyprefix": "shop:"}})
+    run = deployment.orchestrator.start(app_plain.taken_back)
+    assert deployment.redis.llen("shop:celery") == 1
+
+    deployment.start_worker(env={app_plain.TRACE: "trace-2"})
+
+    wait_until(lambda: run.status == "compensated", what="the end of the run")
+    assert deployment.app.tasks["plain.add"].delay(1, 2).get(timeout=10) == 3
+    assert [entry["trace"] for entry in deployment.seen("take")] == [None, "trace-2", "trace-2"]
+    assert [entry["trace"] for entry in deployment.seen("put_back")] == ["trace-2"] * 3
+    assert not [key for key in deployment.redis.keys() if key == "celery" or key.startswith("unacked")]
+    assert deployment.nothing_is_left()

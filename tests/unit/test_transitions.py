@@ -1,0 +1,134 @@
+"""The transition tables: every pair is walked, and the docs show what the tables say."""
+
+from __future__ import annotations
+
+import runpy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multiagents.events import (
+    CommandEvent,
+    CompensationEvent,
+    ErrorEvent,
+    ErrorInfo,
+    ErrorKind,
+    Event,
+    ResultEvent,
+    StatusEvent,
+)
+from multiagents.names import Correlation, Direction
+from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.workflow.decider import ABANDONED, CANCEL_REQUESTED, RECALLED, SKIPPED, evolve
+from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, RunStatus, StepState, Track, Trigger
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+DOCS = Path(__file__).parents[2] / "docs"
+ORDER = WorkflowBuilder("order").add_step("charge", compensation="refund").build(register=False)
+ERROR = ErrorInfo(type="CardDeclined", message="no funds")
+STARTED = {"workflow": "order", "version": "1", "definition": "h", "max_lost": 5}
+
+
+def state_of(progress: Progress, direction: Direction) -> RunState:
+    """A run with one track in a progress, after one attempt (none, if it is idle)."""
+    track = Track(progress, attempt=0 if progress is Progress.IDLE else 1)
+    step = StepState().with_track(direction, track)
+    return RunState("A-1", "order", status=RunStatus.RUNNING, steps={"charge": step})
+
+
+def event_of(trigger: Trigger, direction: Direction, attempt: int) -> Event:
+    """The event that pulls a trigger, about the next or the last attempt."""
+    number = attempt + 1 if trigger is Trigger.COMMAND else max(attempt, 1)
+    common: dict[str, Any] = {"transaction_id": "A-1", "step": "charge", "timestamp": NOON}
+    about = {"correlation_id": str(Correlation("A-1", "charge", direction, number)), "attempt": number}
+    match trigger:
+        case Trigger.COMMAND:
+            return (CommandEvent if direction is Direction.DO else CompensationEvent)(**common, **about)
+        case Trigger.RESULT:
+            return ResultEvent(**common, **about)
+        case Trigger.FAILURE:
+            return ErrorEvent(**common, **about, error=ERROR, retryable=False)
+        case Trigger.DOUBT:
+            return ErrorEvent(**common, **about, error=ERROR, kind=ErrorKind.UNKNOWN)
+        case Trigger.SKIP:
+            return StatusEvent(**common, status=SKIPPED)
+        case Trigger.RECALL:
+            return StatusEvent(**common, status=RECALLED)
+
+
+@pytest.mark.parametrize("trigger", Trigger)
+@pytest.mark.parametrize("progress", Progress)
+@pytest.mark.parametrize("direction", Direction)
+def test_a_track_moves_as_the_table_says_and_else_stays(
+    direction: Direction, progress: Progress, trigger: Trigger
+) -> None:
+    before = state_of(progress, direction)
+    track = before.step("charge").track(direction)
+
+    after = evolve(ORDER, before, event_of(trigger, direction, track.attempt))
+
+    # Skipping, taking back and failing unasked happen to the step, never to its undo.
+    only_do = trigger in (Trigger.SKIP, Trigger.RECALL) or (progress, trigger) == (Progress.IDLE, Trigger.FAILURE)
+    listed = TRACK.get((progress, trigger)) if direction is Direction.DO or not only_do else None
+    assert after.step("charge").track(direction).progress is (listed or progress)
+    if listed is None and not after.step("charge").late:
+        assert after == before or (only_do and direction is Direction.UNDO)
+
+
+@pytest.mark.parametrize("progress", Progress)
+def test_what_is_in_flight_can_be_abandoned_and_nothing_else(progress: Progress) -> None:
+    before = state_of(progress, Direction.DO)
+    abandoned = StatusEvent(transaction_id="A-1", step="charge", timestamp=NOON, status=ABANDONED)
+
+    after = evolve(ORDER, before, abandoned)
+
+    in_flight = progress is Progress.IN_FLIGHT
+    assert after.step("charge").do.progress is (Progress.UNKNOWN if in_flight else progress)
+    assert (after is before) == (not in_flight)
+
+
+@pytest.mark.parametrize("said", RunStatus)
+@pytest.mark.parametrize("status", RunStatus)
+def test_a_run_moves_as_the_table_says_and_else_stays(status: RunStatus, said: RunStatus) -> None:
+    before = RunState("A-1", "order", status=status, finished_at=1 if status.is_end else None)
+    event = StatusEvent(transaction_id="A-1", timestamp=NOON, status=said, payload=STARTED)
+
+    after = evolve(ORDER, before, event)
+
+    if said in RUN.get(status, ()):
+        assert after.status is said
+        assert (after.finished_at is not None) == said.is_end
+        assert (after.cause is Cause.FAILURE) == (said is RunStatus.COMPENSATING)
+    else:
+        assert after is before
+
+
+@pytest.mark.parametrize("status", RunStatus)
+def test_S20_a_cancel_is_recorded_until_the_run_is_over(status: RunStatus) -> None:
+    before = RunState("A-1", "order", status=status)
+    event = StatusEvent(transaction_id="A-1", timestamp=NOON, status=CANCEL_REQUESTED)
+
+    after = evolve(ORDER, before, event)
+
+    assert after.status is status
+    assert after.cancel_requested == (not status.is_end)
+
+
+def test_S18_from_every_status_an_end_is_near() -> None:
+    """No status leads only in circles; and what was completed or terminated stays so."""
+    for status in RunStatus:
+        if not status.is_end:
+            reached, frontier = {status}, {status}
+            while frontier := {to for each in frontier for to in RUN.get(each, ())} - reached:
+                reached |= frontier
+            assert any(to.is_end for to in reached)
+    assert RUN.get(RunStatus.COMPLETED) is None
+    assert RUN.get(RunStatus.TERMINATED) is None
+
+
+def test_the_diagrams_in_the_docs_are_what_the_tables_say() -> None:
+    drawn = runpy.run_path(str(DOCS / "make_state_diagrams.py"))["page"]()
+
+    assert (DOCS / "states.md").read_text() == drawn, "run `python docs/make_state_diagrams.py` and commit docs/states.md"
