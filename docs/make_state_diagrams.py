@@ -1,6 +1,6 @@
 """Write docs/states.md: the prose is here, the diagrams are drawn from the engine's own transition tables.
 
-python docs/make_state_diagrams.py
+Run it as ``.venv/bin/python docs/make_state_diagrams.py``, from anywhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where user code is asked: ``when`` and ``inputs``.
 
-The core never calls them. The shell does, and what they answered is recorded in the event that commits, so that a replay
-reads the answer and does not ask again. A callable that raises is a definite failure of its step that names it.
+The core never calls them. The shell does, and what they answered is recorded in the event that commits, so that a
+replay reads the answer and does not ask again. A callable that raises is a definite failure of its step that names it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,26 @@ class CodeElsewhereError(Exception):
         super().__init__(step)
 
 
-def asker(context_of: Callable[[str], dict[str, Any]], input_of: Callable[[str, dict[str, Any]], Any]) -> Ask:
+def asker(
+    context_of: Callable[[str], dict[str, Any]],
+    input_of: Callable[[str, dict[str, Any]], Any],
+    waits_too_long: Callable[[str], bool] = lambda _step: False,
+) -> Ask:
     """Make the `Ask` for one decision.
 
     Args:
         context_of: the context of a step, loaded when it is first needed.
         input_of: applies a mapping ``inputs``, which is data.
+        waits_too_long: whether a step whose code is not here is to be given up (rule S27).
     """
 
     def ask(step: StepDefinition, command: CommandEvent) -> Event:
         if step.when is None and step.inputs is None:
             return command
         if step.lacks_code:
-            raise CodeElsewhereError(step.name)
+            if not waits_too_long(step.name):
+                raise CodeElsewhereError(step.name)
+            return _nobody_has_it(step, command)
         context = context_of(step.name)
         name = "when"
         try:
@@ -55,16 +62,35 @@ def asker(context_of: Callable[[str], dict[str, Any]], input_of: Callable[[str, 
             name = "inputs"
             given = step.inputs(dict(context)) if callable(step.inputs) else input_of(step.name, context)
             dumps(given)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its step
             return _raised(step, command, name, error)
         return command.model_copy(update={"payload": given})
 
     return ask
 
 
+def _nobody_has_it(step: StepDefinition, command: CommandEvent) -> ErrorEvent:
+    name = "when" if step.when is not None else "inputs"
+    message = (
+        f"{name}= of step {step.name!r} is code, and no worker process that has it came within the step's "
+        f"schedule_to_start; import the module that builds the workflow in the workers"
+    )
+    return _failed(step, command, ErrorInfo(type="multiagents.exceptions.WorkerNotFoundError", message=message))
+
+
 def _raised(step: StepDefinition, command: CommandEvent, name: str, error: Exception) -> ErrorEvent:
     kind = type(error)
     type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    message = (
+        f"{name}= of step {step.name!r} raised {type_name}: {error}; it gets the context and has to return "
+        f"{'a truth value' if name == 'when' else 'what can be written as JSON'}"
+    )
+    shown = "".join(traceback.format_exception(error))[-16_384:]
+    return _failed(step, command, ErrorInfo(type=type_name, message=message, traceback=shown, attempt=command.attempt))
+
+
+def _failed(step: StepDefinition, command: CommandEvent, error: ErrorInfo) -> ErrorEvent:
+    """The step failed for good before anybody was asked to do it."""
     return ErrorEvent(
         id=f"{command.correlation_id}/end",
         transaction_id=command.transaction_id,
@@ -74,11 +100,5 @@ def _raised(step: StepDefinition, command: CommandEvent, name: str, error: Excep
         step=step.name,
         attempt=command.attempt,
         retryable=False,
-        error=ErrorInfo(
-            type=type_name,
-            message=f"{name}= of step {step.name!r} raised {type_name}: {error}; it gets the context and has to return "
-            f"{'a truth value' if name == 'when' else 'what can be written as JSON'}",
-            traceback="".join(traceback.format_exception(error))[-16_384:],
-            attempt=command.attempt,
-        ),
+        error=error,
     )

@@ -25,6 +25,7 @@ from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
 from multiagents.orchestrator.kombu import Producers
+from multiagents.orchestrator.template import MessageTemplate
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Dispatch, Via, mark_of
@@ -35,13 +36,15 @@ logger = logging.getLogger(__name__)
 
 #: Celery's hard limit comes this much after the step's own, which is enforced in the process that runs it.
 HARD_LIMIT_GRACE = 10
-#: Stands in a template where the number of the message goes; ids cannot contain it.
-_NUMBER = "@number@"
-_ID = "@id@"
-_ROOT = "@root@"
-_ARGS = "@args@"
-_BODY = "@body@"
-_TAG = "@tag@"
+#: Stands for the attempt in a template: the one value that is no text.
+_ATTEMPT = 987_654_321
+_BLANKS: dict[str, Any] = {
+    "transaction_id": "@root@",
+    "step": "@step@",
+    "direction": "@direction@",
+    "attempt": _ATTEMPT,
+    "definition": "@definition@",
+}
 
 
 class CeleryDispatcher(Dispatcher):
@@ -59,7 +62,8 @@ class CeleryDispatcher(Dispatcher):
         self.settings = settings
         self._store_url = store_url
         self._keys = keys
-        self._templates: dict[tuple[Any, ...], tuple[str, str]] = {}
+        self._templates: dict[tuple[Any, ...], MessageTemplate] = {}
+        self._lists: dict[tuple[str, int | None], str] = {}
         self._routes: dict[tuple[str, str | None], tuple[str, int | None]] = {}
         self._producers = Producers(self._connect)
 
@@ -85,11 +89,16 @@ class CeleryDispatcher(Dispatcher):
 
     def _list_of(self, queue: str, priority: int | None) -> str:
         """The Redis list that holds a queue's messages of a priority, as kombu's Redis transport names it."""
+        known = self._lists.get((queue, priority))
+        if known is not None:
+            return known
         options = self.app.conf.broker_transport_options or {}
         steps = options.get("priority_steps", [0, 3, 6, 9])
         bucket = steps[max(0, bisect(steps, min(9, max(0, priority or 0))) - 1)]
         separator = options.get("sep", "\x06\x16")
-        return f"{options.get('global_keyprefix', '')}{queue}{f'{separator}{bucket}' if bucket else ''}"
+        name = f"{options.get('global_keyprefix', '')}{queue}{f'{separator}{bucket}' if bucket else ''}"
+        self._lists[queue, priority] = name
+        return name
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -103,9 +112,8 @@ class CeleryDispatcher(Dispatcher):
         if not self.atomic:
             grace = outbox_grace_ms(self.settings.lease)
             return Dispatch(correlation.step, mark, Via.OUTBOX, target=queue, delay_ms=grace)
-        prefix, suffix = self._render(
-            task, queue, priority, _kwargs(definition, correlation), correlation, self._hard_limit(step, task, correlation.direction)
-        )
+        hard = self._hard_limit(step, task, correlation.direction)
+        prefix, suffix = self._render(task, queue, priority, _kwargs(definition, correlation), correlation, hard)
         return Dispatch(correlation.step, mark, Via.PUSH, self._list_of(queue, priority), prefix, suffix)
 
     def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
@@ -114,7 +122,8 @@ class CeleryDispatcher(Dispatcher):
         options: dict[str, Any] = {"queue": target} if target else {}
         if priority is not None or step.priority is not None:
             options["priority"] = step.priority if step.priority is not None else priority
-        self._send(task, _kwargs(definition, correlation), correlation, options, self._hard_limit(step, task, correlation.direction))
+        hard = self._hard_limit(step, task, correlation.direction)
+        self._send(task, _kwargs(definition, correlation), correlation, options, hard)
 
     def _send(
         self, task: str, kwargs: dict[str, Any], correlation: Correlation, options: dict[str, Any], hard: float | None
@@ -200,64 +209,11 @@ class CeleryDispatcher(Dispatcher):
     ) -> tuple[str, str]:
         """The message around its number, which the commit script fills in."""
         task_id = str(correlation) if correlation.step else uuid4().hex
+        partition = self._keys.partition_of(correlation.transaction_id)
         if signals.before_task_publish.receivers:
-            message = self._message(task, queue, priority, kwargs, task_id, correlation, hard)
-            prefix, _, suffix = message.partition(_NUMBER)
-            return prefix, suffix
-        key = (task, queue, priority, hard, self._keys.partition_of(correlation.transaction_id))
-        template = self._templates.get(key)
-        if template is None:
-            blank = Correlation(_ROOT, "", Direction.DO, 0)
-            message = self._message(task, queue, priority, kwargs, _ID, blank, hard, template=True)
-            partition = self._keys.partition_of(correlation.transaction_id)
-            message = message.replace(f"@partition@:{_NUMBER}", f"{partition}:{_NUMBER}")
-            prefix, _, suffix = message.partition(_NUMBER)
-            template = self._templates[key] = (prefix, suffix)
-        content_type, encoding, body = serialize([(), kwargs, _EMBED], "json")
-        shown = to_json(_shown(correlation))[1:-1]
-        encoded = b64encode(body.encode() if isinstance(body, str) else body).decode()
-        values = (
-            (_ID, task_id),
-            (_ROOT, correlation.transaction_id),
-            (_ARGS, shown),
-            (_BODY, encoded),
-            (_TAG, uuid4().hex),
-        )
-        filled = []
-        for part in template:
-            for blank_, value in values:
-                part = part.replace(blank_, value)
-            filled.append(part)
-        return filled[0], filled[1]
-
-    def _message(
-        self,
-        task: str,
-        queue: str,
-        priority: int | None,
-        kwargs: dict[str, Any],
-        task_id: str,
-        correlation: Correlation,
-        hard: float | None,
-        *,
-        template: bool = False,
-    ) -> str:
-        """A message of kombu's Redis transport, as `Celery.send_task` would have it pushed."""
-        partition = "@partition@" if template else str(self._keys.partition_of(correlation.transaction_id))
-        made = self.app.amqp.as_task_v2(
-            task_id,
-            task,
-            kwargs=kwargs,
-            root_id=correlation.transaction_id,
-            parent_id=correlation.transaction_id,
-            argsrepr="()",
-            kwargsrepr=_ARGS if template else _shown(correlation),
-            time_limit=hard,
-            ignore_result=True,
-        )
-        headers = {**made.headers, HEADER: f"{partition}:{_NUMBER}"}
-        properties = {**made.properties, "delivery_mode": 2}
-        if not template:
+            made = self._made(task, kwargs, task_id, correlation.transaction_id, _shown(correlation), hard)
+            headers = {**made.headers, HEADER: f"{partition}:@number@"}
+            properties = {**made.properties, "delivery_mode": 2}
             signals.before_task_publish.send(
                 sender=task,
                 body=made.body,
@@ -268,30 +224,64 @@ class CeleryDispatcher(Dispatcher):
                 declare=[],
                 retry_policy=self.app.conf.task_publish_retry_policy,
             )
-        content_type, encoding, body = serialize(made.body, "json")
-        encoded = _BODY if template else b64encode(body.encode() if isinstance(body, str) else body).decode()
-        return str(
-            to_json(
-                {
-                    "body": encoded,
-                    "content-encoding": encoding,
-                    "content-type": content_type,
-                    "headers": headers,
-                    "properties": {
-                        **properties,
-                        "delivery_info": {"exchange": "", "routing_key": queue},
-                        "priority": priority or 0,
-                        "body_encoding": "base64",
-                        "delivery_tag": _TAG if template else uuid4().hex,
-                    },
-                }
-            )
+            body = b64encode(_serialized(made.body).encode()).decode()
+            message = _message(queue, priority, headers, properties, body, uuid4().hex)
+            prefix, _, suffix = message.partition("@number@")
+            return prefix, suffix
+        key = (task, queue, priority, hard, partition)
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = self._template(task, queue, priority, kwargs, hard, partition)
+        return template.fill(
+            {
+                "id": task_id,
+                "root": correlation.transaction_id,
+                "shown": _shown(correlation),
+                "tag": uuid4().hex,
+                "step": correlation.step,
+                "direction": correlation.direction.value,
+                "attempt": str(correlation.attempt),
+                "definition": kwargs.get("definition", ""),
+            }
+        )
+
+    def _template(
+        self,
+        task: str,
+        queue: str,
+        priority: int | None,
+        kwargs: dict[str, Any],
+        hard: float | None,
+        partition: int,
+    ) -> MessageTemplate:
+        blanks = {name: _BLANKS[name] for name in kwargs}
+        made = self._made(task, blanks, "@id@", "@root@", "@shown@", hard)
+        headers = {**made.headers, HEADER: f"{partition}:@number@"}
+        message = _message(queue, priority, headers, {**made.properties, "delivery_mode": 2}, "@body@", "@tag@")
+        return MessageTemplate(message, _serialized(made.body).replace(str(_ATTEMPT), "@attempt@"))
+
+    def _made(
+        self, task: str, kwargs: dict[str, Any], task_id: str, root: str, shown: str, hard: float | None
+    ) -> Any:
+        """What Celery makes of a task before it is published."""
+        return self.app.amqp.as_task_v2(
+            task_id,
+            task,
+            kwargs=kwargs,
+            root_id=root,
+            parent_id=root,
+            argsrepr="()",
+            kwargsrepr=shown,
+            time_limit=hard,
+            ignore_result=True,
         )
 
     def _hard_limit(self, step: StepDefinition, task: str, direction: Direction) -> float | None:
         limit = step.timeout if direction is Direction.DO else None
+        if limit is None and task not in self.app.tasks:
+            return None  # Its worker may have a longer limit of its own, which is not known here.
         if limit is None:
-            limit = getattr(self.app.tasks.get(task), "worker_timeout", None)
+            limit = getattr(self.app.tasks[task], "worker_timeout", None)
         if limit is None:
             limit = self.settings.step_timeout
         return limit + HARD_LIMIT_GRACE if limit else None
@@ -329,7 +319,34 @@ class _Link(Signature):
 
 #: The header of a message that no commit has numbered.
 _UNNUMBERED = "0:0"
-_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def _serialized(body: Any) -> str:
+    _, _, data = serialize(body, "json")
+    return data if isinstance(data, str) else data.decode()
+
+
+def _message(
+    queue: str, priority: int | None, headers: dict[str, Any], properties: dict[str, Any], body: str, tag: str
+) -> str:
+    """A message of kombu's Redis transport, as `Celery.send_task` would have it pushed."""
+    return str(
+        to_json(
+            {
+                "body": body,
+                "content-encoding": "utf-8",
+                "content-type": "application/json",
+                "headers": headers,
+                "properties": {
+                    **properties,
+                    "delivery_info": {"exchange": "", "routing_key": queue},
+                    "priority": priority or 0,
+                    "body_encoding": "base64",
+                    "delivery_tag": tag,
+                },
+            }
+        )
+    )
 
 
 def _task_of(definition: Definition, correlation: Correlation) -> tuple[StepDefinition, str]:

@@ -35,6 +35,7 @@ from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import (
     Claim,
     Dispatch,
+    InFlight,
     Payloads,
     Snapshot,
     Started,
@@ -46,7 +47,6 @@ from multiagents.state_store.base import (
 )
 from multiagents.workflow.decider import (
     CANCEL_REQUESTED,
-    RECALLED,
     advance,
     decide,
     evolve,
@@ -339,12 +339,21 @@ class Engine:
         """Send whatever is due for a run; harmless when nothing is."""
         try:
             self._decide_whole(transaction_id, None, site=WriteSite.ADVANCE)
-        except CodeElsewhereError:
-            self._wake(transaction_id)
+        except CodeElsewhereError as error:
+            self._leave_to_others(transaction_id, error)
 
     def advance_linked(self, transaction_id: str) -> list[Any]:
         """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
-        return self._decide_whole(transaction_id, None, site=WriteSite.ADVANCE, may_link=True)[1]
+        try:
+            return self._decide_whole(transaction_id, None, site=WriteSite.ADVANCE, may_link=True)[1]
+        except CodeElsewhereError as error:
+            self._leave_to_others(transaction_id, error)
+            return []
+
+    def _leave_to_others(self, transaction_id: str, error: CodeElsewhereError) -> None:
+        """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
+        logger.info("run %s waits for a process that has the code of its step %s", transaction_id, error.step)
+        self.store.postpone(f"r|{transaction_id}", transaction_id, round(self.settings.lease * 1000 / 6))
 
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.
@@ -378,16 +387,27 @@ class Engine:
         for _ in range(MAX_RACES):
             snapshot = self.store.load(transaction_id)
             payloads = _Lazy(lambda: self.store.payloads(transaction_id))
-            ask = asker(lambda step: self._context(payloads(), snapshot, event, step), snapshot.definition.input_of)
+            ask = asker(
+                lambda step: self._context(payloads(), snapshot, event, step),
+                snapshot.definition.input_of,
+                waits_too_long=lambda step: self._waits_too_long(snapshot, step),
+            )
             now = event.at if event is not None else snapshot.now
             before = snapshot.state
             state = before if event is None else evolve(snapshot.definition, before, event)
             facts: list[Event] = [] if event is None else [event]
-            state, said = advance(snapshot.definition, state, now=now, ask=ask)
-            facts += said
-            ends: list[tuple[str, str]] = []
-            if state.status is RunStatus.COMPENSATING:
-                state, facts, ends = self._take_back(snapshot, state, facts, now=now, answered=answers)
+            beside = self._beside(snapshot, answers)
+            unclaimed = {entry.step for entry in beside if entry.via not in (Via.CLAIMED, Via.EXTERNAL)}
+            owed = False
+            try:
+                state, said = advance(snapshot.definition, state, now=now, ask=ask, unclaimed=unclaimed)
+                facts += said
+            except CodeElsewhereError:
+                if event is None:
+                    raise
+                owed = True  # The fact is recorded here; what follows from it is decided where the code is.
+            # Of what was taken back or abandoned the record goes, so that nobody claims it any more.
+            ends = [(entry.step, entry.record) for entry in beside if not state.step(entry.step).do.in_flight]
             verdict = self._commit_whole(
                 snapshot,
                 state,
@@ -396,6 +416,7 @@ class Engine:
                 fences={"answers": answers, "ends": ends, "unrenewed": unrenewed},
                 payloads=payloads,
                 may_link=may_link,
+                owed=owed,
             )
             if verdict is Verdict.CONFLICT:
                 continue
@@ -408,39 +429,19 @@ class Engine:
             f"make it: nothing is lost"
         )
 
-    def _take_back(
-        self,
-        snapshot: Snapshot,
-        state: RunState,
-        facts: list[Event],
-        *,
-        now: Any,
-        answered: tuple[str, str] | None,
-    ) -> tuple[RunState, list[Event], list[tuple[str, str]]]:
-        """The run goes back: attempts that nobody has claimed are taken back, for they have had no effect."""
-        ends: list[tuple[str, str]] = []
-        for name, entry in snapshot.in_flight.items():
-            if entry.direction is Direction.UNDO or (answered is not None and name == answered[0]):
-                continue
-            if not state.step(name).do.in_flight:
-                ends.append((name, entry.record))
-                continue
-            if entry.via in (Via.CLAIMED, Via.EXTERNAL):
-                continue
-            event = StatusEvent(
-                id=f"{state.transaction_id}/{RECALLED}/{name}",
-                transaction_id=state.transaction_id,
-                timestamp=now,
-                occurred_at=now,
-                step=name,
-                status=RECALLED,
-                reason="the run goes back, and nobody had claimed it",
-            )
-            state = evolve(snapshot.definition, state, event)
-            facts = [*facts, event]
-            ends.append((name, entry.record))
-        state, more = advance(snapshot.definition, state, now=now)
-        return state, [*facts, *more], ends
+    def _waits_too_long(self, snapshot: Snapshot, step: str) -> bool:
+        """Whether a step has been due, with no process there that has its code, for as long as it may wait."""
+        definition, state = snapshot.definition.steps[step], snapshot.state
+        since = [state.step(before).do.finished_at for before in definition.after] or [state.started_at]
+        limit = definition.schedule_to_start or self.settings.schedule_to_start
+        now = round(snapshot.now.timestamp() * 1000)
+        return all(at is not None and now - at >= limit * 1000 for at in since)
+
+    @staticmethod
+    def _beside(snapshot: Snapshot, answered: tuple[str, str] | None) -> list[InFlight]:
+        """The attempts to do a step that are in flight beside the one that is answered."""
+        known = snapshot.in_flight.items()
+        return [e for name, e in known if e.direction is Direction.DO and (answered is None or name != answered[0])]
 
     def _commit_whole(
         self,
@@ -452,6 +453,7 @@ class Engine:
         fences: dict[str, Any],
         payloads: Callable[[], Payloads] | None = None,
         may_link: bool = False,
+        owed: bool = False,
     ) -> Verdict:
         definition, before = snapshot.definition, snapshot.state
         dispatches = self._dispatches(definition, after, facts, may_link=may_link)
@@ -469,11 +471,15 @@ class Engine:
             stored_results=self._stored(definition, before, after, payloads),
             stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
             version=snapshot.version,
-            decided=True,
+            decided=not owed,
+            landed=owed,
+            wake=self.dispatcher.wake(after.transaction_id) if owed else None,
             **fences,
         )
         verdict = self.store.commit(commit).verdict
         if verdict is Verdict.APPLIED:
+            if owed and not self.dispatcher.atomic:
+                self._wake(after.transaction_id)
             self._publish(definition, after.transaction_id, dispatches)
             self._bury_parked(definition, before, after)
         return verdict
@@ -481,8 +487,9 @@ class Engine:
     def _stored(
         self, definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads] | None
     ) -> dict[str, Any]:
-        """Earlier results, if a finished trunk step has to fold any in."""
-        if any(definition.is_trunk(name) and definition.parts(name) for name in newly_done(before, after)):
+        """Earlier results, if branches meet here: in a finished trunk step, or in the end of the run."""
+        met = before.status is not after.status is RunStatus.COMPLETED and len(definition.exits) > 1
+        if met or any(definition.is_trunk(name) and definition.parts(name) for name in newly_done(before, after)):
             return (payloads or (lambda: self.store.payloads(after.transaction_id)))().results
         return {}
 

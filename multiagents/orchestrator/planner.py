@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -12,7 +13,8 @@ from multiagents.sites import WriteSite
 from multiagents.state_store.base import Commit, Dispatch, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState
+from multiagents.workflow.merging import merge_note
+from multiagents.workflow.state import RunState, RunStatus
 
 
 def changed_steps(before: RunState, after: RunState) -> dict[str, Any]:
@@ -59,6 +61,38 @@ def folded(
     return gained
 
 
+def merge_notes(
+    definition: Definition,
+    done: Sequence[str],
+    results: Mapping[str, Any],
+    after: RunState,
+    *,
+    ended: bool,
+    now: datetime,
+) -> list[Event]:
+    """What the history has to say of results with the same key, where branches meet in this commit.
+
+    Args:
+        definition: what the run follows.
+        done: the steps that this commit finishes.
+        results: step -> result, of all steps whose results meet here.
+        after: the run after the commit.
+        ended: the run completes in this commit.
+        now: the time of the fact.
+    """
+    met: list[tuple[str | None, Sequence[str]]] = [
+        (name, definition.parts(name)) for name in done if definition.is_trunk(name)
+    ]
+    if ended and len(definition.exits) > 1:
+        met.append((None, definition.tail_parts()))
+    notes = [
+        merge_note(definition, steps, results, transaction_id=after.transaction_id, step=step, now=now)
+        for step, steps in met
+        if len(steps) > 1
+    ]
+    return [note for note in notes if note is not None]
+
+
 def build_commit(
     definition: Definition,
     before: RunState,
@@ -93,7 +127,7 @@ def build_commit(
         if isinstance(event, ResultEvent)
         and event.direction is Direction.DO
         and event.step
-        and event.payload is not None
+        and not says_nothing(event.payload)
     }
     inputs = {
         event.step: event.payload
@@ -113,9 +147,14 @@ def build_commit(
             )
         elif before.status.is_end:
             retention_ms = REVIVED
+    notes: list[Event] = []
+    if stored_results:
+        results = {**stored_results, **own}
+        ended = before.status is not after.status is RunStatus.COMPLETED
+        notes = merge_notes(definition, done, results, after, ended=ended, now=facts[-1].at)
     return Commit(
         transaction_id=after.transaction_id,
-        events=[without_payload(event) for event in facts],
+        events=[*(without_payload(event) for event in facts), *notes],
         header=header,
         steps=changed_steps(before, after),
         results=own,
@@ -149,7 +188,14 @@ def without_payload(event: Event) -> Event:
     """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest."""
     if event.payload is None or not isinstance(event, ResultEvent | CommandEvent):
         return event
+    if isinstance(event, ResultEvent) and says_nothing(event.payload):
+        return event.model_copy(update={"payload": None})
     return event.model_copy(update={"payload": None, "digest": event.digest or digest(event.payload)})
+
+
+def says_nothing(payload: Any) -> bool:
+    """Whether a result is that of a worker that has nothing to tell; such a one is not stored, and read back as {}."""
+    return payload is None or payload == {}
 
 
 def digest(payload: Any) -> str:

@@ -221,7 +221,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
     return StepView(
         **_track(snapshot, name, Direction.DO, step.do, in_flight),
         status=status,
-        result=payloads.results.get(name),
+        result=payloads.results.get(name, {} if step.do.progress is Progress.SUCCEEDED else None),
         compensation=undo,
     )
 

@@ -35,7 +35,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.replies import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started, from_ms
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.state import Progress, RunState, RunStatus
 
 __all__ = [
     "LIMIT_GRACE_MS",
@@ -105,6 +105,7 @@ class StateStore(ABC):
 
         Raises:
             ClaimRefused: when it is not to be run.
+            WorkflowNotFoundError: when nobody knows the definition: the message came from another database.
         """
 
     @abstractmethod
@@ -151,9 +152,11 @@ class StateStore(ABC):
     def payloads(self, transaction_id: str) -> Payloads:
         """The data of a run."""
 
-    @abstractmethod
     def results(self, transaction_id: str) -> dict[str, Any]:
-        """Step -> result, of the steps that returned something."""
+        """Step -> result, of the steps that have succeeded; ``{}`` is what a step returned that had nothing to tell."""
+        steps = self.load(transaction_id).state.steps
+        silent = {name: {} for name, step in steps.items() if step.do.progress is Progress.SUCCEEDED}
+        return {**silent, **self.payloads(transaction_id).results}
 
     @abstractmethod
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
 from multiagents.names import Correlation, Direction
+from multiagents.state_store.payloads import dumps
 
 _SHORT = {
     "type": "t",
@@ -75,7 +76,7 @@ def pack(event: Event) -> str:
         del fields["i"]
     if event.model_extra:
         fields["+"] = event.model_extra
-    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    return dumps(fields)
 
 
 @cache

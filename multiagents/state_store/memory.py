@@ -45,6 +45,7 @@ from multiagents.state_store.replies import (
     claimed,
     due_of,
     fields_of,
+    limits_of,
     not_over,
     page_of,
     parse_cursor,
@@ -294,9 +295,6 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             row = self._row(transaction_id)
             return Payloads.decode(row.context, row.results)
-
-    def results(self, transaction_id: str) -> dict[str, Any]:
-        return self.payloads(transaction_id).results
 
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         with self._tables.lock:

@@ -10,9 +10,13 @@ from typing import Any
 from multiagents.workflow.definition import Definition
 
 
+# Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+
+
 def dumps(value: Any) -> str:
     """JSON as the store keeps it."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return _encode(value)
 
 
 @dataclass(frozen=True, slots=True)

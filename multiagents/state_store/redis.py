@@ -43,6 +43,7 @@ from multiagents.state_store.replies import (
     claimed,
     due_of,
     fields_of,
+    limits_of,
     not_over,
     page_of,
     parse_cursor,
@@ -266,9 +267,6 @@ class RedisStateStore(StateStore):
         if "i" not in stored:
             raise WorkflowNotFoundError(transaction_id)
         return Payloads.decode(context, stored)
-
-    def results(self, transaction_id: str) -> dict[str, Any]:
-        return self.payloads(transaction_id).results
 
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         run = self.keys.of_run(transaction_id)

@@ -184,7 +184,10 @@ def claimed(
     context_given = own_input if given else dict(merged)
     if undo:
         returned = values.get(f"r:{correlation.step}")
-        result = None if returned is None else json.loads(returned)
+        if returned is not None:
+            result = json.loads(returned)
+        elif state.outcome == "succeeded":
+            result = {}  # what a worker returns that has nothing to tell is not stored
         if isinstance(own_input, dict):
             context_given = {**own_input, **as_mapping(correlation.step, result)}
     return Claim(

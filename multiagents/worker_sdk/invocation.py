@@ -12,6 +12,7 @@ import inspect
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 #: What a message of the engine carries as keyword arguments.
 MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "definition"})
 
+#: What a pool child exits with when a signal ends it: a cold shutdown, or ``revoke(terminate=True)``.
+_SIGNALLED = frozenset(-(256 - signum) for signum in signal.Signals)
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
@@ -140,8 +143,8 @@ class Invocation:
         except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
             return self._failed(worker, claim, error, started_at, hostname), error
         except SystemExit as error:
-            if type(error) is not SystemExit:
-                raise  # Celery's own, by which a worker shuts down
+            if type(error) is not SystemExit or error.code in _SIGNALLED:
+                raise  # Celery's own, by which a worker shuts down; or a pool child was told to end
             failure = WorkerError(
                 f'worker "{worker.name}" called sys.exit({error.code!r}); that would end the worker process: return or '
                 f"raise an error instead"

@@ -113,6 +113,31 @@ def _caused_by(error: BaseException | None, cause: BaseException) -> bool:
     return False
 
 
+#: Who is to be rung; with nobody there, and no timer wound, our handler stays where it is: putting one in and taking it
+#: out again for every step would cost more than all else here.
+_listeners: list[Callable[[int, FrameType | None], None]] = []
+
+
+def _ring_last(signum: int, frame: FrameType | None) -> None:
+    if _listeners:
+        _listeners[-1](signum, frame)
+
+
+def _listen(ring: Callable[[int, FrameType | None], None]) -> Any:
+    """Have the alarm ring here; returns whose handler was in its place, None for nobody's."""
+    before = signal.getsignal(signal.SIGALRM)
+    if before is not _ring_last:
+        signal.signal(signal.SIGALRM, _ring_last)
+    _listeners.append(ring)
+    return None if before is _ring_last or not callable(before) else before
+
+
+def _stop_listening(before: Any) -> None:
+    _listeners.pop()
+    if before is not None:
+        signal.signal(signal.SIGALRM, before)
+
+
 class _Alarm:
     """The process's one alarm clock, lent to one call. Whoever had set it before is still woken in time."""
 
@@ -132,7 +157,7 @@ class _Alarm:
         now = time.monotonic()
         self._due_at = now + self._seconds
         self._before_at = now + remaining if remaining else 0.0
-        self._before = signal.signal(signal.SIGALRM, self._ring)
+        self._before = _listen(self._ring)
         try:
             self._armed = True
             self._wind(now)
@@ -143,7 +168,7 @@ class _Alarm:
                 self._armed = False
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL if self._before is None else self._before)
+            _stop_listening(self._before)
             if self._before_at:
                 signal.setitimer(signal.ITIMER_REAL, max(self._before_at - time.monotonic(), 0.001), interval)
 

@@ -151,6 +151,9 @@ def _task_attributes(worker: Worker, options: dict[str, Any]) -> dict[str, Any]:
         "Request": "multiagents.worker_sdk.celery:StepRequest",
         "__header__": staticmethod(_header(worker)),
         "retry": _retry,
+        # What whoever sends a step has to know of its worker.
+        "worker_queue": worker.queue,
+        "worker_timeout": worker.step_timeout,
     }
     if worker.queue is not None:
         attributes["apply_async"] = _apply_async

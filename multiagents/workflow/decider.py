@@ -18,7 +18,7 @@ tables, `multiagents.workflow.evolve` and `multiagents.workflow.react` begin wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from multiagents.events import CommandEvent, ErrorEvent, Event
@@ -119,6 +119,7 @@ def advance(
     now: datetime,
     ask: Ask = _as_it_is,
     near: Iterable[str] | None = None,
+    unclaimed: Collection[str] = (),
 ) -> tuple[RunState, tuple[Event, ...]]:
     """React, record what was said, and react again, until nothing more is due.
 
@@ -128,10 +129,11 @@ def advance(
         now: the time that the commands are stamped with.
         ask: answers for user code.
         near: look at these steps only; None is all of them.
+        unclaimed: steps in flight whose attempt no worker has taken: taken back if the run goes back.
     """
     said: list[Event] = []
     steps = None if near is None else tuple(near)
-    while commands := react(definition, state, steps):
+    while commands := react(definition, state, steps, unclaimed):
         events = [_asked(definition, command, now, ask) for command in commands]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         refused = [event for event in events if isinstance(event, ErrorEvent)]

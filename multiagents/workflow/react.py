@@ -11,17 +11,19 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from multiagents.events import ErrorInfo, Event
-from multiagents.workflow.commands import ABANDONED, command, compensation, status
+from multiagents.workflow.commands import ABANDONED, RECALLED, command, compensation, status
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
 
 __all__ = ["needs_undo", "react"]
 
 
-def react(definition: Definition, state: RunState, near: Iterable[str] | None = None) -> tuple[Event, ...]:
+def react(
+    definition: Definition, state: RunState, near: Iterable[str] | None = None, unclaimed: Collection[str] = ()
+) -> tuple[Event, ...]:
     """Say what is due now; it depends on the state alone, and asking twice gives the same.
 
     Args:
@@ -29,6 +31,8 @@ def react(definition: Definition, state: RunState, near: Iterable[str] | None = 
         state: the run; a projection of it will do while it goes forward.
         near: look at these steps only (those an event can have made due); None is all of them. A run that goes back is
             always looked at as a whole.
+        unclaimed: steps in flight whose attempt no worker has taken, as the store knows. A run that goes back takes them
+            back, for they had no effect; it may be left out, and then they are waited for.
     """
     match state.status:
         case RunStatus.RUNNING:
@@ -36,7 +40,7 @@ def react(definition: Definition, state: RunState, near: Iterable[str] | None = 
         case RunStatus.PAUSED:
             return tuple(_cancelled(state))
         case RunStatus.COMPENSATING:
-            return tuple(_back(definition, state))
+            return tuple(_back(definition, state, unclaimed))
         case _:
             return tuple(_reopened(definition, state))
 
@@ -99,12 +103,14 @@ def _is_clear(definition: StepDefinition, step: StepState) -> bool:
     return (step.undo.progress is Progress.SUCCEEDED and not step.undo_again) or step.undo.is_over
 
 
-def _back(definition: Definition, state: RunState) -> Iterator[Event]:
+def _back(definition: Definition, state: RunState, unclaimed: Collection[str]) -> Iterator[Event]:
     in_flight = [name for name, step in state.steps.items() if step.do.in_flight]
     if in_flight:
         # Rules S5 and S7: they settle first. Who is cancel-safe and told to stop is not waited for.
         for name in in_flight:
-            if definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
+            if name in unclaimed:
+                yield status(state, RECALLED, step=name, reason="the run goes back, and nobody had claimed it")
+            elif definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
                 yield status(state, ABANDONED, step=name, reason="the run goes back, and the step is cancel-safe")
         return
     if not state.cancel_requested:

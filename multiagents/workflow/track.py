@@ -93,6 +93,9 @@ TRACK: Mapping[tuple[Progress, Trigger], Progress] = MappingProxyType(
 )
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """How far doing, or undoing, a step has come."""
@@ -230,7 +233,7 @@ class StepState:
             row.append(self.undo.encode())
         if self.late or self.undo_again:
             row += [list(self.late), int(self.undo_again)]
-        return json.dumps(row, separators=(",", ":"))
+        return _encode(row)
 
     @classmethod
     def decode(cls, data: str) -> StepState:

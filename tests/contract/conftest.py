@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Progress, RunState, RunStatus, StepState, Track
 
 #: Seconds; short, because some tests wait until one has run out.
-LEASE = 0.3
+LEASE = 0.5
 #: The broker list that messages go to.
 LIST = "celery"
 
@@ -66,6 +66,15 @@ class StoreKit:
     def publish(self, message: str, name: str = LIST) -> None:
         """Put somebody else's message into a broker list."""
         raise NotImplementedError
+
+    def give_back(self, message: str, name: str = LIST) -> None:
+        """Put a message where it is consumed next."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give connections back."""
+        for store in self.made:
+            store.close()
 
     # --- what does not ---
 
@@ -153,9 +162,11 @@ class StoreKit:
         transaction_id: str = "order-1",
         owner: str = "owner-1",
         mark: str = "d1",
+        asks: Sequence[str] = (),
+        store: StateStore | None = None,
         **fields: Any,
     ) -> Committed:
-        """Commit the success of a claimed attempt."""
+        """Commit the success of a claimed attempt, and push the first attempt of what follows."""
         now = self.store.now()
         event = ResultEvent(
             transaction_id=transaction_id,
@@ -167,11 +178,13 @@ class StoreKit:
         )
         given = {
             "events": [event],
-            "steps": {step: StepState(Track(Progress.SUCCEEDED, int(mark[1:])))},
+            "steps": {step: StepState(Track(Progress.SUCCEEDED, int(mark[1:])))}
+            | {name: StepState(Track(Progress.IN_FLIGHT, 1)) for name in asks},
+            "dispatches": [self.message(transaction_id, name) for name in asks],
             "answers": (step, f"{mark}|c|{owner}|"),
             "results": {} if result is None else {step: result},
         }
-        return self.store.commit(Commit(transaction_id, **(given | fields)))
+        return (store or self.store).commit(Commit(transaction_id, **(given | fields)))
 
     def end(self, transaction_id: str = "order-1", status: str = "completed", **fields: Any) -> Committed:
         """Bring a run to its end, whatever it was doing."""
@@ -188,6 +201,22 @@ class StoreKit:
     def due(self, limit: int = 100) -> list[str]:
         """The entries that are due now."""
         return [entry.member for entry in self.store.take_due(limit=limit)[0]]
+
+    def sweep_for(self, seconds: float) -> list[str]:
+        """Sweep often for a while; gives what was due."""
+        found: list[str] = []
+        until = self.store.now().timestamp() + seconds
+        while self.store.now().timestamp() < until:
+            self.sleep(LEASE / 20)
+            found += self.due()
+        return found
+
+    def wait_due(self, seconds: float = 10.0) -> list[str]:
+        """Sweep often until something is due; gives it."""
+        until = self.store.now().timestamp() + seconds
+        while not (found := self.due()) and self.store.now().timestamp() < until:
+            self.sleep(LEASE / 20)
+        return found
 
     def seen(self, transaction_id: str = "order-1") -> Any:
         """All that there is to see of a run, but for the time it is seen at."""
@@ -228,6 +257,9 @@ class MemoryKit(StoreKit):
     def publish(self, message: str, name: str = LIST) -> None:
         self.lists[name].appendleft(message)
 
+    def give_back(self, message: str, name: str = LIST) -> None:
+        self.lists[name].append(message)
+
 
 class RedisKit(StoreKit):
     def __init__(self, url: str, keys: Keys) -> None:
@@ -246,6 +278,13 @@ class RedisKit(StoreKit):
     def publish(self, message: str, name: str = LIST) -> None:
         self.client.lpush(name, message)
 
+    def give_back(self, message: str, name: str = LIST) -> None:
+        self.client.rpush(name, message)
+
+    def close(self) -> None:
+        super().close()
+        self.client.close()
+
 
 def correlation(
     step: str = "reserve", attempt: int = 1, *, undo: bool = False, transaction_id: str = "order-1"
@@ -263,10 +302,7 @@ def kit(request: pytest.FixtureRequest) -> Iterator[StoreKit]:
         keys = Keys(partitions=3) if request.param.endswith("partitions") else Keys()
         made = RedisKit(request.getfixturevalue("new_redis_url")(), keys)
     yield made
-    for store in made.made:
-        store.close()
-    if isinstance(made, RedisKit):
-        made.client.close()
+    made.close()
 
 
 @pytest.fixture
@@ -274,6 +310,4 @@ def redis_kit(new_redis_url: Callable[[], str]) -> Iterator[RedisKit]:
     """The store on Redis, over three partitions."""
     made = RedisKit(new_redis_url(), Keys(partitions=3))
     yield made
-    for store in made.made:
-        store.close()
-    made.client.close()
+    made.close()

@@ -65,9 +65,10 @@ class Scene:
         """Start a run; what its steps are to do is in ``orders``, as `app_faults.act` reads it."""
         return self.orchestrator.start(definition, orders or {}, transaction_id=name or f"r{next(self._numbers)}")
 
-    def wait_for(self, timeout: float = 20.0, **wanted: Any) -> dict[str, Any]:
-        """Wait until the ledger has such a line, and return it."""
-        return wait_until(lambda: self.ledger.rows(**wanted), timeout, f"a line {wanted} in the ledger")[0]
+    def wait_for(self, timeout: float = 20.0, number: int = 1, **wanted: Any) -> dict[str, Any]:
+        """Wait until the ledger has so many such lines, and return the last."""
+        what = f"{number} lines {wanted} in the ledger"
+        return wait_until(lambda: self.ledger.rows(**wanted)[number - 1 :], timeout, what)[0]
 
     def ended(self, runs: Iterable[Run], timeout: float = 30.0) -> dict[str, RunStatus]:
         """Wait until all are over; how each ended."""

@@ -72,6 +72,15 @@ class Plain:
         self.processes.append(process)
         return process.start()
 
+    @property
+    def nodes(self) -> list[str]:
+        """The nodes of its workers; who asks them by name need not wait for others to answer."""
+        return [process.node for process in self.processes if isinstance(process, WorkerProcess)]
+
+    def inspect(self) -> Any:
+        """Celery's remote control of its workers."""
+        return self.app.control.inspect(destination=self.nodes, timeout=5)
+
     def seen(self, task: str, count: int = 0, timeout: float = 15.0) -> list[dict[str, Any]]:
         """What the runs of a task noted; waits until there are ``count`` of them."""
         key = f"seen:plain.{task}"

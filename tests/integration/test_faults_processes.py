@@ -15,9 +15,9 @@ from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import wait_until
 
 
-@pytest.fixture
-def scene(tmp_path: Path, redis_url: str, start_worker: WorkerStarter) -> Scene:
-    return Scene(tmp_path, redis_url, start_worker)
+@pytest.fixture(params=["inline", pytest.param("queued", marks=pytest.mark.full)])
+def scene(tmp_path: Path, redis_url: str, start_worker: WorkerStarter, request: pytest.FixtureRequest) -> Scene:
+    return Scene(tmp_path, redis_url, start_worker, orchestration=request.param)
 
 
 def test_G2_S1a_a_killed_pool_child_costs_one_attempt_and_no_run(scene: Scene) -> None:
@@ -151,6 +151,28 @@ def test_S1a_a_step_that_kills_its_process_each_time_ends_as_unknown_and_is_undo
     pack = scene.store.load(run.transaction_id).state.step("pack")
     assert (pack.do.attempt, pack.do.losses, pack.do.failures, pack.do.in_doubt) == (3, 3, 0, True)
     assert run.describe().error.type == "WorkerLost"
+    scene.audit([run, *others], "completed", "compensated")
+
+
+@pytest.mark.full
+def test_S1a_a_step_that_kills_the_whole_worker_each_time_ends_as_unknown_and_spares_its_neighbours(
+    tmp_path: Path, redis_url: str, start_worker: WorkerStarter
+) -> None:
+    scene = Scene(tmp_path, redis_url, start_worker, max_lost=3)
+    worker = scene.worker()
+    run = scene.start(LINE, {"do:pack": {"die": "worker"}})
+    others = [scene.start(LINE, {"do:pack": {"sleep": 0.1}}) for _ in range(10)]
+
+    deadline = time.monotonic() + 60
+    while not all(one.status.is_end for one in [run, *others]):
+        assert time.monotonic() < deadline
+        if not worker.is_running:
+            worker.restart()  # as its supervisor would
+        time.sleep(0.05)
+
+    pack = scene.store.load(run.transaction_id).state.step("pack")
+    assert (run.status, pack.do.losses, pack.do.in_doubt) == ("compensated", 3, True)
+    assert {one.status for one in others} <= {"completed", "compensated"}
     scene.audit([run, *others], "completed", "compensated")
 
 

@@ -117,6 +117,51 @@ def test_G5_an_outage_longer_than_a_lease_extends_the_leases_of_the_living_once_
     scene.audit(runs, "completed")
 
 
+def test_G5_writes_that_the_server_has_forgotten_cost_an_attempt_and_no_run(
+    scene: Scene, crash_server: EmbeddedServer
+) -> None:
+    """A power cut with ``appendfsync everysec``, or a failover: what was acknowledged last is not there any more."""
+    scene.worker(concurrency=4)
+    run = scene.start(LINE, {"do:charge": {"gate": "charge"}, "do:pack": {"gate": "pack"}})
+    scene.wait_for(step="charge", event="began")
+    [log] = (crash_server.data_dir / "appendonlydir").glob("*.incr.aof")
+    known = log.stat().st_size
+    scene.ledger.open("charge")
+    scene.wait_for(step="pack", event="began")
+
+    crash_server.kill()
+    os.truncate(log, known)
+    crash_server.start()
+    forgotten = scene.store.load(run.transaction_id).state
+    scene.wait_for(step="pack", event="began", attempt=1, number=2)
+    scene.ledger.open("pack")
+    ended = scene.ended([run])
+
+    assert (forgotten.step("charge").do.in_flight, forgotten.step("pack").do.attempt) == (True, 0)
+    assert ended == {run.transaction_id: "completed"}
+    # In the world twice, with one idempotency key, by which a provider tells; in the run once.
+    assert [row["attempt"] for row in scene.ledger.rows(step="charge", event="took")] == [1, 2]
+    assert len({row["key"] for row in scene.ledger.rows(step="charge", event="took")}) == 1
+    scene.audit([run], "completed")
+
+
+def test_S27_a_result_whose_run_the_server_has_lost_is_kept_in_the_dead_letters(
+    tmp_path: Path, redis_url: str, start_worker: WorkerStarter
+) -> None:
+    scene = Scene(tmp_path, redis_url, start_worker)
+    scene.worker(concurrency=1)
+    run = scene.start(ONE, {"do:only": {"gate": "lost"}})
+    scene.wait_for(event="began")
+
+    scene.redis.flushdb()
+    scene.ledger.open("lost")
+    letters = wait_until(scene.orchestrator.dead_letters, 10, "a dead letter")
+    again = scene.start(ONE, {}, run.transaction_id)
+
+    assert letters[f"{run.transaction_id}/only/do/1"]["event"]["payload"] == {"only.do": 1}
+    assert scene.ended([again]) == {run.transaction_id: "completed"}
+
+
 def test_G4_sweeps_that_come_late_every_time_do_not_keep_the_dead_alive(
     tmp_path: Path, redis_url: str, start_worker: WorkerStarter
 ) -> None:

@@ -159,7 +159,7 @@ def test_rate_limits_hold(plain: Plain, kind: str) -> None:
 
 
 def test_inspect_shows_workers_and_steps(plain: Plain) -> None:
-    ask = plain.app.control.inspect(timeout=2)
+    ask = plain.inspect()
 
     assert [answer for answer in (ask.ping() or {}).values()] == [{"ok": "pong"}]
     ((_, registered),) = (ask.registered() or {}).items()
@@ -173,7 +173,7 @@ def test_inspect_shows_workers_and_steps(plain: Plain) -> None:
 def test_inspect_shows_what_runs_and_what_waits_without_payloads(plain: Plain) -> None:
     runs = [plain.orchestrator.start(app_plain.held_up, {"gate": "look", "secret": "4111-1111"}) for _ in range(4)]
     wait_until(lambda: len(plain.seen("held")) == 2, what="two steps that run")
-    ask = plain.app.control.inspect(timeout=2)
+    ask = plain.inspect()
     ((_, active),) = (ask.active() or {}).items()
     ((_, reserved),) = (ask.reserved() or {}).items()
     plain.open_gate("look", 4)
@@ -197,7 +197,7 @@ def test_a_revoked_step_is_a_failed_attempt(plain: Plain) -> None:
     busy = [plain.orchestrator.start(app_plain.held_up, {"gate": "busy"}) for _ in range(2)]
     wait_until(lambda: len(plain.seen("held")) == 2, what="two steps that run")
     run = plain.orchestrator.start(app_plain.held_up, {"gate": "busy"})
-    plain.app.control.revoke(f"{run.transaction_id}/held/do/1", reply=True, timeout=2)
+    plain.app.control.revoke(f"{run.transaction_id}/held/do/1", reply=True, destination=plain.nodes)
     plain.open_gate("busy", 3)
 
     assert run.result(timeout=10)["held"] is True
@@ -212,7 +212,7 @@ def test_a_terminated_step_is_an_attempt_in_doubt(plain: Plain) -> None:
     run = plain.orchestrator.start(app_plain.held_up, {"gate": "stop"})
     plain.wait_for_gate("stop")
 
-    plain.app.control.terminate(f"{run.transaction_id}/held/do/1", reply=True, timeout=2)
+    plain.app.control.terminate(f"{run.transaction_id}/held/do/1", reply=True, destination=plain.nodes)
     wait_until(lambda: len(plain.seen("held")) == 2, what="the second attempt")
     plain.open_gate("stop", 2)
 
@@ -285,8 +285,10 @@ def taken_apart(message: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(message)
     found["body"] = json.loads(b64decode(found["body"]))
     assert found["properties"].pop("delivery_tag")
-    # Which thread would wait for the answer; nobody does.
-    found["properties"].pop("reply_to", None)
+    # Which thread would wait for the answer: nobody does. The others have their place in the headers; given as options,
+    # Celery puts them here as well.
+    for name in ("reply_to", "argsrepr", "kwargsrepr"):
+        found["properties"].pop(name, None)
     return found
 
 
@@ -308,7 +310,9 @@ def test_a_rendered_message_is_what_celery_would_have_sent(
     rendered = taken_apart(f"{sent.prefix}1{sent.suffix}")
 
     # What the library's own publisher sends, and what a user would.
-    dispatcher.publish(GOLDEN, correlation, json.loads(f"{sent.prefix}1{sent.suffix}")["properties"]["delivery_info"]["routing_key"])
+    dispatcher.publish(
+        GOLDEN, correlation, json.loads(f"{sent.prefix}1{sent.suffix}")["properties"]["delivery_info"]["routing_key"]
+    )
     published = taken_apart(deployment.redis.rpop(sent.target))
     task = rendered["headers"]["task"]
     limit = rendered["headers"]["timelimit"][0]
@@ -377,12 +381,13 @@ def test_a_cold_shutdown_loses_nothing(own: Callable[..., Plain], seconds: int) 
 
     assert [run.result(timeout=15)["held"] for run in runs] == [True] * 6
     # The one that was broken off counts as lost, and uses up none of its policy's attempts.
-    assert sorted(run.describe().steps["held"].attempts for run in runs) == [1, 1, 1, 1, 1, 2]
+    errors = [[event.kind for event in run.history() if event.type == "error"] for run in runs]
+    assert sorted(errors) == [[], [], [], [], [], ["lost"]]
     assert deployment.nothing_is_left()
 
 
 def test_a_soft_shutdown_lets_a_step_finish(own: Callable[..., Plain]) -> None:
-    deployment = own(conf={"worker_soft_shutdown_timeout": 10}, lease=30.0, sweep_interval=1.0)
+    deployment = own(conf={"worker_soft_shutdown_timeout": 3}, lease=30.0, sweep_interval=1.0)
     worker = deployment.start_worker(concurrency=1)
     runs = _busy(deployment)
 

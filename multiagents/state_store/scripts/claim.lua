@@ -35,6 +35,11 @@ else
   redis.call('ZADD', KEYS[4], lease, member)
 end
 
-local results = #ARGV > 10 and redis.call('HMGET', KEYS[3], unpack(ARGV, 11)) or {}
+local results = redis.call('HMGET', KEYS[3], unpack(ARGV, 11, math.min(#ARGV, 1010)))
+for from = 1011, #ARGV, 1000 do -- unpack fails at some thousands
+  for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(ARGV, from, math.min(#ARGV, from + 999)))) do
+    results[#results + 1] = value
+  end
+end
 local context = string.sub(mark, 1, 1) == 'd' and redis.call('HGETALL', KEYS[2]) or {}
 return {1, now, deadline, {head[1], head[2], head[3], head[4], head[5]}, head[6], context, results}

@@ -11,24 +11,21 @@ local function rows(width)
   end
   return out
 end
-local function set_pairs(key)
-  local n = tonumber(take()) * 2
-  if n == 0 then return end
-  redis.call('HSET', key, unpack(ARGV, at + 1, at + n))
+-- The next n arguments into a key; by the thousand, because unpack fails at some thousands, half-way through a commit.
+local function write(command, key, n)
+  for from = at + 1, at + n, 1000 do
+    redis.call(command, key, unpack(ARGV, from, math.min(from + 999, at + n)))
+  end
   at = at + n
 end
 
 local function transition(tid, sent, lease)
   local run, due = KEYS[1], KEYS[5]
-  set_pairs(run)
+  write('HSET', run, take() * 2)
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
-  set_pairs(KEYS[2])
-  set_pairs(KEYS[3])
-  local events = tonumber(take())
-  if events > 0 then
-    redis.call('RPUSH', KEYS[4], unpack(ARGV, at + 1, at + events))
-    at = at + events
-  end
+  write('HSET', KEYS[2], take() * 2)
+  write('HSET', KEYS[3], take() * 2)
+  write('RPUSH', KEYS[4], tonumber(take()))
   local joined = 0
   for _, join in ipairs(rows(2)) do
     if redis.call('HINCRBY', run, 'j:' .. join[1], 1) >= tonumber(join[2]) then joined = 1 end

@@ -1,0 +1,360 @@
+"""What every state store does about time: timers, leases, and messages that were lost.
+
+One suite over memory and Redis. Waits for what has to happen end when it does; waits for what must not happen are short
+beside the time after which it would.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from multiagents.names import Correlation, Direction
+from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Dispatch, Via
+from multiagents.workflow.builder import WorkflowBuilder
+
+#: Three partitions are one partition and more.
+pytestmark = pytest.mark.parametrize("kit", ["memory", "redis-3-partitions"], indirect=True)
+
+ATTEMPT = "a|order-1|reserve|d1"
+SOMEBODY_ELSES = '{"headers": {"task": "send_newsletter"}}'
+
+
+def attempt(number: int = 1) -> Correlation:
+    return Correlation("order-1", "reserve", Direction.DO, number)
+
+
+def record(kit: Any, step: str = "reserve", transaction_id: str = "order-1") -> str:
+    found: str = kit.store.load(transaction_id).in_flight[step].record
+    return found
+
+
+# --- timers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: Any) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=400))
+    assert kit.messages() == []
+    assert kit.sweep_for(0.05) == []
+
+    assert kit.wait_due() == [ATTEMPT]
+    waiting = record(kit)
+    assert kit.store.dispatch("order-1", kit.message("order-1", "reserve"), waiting)
+
+    assert len(kit.messages()) == 1
+    assert kit.store.load("order-1").in_flight["reserve"].via is Via.PUSH
+    assert kit.store.load("order-1").version == 1
+    assert kit.sweep_for(0.6) == []
+    assert kit.claim().context == {"total": 5}
+
+
+def test_an_attempt_goes_out_only_as_it_was_seen(kit: Any) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    waiting = record(kit)
+    message = kit.message("order-1", "reserve")
+    assert not kit.store.dispatch("order-2", message, waiting)
+    assert not kit.store.dispatch("order-1", message, f"{waiting}x")
+
+    assert kit.store.dispatch("order-1", message, waiting)
+    assert not kit.store.dispatch("order-1", message, waiting)
+
+    assert len(kit.messages()) == 1
+
+
+def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: Any) -> None:
+    kit.begin()
+    first = kit.store.load("order-1").in_flight["reserve"]
+    kit.sleep(0.01)
+
+    kit.store.dispatch("order-1", kit.message("order-1", "reserve", first_ms=first.first_ms), first.record)
+
+    second = kit.store.load("order-1").in_flight["reserve"]
+    assert (second.first_ms, second.number) == (first.first_ms, 2)
+    assert second.since_ms >= first.since_ms + 10
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "seconds"),
+    [
+        (Dispatch("reserve", "d1", Via.OUTBOX, target="queue"), OUTBOX_GRACE_MS / 1000),
+        (Dispatch("reserve", "d1", Via.LINK), 2.0),
+        (Dispatch("reserve", "d1", Via.TIMER, delay_ms=7_000), 7.0),
+    ],
+    ids=["outbox", "link", "timer"],
+)
+def test_what_the_broker_does_not_hold_is_looked_at_in_time(kit: Any, dispatch: Dispatch, seconds: float) -> None:
+    kit.begin(dispatch=dispatch)
+
+    assert kit.store.take_due() == ([], pytest.approx(seconds, abs=0.5))
+
+
+def test_nothing_is_ever_due_where_nothing_was_started(kit: Any) -> None:
+    assert kit.store.take_due() == ([], 3600.0)
+
+
+def test_an_answer_from_outside_is_waited_for_as_long_as_declared(kit: Any) -> None:
+    now = round(kit.store.now().timestamp() * 1000)
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.EXTERNAL, close_ms=now + 400))
+    kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Via.EXTERNAL))
+
+    assert kit.sweep_for(0.05) == []
+    assert kit.wait_due() == [ATTEMPT]
+
+
+def test_a_step_that_has_to_start_in_time_is_looked_at_then(kit: Any) -> None:
+    kit.begin(dispatch=kit.message("order-1", "reserve", start_within_ms=400))
+
+    assert kit.sweep_for(0.05) == []
+    assert kit.wait_due() == ["q|order-1|reserve|d1"]
+
+
+def test_an_entry_is_put_off_or_dropped(kit: Any) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    assert kit.wait_due() == [ATTEMPT]
+
+    kit.store.postpone(ATTEMPT, "order-1", 400)
+    assert kit.sweep_for(0.05) == []
+    assert kit.wait_due(0.9) == [ATTEMPT]
+
+    kit.store.discard(ATTEMPT, "order-1")
+    kit.store.postpone(ATTEMPT, "order-1", 0)
+    assert kit.sweep_for(0.6) == []
+
+
+def test_G4_a_run_that_nothing_looks_after_is_found(kit: Any) -> None:
+    kit.begin()
+    kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin("order-3", dispatch=Dispatch("reserve", "d1", Via.EXTERNAL))
+    kit.begin("order-4", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.end("order-4")
+    kit.begin("order-5")
+    kit.claim(transaction_id="order-5")
+    kit.finish(transaction_id="order-5", landed=True)
+    assert kit.store.unattended() == []
+
+    kit.store.discard("a|order-2|reserve|d1", "order-2")
+
+    assert kit.store.unattended() == ["order-2"]
+
+
+# --- leases ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_due_is_leased_to_one_who_asks(kit: Any) -> None:
+    names = [f"order-{number}" for number in range(20)]
+    for name in names:
+        kit.begin(name, dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.sleep(0.01)
+    sweepers = [kit.another() for _ in range(4)]
+
+    found = [entry for sweeper in sweepers for entry in sweeper.take_due()[0]]
+
+    assert sorted(entry.transaction_id for entry in found) == sorted(names)
+    assert {(entry.kind, entry.step, entry.mark) for entry in found} == {("a", "reserve", "d1")}
+
+
+def test_what_a_sweeper_took_and_did_not_handle_is_due_again(kit: Any) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+
+    assert kit.wait_due() == [ATTEMPT]
+    assert kit.sweep_for(0.1) == []
+    assert kit.wait_due() == [ATTEMPT]
+
+
+def test_no_more_is_taken_than_asked_for(kit: Any) -> None:
+    for number in range(30):
+        kit.begin(f"order-{number}", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.sleep(0.01)
+    most = 5 * kit.store.keys.partitions
+
+    taken = [len(kit.store.take_due(limit=5)[0]) for _ in range(30)]
+
+    assert max(taken) <= most
+    assert sum(taken) == 30
+
+
+def test_a_step_over_its_limit_is_due_a_second_later_though_its_lease_is_renewed(kit: Any) -> None:
+    long = kit.another(lease=60)
+    kit.begin()
+    kit.store = long
+    kit.claim(timeout=0.2)
+    long.renew(attempt(), "owner-1")
+
+    assert long.take_due() == ([], pytest.approx(1.2, abs=0.1))
+
+
+def test_a_step_without_its_heartbeat_is_due_though_its_lease_is_renewed(kit: Any) -> None:
+    kit.store = kit.another(lease=60)
+    kit.begin()
+    kit.claim(heartbeat_timeout=5)
+    kit.store.renew(attempt(), "owner-1", beat=False)
+
+    assert kit.store.take_due() == ([], pytest.approx(5, abs=0.1))
+
+
+def test_a_lease_whose_worker_is_known_to_be_dead_is_due_at_once(kit: Any) -> None:
+    kit.begin()
+    assert not kit.store.expire(attempt())
+    kit.claim()
+    assert not kit.store.expire(attempt(2))
+
+    assert kit.store.expire(attempt())
+
+    assert kit.due() == [ATTEMPT]
+    kit.finish()
+    assert not kit.store.expire(attempt())
+
+
+def test_G5_after_an_outage_every_lease_is_extended_once(kit: Any) -> None:
+    for number in range(6):
+        kit.begin(f"order-{number}")
+        kit.claim(transaction_id=f"order-{number}")
+    kit.begin("timer", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    assert kit.due() in ([], ["a|timer|reserve|d1"])
+    kit.sleep(0.6)
+
+    # All leases have run out, and nobody has died: nobody could renew.
+    assert kit.due() == ["a|timer|reserve|d1"]
+    for number in range(3):
+        assert kit.store.renew(Correlation(f"order-{number}", "reserve", Direction.DO, 1), "owner-1").alive
+    assert kit.sweep_for(0.1) == []
+    kit.store.discard("a|timer|reserve|d1", "timer")
+
+    # Those who did not come back are dead after all.
+    found: list[str] = []
+    while len(found) < 3:
+        for number in range(3):
+            assert kit.store.renew(Correlation(f"order-{number}", "reserve", Direction.DO, 1), "owner-1").alive
+        found += kit.sweep_for(0.03)
+    assert sorted(found) == [f"a|order-{number}|reserve|d1" for number in (3, 4, 5)]
+
+
+def test_a_dead_worker_is_not_spared_by_an_outage(kit: Any) -> None:
+    kit.begin()
+    kit.claim()
+    kit.due()
+    kit.store.expire(attempt())
+    kit.sleep(0.6)
+
+    assert kit.due() == [ATTEMPT]
+
+
+# --- lost or waiting -------------------------------------------------------------------------------------------------
+
+
+#: The lists are looked at twice a second, and who took a message has a lease's time.
+LONG_ENOUGH = 1.3
+
+
+def test_a_message_that_waits_is_never_due(kit: Any) -> None:
+    kit.begin()
+
+    assert kit.sweep_for(LONG_ENOUGH) == []
+    assert len(kit.messages()) == 1
+
+
+def test_a_message_that_was_taken_and_not_claimed_is_due_after_a_lease(kit: Any) -> None:
+    kit.begin()
+    kit.consume()
+
+    assert kit.sweep_for(0.1) == []
+    assert kit.wait_due() == [ATTEMPT]
+
+    # Sent again, it waits again.
+    assert kit.store.dispatch("order-1", kit.message("order-1", "reserve"), record(kit))
+    assert kit.sweep_for(LONG_ENOUGH) == []
+
+
+def test_a_message_that_was_taken_and_claimed_is_not_lost(kit: Any) -> None:
+    kit.begin()
+    kit.consume()
+    kit.sweep_for(0.3)
+
+    kit.claim()
+    for _ in range(10):
+        assert kit.sweep_for(0.1) == []
+        kit.store.renew(attempt(), "owner-1")
+
+
+def one_partition(kit: Any, count: int) -> list[str]:
+    """Ids of runs that share a partition, and so a count of messages."""
+    names = (f"order-{number}" for number in range(1_000))
+    return [name for name in names if kit.store.keys.partition_of(name) == 0][:count]
+
+
+def test_in_a_backlog_only_what_left_the_list_is_lost(kit: Any) -> None:
+    first, second, third = one_partition(kit, 3)
+    for name in (first, second, third):
+        kit.begin(name, dispatch=kit.message(name, "reserve"))
+    assert f"{first}/reserve" in kit.consume()
+
+    assert kit.wait_due() == [f"a|{first}|reserve|d1"]
+    assert len(kit.messages()) == 2
+
+
+def test_other_peoples_messages_do_not_hide_what_was_lost(kit: Any) -> None:
+    first, second = one_partition(kit, 2)
+    kit.begin(first, dispatch=kit.message(first, "reserve"))
+    for _ in range(120):
+        kit.publish(SOMEBODY_ELSES)
+    kit.begin(second, dispatch=kit.message(second, "reserve"))
+    kit.consume()
+
+    assert kit.wait_due() == [f"a|{first}|reserve|d1"]
+
+
+def test_a_long_queue_of_other_peoples_messages_says_nothing_yet(kit: Any) -> None:
+    for _ in range(1_100):
+        kit.publish(SOMEBODY_ELSES)
+    kit.begin()
+
+    assert kit.sweep_for(LONG_ENOUGH) == []
+    for _ in range(1_101):
+        kit.consume()
+    assert kit.wait_due() == [ATTEMPT]
+
+
+def test_each_list_is_judged_by_its_own_numbers(kit: Any) -> None:
+    first, second = one_partition(kit, 2)
+    kit.begin(first, dispatch=kit.message(first, "reserve", name="celery\x06\x163"))
+    kit.begin(second, dispatch=kit.message(second, "reserve"))
+    kit.consume("celery\x06\x163")
+
+    assert kit.wait_due() == [f"a|{first}|reserve|d1"]
+
+
+def test_a_message_that_was_given_back_counts_as_waiting(kit: Any) -> None:
+    first, second = one_partition(kit, 2)
+    for name in (first, second):
+        kit.begin(name, dispatch=kit.message(name, "reserve"))
+    kit.consume()
+    kit.consume()
+
+    # A worker that shuts down gives both back at the consuming end, the first of them last.
+    kit.give_back(f'{{"headers": {{"multiagents": "0:{2}"}}}}')
+    kit.give_back(f'{{"headers": {{"multiagents": "0:{1}"}}}}')
+
+    assert kit.sweep_for(LONG_ENOUGH) == []
+
+
+def test_a_commit_looks_after_what_it_sends_before_anybody_can_lose_it(kit: Any) -> None:
+    flow = WorkflowBuilder("pair").add_step("one", "first").add_step("two", "second").build(register=False)
+    kit.begin(definition=flow)
+    kit.consume()
+    kit.claim("one", definition=flow)
+    kit.finish("one", asks=["two"])
+    kit.consume()
+
+    assert kit.wait_due() == ["a|order-1|two|d1"]
+    assert kit.store.commit(Commit("order-1", [], version=2, ends=[("two", record(kit, "two"))])).verdict == "applied"
+    assert kit.sweep_for(0.6) == []
+
+
+def test_the_clock_goes_on(kit: Any) -> None:
+    before = kit.store.now()
+    kit.sleep(0.02)
+
+    assert 0.02 <= (kit.store.now() - before).total_seconds() < 5
+    assert abs(kit.another().now().timestamp() - time.time()) < 5
