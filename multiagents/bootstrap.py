@@ -54,17 +54,18 @@ def init_app(app: Celery, settings: Any = None) -> Orchestrator:
 def _wire(orchestrator: Orchestrator) -> None:
     """What `Orchestrator` cannot do itself, because it does not know the workers' side."""
     app = orchestrator.app
-    runtimes: dict[int, Runtime] = {}
+    runtimes: dict[tuple[int, bool], Runtime] = {}
 
     def runtime() -> Runtime:
-        made = runtimes.get(os.getpid())
+        here = (os.getpid(), orchestrator.is_eager)
+        made = runtimes.get(here)
         if made is None:
             runtimes.clear()
             engine = orchestrator.engine
             invocation = Invocation(
                 engine.store, orchestrator.settings, engine.settle, new_store=orchestrator.new_store
             )
-            made = runtimes[os.getpid()] = Runtime(invocation, list)
+            made = runtimes[here] = Runtime(invocation, list)
         return made
 
     install(app, runtime)
@@ -74,13 +75,15 @@ def _wire(orchestrator: Orchestrator) -> None:
 Orchestrator.created.append(_wire)
 
 
-class UpkeepStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class UpkeepStep(bootsteps.StartStopStep):
     """Run the upkeep in every worker of an app that has an orchestrator."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_kwargs: Any) -> None:
         orchestrator: Orchestrator = worker.app.multiagents
+        # A wrong setting ends the worker here, and says why: a signal's receivers would only log it.
+        _ = orchestrator.settings, orchestrator.store_url
         self._upkeep = Upkeep(lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname)
 
     def start(self, _worker: Any) -> None:
@@ -91,7 +94,9 @@ class UpkeepStep(bootsteps.StartStopStep):  # type: ignore[misc]
         """End with it."""
         self._upkeep.stop()
 
-    terminate = stop
+    def terminate(self, worker: Any) -> None:
+        """End with it, also when it is shut down cold."""
+        self.stop(worker)
 
 
 def _patient(orchestrator: Orchestrator) -> Engine:

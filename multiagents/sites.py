@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class WriteSite(StrEnum):
-    """Where the engine writes: ``store.`` a script or command on the state store, ``broker.`` a message, ``bus.`` an entry."""
+    """Where the engine writes: ``store.`` to the state store, ``broker.`` a message, ``bus.`` to the event bus."""
 
     # --- commits: one transition of a run each ---
 

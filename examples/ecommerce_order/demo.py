@@ -27,14 +27,16 @@ from rich.text import Text
 
 from examples.ecommerce_order.ledger import ledger_report
 from examples.ecommerce_order.order import ORDERS, Case, read_cases
-from examples.ecommerce_order.shop import DATABASE, Shop, Work
-from examples.ecommerce_order.view import board, books, outcomes, timeline
+from examples.ecommerce_order.shop import DATABASE, PACE, Shop, Work
+from examples.ecommerce_order.view import board, books, legend, outcomes, timeline
 from examples.ecommerce_order.watch import Followed, Watch
 from examples.stage import StageError, WorkerProcess, end_on_sigterm, own_stage
 from multiagents.exceptions import MultiAgentsError
 
 #: Seconds without a sign of life after which an attempt counts as lost: short, so that recovery can be watched.
 LEASE = 3
+#: How slow the outside world is: slow enough to watch.
+WATCHABLE = "1.5"
 #: Seconds between two looks at the runs.
 TICK = 0.1
 #: A payment is killed once so many cards have been charged.
@@ -56,7 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = _console()
     try:
         with _own_folder(options.data) as folder:
-            environ = {DATABASE: str(folder / "shop.db"), "MULTIAGENTS_LEASE": str(LEASE)}
+            environ = {
+                DATABASE: str(folder / "shop.db"),
+                "MULTIAGENTS_LEASE": str(LEASE),
+                PACE: os.environ.get(PACE, WATCHABLE),
+            }
             shop = Shop(folder / "shop.db")
             console.print("Starting a Valkey and a Celery worker with two processes ...", style="dim")
             with own_stage(folder, environ) as worker, _forced_end(options.deadline + GRACE, worker):
@@ -88,6 +94,8 @@ class Demo:
         self.began = time.monotonic()
         self.killed: Work | None = None
         self.killed_at = 0.0
+        self.shown: Followed | None = None
+        self.shown_since = 0.0
 
     def run(self, cases: Sequence[Case], deadline: float) -> int:
         """Start every order, follow them to their ends, and judge."""
@@ -149,9 +157,7 @@ class Demo:
                 continue
             os.kill(work.pid, signal.SIGKILL)
             self.killed, self.killed_at = work, time.monotonic()
-            self._say(
-                f"{work.order_id}  kill -9 {work.pid}: the card is charged, and its process dies before it says so"
-            )
+            self._say(f"{work.order_id}  kill -9 {work.pid}: its card is charged, and nobody was told yet")
             return
 
     def _picture(self, watch: Watch) -> RenderableType:
@@ -159,6 +165,7 @@ class Demo:
         parts: list[RenderableType] = [
             Text(f"{self._clock()}  {ended} of {len(watch.runs)} orders have ended", style="bold"),
             board([followed.row() for followed in watch.runs]),
+            legend(),
         ]
         if self.killed is not None:
             parts.append(
@@ -179,8 +186,11 @@ class Demo:
             killed = watch.of_order(self.killed.order_id)
             if not killed.is_over or time.monotonic() - killed.changed_at < LINGER:
                 return killed
-        back = [followed for followed in watch.runs if followed.named("compensating", "compensated")]
-        return max(back or watch.runs, key=lambda followed: followed.changed_at, default=None)
+        if self.shown is None or time.monotonic() - self.shown_since > LINGER:
+            back = [followed for followed in watch.runs if followed.named("compensating", "compensated")]
+            self.shown = max(back or watch.runs, key=lambda followed: followed.changed_at, default=None)
+            self.shown_since = time.monotonic()
+        return self.shown
 
     def _judge(self, watch: Watch) -> int:
         verdicts = watch.verdicts()
@@ -236,10 +246,9 @@ class Demo:
             (f"less {os.path.relpath(self.worker.log_file)}", "what the worker saw of all this"),
             ("docker compose up", "a worker of your own, with Flower on http://localhost:5555"),
         )
-        longest = max(len(command) for command, _ in commands)
         self.console.print("\nNext:")
         for command, what in commands:
-            self.console.print(f"  {command:<{longest}}  {what}", highlight=False, soft_wrap=True)
+            self.console.print(f"  {what}:\n    [bold]{command}[/bold]", highlight=False, soft_wrap=True)
 
     def _say(self, words: str) -> None:
         self.console.print(f"{self._clock()}  {words}", highlight=False, soft_wrap=True)

@@ -119,7 +119,8 @@ def timeline(
         now: where bars in flight end; None: at the last time that any event names.
     """
     picture = Text(no_wrap=True, overflow="ellipsis")
-    picture.append(title, style="bold")
+    room = max(20, width - len(status) - 12)  # what its status and its time leave
+    picture.append(title if len(title) <= room else f"{title[: room - 1]}…", style="bold")
     picture.append(f"  {status}", style=COLOURS.get(status, ""))
     if not bars:
         return picture
@@ -191,6 +192,25 @@ def board(rows: Sequence[Row], columns: int = 3) -> Columns:
             )
         tables.append(table)
     return Columns(tables, padding=(0, 2))
+
+
+def legend() -> Text:
+    """What the glyphs on the board mean, on one line."""
+    words = {
+        "scheduled": "queued",
+        "running": "busy",
+        "succeeded": "done",
+        "failed": "failed",
+        "unknown": "doubt",
+        "compensating": "undoing",
+        "compensated": "undone",
+        "skipped": "skipped",
+    }
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for status, word in words.items():
+        line.append(*GLYPHS[status]).append(f" {word}  ", style="dim")
+    line.rstrip()
+    return line
 
 
 @dataclass(frozen=True)

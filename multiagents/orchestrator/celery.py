@@ -8,15 +8,18 @@ fills in the ids. What a user can set for a task with Celery holds here: routes,
 from __future__ import annotations
 
 import logging
+import math
+import time
 from base64 import b64encode
 from bisect import bisect
 from functools import cached_property
+from math import ceil
 from typing import Any
 from uuid import uuid4
 
 from celery import Celery, signals
 from celery.canvas import Signature
-from celery.result import assert_will_not_block
+from celery.result import assert_will_not_block  # type: ignore[attr-defined]  # its stubs lack it
 from kombu import Connection
 from kombu.serialization import dumps as serialize
 from kombu.utils.json import dumps as to_json
@@ -26,6 +29,7 @@ from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Corr
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
 from multiagents.orchestrator.kombu import Producers
 from multiagents.orchestrator.template import MessageTemplate
+from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Dispatch, Via, mark_of
@@ -36,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 #: Celery's hard limit comes this much after the step's own, which is enforced in the process that runs it.
 HARD_LIMIT_GRACE = 10
+#: Seconds for which it is taken as known which queues are consumed: asking takes half a second.
+CONSUMED_FOR = 10.0
 #: Stands for the attempt in a template: the one value that is no text.
 _ATTEMPT = 987_654_321
 _BLANKS: dict[str, Any] = {
@@ -65,6 +71,8 @@ class CeleryDispatcher(Dispatcher):
         self._templates: dict[tuple[Any, ...], MessageTemplate] = {}
         self._lists: dict[tuple[str, int | None], str] = {}
         self._routes: dict[tuple[str, str | None], tuple[str, int | None]] = {}
+        #: when workers were asked which queues they consume, and what they said
+        self._consumed: tuple[float, frozenset[str]] = (-math.inf, frozenset())
         self._producers = Producers(self._connect)
 
     @cached_property
@@ -116,6 +124,10 @@ class CeleryDispatcher(Dispatcher):
         prefix, suffix = self._render(task, queue, priority, _kwargs(definition, correlation), correlation, hard)
         return Dispatch(correlation.step, mark, Via.PUSH, self._list_of(queue, priority), prefix, suffix)
 
+    def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
+        _, task = _task_of(definition, correlation)
+        return getattr(self.app.tasks.get(task), "worker_retry", None)
+
     def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
         step, task = _task_of(definition, correlation)
         _, priority = self._route(task, step.queue)
@@ -126,7 +138,7 @@ class CeleryDispatcher(Dispatcher):
         self._send(task, _kwargs(definition, correlation), correlation, options, hard)
 
     def _send(
-        self, task: str, kwargs: dict[str, Any], correlation: Correlation, options: dict[str, Any], hard: float | None
+        self, task: str, kwargs: dict[str, Any], correlation: Correlation, options: dict[str, Any], hard: int | None
     ) -> None:
         with self._producers.acquire() as producer:
             self.app.send_task(
@@ -151,7 +163,8 @@ class CeleryDispatcher(Dispatcher):
     def backlog(self, target: str) -> int:
         try:
             with self.app.connection_for_write() as connection:
-                declared = connection.default_channel.queue_declare(target, passive=True)
+                channel: Any = connection.default_channel
+                declared = channel.queue_declare(target, passive=True)
                 return int(declared.message_count)
         except Exception:
             logger.debug("the broker did not tell how long queue %r is", target, exc_info=True)
@@ -205,7 +218,7 @@ class CeleryDispatcher(Dispatcher):
         priority: int | None,
         kwargs: dict[str, Any],
         correlation: Correlation,
-        hard: float | None,
+        hard: int | None,
     ) -> tuple[str, str]:
         """The message around its number, which the commit script fills in."""
         task_id = str(correlation) if correlation.step else uuid4().hex
@@ -251,7 +264,7 @@ class CeleryDispatcher(Dispatcher):
         queue: str,
         priority: int | None,
         kwargs: dict[str, Any],
-        hard: float | None,
+        hard: int | None,
         partition: int,
     ) -> MessageTemplate:
         blanks = {name: _BLANKS[name] for name in kwargs}
@@ -261,7 +274,7 @@ class CeleryDispatcher(Dispatcher):
         return MessageTemplate(message, _serialized(made.body).replace(str(_ATTEMPT), "@attempt@"))
 
     def _made(
-        self, task: str, kwargs: dict[str, Any], task_id: str, root: str, shown: str, hard: float | None
+        self, task: str, kwargs: dict[str, Any], task_id: str, root: str, shown: str, hard: int | None
     ) -> Any:
         """What Celery makes of a task before it is published."""
         return self.app.amqp.as_task_v2(
@@ -276,7 +289,7 @@ class CeleryDispatcher(Dispatcher):
             ignore_result=True,
         )
 
-    def _hard_limit(self, step: StepDefinition, task: str, direction: Direction) -> float | None:
+    def _hard_limit(self, step: StepDefinition, task: str, direction: Direction) -> int | None:
         limit = step.timeout if direction is Direction.DO else None
         if limit is None and task not in self.app.tasks:
             return None  # Its worker may have a longer limit of its own, which is not known here.
@@ -284,10 +297,18 @@ class CeleryDispatcher(Dispatcher):
             limit = getattr(self.app.tasks[task], "worker_timeout", None)
         if limit is None:
             limit = self.settings.step_timeout
-        return limit + HARD_LIMIT_GRACE if limit else None
+        return ceil(limit) + HARD_LIMIT_GRACE if limit else None
 
     def _is_consumed(self, queue: str) -> bool:
-        """Whether a worker listens to a queue. Asked only after two losses, so a broadcast is not too dear."""
+        """Whether a worker listens to a queue. Many steps may have lost two attempts: one broadcast serves them all."""
+        asked, consumed = self._consumed
+        if time.monotonic() - asked > CONSUMED_FOR:
+            consumed = self._ask_for_queues()
+            self._consumed = time.monotonic(), consumed
+        return queue in consumed
+
+    def _ask_for_queues(self) -> frozenset[str]:
+        """The queues that some worker consumes."""
         try:
             # Not one of the pool's connections: it would be left waiting for replies, and a pool child that is forked
             # later would hang in closing it.
@@ -295,8 +316,8 @@ class CeleryDispatcher(Dispatcher):
                 active = self.app.control.inspect(timeout=0.5, connection=connection).active_queues() or {}
         except Exception:
             logger.debug("the workers did not tell which queues they consume", exc_info=True)
-            return False
-        return any(found.get("name") == queue for queues in active.values() for found in queues)
+            return frozenset()
+        return frozenset(found["name"] for queues in active.values() for found in queues)
 
 
 class _Link(Signature):
@@ -399,10 +420,14 @@ def _database(url: str) -> tuple[Any, ...] | None:
 def store_url(app: Celery, settings: Settings) -> str:
     """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
 
+    Celery's ``task_always_eager`` asks no broker for anything: without a URL, runs live in this process then.
+
     Raises:
         ConfigurationError: when none of them is a Redis.
     """
     conf = app.conf
+    if conf.task_always_eager:
+        return settings.redis_url or "memory://"
     candidates = (settings.redis_url, conf.broker_write_url or conf.broker_url, conf.result_backend)
     for url in candidates:
         if isinstance(url, str) and url.startswith(("redis://", "rediss://", "unix://", "memory://")):

@@ -10,6 +10,7 @@ from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
+from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import OUTBOX_GRACE_MS, Dispatch, Via, mark_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
@@ -35,6 +36,10 @@ class Dispatcher(ABC):
             correlation: the attempt.
             losses: how many attempts of the step were lost; from two on the quarantine queue takes it, if consumed.
         """
+
+    def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
+        """The policy of the attempt's worker, where it is known here: for attempts that end without their worker."""
+        return None
 
     @abstractmethod
     def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:

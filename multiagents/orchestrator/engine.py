@@ -20,16 +20,16 @@ from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import (
+    DecodeError,
     StateConflictError,
     StateStoreError,
-    UnexpectedEventError,
     UnknownStepError,
     WorkflowNotFoundError,
 )
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.dispatcher import Dispatcher, plan_dispatches
-from multiagents.orchestrator.planner import build_commit, digest, newly_done
+from multiagents.orchestrator.planner import build_commit, changed_steps, digest, newly_done
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import (
@@ -188,6 +188,8 @@ class Engine:
             return False
         if verdict is not Verdict.APPLIED:
             self._came_late(event)
+            # If it is our own commit that came twice, the first answer is lost, and with it whether a join is complete.
+            self.advance(after.transaction_id)
             return True
         self._publish(definition, after.transaction_id, dispatches)
         if joined:
@@ -207,6 +209,7 @@ class Engine:
             [event],
             (),
             site=WriteSite.LAND_UNDO if undo else WriteSite.LAND,
+            letters=self._letters(claim.definition, claim.state, after, None),
             retention=self.settings.retention,
             stored_results=claim.parts,
             answers=answers,
@@ -250,9 +253,14 @@ class Engine:
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
         """Take in the outcome that a foreign producer published; it answers whatever attempt it names.
 
-        An outcome of a run or an attempt that the store does not know goes to the dead letters with its payload.
+        An outcome of a run or an attempt that the store does not know, or that names none, goes to the dead letters
+        with its payload.
         """
-        correlation = Correlation.parse(event.correlation_id)
+        try:
+            correlation = Correlation.parse(event.correlation_id)
+        except DecodeError as error:
+            self._bury(event, str(error))
+            return
         update = {
             "transaction_id": correlation.transaction_id,
             "step": correlation.step,
@@ -260,10 +268,12 @@ class Engine:
             "timestamp": self.store.now(),
         }
         if event.transaction_id != correlation.transaction_id:
-            raise UnexpectedEventError(
-                f"an event of run {event.transaction_id!r} carries the correlation id {event.correlation_id!r} of another "
-                f"run; send back the id that came with the command"
+            self._bury(
+                event,
+                f"an event of run {event.transaction_id!r} carries the correlation id {event.correlation_id!r} of "
+                f"another run; send back the id that came with the command",
             )
+            return
         mark = mark_of(correlation.direction, correlation.attempt)
         answers = (correlation.step, f"{mark}|")
         self._settle_whole(event.model_copy(update=update), answers, site=WriteSite.RECEIVE)
@@ -316,21 +326,32 @@ class Engine:
             if correlation.step not in snapshot.definition.steps or correlation.attempt > known:
                 self._bury(event, "the run has not made this attempt")
                 return
+            mark = mark_of(correlation.direction, correlation.attempt)
+            found = snapshot.in_flight.get(correlation.step)
+            if found is not None and found.mark == mark:
+                # A server that forgot its last writes sent this attempt out again: the outcome that comes first counts.
+                answers = (correlation.step, f"{mark}|")
+                verdict, _ = self._decide_whole(event.transaction_id, event, site=WriteSite.LATE, answers=answers)
+                if verdict is Verdict.APPLIED:
+                    return
+                continue
             before = snapshot.state
             after = evolve(snapshot.definition, before, event)
             # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
             keeps = after is not before and after.step(correlation.step).do.progress is not Progress.SUCCEEDED
             facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
-            if after is not before:
+            if after is not before and after.status is not RunStatus.RUNNING:
                 after, said = advance(snapshot.definition, after, now=event.at)
                 facts += said
-            if self._commit_whole(snapshot, after, facts, site=WriteSite.LATE, fences={}) is Verdict.APPLIED:
+            # A decision that is owed (a join's) is not made here, so its entry has to stay.
+            verdict = self._commit_whole(snapshot, after, facts, site=WriteSite.LATE, fences={}, decided=False)
+            if verdict is Verdict.APPLIED:
                 logger.info("event %s came late or twice; it is recorded and changes no progress", event.correlation_id)
                 return
 
     def _bury(self, event: ResultEvent | ErrorEvent, why: str) -> None:
         letter = {"why": why, "event": event.model_dump(mode="json", exclude_none=True)}
-        self.store.bury(event.transaction_id, event.correlation_id, letter)
+        self.store.bury(event.transaction_id, event.correlation_id or event.id, letter)
         logger.warning("%s: %s; its event is kept in the dead letters", event.correlation_id, why)
 
     # --- the whole run -----------------------------------------------------------------------------------------------
@@ -386,6 +407,10 @@ class Engine:
         """Load, decide, commit against the version; again when somebody else was faster."""
         for _ in range(MAX_RACES):
             snapshot = self.store.load(transaction_id)
+            if isinstance(event, ErrorEvent) and event.retry_policy is None:
+                # It may have ended without its worker, whose policy holds all the same.
+                policy = self.dispatcher.retry_policy(snapshot.definition, Correlation.parse(event.correlation_id))
+                event = event.model_copy(update={"retry_policy": policy})
             payloads = _Lazy(lambda: self.store.payloads(transaction_id))
             ask = asker(
                 lambda step: self._context(payloads(), snapshot, event, step),
@@ -454,6 +479,7 @@ class Engine:
         payloads: Callable[[], Payloads] | None = None,
         may_link: bool = False,
         owed: bool = False,
+        decided: bool = True,
     ) -> Verdict:
         definition, before = snapshot.definition, snapshot.state
         dispatches = self._dispatches(definition, after, facts, may_link=may_link)
@@ -471,9 +497,11 @@ class Engine:
             stored_results=self._stored(definition, before, after, payloads),
             stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
             version=snapshot.version,
-            decided=not owed,
+            decided=decided and not owed,
             landed=owed,
             wake=self.dispatcher.wake(after.transaction_id) if owed else None,
+            overtakes=_overtakes(snapshot, after, fences.get("answers")),
+            letters=self._letters(definition, before, after, payloads),
             **fences,
         )
         verdict = self.store.commit(commit).verdict
@@ -481,7 +509,6 @@ class Engine:
             if owed and not self.dispatcher.atomic:
                 self._wake(after.transaction_id)
             self._publish(definition, after.transaction_id, dispatches)
-            self._bury_parked(definition, before, after)
         return verdict
 
     def _stored(
@@ -508,24 +535,27 @@ class Engine:
             return True
         return any(definition.steps[name].cancel_siblings for name, step in state.steps.items() if step.do.is_over)
 
-    def _bury_parked(self, definition: Definition, before: RunState, after: RunState) -> None:
+    def _letters(
+        self, definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads] | None
+    ) -> dict[str, Any]:
         """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it."""
+        letters: dict[str, Any] = {}
         for name, step in after.steps.items():
             if not step.undo.is_over or before.step(name).undo.is_over:
                 continue
-            payloads = self.store.payloads(after.transaction_id)
+            data = (payloads or (lambda: self.store.payloads(after.transaction_id)))()
             correlation = Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt)
-            letter = {
+            letters[str(correlation)] = {
                 "why": "the undo is over without success",
                 "step": name,
                 "compensation": definition.steps[name].compensation,
-                "input": payloads.inputs.get(name, payloads.of(definition, name)),
-                "result": payloads.results.get(name),
+                "input": data.inputs.get(name, data.of(definition, name)),
+                "result": data.results.get(name),
                 "idempotency_key": f"{after.transaction_id}/{name}",
                 "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
                 "original_error": after.error.model_dump(mode="json") if after.error else None,
             }
-            self.store.bury(after.transaction_id, str(correlation), letter)
+        return letters
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -582,6 +612,12 @@ class _Lazy:
 def _correlation(transaction_id: str, dispatch: Dispatch) -> Correlation:
     direction = Direction.UNDO if dispatch.mark[0] == "u" else Direction.DO
     return Correlation(transaction_id, dispatch.step, direction, int(dispatch.mark[1:]))
+
+
+def _overtakes(snapshot: Snapshot, after: RunState, answers: tuple[str, str] | None) -> bool:
+    """Whether a step changes that a worker has claimed: what it knows of the step from its claim is out of date."""
+    claimed = {name for name, found in snapshot.in_flight.items() if found.via is Via.CLAIMED}
+    return not claimed.isdisjoint(changed_steps(snapshot.state, after).keys() - {answers and answers[0]})
 
 
 def _asked_to_stop(before: RunState, after: RunState) -> bool:

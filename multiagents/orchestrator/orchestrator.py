@@ -14,6 +14,7 @@ from uuid import uuid4
 from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, did_you_mean
 from multiagents.names import Keys, check_transaction_id
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
+from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.planner import digest
 from multiagents.orchestrator.run import Run
@@ -86,7 +87,10 @@ class Orchestrator:
 
     @cached_property
     def store_url(self) -> str:
-        """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend."""
+        """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
+
+        With ``task_always_eager`` no broker is asked for anything: the memory of this process, if no URL is set.
+        """
         return store_url(self.app, self.settings)
 
     @cached_property
@@ -103,10 +107,23 @@ class Orchestrator:
         """How attempts go out."""
         return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys)
 
-    @cached_property
+    @property
+    def is_eager(self) -> bool:
+        """Whether runs go through in this process (Celery's ``task_always_eager``)."""
+        return bool(self.app.conf.task_always_eager)
+
+    @property
     def engine(self) -> Engine:
         """What advances runs."""
+        return self._eager_engine if self.is_eager else self._engine
+
+    @cached_property
+    def _engine(self) -> Engine:
         return Engine(self.store, self.dispatcher, self.settings)
+
+    @cached_property
+    def _eager_engine(self) -> Engine:
+        return EagerEngine(self.store, EagerDispatcher(self.dispatcher), self.settings)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 

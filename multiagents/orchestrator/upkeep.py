@@ -85,6 +85,6 @@ class Upkeep:
         events = bus.read_group(GROUP, self._consumer)
         events += bus.claim_stale(GROUP, self._consumer, round(STALE_AFTER * 1000))
         for entry, event in events:
-            if isinstance(event, ResultEvent | ErrorEvent) and event.correlation_id:
+            if isinstance(event, ResultEvent | ErrorEvent):
                 engine.receive(event)
             bus.ack(GROUP, entry)

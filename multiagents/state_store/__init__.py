@@ -30,6 +30,5 @@ def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0) -> St
 
         return InMemoryStateStore.shared(keys=keys, lease=lease)
     raise ConfigurationError(
-        f"there is no state store for {url!r}; expected a redis://, rediss://, unix:// or memory:// URL in "
-        f"multiagents_redis_url"
+        f"there is no state store for {url!r}; expected a redis://, rediss:// or unix:// URL in multiagents_redis_url"
     )

@@ -3,8 +3,8 @@
 What the store promises:
 
 1. A `Commit` is applied whole or not at all: facts, state, timers and the next messages together (guarantee G1). It is
-   fenced: by the attempt it answers, by the epoch of the run (which changes whenever the run changes direction), or by
-   the run's version (which every commit raises).
+   fenced: by the attempt it answers, by the epoch of the run (which rises when what workers have in hand of it is
+   overtaken), or by the run's version (which every commit raises).
 2. Every call may be sent twice. The second finds the fence gone and changes nothing.
 3. The store's clock is the only clock: leases and timers are set by it and compared with it.
 4. Every attempt in flight has a *record*: dispatched, waiting for its time, or claimed under a lease. Whoever holds no
@@ -155,7 +155,7 @@ class StateStore(ABC):
     def results(self, transaction_id: str) -> dict[str, Any]:
         """Step -> result, of the steps that have succeeded; ``{}`` is what a step returned that had nothing to tell."""
         steps = self.load(transaction_id).state.steps
-        silent = {name: {} for name, step in steps.items() if step.do.progress is Progress.SUCCEEDED}
+        silent: dict[str, Any] = {name: {} for name, step in steps.items() if step.do.progress is Progress.SUCCEEDED}
         return {**silent, **self.payloads(transaction_id).results}
 
     @abstractmethod

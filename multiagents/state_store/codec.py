@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
+from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import dumps
 
@@ -63,7 +64,7 @@ def pack(event: Event) -> str:
         fields[short] = value
     if fields.get("o") == fields.get("at"):
         fields.pop("o", None)
-    if event.step is not None and event.correlation_id:
+    if event.step is not None and event.correlation_id and event.attempt:
         head = f"{event.transaction_id}/{event.step}/"
         undo = event.direction is Direction.UNDO
         if event.correlation_id == f"{head}{'undo' if undo else 'do'}/{event.attempt}":
@@ -95,7 +96,15 @@ def unpack(transaction_id: str, record: str) -> Event:
     Raises:
         DecodeError: when the record is not an event.
     """
-    short = json.loads(record)
+    try:
+        short = json.loads(record)
+    except ValueError:
+        short = None
+    if not isinstance(short, dict):
+        raise DecodeError(
+            f"an entry in the history of run {transaction_id!r} was not understood: {record!r:.120}; expected a JSON "
+            f"object"
+        )
     extra = short.pop("+", {})
     undo = bool(short.pop(_UNDO, 0))
     fields = {_LONG.get(name, name): value for name, value in short.items()}

@@ -25,11 +25,12 @@ class Commit:
         answers: (step, what its record has to start with): the attempt that this commit answers, and ends.
         unrenewed: refuse if the lease of that attempt was renewed since it was found due (`Due.seen_ms`).
         ends: (step, the exact record) of other attempts that this commit takes back.
-        epoch: refuse if the run has changed direction since.
+        epoch: refuse if what workers have in hand of the run has been overtaken since.
         version: refuse if anything was committed since.
         results: step -> its result.
         inputs: step -> what its ``inputs`` answered.
         context: what to merge into the stored context.
+        letters: what goes to the dead letters, by correlation id.
         dispatches: attempts that go out.
         joins: step -> how many steps it waits for; each gets one landing counted.
         landed: a decision is owed: leave a ``due`` entry for it.
@@ -37,6 +38,7 @@ class Commit:
         decided: this is that decision: remove the entry.
         moved: (workflow, status before, status after): the run changes its place in the indexes.
         retention_ms: the run is over; keep it that long. None while it is not.
+        overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
         site: where the engine makes it.
     """
 
@@ -52,6 +54,7 @@ class Commit:
     results: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
+    letters: Mapping[str, Any] = field(default_factory=dict)
     dispatches: Sequence[Dispatch] = ()
     joins: Mapping[str, int] = field(default_factory=dict)
     landed: bool = False
@@ -59,7 +62,13 @@ class Commit:
     decided: bool = False
     moved: tuple[str, str, str] | None = None
     retention_ms: int | None = None
+    overtakes: bool = False
     site: WriteSite = WriteSite.ADVANCE
+
+    @property
+    def raises_epoch(self) -> bool:
+        """Whether what workers have in hand of the run is no longer so."""
+        return self.overtakes or "status" in self.header or "stop" in self.header
 
 
 class Verdict(StrEnum):

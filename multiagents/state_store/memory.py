@@ -226,7 +226,7 @@ class InMemoryStateStore(StateStore):
             for step, _ in commit.ends:
                 self._tables.release(row, commit.transaction_id, step)
             _count(row, "v")
-            if "status" in commit.header or "stop" in commit.header:
+            if commit.raises_epoch:
                 _count(row, "epoch")
             return Committed(Verdict.APPLIED, self._tables.apply(row, commit, written, self.lease_ms))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from multiagents.workflow.definition import Definition
 
-
 # Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 

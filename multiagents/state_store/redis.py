@@ -184,7 +184,6 @@ class RedisStateStore(StateStore):
     def commit(self, commit: Commit) -> Committed:
         run = self.keys.of_run(commit.transaction_id)
         step, prefix = commit.answers or ("", "")
-        turned = int("status" in commit.header or "stop" in commit.header)
         recalled = [value for pair in commit.ends for value in pair]
         reply = self._server.run(
             commit.site,
@@ -199,7 +198,7 @@ class RedisStateStore(StateStore):
                 "" if commit.unrenewed is None else commit.unrenewed,
                 "" if commit.epoch is None else commit.epoch,
                 "" if commit.version is None else commit.version,
-                turned,
+                int(commit.raises_epoch),
                 len(commit.ends),
                 *recalled,
                 *arguments_of(run, commit),
@@ -362,13 +361,13 @@ class RedisStateStore(StateStore):
 
     def _is_attended(self, transaction_id: str) -> bool:
         run = self.keys.of_run(transaction_id)
-        seen = -1
-        # What moved on while we looked is not alone: look again at what has not.
-        while (snapshot := self._found(transaction_id)) is not None and snapshot.version != seen:
-            seen = snapshot.version
+        seen: Any = None
+        # What moved on while we looked is not alone: look again at what has not. A claim does not change the version.
+        while (snapshot := self._found(transaction_id)) is not None and (snapshot.version, snapshot.in_flight) != seen:
+            seen = (snapshot.version, snapshot.in_flight)
             members = [entry.member(transaction_id) for entry in snapshot.in_flight.values()]
             lists = {run.sent(entry.target) for entry in snapshot.in_flight.values() if entry.via is Via.PUSH}
-            with self._client.pipeline(transaction=False) as pipe:
+            with self._client.pipeline(transaction=True) as pipe:
                 for key in (run.due, *lists):
                     pipe.zmscore(key, [f"r|{transaction_id}", *members])
                 scores = [score for found in self._server.call(pipe.execute) for score in found if score is not None]

@@ -47,6 +47,7 @@ class Written:
     context: dict[str, str]
     results: dict[str, str]
     history: list[str]
+    letters: dict[str, str]
 
     @classmethod
     def of(cls, commit: Commit) -> Written:
@@ -64,6 +65,7 @@ class Written:
             context={key: dumps(value) for key, value in commit.context.items()},
             results=results | {f"n:{step}": dumps(value) for step, value in commit.inputs.items()},
             history=[pack(event) for event in commit.events],
+            letters={key: dumps(letter) for key, letter in commit.letters.items()},
         )
 
 
@@ -166,6 +168,7 @@ class Tables:
         row.context |= written.context
         row.results |= written.results
         row.history += written.history
+        self.dead |= written.letters
         joined = False
         for step, members in commit.joins.items():
             landed = int(row.fields.get(f"j:{step}", 0)) + 1

@@ -20,7 +20,7 @@ def keys_of(run: RunKeys, commit: Commit) -> list[str]:
         workflow, before, after = commit.moved
         left = [run.index(before), run.index(before, workflow)]
         entered = [run.index(after), run.index(after, workflow)]
-    return [run.run, run.context, run.results, run.history, run.due, run.sequence, *left, *entered]
+    return [run.run, run.context, run.results, run.history, run.due, run.sequence, *left, *entered, run.dead]
 
 
 def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
@@ -42,6 +42,7 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     results += [part for step, value in commit.inputs.items() for part in (f"n:{step}", dumps(value))]
     args += (len(results) // 2, *results)
     args += (len(commit.events), *(pack(event) for event in commit.events))
+    args += (len(commit.letters), *(part for key, letter in commit.letters.items() for part in (key, dumps(letter))))
     args.append(len(commit.joins))
     for step, members in commit.joins.items():
         args += (step, members)

@@ -13,8 +13,8 @@ The test arms it, also in workers that run already::
     ...
     plan.wait_until_fired()
 
-A fault happens once in all processes that share the plan: it is claimed by making a file, which only one can do. So what
-the engine does after the crash is not hit again.
+A fault happens once in all processes that share the plan: it is claimed by making a file, which only one can do. So
+what the engine does after the crash is not hit again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FaultPlan:
         """Let a fault happen at the n-th write from now on that is made at a site.
 
         Where a process is killed that leads its process group (the main process of a worker), its children die with it:
-        so ends a machine. A pool's child dies alone.
+        so ends a machine. A pool's child dies alone. A look for work that found none counts only for ``kill_before``.
         """
         self.disarm()
         text = f"{site}:{nth}:{Fault(fault)}"
@@ -123,32 +123,38 @@ class _Injector:
         if site not in self._seen:
             self._seen.add(site)
             self._make(f"seen.{site}")
-        match self._due(site):
-            case None:
-                return action()
-            case Fault.KILL_BEFORE:
+        wanted = self._armed(site)
+        if wanted is None:
+            return action()
+        nth, fault = wanted
+        if fault is Fault.KILL_BEFORE:
+            if self._is_the(nth):
                 _die()
-            case Fault.KILL_AFTER:
-                action()
-                _die()
-            case Fault.FAIL_AFTER:
-                action()
-                raise _error_of(site)
-            case Fault.TWICE:
-                action()
-                return action()
+            return action()
+        answer = action()
+        if _was_idle(site, answer) or not self._is_the(nth):
+            return answer
+        if fault is Fault.KILL_AFTER:
+            _die()
+        if fault is Fault.FAIL_AFTER:
+            raise _error_of(site)
+        return action()
 
-    def _due(self, site: WriteSite) -> Fault | None:
+    def _armed(self, site: WriteSite) -> tuple[int, Fault] | None:
         try:
             where, nth, fault = (self._folder / _ARMED).read_text().split(":")
         except FileNotFoundError:
             return None
         if where != site or (self._folder / "fired").exists():
             return None
+        return int(nth), Fault(fault)
+
+    def _is_the(self, nth: int) -> bool:
+        """Count a write; whether it is the one that the fault waits for."""
         number = 1
-        while number <= int(nth) and not self._make(f"count.{number}"):
+        while number <= nth and not self._make(f"count.{number}"):
             number += 1
-        return Fault(fault) if number == int(nth) and self._make("fired") else None
+        return number == nth and self._make("fired")
 
     def _make(self, name: str) -> bool:
         """Make a file; only one process can."""
@@ -157,6 +163,19 @@ class _Injector:
         except FileExistsError:
             return False
         return True
+
+
+def _was_idle(site: WriteSite, answer: Any) -> bool:
+    """Whether a look for work found none, and so wrote nothing that matters."""
+    match site:
+        case WriteSite.TAKE_DUE:
+            return len(answer) <= 2
+        case WriteSite.BUS_READ:
+            return not answer
+        case WriteSite.BUS_TAKE_OVER:
+            return not answer[1]
+        case _:
+            return False
 
 
 def _die() -> NoReturn:

@@ -136,6 +136,8 @@ class Invocation:
         started_at = claim.now
         token = running.set(StepContext(claim, lease, self._load_results))
         try:
+            if claim.deadline is not None and claim.deadline <= claim.now:
+                raise limits.TooLateError(worker.name)
             signature = worker.signature
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from multiagents.exceptions import WorkerError
+from multiagents.exceptions import TerminalError, WorkerError
 from multiagents.worker_sdk import threads
 
 #: A function that swallows the alarm is interrupted again after so many seconds.
@@ -34,6 +34,17 @@ class StepTimeoutError(WorkerError):
         super().__init__(
             f'worker "{worker}" was stopped at its time limit of {seconds:g} s; make it faster, or give the worker or '
             f"its step a longer timeout= (seconds; 0 is none)"
+        )
+
+
+class TooLateError(TerminalError):
+    """An attempt came to its worker when the time for all attempts of its step was over; the worker did not run."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        super().__init__(
+            f'worker "{worker}" was not called: its step\'s schedule_to_close had passed before the attempt began; give '
+            f"the step more time, or its queue more workers"
         )
 
 

@@ -154,6 +154,7 @@ def _task_attributes(worker: Worker, options: dict[str, Any]) -> dict[str, Any]:
         # What whoever sends a step has to know of its worker.
         "worker_queue": worker.queue,
         "worker_timeout": worker.step_timeout,
+        "worker_retry": worker.retry_policy,
     }
     if worker.queue is not None:
         attributes["apply_async"] = _apply_async

@@ -108,7 +108,7 @@ class WorkflowBuilder:
         retention: seconds a finished run is kept; None is the setting ``multiagents_retention``.
         strict: refuse steps that say neither how they are undone nor why they need not be (rule S14).
         compensate_in: the order in which steps are undone; None is the reverse of their completion (rule S6).
-        on_end: a worker that is run once with the end state.
+        on_end: reserved for a later release.
 
     >>> order = (
     ...     WorkflowBuilder("order", version="1")

@@ -223,6 +223,8 @@ def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEve
         retry_in = 0.0 if losses < state.max_lost else None
     elif event.retryable and event.kind is not ErrorKind.UNKNOWN:
         retry_in = _policy(step, event, undo=undo).delay(failures, seed=event.correlation_id)
+    if retry_in is not None and not undo and _closes_before(step, track, event, retry_in):
+        retry_in = None
     return replace(
         track,
         progress=TRACK[track.progress, Trigger.DOUBT if in_doubt else Trigger.FAILURE],
@@ -235,6 +237,13 @@ def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEve
         worker=event.worker,
         error=event.error,
     )
+
+
+def _closes_before(step: StepDefinition, track: Track, event: ErrorEvent, retry_in: float) -> bool:
+    """Whether the time that all attempts may take together is over before the next one could begin."""
+    if not step.schedule_to_close or track.scheduled_at is None:
+        return False
+    return event.at.timestamp() + retry_in >= track.scheduled_at / 1000 + step.schedule_to_close
 
 
 def _policy(step: StepDefinition, event: ErrorEvent, *, undo: bool) -> RetryPolicy:

@@ -31,8 +31,8 @@ def react(
         state: the run; a projection of it will do while it goes forward.
         near: look at these steps only (those an event can have made due); None is all of them. A run that goes back is
             always looked at as a whole.
-        unclaimed: steps in flight whose attempt no worker has taken, as the store knows. A run that goes back takes them
-            back, for they had no effect; it may be left out, and then they are waited for.
+        unclaimed: steps in flight whose attempt no worker has taken, as the store knows. A run that goes back takes
+            them back, for they had no effect; without this they are waited for.
     """
     match state.status:
         case RunStatus.RUNNING:

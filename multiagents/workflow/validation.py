@@ -127,7 +127,11 @@ def workflow_options(
             )
     if not isinstance(strict, bool):
         raise DefinitionError(f'workflow "{workflow}" has strict={strict!r}; expected True or False')
-    _worker(workflow, "itself", "on_end", on_end)
+    if on_end is not None:
+        raise DefinitionError(
+            f'workflow "{workflow}" has on_end={on_end!r}, which this release does not run yet; make it the last step, and '
+            f"the compensation of the first"
+        )
     if strict:
         silent = [s.name for s in steps.values() if s.compensation is None and s.no_compensation is None]
         if silent:
@@ -141,7 +145,6 @@ def workflow_options(
         "retention": retention,
         "strict": strict,
         "compensate_in": _compensate_in(workflow, steps, compensate_in),
-        "on_end": worker_name(on_end),
     }
 
 
@@ -181,7 +184,7 @@ def _later_release(workflow: str, step: Step) -> None:
 def _worker(workflow: str, owner: str, option: str, value: Any) -> None:
     if value is None or worker_name(value) is not None:
         return
-    where = f'workflow "{workflow}"' + ("" if owner == "itself" else f" {owner}")
+    where = f'workflow "{workflow}" {owner}'
     if callable(value):
         name = getattr(value, "__name__", "worker")
         raise DefinitionError(

@@ -33,7 +33,7 @@ class Demo:
         environ = {name: value for name, value in os.environ.items() if name not in ("CI", "CELERY_BROKER_URL")}
         with self.output_file.open("wb") as output:
             stream = output if follower is None else follower
-            environ |= {"TERM": "xterm-256color"}
+            environ |= {"TERM": "xterm-256color", "SHOP_PACE": "0.7"}
             self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=stream, stderr=stream)
         if leader is not None and follower is not None:
             os.close(follower)

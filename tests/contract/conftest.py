@@ -71,6 +71,10 @@ class StoreKit:
         """Put a message where it is consumed next."""
         raise NotImplementedError
 
+    def begin_at_once(self, count: int) -> list[str]:
+        """Start runs in one and the same millisecond; gives their ids."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Give connections back."""
         for store in self.made:
@@ -243,7 +247,7 @@ class MemoryKit(StoreKit):
             return store
 
         super().__init__(new_store)
-        self.lists = shared.lists
+        self.lists, self.tables = shared.lists, shared._tables
 
     def sleep(self, seconds: float) -> None:
         self.offset += seconds
@@ -259,6 +263,14 @@ class MemoryKit(StoreKit):
 
     def give_back(self, message: str, name: str = LIST) -> None:
         self.lists[name].append(message)
+
+    def begin_at_once(self, count: int) -> list[str]:
+        now = time.time()
+        self.tables.clock = lambda: now
+        names = [f"order-{number}" for number in range(count)]
+        for name in names:
+            self.begin(name)
+        return names
 
 
 class RedisKit(StoreKit):
@@ -280,6 +292,16 @@ class RedisKit(StoreKit):
 
     def give_back(self, message: str, name: str = LIST) -> None:
         self.client.rpush(name, message)
+
+    def begin_at_once(self, count: int) -> list[str]:
+        names = [f"order-{number}" for number in range(count)]
+        for name in names:
+            self.begin(name)
+            # No server is so fast; so the index is told.
+            run = self.store.keys.of_run(name)
+            for index in (run.index("running"), run.index("running", "contract")):
+                self.client.zadd(index, {name: 1_700_000_000_000})
+        return names
 
     def close(self) -> None:
         super().close()
@@ -303,6 +325,12 @@ def kit(request: pytest.FixtureRequest) -> Iterator[StoreKit]:
         made = RedisKit(request.getfixturevalue("new_redis_url")(), keys)
     yield made
     made.close()
+
+
+@pytest.fixture
+def kit_in_memory() -> StoreKit:
+    """The store in memory, whose time the test moves."""
+    return MemoryKit(Keys())
 
 
 @pytest.fixture

@@ -425,13 +425,17 @@ def test_a_commit_against_another_version_is_a_conflict(kit: Any) -> None:
     assert kit.finish(version=1).verdict is Verdict.APPLIED
 
 
-@pytest.mark.parametrize("change", [{"status": "compensating"}, {"stop": "1"}], ids=["turned", "told-to-stop"])
-def test_a_run_that_changes_direction_has_a_new_epoch(kit: Any, change: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"header": {"status": "compensating"}}, {"header": {"stop": "1"}}, {"overtakes": True}],
+    ids=["turned", "told-to-stop", "overtaken"],
+)
+def test_what_workers_have_in_hand_is_overtaken_by_a_new_epoch(kit: Any, change: dict[str, Any]) -> None:
     kit.begin()
     kit.claim()
     kit.store.commit(Commit("order-1", [], header={"cancel": "1"}, version=1))
     assert kit.store.load("order-1").epoch == 1
-    kit.store.commit(Commit("order-1", [], header=change, version=2))
+    kit.store.commit(Commit("order-1", [], version=2, **change))
 
     refused(kit, Verdict.CONFLICT, epoch=1)
 

@@ -19,9 +19,10 @@ from celery import Celery
 from multiagents import RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import ResultEvent
-from multiagents.orchestrator import upkeep
-from multiagents.state_store import transition
-from multiagents.testing import faults
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.orchestrator import dispatcher, upkeep
+from multiagents.state_store.base import Via
+from multiagents.testing import faults, wait_until
 
 #: Whether this process is one that a fault may hit: not so in the test itself.
 IN_DANGER = faults.install()
@@ -39,7 +40,7 @@ orchestrator = init_app(app)
 if IN_DANGER:
     # What waits for half a minute or more in production waits here for about a lease.
     upkeep.STALE_AFTER = LEASE
-    transition.OUTBOX_GRACE_MS = 500
+    dispatcher.OUTBOX_GRACE_MS = 500
 
 ledger = redis.Redis.from_url(os.environ.get("LEDGER_URL", "redis://127.0.0.1:1/0"), decode_responses=True)
 
@@ -153,7 +154,7 @@ MUTE_BACK = (
     .build()
 )
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
-STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=1.5).build()
+STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=3).build()
 BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()
 PARKED = (
     flow("crash-parked")
@@ -172,10 +173,20 @@ def result_of(transaction_id: str, step: str) -> ResultEvent:
     )
 
 
+def _is_claimed(transaction_id: str, step: str) -> bool:
+    try:
+        found = orchestrator.store.load(transaction_id).in_flight.get(step)
+    except WorkflowNotFoundError:
+        return False
+    return found is not None and found.via is Via.CLAIMED
+
+
 def main(deed: str, *arguments: str) -> None:
     if deed == "start":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
     elif deed == "cancel":
+        print("ready", flush=True)
+        wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
         orchestrator.get(arguments[0]).cancel()
     elif deed == "publish":
         bus = RedisEventBus(orchestrator.store_url, maxlen=int(arguments[2]))

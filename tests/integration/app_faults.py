@@ -72,10 +72,12 @@ def act(context: dict[str, Any]) -> dict[str, Any]:
 
     ``gate``: wait at it first. ``sleep``: seconds. ``fail``: true fails for good; a number fails that many attempts.
     ``die``: ``child`` or ``worker`` is killed right after the effect. ``first``: all that on the first n attempts only.
+    What is under ``do:<step>:<attempt>`` is for that attempt.
     """
     step = current_step()
     ledger = Ledger(os.environ[FOLDER])
-    orders = dict(step.input.get(f"{step.direction}:{step.step}", {}))
+    place = f"{step.direction}:{step.step}"
+    orders = dict(step.input.get(f"{place}:{step.attempt}", step.input.get(place, {})))
     if step.attempt > orders.get("first", step.attempt):
         orders = {}
     seen = {

@@ -148,6 +148,11 @@ def held(context: dict[str, Any]) -> dict[str, Any]:
     return {"held": True}
 
 
+@worker("plain.held_late", acks_late=True)
+def held_late(context: dict[str, Any]) -> dict[str, Any]:
+    return held(context)
+
+
 @worker("plain.break_down", retry=RetryPolicy(max_attempts=1))
 def break_down(context: dict[str, Any]) -> dict[str, Any]:
     note()

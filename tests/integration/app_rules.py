@@ -129,7 +129,7 @@ ACTIONS: dict[str, Callable[[], Any]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "wait": _wait,
     "wait_until_cancelled": _wait_until_cancelled,
-    "hang": lambda: time.sleep(3),
+    "hang": lambda: time.sleep(1.7),
     "beat": _beat,
     "none": lambda: None,
     "bytes": lambda: {"data": b"\x00\xff"},

@@ -20,7 +20,9 @@ sys.path.insert(0, str(HERE))
 from scenario import Deployment, Scenario  # noqa: E402
 
 MATRIX = [
-    pytest.param((pool, mode), id=f"{pool}-{mode}", marks=[] if (pool, mode) == ("prefork", "inline") else pytest.mark.full)
+    pytest.param(
+        (pool, mode), id=f"{pool}-{mode}", marks=[] if (pool, mode) == ("prefork", "inline") else pytest.mark.full
+    )
     for pool in ("prefork", "threads", "gevent", "solo")
     for mode in ("inline", "queued")
 ]

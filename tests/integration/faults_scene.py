@@ -163,7 +163,9 @@ def _effects_agree(definition: Definition, state: RunState, effects: list[dict[s
     for name, row in undone.items():
         assert name not in done or done[name]["at"] < row["at"], f"the undo of {name} came before its effect: {where}"
         for after in _descendants(definition, name) & first_undo.keys():
-            assert undone[after]["at"] < first_undo[name] or after in done and done[after]["at"] > first_undo[name], where
+            assert undone[after]["at"] < first_undo[name] or (
+                after in done and done[after]["at"] > first_undo[name]
+            ), where
 
 
 def _descendants(definition: Definition, name: str) -> set[str]:

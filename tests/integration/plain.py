@@ -104,9 +104,8 @@ class Plain:
 
     def length(self, queue: str = "celery") -> int:
         """How many messages wait in a queue, on any broker."""
-        with self.app.connection_for_read() as connection:
-            with suppress(Exception):
-                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+        with self.app.connection_for_read() as connection, suppress(Exception):
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
         return 0
 
     def purge(self, queue: str = "celery") -> int:

@@ -91,12 +91,12 @@ def test_G5_when_every_worker_was_killed_the_next_one_takes_up_all_runs(scene: S
 
 def test_G2_S5_the_late_result_of_a_worker_that_was_frozen_is_refused(scene: Scene) -> None:
     frozen = scene.worker(concurrency=1)
-    run = scene.start(SAGA, {"do:charge": {"gate": "thaw", "first": 1}})
+    run = scene.start(SAGA, {"do:charge:1": {"gate": "thaw"}, "do:charge:2": {"gate": "second"}})
     scene.wait_for(step="charge", event="began")
     scene.worker()
 
     frozen.pause()
-    status = scene.ended([run])
+    scene.wait_for(step="charge", event="began", attempt=2)
     scene.ledger.open("thaw")
     frozen.resume()
     scene.wait_for(step="charge", attempt=1, event="took")
@@ -105,10 +105,15 @@ def test_G2_S5_the_late_result_of_a_worker_that_was_frozen_is_refused(scene: Sce
         10,
         "the record of the late result",
     )
+    meanwhile = scene.store.load(run.transaction_id).state.step("charge")
+    scene.ledger.open("second")
+    status = scene.ended([run])
 
+    assert (meanwhile.do.in_flight, meanwhile.do.attempt, meanwhile.late) == (True, 2, (1,))
     assert status == {run.transaction_id: "completed"}
     assert len(late) == 1
     # Twice in the world, with one idempotency key; once in the run.
+    assert [row["attempt"] for row in scene.ledger.rows(step="charge", event="took")] == [1, 2]
     assert len({row["key"] for row in scene.ledger.rows(step="charge", event="took")}) == 1
     assert run.describe().steps["charge"].result == {"charge.do": 2}
     assert [e.attempt for e in run.history() if isinstance(e, ResultEvent) and e.step == "ship"] == [1]
@@ -251,8 +256,7 @@ def test_workers_whose_clocks_differ_by_minutes_neither_lose_nor_hurry_anything(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SHIFTED_CLOCK)
     early, late = (
-        scene.worker(env={"FAULTS_CLOCK": str(shift)}, path=[tmp_path / "site"], concurrency=1)
-        for shift in (-420, 420)
+        scene.worker(env={"FAULTS_CLOCK": str(shift)}, path=[tmp_path / "site"], concurrency=1) for shift in (-420, 420)
     )
     runs = [scene.start(SAGA, {"do:charge": {"fail": 1}}) for _ in range(20)]
     runs += [scene.start(LINE, {"do:ship": {"fail": True}, "undo:pack": {"fail": 1}}) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""Faults of the server: killed and restarted under load, away for longer than a lease; and what a late sweep makes of it."""
+"""Faults of the server: killed under load, away for longer than a lease, forgetful; and sweeps that come late."""
 
 from __future__ import annotations
 
@@ -133,12 +133,14 @@ def test_G5_writes_that_the_server_has_forgotten_cost_an_attempt_and_no_run(
     os.truncate(log, known)
     crash_server.start()
     forgotten = scene.store.load(run.transaction_id).state
-    scene.wait_for(step="pack", event="began", attempt=1, number=2)
+    scene.wait_for(step="pack", event="began", attempt=1, number=2)  # one of before, one of now: whose result counts?
     scene.ledger.open("pack")
     ended = scene.ended([run])
+    wait_until(lambda: len(scene.ledger.rows(step="pack", event="took")) == 2, 10, "the other one")
 
     assert (forgotten.step("charge").do.in_flight, forgotten.step("pack").do.attempt) == (True, 0)
     assert ended == {run.transaction_id: "completed"}
+    assert run.describe().context["pack.do"] == 1
     # In the world twice, with one idempotency key, by which a provider tells; in the run once.
     assert [row["attempt"] for row in scene.ledger.rows(step="charge", event="took")] == [1, 2]
     assert len({row["key"] for row in scene.ledger.rows(step="charge", event="took")}) == 1
@@ -182,18 +184,20 @@ def test_G4_sweeps_that_come_late_every_time_do_not_keep_the_dead_alive(
 
 
 def test_G4_a_purged_queue_is_filled_again_whole(tmp_path: Path, redis_url: str, start_worker: WorkerStarter) -> None:
-    scene = Scene(tmp_path, redis_url, start_worker, lease=1.0)
-    runs = [scene.start(ONE) for _ in range(1200)]
+    scene = Scene(tmp_path, redis_url, start_worker, lease=3.0)
+    runs = [scene.start(ONE) for _ in range(700)]
     purged = scene.orchestrator.app.control.purge()
     sweep = Sweep(scene.orchestrator.engine)
-    began = time.monotonic()
 
-    wait_until(lambda: sweep.tick() is not None and scene.waiting() == 1200, 6, "all messages")
+    for _ in range(2):  # Messages are looked after every half second, 500 at a time.
+        sweep.tick()
+        time.sleep(0.5)
+    timed = scene.redis.zcount(scene.orchestrator.keys.of_partition(0).due, "-inf", "+inf")
+    wait_until(lambda: sweep.tick() is not None and scene.waiting() == 700, 20, "all messages")
 
-    assert purged == 1200
-    # Once a lease each. Looking takes two or three ticks of half a second, for 500 are looked at in one.
-    assert time.monotonic() - began < 1 + 3 * 0.5 + 1
-    assert scene.sent() == 2400
+    assert purged == timed == 700, "all of them are due after one lease"
+    assert scene.sent() == 1400
     scene.worker()
     scene.ended(runs)
-    assert len(scene.ledger.rows(event="began")) == 1200
+    assert len(scene.ledger.rows(event="began")) == 700
+    assert scene.store.unattended() == []

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from base64 import b64decode
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,8 @@ import pytest
 from celery import chain, chord, group, signals
 from plain import Plain, receiving
 
-from multiagents.names import HEADER, Correlation, Direction
 from multiagents.testing import wait_until
 from multiagents.testing.servers import server_kind
-from multiagents.workflow.builder import WorkflowBuilder
 
 QUEUES = ("celery", "orders", "urgent")
 on_redis = pytest.mark.skipif(server_kind() == "rabbitmq", reason="looks into the broker's Redis lists")
@@ -114,17 +110,18 @@ def test_beat_fires_its_schedule(plain: Plain) -> None:
 
 
 @on_redis
-@pytest.mark.parametrize(("task", "kept"), [("early", 0), ("late", 1)])
-def test_ordinary_messages_are_acknowledged_as_before(plain: Plain, task: str, kept: int) -> None:
+@pytest.mark.parametrize(("task", "kept"), [("early", 0), ("late", 1), ("held", 0), ("held_late", 1)])
+def test_messages_outside_runs_are_acknowledged_as_before(plain: Plain, task: str, kept: int) -> None:
     wait_until(lambda: plain.redis.hlen("unacked") == 0, what="no message in work")
 
-    answer = plain.app.tasks[f"plain.{task}"].delay(f"ack-{task}")
-    plain.wait_for_gate(f"ack-{task}")
+    gate = f"ack-{task}"
+    answer = plain.app.tasks[f"plain.{task}"].delay({"gate": gate} if task.startswith("held") else gate)
+    plain.wait_for_gate(gate)
 
     # An early one is acknowledged when it begins; a late one is kept until it is over, for another worker.
     wait_until(lambda: plain.redis.hlen("unacked") == kept, what=f"{kept} messages kept")
-    plain.open_gate(f"ack-{task}")
-    assert answer.get(timeout=10) == f"ack-{task}"
+    plain.open_gate(gate)
+    assert answer.get(timeout=10) == ({"held": True} if task.startswith("held") else gate)
     wait_until(lambda: plain.redis.hlen("unacked") == 0, what="the acknowledgement")
 
 
@@ -161,7 +158,7 @@ def test_rate_limits_hold(plain: Plain, kind: str) -> None:
 def test_inspect_shows_workers_and_steps(plain: Plain) -> None:
     ask = plain.inspect()
 
-    assert [answer for answer in (ask.ping() or {}).values()] == [{"ok": "pong"}]
+    assert list((ask.ping() or {}).values()) == [{"ok": "pong"}]
     ((_, registered),) = (ask.registered() or {}).items()
     assert {"plain.add", "plain.take", "plain.held", "multiagents.orchestrate"} <= {
         name.partition(" ")[0] for name in registered
@@ -268,73 +265,6 @@ def test_receivers_of_before_task_publish_see_the_first_step_and_may_add_headers
     assert [entry["trace"] for entry in plain.seen("take")] == ["trace-1"]
 
 
-# --- the messages themselves ----------------------------------------------------------------------------------------
-
-GOLDEN = (
-    WorkflowBuilder("golden")
-    .add_step("a", "plain.take", compensation="plain.put_back")
-    .add_step("b", "plain.take", queue="urgent", priority=7, timeout=20)
-    .add_step("c", "plain.routed", after=["a"])
-    .add_step("d", "plain.of_orders")
-    .build(register=False)
-)
-
-
-def taken_apart(message: str) -> dict[str, Any]:
-    """A message as data, without what differs from one message to the next."""
-    found: dict[str, Any] = json.loads(message)
-    found["body"] = json.loads(b64decode(found["body"]))
-    assert found["properties"].pop("delivery_tag")
-    # Which thread would wait for the answer: nobody does. The others have their place in the headers; given as options,
-    # Celery puts them here as well.
-    for name in ("reply_to", "argsrepr", "kwargsrepr"):
-        found["properties"].pop(name, None)
-    return found
-
-
-@on_redis
-@pytest.mark.parametrize("receiver", [False, True], ids=["from a template", "with a receiver of before_task_publish"])
-@pytest.mark.parametrize(("step", "direction"), [("a", "do"), ("a", "undo"), ("b", "do"), ("c", "do"), ("d", "do")])
-def test_a_rendered_message_is_what_celery_would_have_sent(
-    own: Callable[..., Plain], step: str, direction: str, receiver: bool
-) -> None:
-    deployment = own()
-    dispatcher = deployment.orchestrator.dispatcher
-    correlation = Correlation("order-1", step, Direction(direction), 2)
-
-    def look_on(**_arguments: Any) -> None:
-        """Its being there is what counts."""
-
-    with receiving(signals.before_task_publish, look_on) if receiver else nullcontext():
-        sent = dispatcher.address(GOLDEN, correlation)
-    rendered = taken_apart(f"{sent.prefix}1{sent.suffix}")
-
-    # What the library's own publisher sends, and what a user would.
-    dispatcher.publish(
-        GOLDEN, correlation, json.loads(f"{sent.prefix}1{sent.suffix}")["properties"]["delivery_info"]["routing_key"]
-    )
-    published = taken_apart(deployment.redis.rpop(sent.target))
-    task = rendered["headers"]["task"]
-    limit = rendered["headers"]["timelimit"][0]
-    deployment.app.tasks[task].apply_async(
-        kwargs=rendered["body"][1],
-        task_id=str(correlation),
-        root_id="order-1",
-        parent_id="order-1",
-        argsrepr="()",
-        kwargsrepr=rendered["headers"]["kwargsrepr"],
-        headers={HEADER: "0:1"},
-        ignore_result=True,
-        **({"queue": "urgent", "priority": 7} if step == "b" else {}),
-        **({} if limit is None else {"time_limit": limit}),
-    )
-    expected = taken_apart(deployment.redis.rpop(sent.target))
-
-    assert rendered == expected
-    published["headers"][HEADER] = "0:1"
-    assert published == expected
-
-
 # --- the end of a worker --------------------------------------------------------------------------------------------
 
 
@@ -369,7 +299,9 @@ def test_a_warm_shutdown_gives_prefetched_steps_back(own: Callable[..., Plain]) 
     assert deployment.nothing_is_left()
 
 
-@pytest.mark.parametrize("seconds", [0, 1], ids=["cold", "soft, then cold"])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(0, id="cold"), pytest.param(1, id="soft, then cold", marks=pytest.mark.full)]
+)
 def test_a_cold_shutdown_loses_nothing(own: Callable[..., Plain], seconds: int) -> None:
     deployment = own(conf={"worker_soft_shutdown_timeout": seconds})
     worker = deployment.start_worker(concurrency=1)
@@ -418,5 +350,5 @@ def test_a_global_key_prefix_holds_for_steps_and_so_do_receivers_in_the_worker(o
     assert deployment.app.tasks["plain.add"].delay(1, 2).get(timeout=10) == 3
     assert [entry["trace"] for entry in deployment.seen("take")] == [None, "trace-2", "trace-2"]
     assert [entry["trace"] for entry in deployment.seen("put_back")] == ["trace-2"] * 3
-    assert not [key for key in deployment.redis.keys() if key == "celery" or key.startswith("unacked")]
+    assert not [key for key in deployment.redis.keys("*") if key == "celery" or key.startswith("unacked")]
     assert deployment.nothing_is_left()

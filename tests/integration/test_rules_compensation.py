@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from scenario import Scenario, events, outcomes, statuses
 
-from multiagents import CompensationEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder, WorkflowFailedError
+from multiagents import (
+    CompensationEvent,
+    Definition,
+    ResultEvent,
+    RetryPolicy,
+    Step,
+    WorkflowBuilder,
+    WorkflowFailedError,
+)
 from multiagents.testing import wait_until
 
 PATIENT = RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False)
@@ -145,19 +153,22 @@ def test_S4_the_undo_of_a_step_with_inputs_of_its_own_gets_these(rules: Scenario
     assert (undo["input"]["n"], undo["context"]) == (7, {"n": 7, "x": 1})
 
 
-def test_S2_an_undo_is_known_before_its_step_begins(rules: Scenario):
-    """Its worker and inputs are in the definition's snapshot and the run's data: another process can undo the step."""
-    run = rules.start(CHAIN, {"order": 7}, a=["wait"])
+def test_S2_the_undo_and_its_frozen_inputs_are_durable_while_its_step_runs(rules: Scenario):
+    narrow = {"script": "script", "n": "order.n"}
+    workflow = (
+        WorkflowBuilder("durable").add_step("a", "play", compensation="undo", inputs=narrow).build(register=False)
+    )
+    run = rules.start(workflow, {"order": {"n": 7}}, a=["wait"])
     rules.until_begun(run, "a")
 
-    # This reader has never seen the definition: it builds it from what the store keeps.
-    stored = rules.redis.hget(rules.orchestrator.keys.of_partition(0).definitions, CHAIN.content_hash)
-    midway = rules.store.payloads(run.transaction_id)
+    # What is in the store while the step runs is all that it takes to undo it, in any process.
+    stored = rules.redis.hget(rules.orchestrator.keys.of_partition(0).definitions, workflow.content_hash)
+    frozen = rules.store.payloads(run.transaction_id).inputs["a"]
     rules.open_gate(run, "a")
     rules.end(run)
 
-    assert '"compensation":"undo"' in stored
-    assert midway.input["order"] == 7
+    assert Definition.from_json(stored).steps["a"].compensation == "undo"
+    assert frozen == {"script": {"a": ["wait"]}, "n": 7}
 
 
 # --- when the undo does not work -------------------------------------------------------------------------------------
@@ -245,7 +256,10 @@ def test_S5_a_late_success_is_refused_as_progress_and_undone_again(rules: Scenar
 
     # When: the answer comes after all, and once more.
     answer = ResultEvent(
-        transaction_id=run.transaction_id, correlation_id=f"{run.transaction_id}/ship/do/1", step="ship", payload={"n": 1}
+        transaction_id=run.transaction_id,
+        correlation_id=f"{run.transaction_id}/ship/do/1",
+        step="ship",
+        payload={"n": 1},
     )
     rules.publish(answer, answer)
     wait_until(lambda: len(rules.began(run, "ship.undo")) == 2, what="the second undo")

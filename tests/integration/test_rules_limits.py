@@ -64,7 +64,7 @@ def test_a_step_that_no_worker_starts_in_time_fails_and_has_had_no_effect(rules:
 
 
 def test_a_step_that_starts_in_time_is_not_bothered_by_schedule_to_start(rules: Scenario):
-    seen = rules.play(one_step(schedule_to_start=2), a=["hang"])
+    seen = rules.play(one_step(schedule_to_start=1.0), a=["hang"])
 
     assert (seen.status, seen.steps["a"].attempts) == ("completed", 1)
 

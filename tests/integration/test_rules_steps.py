@@ -108,7 +108,13 @@ def test_a_failed_attempt_is_retried_after_its_back_off(rules: Scenario):
 
 @pytest.mark.parametrize(
     ("worker", "action", "attempts"),
-    [("play", "fail", 3), ("play", "terminal", 1), ("play", "unknown", 1), ("choosy", "declined", 1), ("choosy", "fail", 4)],
+    [
+        ("play", "fail", 3),
+        ("play", "terminal", 1),
+        ("play", "unknown", 1),
+        ("choosy", "declined", 1),
+        ("choosy", "fail", 4),
+    ],
 )
 def test_a_worker_says_what_is_not_worth_another_try(rules: Scenario, worker: str, action: str, attempts: int):
     workflow = WorkflowBuilder("tries").add_step("a", worker).build(register=False)
@@ -163,13 +169,17 @@ def test_S1b_S3_what_may_have_taken_effect_is_undone_and_a_definite_failure_is_n
 
     rules.end(run)
 
-    assert [entry["outcome"] for entry in rules.journal(run) if entry["direction"] == "undo"] == ([outcome] if outcome else [])
+    assert [entry["outcome"] for entry in rules.journal(run) if entry["direction"] == "undo"] == (
+        [outcome] if outcome else []
+    )
 
 
 def test_S1b_a_success_after_a_doubtful_attempt_clears_the_doubt(rules: Scenario):
     limited = (
         WorkflowBuilder("doubt")
-        .add_step("a", "play", compensation="undo", timeout=0.5, retry=RetryPolicy(max_attempts=2, initial_interval=0.05))
+        .add_step(
+            "a", "play", compensation="undo", timeout=0.5, retry=RetryPolicy(max_attempts=2, initial_interval=0.05)
+        )
         .build(register=False)
     )
     if rules.deployment.pool == "solo":
@@ -178,13 +188,19 @@ def test_S1b_a_success_after_a_doubtful_attempt_clears_the_doubt(rules: Scenario
     seen = rules.play(limited, a=["hang", {"n": 1}])
 
     run = rules.runs[seen.transaction_id]
-    assert (seen.status, seen.steps["a"].status, outcomes(run, "a")[:2]) == ("completed", "succeeded", ["timeout", "result"])
+    assert (seen.status, seen.steps["a"].status, outcomes(run, "a")[:2]) == (
+        "completed",
+        "succeeded",
+        ["timeout", "result"],
+    )
 
 
 def test_S1b_a_definite_failure_after_a_doubtful_attempt_leaves_the_doubt(rules: Scenario):
     limited = (
         WorkflowBuilder("doubt")
-        .add_step("a", "play", compensation="undo", timeout=0.5, retry=RetryPolicy(max_attempts=2, initial_interval=0.05))
+        .add_step(
+            "a", "play", compensation="undo", timeout=0.5, retry=RetryPolicy(max_attempts=2, initial_interval=0.05)
+        )
         .build(register=False)
     )
     if rules.deployment.pool == "solo":

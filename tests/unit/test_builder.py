@@ -116,7 +116,7 @@ def test_a_worker_is_named_by_a_string_a_decorated_function_or_a_celery_task() -
         multiagents_name = "charge_card"
 
     built = (
-        WorkflowBuilder("order", on_end=Decorated())
+        WorkflowBuilder("order")
         .add_step("a", "reserve_stock", compensation=Task())
         .add_step("b", Task())
         .add_step("c", Decorated(), compensation=Decorated())
@@ -133,7 +133,6 @@ def test_a_worker_is_named_by_a_string_a_decorated_function_or_a_celery_task() -
         ("shop.tasks.charge", "shop.tasks.charge", None),
         ("charge_card", "charge_card", None),
     ]
-    assert built.on_end == "charge_card"
 
 
 def test_every_argument_arrives_in_the_definition() -> None:
@@ -447,8 +446,7 @@ def test_S6_an_order_of_undoing_that_does_not_fit_is_refused(given: Any, expecte
     ("options", "expected"),
     [
         ({"strict": "yes"}, "workflow \"order\" has strict='yes'; expected True or False"),
-        ({"on_end": 3}, 'workflow "order" has on_end=3; expected the name of a worker'),
-        ({"on_end": plain_function}, 'workflow "order" has the function plain_function as its on_end'),
+        ({"on_end": "report"}, "workflow \"order\" has on_end='report', which this release does not run yet"),
     ],
 )
 def test_options_of_the_workflow_are_checked(options: dict[str, Any], expected: str) -> None:

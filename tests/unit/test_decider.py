@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from multiagents.exceptions import DecodeError, UnexpectedEventError, UnknownSte
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider import SKIPPED, decide, evolve, react, start_event
+from multiagents.workflow.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
 from multiagents.workflow.state import Progress, RunState, RunStatus, StepState, StepStatus, Track
 
 RunOf = Any
@@ -184,6 +184,18 @@ def test_without_any_policy_three_attempts_may_fail(run_of: RunOf) -> None:
     assert run.state.status == "failed"
 
 
+def test_a_step_is_over_when_its_next_attempt_would_begin_after_its_time_for_all_of_them(run_of: RunOf) -> None:
+    unlimited = RetryPolicy(max_attempts=0, initial_interval=3, backoff_coefficient=1, jitter=False)
+    run = run_of(order(retry=unlimited, schedule_to_close=8))
+    run.succeeds("reserve")
+
+    # The first attempt fails after 4 s, the second after 5 s: a third one, 3 s later, would be too late.
+    run.now += timedelta(seconds=3)
+    assert run.fails("charge") == ["charge/do/2 in 3 s"]
+    assert run.fails("charge") == ["compensating", "failed"]
+    assert run.state.step("charge").do.failures == 2
+
+
 def test_a_step_that_is_not_to_be_retried_is_over_at_once(run_of: RunOf) -> None:
     run = run_of(order())
 
@@ -334,6 +346,13 @@ def test_a_step_that_nobody_asked_for_fails_only_by_its_own_code(run_of: RunOf) 
     assert run.fails("charge", attempt=1, kind=ErrorKind.LOST) == []
     assert run.fails("charge", attempt=2) == []
     assert run.state is before
+
+
+def test_the_late_failure_of_an_attempt_that_was_taken_back_changes_nothing(run_of: RunOf) -> None:
+    run = run_of(order())
+    recalled = evolve(run.definition, run.state, run.status(RECALLED, step="reserve"))
+
+    assert evolve(run.definition, recalled, run.error("reserve", Direction.DO, 1)) is recalled
 
 
 # Projections --------------------------------------------------------------------------------------------------------

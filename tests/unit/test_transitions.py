@@ -73,8 +73,8 @@ def test_a_track_moves_as_the_table_says_and_else_stays(
     only_do = trigger in (Trigger.SKIP, Trigger.RECALL) or (progress, trigger) == (Progress.IDLE, Trigger.FAILURE)
     listed = TRACK.get((progress, trigger)) if direction is Direction.DO or not only_do else None
     assert after.step("charge").track(direction).progress is (listed or progress)
-    if listed is None and not after.step("charge").late:
-        assert after == before or (only_do and direction is Direction.UNDO)
+    if listed is None:
+        assert after.step("charge").track(direction) == track
 
 
 @pytest.mark.parametrize("progress", Progress)
@@ -131,4 +131,5 @@ def test_S18_from_every_status_an_end_is_near() -> None:
 def test_the_diagrams_in_the_docs_are_what_the_tables_say() -> None:
     drawn = runpy.run_path(str(DOCS / "make_state_diagrams.py"))["page"]()
 
-    assert (DOCS / "states.md").read_text() == drawn, "run `python docs/make_state_diagrams.py` and commit docs/states.md"
+    kept = (DOCS / "states.md").read_text()
+    assert kept == drawn, "run .venv/bin/python docs/make_state_diagrams.py"

@@ -25,6 +25,13 @@ SOCKET_TIMEOUT = 5.0
 RETRIES = 6
 #: Seconds a call of the sweep may take; it is not sent again before the next tick.
 SWEEP_TIMEOUT = 1.0
+#: The roots of what the client raises; not all of its classes descend from ``RedisError``.
+CLIENT_ERRORS = (
+    redis.RedisError,
+    redis.exceptions.RedisClusterException,
+    redis.exceptions.ChildDeadlockedError,
+    redis.exceptions.IncorrectPolicyType,
+)
 
 
 class ScriptServer:
@@ -68,7 +75,7 @@ class ScriptServer:
                 return self._send("EVALSHA", text.sha, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
                 return self._send("EVAL", text.text, len(keys), *keys, *args)
-        except redis.exceptions.RedisError as error:
+        except CLIENT_ERRORS as error:
             raise self.mapped(error) from error
 
     def _send(self, *command: Any) -> Any:
@@ -108,7 +115,7 @@ class ScriptServer:
         """Do something with the client, and put its errors into words."""
         try:
             return action()
-        except redis.exceptions.RedisError as error:
+        except CLIENT_ERRORS as error:
             raise self.mapped(error) from error
 
     def heard(self, now_ms: int) -> None:

@@ -1,5 +1,5 @@
 -- start: create a run with its first transition, unless it exists.
--- KEYS: 1-10 as in commit, 11 definitions
+-- KEYS: 1-11 as in commit, 12 definitions
 -- ARGV: transaction, prefix of the sent keys, lease (ms), content hash, definition (JSON), input (JSON), its digest,
 --       workflow, then what `transition` reads
 -- Returns: {1 created | 0 exists, now, workflow, content hash, digest}
@@ -9,7 +9,7 @@ local tid, sent, lease = take(), take(), tonumber(take())
 local hash, definition, input, digest, workflow = take(), take(), take(), take(), take()
 local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest')
 if known[1] then return {0, now, known[1], known[2], known[3]} end
-redis.call('HSETNX', KEYS[11], hash, definition)
+redis.call('HSETNX', KEYS[12], hash, definition)
 redis.call('HSET', KEYS[1], 'v', 1, 'epoch', 1, 'digest', digest)
 redis.call('HSET', KEYS[3], 'i', input)
 transition(tid, sent, lease)

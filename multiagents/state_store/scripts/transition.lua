@@ -26,6 +26,7 @@ local function transition(tid, sent, lease)
   write('HSET', KEYS[2], take() * 2)
   write('HSET', KEYS[3], take() * 2)
   write('RPUSH', KEYS[4], tonumber(take()))
+  write('HSET', KEYS[11], take() * 2)
   local joined = 0
   for _, join in ipairs(rows(2)) do
     if redis.call('HINCRBY', run, 'j:' .. join[1], 1) >= tonumber(join[2]) then joined = 1 end

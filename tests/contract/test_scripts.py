@@ -1,0 +1,347 @@
+"""What every Lua script keeps to: one test for each by its name, and the rules that hold for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multiagents.events import CommandEvent
+from multiagents.names import Correlation, Direction, Keys
+from multiagents.state_store import scripts
+from multiagents.state_store.base import Commit, Dispatch, Via
+from multiagents.state_store.scripts import script
+from multiagents.state_store.transition import arguments_of, keys_of
+from multiagents.workflow.state import RunStatus
+
+FOLDER = Path(str(files(scripts)))
+#: Parts of scripts; they say so at their head.
+PARTS = {"apply", "transition"}
+VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
+
+Do = Callable[[Any], Any]
+
+
+def attempt(step: str = "reserve") -> Correlation:
+    return Correlation("order-1", step, Direction.DO, 1)
+
+
+def claimed(kit: Any) -> None:
+    kit.begin()
+    kit.claim()
+
+
+def claimed_with_limits(kit: Any) -> None:
+    kit.begin()
+    kit.claim(timeout=30, heartbeat_timeout=5)
+
+
+def timer(kit: Any) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.sleep(0.01)
+
+
+def dispatch(kit: Any) -> Any:
+    # The record is the one that was seen before, also when the call is sent again.
+    return kit.store.dispatch("order-1", kit.message("order-1", "reserve"), kit.before)
+
+
+#: verb: how a run is brought to it, and the call.
+CALLS: dict[str, tuple[Do, Do]] = {
+    "start": (lambda _kit: None, lambda kit: kit.begin()),
+    "claim": (lambda kit: kit.begin(), lambda kit: kit.claim(timeout=30)),
+    "renew": (claimed_with_limits, lambda kit: kit.store.renew(attempt(), "owner-1", detail=[1])),
+    "commit": (
+        claimed,
+        lambda kit: kit.finish(
+            result={"a": 1},
+            context={"a": 1},
+            asks=["fraud", "credit"],
+            joins={"ship": 2},
+            epoch=1,
+            version=1,
+            landed=True,
+        ),
+    ),
+    "dispatch": (timer, dispatch),
+    "expire": (claimed, lambda kit: kit.store.expire(attempt())),
+    "load": (claimed, lambda kit: kit.store.load("order-1")),
+    "take_due": (timer, lambda kit: kit.store.take_due()),
+}
+
+
+def dump(kit: Any) -> dict[str, Any]:
+    """Everything in the database."""
+    read = {
+        "hash": kit.client.hgetall,
+        "list": lambda key: kit.client.lrange(key, 0, -1),
+        "zset": lambda key: kit.client.zrange(key, 0, -1, withscores=True),
+    }
+    found = {key: read[kit.client.type(key)](key) for key in sorted(kit.client.keys("*"))}
+    # When a lease ends, and when the last sweep was, follow the clock.
+    return {
+        key: [member for member, _ in value] if key.endswith(":due") else value
+        for key, value in found.items()
+        if not key.endswith(":meta")
+    }
+
+
+def prepared(kit: Any, verb: str) -> Do:
+    prepare, call = CALLS[verb]
+    prepare(kit)
+    if verb == "dispatch":
+        kit.before = kit.store.load("order-1").in_flight["reserve"].record
+    return call
+
+
+class Sent:
+    """What a store sends to the server."""
+
+    def __init__(self, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[str, list[str], list[Any]]] = []
+        run = kit.store._server.run
+
+        def noted(site: Any, name: str, keys: list[str], args: list[Any]) -> Any:
+            self.calls.append((name, list(keys), list(args)))
+            return run(site, name, keys, args)
+
+        monkeypatch.setattr(kit.store._server, "run", noted)
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def test_every_script_has_a_test_here() -> None:
+    assert sorted(CALLS) == VERBS
+    assert all(f"test_{verb}_" in Path(__file__).read_text(encoding="utf-8") for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_script_says_what_it_takes_and_returns_and_is_short(verb: str) -> None:
+    lines = (FOLDER / f"{verb}.lua").read_text(encoding="utf-8").splitlines()
+    head = "\n".join(lines[:12])
+
+    assert lines[0].startswith(f"-- {verb}: ")
+    assert all(re.search(rf"^-- {word}: ", head, re.MULTILINE) for word in ("KEYS", "ARGV", "Returns"))
+    # take_due does two things on purpose: what is lost and what is due have to be seen at one moment.
+    assert len(lines) <= (75 if verb == "take_due" else 60)
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_a_part_of_a_script_says_so(part: str) -> None:
+    assert "not a script of its own" in (FOLDER / f"{part}.lua").read_text(encoding="utf-8").splitlines()[0]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_script_is_found_again_after_the_server_has_forgotten_it(redis_kit: Any, verb: str) -> None:
+    call = prepared(redis_kit, verb)
+    redis_kit.client.script_flush()
+
+    call(redis_kit)
+
+    assert redis_kit.client.script_exists(script(verb).sha) == [True]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_script_that_is_sent_twice_does_its_work_once(redis_kit: Any, verb: str, monkeypatch: Any) -> None:
+    call = prepared(redis_kit, verb)
+    sent = Sent(redis_kit, monkeypatch)
+    call(redis_kit)
+    once = dump(redis_kit)
+
+    for name, keys, args in list(sent.calls):
+        redis_kit.store._server.run(None, name, keys, args)
+
+    assert dump(redis_kit) == once
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_key_has_the_tag_of_its_partition(redis_kit: Any, verb: str, monkeypatch: Any) -> None:
+    call = prepared(redis_kit, verb)
+    sent = Sent(redis_kit, monkeypatch)
+    call(redis_kit)
+
+    for _, keys, _ in sent.calls:
+        assert len({key.partition("}")[0] for key in keys}) == 1
+        assert all(re.match(r"\{ma:[0-2]\}:", key) for key in keys)
+    tag = redis_kit.store.keys.tag(redis_kit.store.keys.partition_of("order-1"))
+    swept = {f"{redis_kit.store.keys.tag(number)}:meta" for number in range(3)}
+    of_the_run = {key for key in redis_kit.client.keys("*") if key not in swept | {"celery"}}
+    assert of_the_run
+    assert all(key.startswith(f"{tag}:") for key in of_the_run)
+
+
+def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: Any) -> None:
+    names = [f"order-{number}" for number in range(30)]
+    for name in names:
+        redis_kit.begin(name)
+    tags = {key.partition("}")[0] for key in redis_kit.client.keys("*") if key != "celery"}
+    assert tags == {"{ma:0", "{ma:1", "{ma:2"}
+
+    other = type(redis_kit.store)(redis_kit.store.url, keys=Keys("other"))
+    assert other.count(RunStatus.RUNNING) == 0
+    assert redis_kit.store.count(RunStatus.RUNNING) == 30
+    other.close()
+
+
+# --- one by one ------------------------------------------------------------------------------------------------------
+
+
+def run(kit: Any, verb: str, keys: list[str], args: list[Any]) -> Any:
+    return kit.store._server.run(None, verb, keys, args)
+
+
+def now_ms(kit: Any) -> int:
+    seconds, micros = kit.client.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
+def test_start_returns_the_time_and_what_the_run_was_started_with(redis_kit: Any, monkeypatch: Any) -> None:
+    sent = Sent(redis_kit, monkeypatch)
+    redis_kit.begin()
+    before = now_ms(redis_kit)
+
+    again = run(redis_kit, *sent.calls[0])
+
+    assert again[0] == 0
+    assert before <= again[1] <= now_ms(redis_kit)
+    assert again[2] == "contract"
+    assert again[4] == "digest-1"
+
+
+def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_kit: Any) -> None:
+    redis_kit.begin()
+    of = redis_kit.store.keys.of_run("order-1")
+    redis_kit.client.hset(of.results, mapping={f"r:{number}": f"v{number}" for number in range(0, 9_000, 2)})
+    fields = [f"r:{number}" for number in range(9_000)]
+    args = ["order-1", "reserve", "d1", "owner", "node", 5_000, 0, 30_000, 1_000, of.sent("")]
+
+    reply = run(redis_kit, "claim", [of.run, of.context, of.results, of.due], [*args, "i", *fields])
+
+    values = reply[6]
+    assert reply[0] == 1
+    assert values[0] == '{"total":5}'
+    assert values[1:] == [f"v{number}" if number % 2 == 0 else None for number in range(9_000)]
+    assert reply[2] - reply[1] == 5_000
+
+
+def test_claim_takes_the_message_off_the_list_of_those_that_wait(redis_kit: Any) -> None:
+    redis_kit.begin()
+    of = redis_kit.store.keys.of_run("order-1")
+    assert redis_kit.client.zcard(of.sent("celery")) == 1
+
+    redis_kit.claim()
+
+    assert redis_kit.client.zcard(of.sent("celery")) == 0
+    assert redis_kit.client.zrange(of.due, 0, -1) == ["a|order-1|reserve|d1"]
+
+
+def test_renew_keeps_the_detail_of_a_heartbeat(redis_kit: Any) -> None:
+    claimed_with_limits(redis_kit)
+    of = redis_kit.store.keys.of_run("order-1")
+
+    redis_kit.store.renew(attempt(), "owner-1", beat=True, detail={"done": "½"})
+
+    assert redis_kit.client.hget(of.run, "h:reserve") == '{"done":"½"}'
+    assert redis_kit.client.zscore(of.due, "a|order-1|reserve|d1") <= now_ms(redis_kit) + 500
+
+
+def test_commit_writes_numbers_that_lua_would_round(redis_kit: Any) -> None:
+    # Left to itself, Lua writes the milliseconds since 1970 as 1.7e+12 and forgets the rest.
+    redis_kit.begin()
+    redis_kit.claim(timeout=30)
+    redis_kit.finish(asks=["fraud"])
+    of = redis_kit.store.keys.of_run("order-1")
+
+    record = redis_kit.client.hget(of.run, "l:fraud")
+
+    assert re.fullmatch(r"d1\|s\|\d{13}\|\d{13}\|0\|2\|celery", record)
+
+
+def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: Any) -> None:
+    claimed(redis_kit)
+    before = dump(redis_kit)
+
+    for fences in ({"version": 7}, {"epoch": 7}, {"owner": "other"}, {"ends": [("ship", "d1|s|")]}, {"unrenewed": 1}):
+        redis_kit.finish(result={"a": 1}, context={"a": 1}, asks=["fraud"], landed=True, **fences)
+
+    assert dump(redis_kit) == before
+
+
+def test_commit_takes_any_number_of_events_and_dispatches(redis_kit: Any) -> None:
+    claimed(redis_kit)
+    events = [CommandEvent(transaction_id="order-1", reason=number) for number in range(9_000)]
+    sends = [redis_kit.message("order-1", f"step-{number}") for number in range(500)]
+
+    redis_kit.store.commit(Commit("order-1", events, version=1, dispatches=sends))
+
+    of = redis_kit.store.keys.of_run("order-1")
+    assert redis_kit.client.llen(of.history) == 9_002
+    assert redis_kit.client.llen("celery") == 501
+
+
+def test_dispatch_moves_the_attempt_from_one_list_to_another(redis_kit: Any) -> None:
+    redis_kit.begin()
+    of = redis_kit.store.keys.of_run("order-1")
+    record = redis_kit.store.load("order-1").in_flight["reserve"].record
+
+    redis_kit.store.dispatch("order-1", redis_kit.message("order-1", "reserve", name="celery.quarantine"), record)
+
+    assert redis_kit.client.zcard(of.sent("celery")) == 0
+    assert redis_kit.client.zrange(of.sent("celery.quarantine"), 0, -1) == ["a|order-1|reserve|d1"]
+
+
+def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
+    claimed(redis_kit)
+    of = redis_kit.store.keys.of_run("order-1")
+    run_expire = partial(run, redis_kit, "expire", [of.run, of.due])
+    before = dump(redis_kit)
+
+    assert run_expire(["order-1", "reserve", "u1"])[0] == 0
+    assert run_expire(["order-1", "ship", "d1"])[0] == 0
+    assert dump(redis_kit) == before
+    assert run_expire(["order-1", "reserve", "d1"])[0] == 1
+
+
+def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:
+    redis_kit.begin()
+    of = redis_kit.store.keys.of_run("order-1")
+
+    now, *flat = run(redis_kit, "load", [of.run], [])
+
+    assert abs(now - now_ms(redis_kit)) < 5_000
+    assert dict(zip(flat[::2], flat[1::2], strict=True)) == redis_kit.client.hgetall(of.run)
+    assert len(run(redis_kit, "load", [f"{of.run}-none"], [])) == 1
+
+
+def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: Any) -> None:
+    # One partition has something, the others have nothing: nothing is due at once.
+    redis_kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=60_000))
+
+    assert redis_kit.store.take_due() == ([], pytest.approx(60, abs=1))
+
+
+def test_take_due_does_not_look_at_the_lists_at_every_tick(redis_kit: Any) -> None:
+    redis_kit.begin()
+    redis_kit.store.take_due()
+    redis_kit.client.config_resetstat()
+
+    for _ in range(10):
+        redis_kit.store.take_due()
+
+    looked = redis_kit.client.info("commandstats").get("cmdstat_lrange", {"calls": 0})["calls"]
+    assert looked <= 3
+
+
+def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: Any) -> None:
+    of = redis_kit.store.keys.of_run("order-1")
+    commit = Commit("order-1", [], moved=("contract", "running", "completed"))
+
+    assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 11
+    assert {of.index("running"), of.index("completed", "contract")} < set(keys_of(of, commit))
+    assert arguments_of(of, commit)
