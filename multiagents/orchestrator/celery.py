@@ -21,13 +21,11 @@ from celery import Celery, signals
 from celery.canvas import Signature
 from celery.result import assert_will_not_block  # type: ignore[attr-defined]  # its stubs lack it
 from kombu import Connection
-from kombu.serialization import dumps as serialize
-from kombu.utils.json import dumps as to_json
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
-from multiagents.orchestrator.kombu import Producers
+from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized
 from multiagents.orchestrator.template import MessageTemplate
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
@@ -237,9 +235,9 @@ class CeleryDispatcher(Dispatcher):
                 declare=[],
                 retry_policy=self.app.conf.task_publish_retry_policy,
             )
-            body = b64encode(_serialized(made.body).encode()).decode()
-            message = _message(queue, priority, headers, properties, body, uuid4().hex)
-            prefix, _, suffix = message.partition("@number@")
+            body = b64encode(serialized(made.body).encode()).decode()
+            text = message(queue, priority, headers, properties, body, uuid4().hex)
+            prefix, _, suffix = text.partition("@number@")
             return prefix, suffix
         key = (task, queue, priority, hard, partition)
         template = self._templates.get(key)
@@ -270,12 +268,10 @@ class CeleryDispatcher(Dispatcher):
         blanks = {name: _BLANKS[name] for name in kwargs}
         made = self._made(task, blanks, "@id@", "@root@", "@shown@", hard)
         headers = {**made.headers, HEADER: f"{partition}:@number@"}
-        message = _message(queue, priority, headers, {**made.properties, "delivery_mode": 2}, "@body@", "@tag@")
-        return MessageTemplate(message, _serialized(made.body).replace(str(_ATTEMPT), "@attempt@"))
+        text = message(queue, priority, headers, {**made.properties, "delivery_mode": 2}, "@body@", "@tag@")
+        return MessageTemplate(text, serialized(made.body).replace(str(_ATTEMPT), "@attempt@"))
 
-    def _made(
-        self, task: str, kwargs: dict[str, Any], task_id: str, root: str, shown: str, hard: int | None
-    ) -> Any:
+    def _made(self, task: str, kwargs: dict[str, Any], task_id: str, root: str, shown: str, hard: int | None) -> Any:
         """What Celery makes of a task before it is published."""
         return self.app.amqp.as_task_v2(
             task_id,
@@ -342,34 +338,6 @@ class _Link(Signature):
 _UNNUMBERED = "0:0"
 
 
-def _serialized(body: Any) -> str:
-    _, _, data = serialize(body, "json")
-    return data if isinstance(data, str) else data.decode()
-
-
-def _message(
-    queue: str, priority: int | None, headers: dict[str, Any], properties: dict[str, Any], body: str, tag: str
-) -> str:
-    """A message of kombu's Redis transport, as `Celery.send_task` would have it pushed."""
-    return str(
-        to_json(
-            {
-                "body": body,
-                "content-encoding": "utf-8",
-                "content-type": "application/json",
-                "headers": headers,
-                "properties": {
-                    **properties,
-                    "delivery_info": {"exchange": "", "routing_key": queue},
-                    "priority": priority or 0,
-                    "body_encoding": "base64",
-                    "delivery_tag": tag,
-                },
-            }
-        )
-    )
-
-
 def _task_of(definition: Definition, correlation: Correlation) -> tuple[StepDefinition, str]:
     step = definition.steps[correlation.step]
     return step, (step.compensation or "") if correlation.direction is Direction.UNDO else step.worker
@@ -399,24 +367,6 @@ def _of_run(transaction_id: str) -> Correlation:
     return Correlation(transaction_id, "", Direction.DO, 0)
 
 
-def is_same_database(broker: Any, store: str) -> bool:
-    """Whether the broker is the very Redis database that the store uses, so that one script may write to both."""
-    if not isinstance(broker, str) or ";" in broker:
-        return False
-    first, second = (_database(url) for url in (broker, store))
-    return first is not None and first == second
-
-
-def _database(url: str) -> tuple[Any, ...] | None:
-    scheme = url.partition("://")[0]
-    if scheme not in ("redis", "rediss"):
-        return None
-    found = Connection(url).info()
-    host = "127.0.0.1" if found["hostname"] in (None, "localhost", "::1") else found["hostname"]
-    database = str(found["virtual_host"] or "0").strip("/") or "0"
-    return scheme, host, found["port"] or 6379, database
-
-
 def store_url(app: Celery, settings: Settings) -> str:
     """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
 
@@ -433,8 +383,8 @@ def store_url(app: Celery, settings: Settings) -> str:
         if isinstance(url, str) and url.startswith(("redis://", "rediss://", "unix://", "memory://")):
             return url.partition(";")[0]
     raise ConfigurationError(
-        f"Celery app {app.main!r} has no Redis to keep runs in: multiagents_redis_url is not set, and neither the broker "
-        f"nor the result backend is a redis:// URL; set app.conf.multiagents_redis_url = 'redis://host:6379/0'"
+        f"Celery app {app.main!r} has no Redis to keep runs in: multiagents_redis_url is not set, and neither the "
+        f"broker nor the result backend is a redis:// URL; set app.conf.multiagents_redis_url = 'redis://host:6379/0'"
     )
 
 

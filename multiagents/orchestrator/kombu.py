@@ -1,4 +1,4 @@
-"""Producers for a broker that commits cannot push to. They are kept open: connecting costs more than a message."""
+"""The broker's side: messages as kombu's Redis transport keeps them, and producers for brokers of other kinds."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 from kombu import Connection, Producer
 from kombu.pools import ProducerPool
+from kombu.serialization import dumps as serialize
+from kombu.utils.json import dumps as to_json
 
 #: How many producers a process holds at most; whoever needs another one waits.
 LIMIT = 10
 
 
 class Producers:
-    """The producers of a process; a forked child makes its own.
+    """The producers of a process, for a broker that commits cannot push to; a forked child makes its own.
+
+    They are kept open: connecting costs more than a message.
 
     Args:
         connect: makes the connection that is cloned for each of them; it need not be open.
@@ -36,3 +41,50 @@ class Producers:
             pool = self._pool
         producer: AbstractContextManager[Producer] = pool.acquire(block=True)
         return producer
+
+
+def serialized(body: Any) -> str:
+    """A task's body as Celery's JSON."""
+    _, _, data = serialize(body, "json")
+    return data if isinstance(data, str) else data.decode()
+
+
+def message(
+    queue: str, priority: int | None, headers: dict[str, Any], properties: dict[str, Any], body: str, tag: str
+) -> str:
+    """A message of kombu's Redis transport, as `Celery.send_task` would have it pushed."""
+    return str(
+        to_json(
+            {
+                "body": body,
+                "content-encoding": "utf-8",
+                "content-type": "application/json",
+                "headers": headers,
+                "properties": {
+                    **properties,
+                    "delivery_info": {"exchange": "", "routing_key": queue},
+                    "priority": priority or 0,
+                    "body_encoding": "base64",
+                    "delivery_tag": tag,
+                },
+            }
+        )
+    )
+
+
+def is_same_database(broker: Any, store: str) -> bool:
+    """Whether the broker is the very Redis database that the store uses, so that one script may write to both."""
+    if not isinstance(broker, str) or ";" in broker:
+        return False
+    first, second = (_database(url) for url in (broker, store))
+    return first is not None and first == second
+
+
+def _database(url: str) -> tuple[Any, ...] | None:
+    scheme = url.partition("://")[0]
+    if scheme not in ("redis", "rediss"):
+        return None
+    found = Connection(url).info()
+    host = "127.0.0.1" if found["hostname"] in (None, "localhost", "::1") else found["hostname"]
+    database = str(found["virtual_host"] or "0").strip("/") or "0"
+    return scheme, host, found["port"] or 6379, database

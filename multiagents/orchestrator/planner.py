@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 from multiagents.events import CommandEvent, Event, ResultEvent
-from multiagents.names import Direction
+from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.sites import WriteSite
-from multiagents.state_store.base import Commit, Dispatch, as_mapping, dumps, merge
+from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.merging import merge_note
@@ -182,6 +182,35 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
     old, new = before.encode_header(), after.encode_header()
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     return changed | {name: "" for name in old if name not in new}
+
+
+def letters_of(
+    definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads]
+) -> dict[str, Any]:
+    """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it.
+
+    Args:
+        definition: what the run follows.
+        before: the run, or the projection, that was decided upon.
+        after: the same after the facts.
+        payloads: loads the run's data; called only if there is a letter to write.
+    """
+    letters: dict[str, Any] = {}
+    for name, step in after.steps.items():
+        if not step.undo.is_over or before.step(name).undo.is_over:
+            continue
+        data = payloads()
+        letters[str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))] = {
+            "why": "the undo is over without success",
+            "step": name,
+            "compensation": definition.steps[name].compensation,
+            "input": data.inputs.get(name, data.of(definition, name)),
+            "result": data.results.get(name),
+            "idempotency_key": idempotency_key(after.transaction_id, name),
+            "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
+            "original_error": after.error.model_dump(mode="json") if after.error else None,
+        }
+    return letters
 
 
 def without_payload(event: Event) -> Event:

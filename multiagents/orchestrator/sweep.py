@@ -1,7 +1,8 @@
 """Find whatever has no owner, and move it on.
 
-A sweep runs in every worker. What is due is *leased* to one of them: the store hides it for a while, and only the commit
-that handles it removes it. So any number may sweep, and one that is killed half-way leaves nothing behind (G4, G5).
+A sweep runs in every worker. What is due is *leased* to one of them: the store hides it for a while, and only the
+commit that handles it removes it. So any number may sweep, and one that is killed half-way leaves nothing behind (G4,
+G5).
 """
 
 from __future__ import annotations
@@ -115,8 +116,8 @@ class Sweep:
         worker = step.compensation if direction is Direction.UNDO else step.worker
         message = (
             f'no worker process that consumes queue "{found.target}" has registered worker "{worker}" within '
-            f"{self.engine.settings.schedule_to_start:g} s; import the module that defines it there, or send the step to "
-            f"another queue"
+            f"{self.engine.settings.schedule_to_start:g} s; import the module that defines it there, or send the "
+            f"step to another queue"
         )
         self._give_up(
             entry, found.record, ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True

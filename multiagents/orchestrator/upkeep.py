@@ -1,7 +1,7 @@
 """The sweep and the reading of the bus, in a thread of each worker.
 
-A thread of its own, because the worker's main loop must not wait for Redis, and stands still under the solo pool while a
-step runs.
+A thread of its own, because the worker's main loop must not wait for Redis, and stands still under the solo pool while
+a step runs.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def unpack(transaction_id: str, record: str) -> Event:
         DecodeError: when the record is not an event.
     """
     try:
-        short = json.loads(record)
+        short: Any = json.loads(record)
     except ValueError:
         short = None
     if not isinstance(short, dict):
@@ -107,7 +107,7 @@ def unpack(transaction_id: str, record: str) -> Event:
         )
     extra = short.pop("+", {})
     undo = bool(short.pop(_UNDO, 0))
-    fields = {_LONG.get(name, name): value for name, value in short.items()}
+    fields: dict[str, Any] = {_LONG.get(name, name): value for name, value in short.items()}
     fields["transaction_id"] = transaction_id
     undo = undo or fields.get("type") == "compensation"
     if fields.get("step") and fields.get("attempt") and "correlation_id" not in fields:

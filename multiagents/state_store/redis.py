@@ -352,12 +352,9 @@ class RedisStateStore(StateStore):
         return {key: json.loads(letter) for stored in found for key, letter in stored.items()}
 
     def unattended(self) -> list[str]:
-        def ask(pipe: Any, part: PartitionKeys) -> None:
-            for status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
-                pipe.zrange(part.index(status.value), 0, -1)
-
-        found = [name for names in self._of_each_partition(ask) for name in names]
-        return [name for name in found if not self._is_attended(name)]
+        alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)
+        found = self._of_each_partition(lambda pipe, part: [pipe.zrange(part.index(one), 0, -1) for one in alive])
+        return [name for names in found for name in names if not self._is_attended(name)]
 
     def _is_attended(self, transaction_id: str) -> bool:
         run = self.keys.of_run(transaction_id)

@@ -182,16 +182,18 @@ def test_a_step_over_its_limit_is_due_a_second_later_though_its_lease_is_renewed
     kit.claim(timeout=0.2)
     long.renew(attempt(), "owner-1")
 
-    assert long.take_due() == ([], pytest.approx(1.2, abs=0.1))
+    assert long.take_due() == ([], pytest.approx(1.2, abs=0.5))
 
 
 def test_a_step_without_its_heartbeat_is_due_though_its_lease_is_renewed(kit: Any) -> None:
     kit.store = kit.another(lease=60)
     kit.begin()
     kit.claim(heartbeat_timeout=5)
+    assert kit.store.take_due() == ([], pytest.approx(5, abs=0.5))
+
     kit.store.renew(attempt(), "owner-1", beat=False)
 
-    assert kit.store.take_due() == ([], pytest.approx(5, abs=0.1))
+    assert kit.store.take_due() == ([], pytest.approx(5, abs=0.5))
 
 
 def test_a_lease_whose_worker_is_known_to_be_dead_is_due_at_once(kit: Any) -> None:
@@ -231,10 +233,24 @@ def test_G5_after_an_outage_every_lease_is_extended_once(kit: Any) -> None:
     assert sorted(found) == [f"a|order-{number}|reserve|d1" for number in (3, 4, 5)]
 
 
-def test_a_dead_worker_is_not_spared_by_an_outage(kit: Any) -> None:
+def test_G5_sweeps_that_are_merely_slow_do_not_keep_the_dead_alive(kit: Any) -> None:
     kit.begin()
     kit.claim()
     kit.due()
+
+    # Each pause is as long as an outage; only the first of them counts for this lease.
+    kit.sleep(0.6)
+    assert kit.due() == []
+    kit.sleep(0.6)
+    assert kit.due() == [ATTEMPT]
+
+
+def test_a_dead_worker_is_not_spared_by_an_outage(kit: Any) -> None:
+    kit.due()
+    kit.sleep(0.6)
+    kit.due()
+    kit.begin()
+    kit.claim()
     kit.store.expire(attempt())
     kit.sleep(0.6)
 

@@ -162,7 +162,13 @@ PARKED = (
     .add_step("boom", "crash.refuse")
     .build()
 )
-BUSY = flow("crash-busy").add_parallel("all", [Step(f"wait{n}", "crash.slow") for n in range(10)]).build()
+# Its first step has the others sent by a worker, which waits for a claim less long than the caller would.
+BUSY = (
+    flow("crash-busy")
+    .add_step("first", "crash.do")
+    .add_parallel("all", [Step(f"wait{n}", "crash.slow") for n in range(10)])
+    .build()
+)
 
 
 def result_of(transaction_id: str, step: str) -> ResultEvent:

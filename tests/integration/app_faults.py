@@ -56,7 +56,7 @@ class Ledger:
     def pass_through(self, gate: str) -> None:
         """Wait at a gate."""
         path = self.folder / f"gate-{gate}"
-        wait_until(path.exists, 60, f"gate {gate}")
+        wait_until(path.exists, 900, f"gate {gate}")
 
     def once(self, what: str) -> bool:
         """True for the first process that asks."""

@@ -31,8 +31,13 @@ from multiagents.testing.servers import new_server
 LEASE = 1.0
 
 OTHER = [pytest.param("other", id="other"), pytest.param("rabbitmq", id="rabbitmq", marks=pytest.mark.rabbitmq)]
-BROKERS = [pytest.param("same", id="same"), *OTHER]
 MODES = ["inline", "queued"]
+#: The rules' own tests run "same" in both modes, too.
+MATRIX = [
+    pytest.param("same", "inline", id="same-inline"),
+    pytest.param("same", "queued", id="same-queued", marks=pytest.mark.full),
+    *(pytest.param(*kind.values, mode, id=f"{kind.id}-{mode}", marks=kind.marks) for kind in OTHER for mode in MODES),
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +84,7 @@ def attempts(run: Any) -> list[int]:
 # --- every broker, both modes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", BROKERS)
+@pytest.mark.parametrize(("kind", "mode"), MATRIX)
 def test_runs_complete_are_undone_and_survive_the_death_of_their_worker(
     deploy: Callable[..., Plain], kind: str, mode: str
 ) -> None:

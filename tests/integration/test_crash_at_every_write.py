@@ -288,7 +288,7 @@ PREFORK: dict[WriteSite, Plays] = {WriteSite.EXPIRE: [(KILLED, (1,))]}
 #: Where the broker is not the store's database.
 OUTBOX: dict[WriteSite, Plays] = {
     WriteSite.PUBLISH: [(FORWARD, (1, 2)), (BACK, (1, 5)), (CALLER, (1,))],
-    WriteSite.PUBLISH_AGAIN: [(FORWARD, (1,)), (BACK, (1,)), (BUSY, (1,))],
+    WriteSite.PUBLISH_AGAIN: [(FORWARD, (1,)), (BACK, (1,))],
     WriteSite.POSTPONE: [(BUSY, (1,))],
 }
 OUTBOX_QUEUED: dict[WriteSite, Plays] = {WriteSite.WAKE: [(FORWARD, (1, 3)), (BACK, (1,))]}

@@ -158,7 +158,10 @@ def test_a_field_and_a_version_of_a_later_release_are_kept() -> None:
 
 def test_records_of_the_first_release_are_read() -> None:
     # These lie in stores: what was once written is read for ever.
-    record = '{"t":"result","s":"charge","a":2,"at":1700000000123,"o":1700000000100,"w":"celery@host","b":1700000000000,"z":1}'
+    record = (
+        '{"t":"result","s":"charge","a":2,"at":1700000000123,"o":1700000000100,'
+        '"w":"celery@host","b":1700000000000,"z":1}'
+    )
 
     event = unpack(RUN, record)
 

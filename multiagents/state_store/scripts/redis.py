@@ -81,7 +81,7 @@ class ScriptServer:
     def _send(self, *command: Any) -> Any:
         """Send a command straight down a connection; the client, at twice the CPU, only when that breaks.
 
-        What the client adds (retries, metrics, a lock around its pool) is most of what a script call costs this process.
+        What the client adds (retries, metrics, a lock around its pool) is most of what a script call costs here.
         """
         if self._pid != os.getpid():
             self._pid, self._lines = os.getpid(), []
@@ -97,7 +97,7 @@ class ScriptServer:
             raise
         except redis.exceptions.RedisError:
             line.disconnect()
-            return self.client.execute_command(*command)
+            return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
         except BaseException:
             # Half a conversation: whoever took this line next would read our answer.
             line.disconnect()

@@ -1,0 +1,79 @@
+"""Send what a decision says: before the commit as part of it, or right after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from multiagents.events import CommandEvent, CompensationEvent, Event
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.dispatcher import Dispatcher, plan_dispatches
+from multiagents.settings import Settings
+from multiagents.sites import WriteSite, write
+from multiagents.state_store.base import (
+    Dispatch,
+    Via,
+)
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import RunState
+
+logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """Turns commands into dispatches, links and messages.
+
+    Args:
+        dispatcher: how attempts go out.
+        settings: the deployment's settings.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, settings: Settings) -> None:
+        self.dispatcher = dispatcher
+        self._settings = settings
+
+    def dispatches(
+        self, definition: Definition, state: RunState, facts: Iterable[Event], *, may_link: bool = False
+    ) -> list[Dispatch]:
+        """How the commands among these facts go out."""
+        commands = [event for event in facts if isinstance(event, CommandEvent | CompensationEvent)]
+        if not commands:
+            return []
+        return plan_dispatches(
+            self.dispatcher,
+            definition,
+            state,
+            commands,
+            now=commands[0].at,
+            default_timeout=self._settings.step_timeout,
+            may_link=may_link,
+        )
+
+    def links(self, definition: Definition, facts: Iterable[Event]) -> list[Any]:
+        """The next undo as a link for the task of the one before, if there is just one."""
+        undos = [event for event in facts if isinstance(event, CompensationEvent)]
+        if len(undos) != 1 or undos[0].delay:
+            return []
+        return [self.dispatcher.link(definition, Correlation.parse(undos[0].correlation_id))]
+
+    def wake(self, transaction_id: str) -> None:
+        """Publish the orchestrator's message for a run."""
+        write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id))
+
+    def publish(self, definition: Definition, transaction_id: str, dispatches: Iterable[Dispatch]) -> None:
+        """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
+        for dispatch in dispatches:
+            if dispatch.via is Via.OUTBOX:
+                correlation = _correlation(transaction_id, dispatch)
+                try:
+                    publish = partial(self.dispatcher.publish, definition, correlation, dispatch.target)
+                    write(WriteSite.PUBLISH, publish)
+                except Exception:
+                    logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
+
+
+def _correlation(transaction_id: str, dispatch: Dispatch) -> Correlation:
+    direction = Direction.UNDO if dispatch.mark[0] == "u" else Direction.DO
+    return Correlation(transaction_id, dispatch.step, direction, int(dispatch.mark[1:]))

@@ -1,0 +1,293 @@
+"""Decide upon a whole run: load it, decide, commit against its version, and again when somebody else was faster.
+
+This is the way of failures, undos, joins, cancels, timers and foreign results. What a decision sends goes out with its
+commit, or right after it; if this process dies in between, the sweep does it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from multiagents.events import ErrorEvent, Event, ResultEvent
+from multiagents.exceptions import (
+    StateConflictError,
+    WorkflowNotFoundError,
+)
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.planner import build_commit, changed_steps, letters_of, newly_done
+from multiagents.orchestrator.sending import Sender
+from multiagents.settings import Settings
+from multiagents.sites import WriteSite
+from multiagents.state_store.base import (
+    InFlight,
+    Payloads,
+    Snapshot,
+    StateStore,
+    Verdict,
+    Via,
+    mark_of,
+)
+from multiagents.workflow.decider import (
+    advance,
+    evolve,
+)
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import Cause, Progress, RunState, RunStatus
+
+logger = logging.getLogger(__name__)
+
+#: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
+MAX_RACES = 100
+
+
+class WholeRuns:
+    """Decides upon runs from their whole state.
+
+    Args:
+        store: where runs live.
+        sender: how attempts go out.
+        settings: the deployment's settings.
+    """
+
+    def __init__(self, store: StateStore, sender: Sender, settings: Settings) -> None:
+        self._store = store
+        self._sender = sender
+        self._settings = settings
+
+    def decide(
+        self,
+        transaction_id: str,
+        event: Event | None,
+        *,
+        site: WriteSite,
+        answers: tuple[str, str] | None = None,
+        may_link: bool = False,
+        unrenewed: int | None = None,
+    ) -> tuple[Verdict, list[Any]]:
+        """Load, decide, commit against the version; again when somebody else was faster."""
+        for _ in range(MAX_RACES):
+            verdict, links = self._decide_once(
+                self._store.load(transaction_id),
+                event,
+                site=site,
+                answers=answers,
+                may_link=may_link,
+                unrenewed=unrenewed,
+            )
+            if verdict is not Verdict.CONFLICT:
+                return verdict, links
+        raise StateConflictError(
+            f"run {transaction_id!r} was changed by others {MAX_RACES} times while one decision was made; the sweep "
+            f"will make it: nothing is lost"
+        )
+
+    def _decide_once(
+        self,
+        snapshot: Snapshot,
+        event: Event | None,
+        *,
+        site: WriteSite,
+        answers: tuple[str, str] | None,
+        may_link: bool,
+        unrenewed: int | None,
+    ) -> tuple[Verdict, list[Any]]:
+        if isinstance(event, ErrorEvent) and event.retry_policy is None:
+            # It may have ended without its worker, whose policy holds all the same.
+            policy = self._sender.dispatcher.retry_policy(snapshot.definition, Correlation.parse(event.correlation_id))
+            event = event.model_copy(update={"retry_policy": policy})
+        payloads = self._lazily(snapshot)
+        ask = asker(
+            lambda step: self._context(payloads(), snapshot, event, step),
+            snapshot.definition.input_of,
+            waits_too_long=lambda step: self._waits_too_long(snapshot, step),
+        )
+        now = event.at if event is not None else snapshot.now
+        before = snapshot.state
+        state = before if event is None else evolve(snapshot.definition, before, event)
+        facts: list[Event] = [] if event is None else [event]
+        beside = self._beside(snapshot, answers)
+        unclaimed = {entry.step for entry in beside if entry.via not in (Via.CLAIMED, Via.EXTERNAL)}
+        owed = False
+        try:
+            state, said = advance(snapshot.definition, state, now=now, ask=ask, unclaimed=unclaimed)
+            facts += said
+        except CodeElsewhereError:
+            if event is None:
+                raise
+            owed = True  # The fact is recorded here; what follows from it is decided where the code is.
+        # Of what was taken back or abandoned the record goes, so that nobody claims it any more.
+        ends = [(entry.step, entry.record) for entry in beside if not state.step(entry.step).do.in_flight]
+        verdict = self._commit(
+            snapshot,
+            state,
+            facts,
+            site=site,
+            fences={"answers": answers, "ends": ends, "unrenewed": unrenewed},
+            payloads=payloads,
+            may_link=may_link,
+            owed=owed,
+        )
+        links: list[Any] = []
+        if verdict is Verdict.APPLIED and may_link:
+            links = self._sender.links(snapshot.definition, facts)
+        return verdict, links
+
+    def came_late(self, event: ResultEvent | ErrorEvent) -> None:
+        """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23)."""
+        for _ in range(MAX_RACES):
+            try:
+                snapshot = self._store.load(event.transaction_id)
+            except WorkflowNotFoundError:
+                self.bury(event, "the state store does not know this run")
+                return
+            correlation = Correlation.parse(event.correlation_id)
+            known = snapshot.state.step(correlation.step).track(correlation.direction).attempt
+            if correlation.step not in snapshot.definition.steps or correlation.attempt > known:
+                self.bury(event, "the run has not made this attempt")
+                return
+            mark = mark_of(correlation.direction, correlation.attempt)
+            found = snapshot.in_flight.get(correlation.step)
+            if found is not None and found.mark == mark:
+                # A server that forgot its last writes sent it out again: the outcome that comes first counts.
+                answers = (correlation.step, f"{mark}|")
+                verdict, _ = self.decide(event.transaction_id, event, site=WriteSite.LATE, answers=answers)
+                if verdict is Verdict.APPLIED:
+                    return
+                continue
+            before = snapshot.state
+            after = evolve(snapshot.definition, before, event)
+            # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
+            keeps = after is not before and after.step(correlation.step).do.progress is not Progress.SUCCEEDED
+            facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
+            if after is not before and after.status is not RunStatus.RUNNING:
+                after, said = advance(snapshot.definition, after, now=event.at)
+                facts += said
+            # A decision that is owed (a join's) is not made here, so its entry has to stay.
+            verdict = self._commit(
+                snapshot,
+                after,
+                facts,
+                site=WriteSite.LATE,
+                fences={},
+                payloads=self._lazily(snapshot),
+                decided=False,
+            )
+            if verdict is Verdict.APPLIED:
+                logger.info("event %s came late or twice; it is recorded", event.correlation_id)
+                return
+
+    def bury(self, event: ResultEvent | ErrorEvent, why: str) -> None:
+        """Keep an event that no run can take in, with its payload."""
+        letter = {"why": why, "event": event.model_dump(mode="json", exclude_none=True)}
+        self._store.bury(event.transaction_id, event.correlation_id or event.id, letter)
+        logger.warning("%s: %s; its event is kept in the dead letters", event.correlation_id, why)
+
+    def _commit(
+        self,
+        snapshot: Snapshot,
+        after: RunState,
+        facts: list[Event],
+        *,
+        site: WriteSite,
+        fences: dict[str, Any],
+        payloads: Callable[[], Payloads],
+        may_link: bool = False,
+        owed: bool = False,
+        decided: bool = True,
+    ) -> Verdict:
+        definition, before = snapshot.definition, snapshot.state
+        dispatches = self._sender.dispatches(definition, after, facts, may_link=may_link)
+        if site is WriteSite.ADVANCE and before.status is RunStatus.COMPENSATING:
+            site = WriteSite.ADVANCE_UNDO
+        turned = before.status is not RunStatus.COMPENSATING and after.status is RunStatus.COMPENSATING
+        commit = build_commit(
+            definition,
+            before,
+            after,
+            facts,
+            dispatches,
+            site=site,
+            retention=self._settings.retention,
+            stored_results=self._stored(definition, before, after, payloads),
+            stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
+            version=snapshot.version,
+            decided=decided and not owed,
+            landed=owed,
+            wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
+            overtakes=_overtakes(snapshot, after, fences.get("answers")),
+            letters=letters_of(definition, before, after, payloads),
+            **fences,
+        )
+        verdict = self._store.commit(commit).verdict
+        if verdict is Verdict.APPLIED:
+            if owed and not self._sender.dispatcher.atomic:
+                self._sender.wake(after.transaction_id)
+            self._sender.publish(definition, after.transaction_id, dispatches)
+        return verdict
+
+    def _lazily(self, snapshot: Snapshot) -> Callable[[], Payloads]:
+        return _Lazy(lambda: self._store.payloads(snapshot.state.transaction_id))
+
+    def _waits_too_long(self, snapshot: Snapshot, step: str) -> bool:
+        """Whether a step has been due, with no process there that has its code, for as long as it may wait."""
+        definition, state = snapshot.definition.steps[step], snapshot.state
+        since = [state.step(before).do.finished_at for before in definition.after] or [state.started_at]
+        limit = definition.schedule_to_start or self._settings.schedule_to_start
+        now = round(snapshot.now.timestamp() * 1000)
+        return all(at is not None and now - at >= limit * 1000 for at in since)
+
+    @staticmethod
+    def _beside(snapshot: Snapshot, answered: tuple[str, str] | None) -> list[InFlight]:
+        """The attempts to do a step that are in flight beside the one that is answered."""
+        known = snapshot.in_flight.items()
+        return [e for name, e in known if e.direction is Direction.DO and (answered is None or name != answered[0])]
+
+    def _stored(
+        self, definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads]
+    ) -> dict[str, Any]:
+        """Earlier results, if branches meet here: in a finished trunk step, or in the end of the run."""
+        met = before.status is not after.status is RunStatus.COMPLETED and len(definition.exits) > 1
+        if met or any(definition.is_trunk(name) and definition.parts(name) for name in newly_done(before, after)):
+            return payloads().results
+        return {}
+
+    @staticmethod
+    def _context(payloads: Payloads, snapshot: Snapshot, event: Event | None, step: str) -> dict[str, Any]:
+        results = payloads.results
+        if isinstance(event, ResultEvent) and event.step and event.direction is Direction.DO:
+            results = {**results, event.step: event.payload}
+        known = Payloads(payloads.input, payloads.context, results, payloads.inputs)
+        return known.of(snapshot.definition, step)
+
+    @staticmethod
+    def _stops_siblings(definition: Definition, state: RunState) -> bool:
+        """Whether steps in flight are asked to stop: on cancel, and where the block of the failed step says so (S7)."""
+        if state.cause is not Cause.FAILURE:
+            return True
+        return any(definition.steps[name].cancel_siblings for name, step in state.steps.items() if step.do.is_over)
+
+
+class _Lazy:
+    """Load once, and only if somebody asks."""
+
+    def __init__(self, load: Callable[[], Payloads]) -> None:
+        self._load = load
+        self._value: Payloads | None = None
+
+    def __call__(self) -> Payloads:
+        if self._value is None:
+            self._value = self._load()
+        return self._value
+
+
+def _overtakes(snapshot: Snapshot, after: RunState, answers: tuple[str, str] | None) -> bool:
+    """Whether a step changes that a worker has claimed: what it knows of the step from its claim is out of date."""
+    claimed = {name for name, found in snapshot.in_flight.items() if found.via is Via.CLAIMED}
+    return not claimed.isdisjoint(changed_steps(snapshot.state, after).keys() - {answers and answers[0]})
+
+
+def _asked_to_stop(before: RunState, after: RunState) -> bool:
+    return after.cancel_requested and not before.cancel_requested
