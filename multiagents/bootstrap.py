@@ -1,7 +1,7 @@
 """Wire the library to a Celery app: the one place that knows both the orchestrator and the workers' side.
 
-`init_app` only registers: it connects nothing, starts no thread and reads no setting, because ``config_from_object`` may
-come after it and a fork after that.
+`init_app` only registers: it connects nothing, starts no thread and reads no setting, because ``config_from_object``
+may come after it and a fork after that.
 """
 
 from __future__ import annotations
@@ -107,10 +107,10 @@ def _patient(orchestrator: Orchestrator) -> Engine:
 def _bus(orchestrator: Orchestrator) -> EventBus:
     url = orchestrator.store_url
     if url.startswith("memory://"):
-        from multiagents.event_bus.memory import InMemoryEventBus  # noqa: PLC0415
+        from multiagents.event_bus.memory import InMemoryEventBus
 
         return InMemoryEventBus()
-    from multiagents.event_bus.redis import RedisEventBus  # noqa: PLC0415
+    from multiagents.event_bus.redis import RedisEventBus
 
     return RedisEventBus(url, prefix=orchestrator.keys.prefix, partitions=orchestrator.keys.partitions)
 
@@ -121,7 +121,7 @@ def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
     orchestrator = getattr(getattr(instance, "app", None), "multiagents", None)
     if not isinstance(orchestrator, Orchestrator) or not orchestrator.dispatcher.atomic:
         return
-    from multiagents.worker_sdk.kombu import choose_transport  # noqa: PLC0415 - only workers need kombu's transport
+    from multiagents.worker_sdk.kombu import choose_transport
 
     transport = choose_transport(instance.app.conf, orchestrator.settings.lean_qos)
     if transport:
@@ -142,25 +142,26 @@ def _close_loop(**_kwargs: Any) -> None:
 
 
 @signals.task_unknown.connect(weak=False)
-def _not_registered(sender: Any = None, message: Any = None, id: str = "", **_kwargs: Any) -> None:
+def _not_registered(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
     """A worker took a step that it does not know: another may, or this one after its deploy."""
     orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
     ours = HEADER in (getattr(message, "headers", None) or {})
-    if isinstance(orchestrator, Orchestrator) and ours and id.count("/") == 3:
+    task_id = str(kwargs.get("id", ""))
+    if isinstance(orchestrator, Orchestrator) and ours and task_id.count("/") == 3:
         try:
-            orchestrator.engine.not_registered(Correlation.parse(id))
+            orchestrator.engine.not_registered(Correlation.parse(task_id))
         except MultiAgentsError as error:
-            logger.warning("%s is left to the sweep: %s", id, error)
+            logger.warning("%s is left to the sweep: %s", task_id, error)
 
 
 @signals.task_revoked.connect(weak=False)
-def _revoked(sender: Any = None, request: Any = None, terminated: Any = False, **_kwargs: Any) -> None:
+def _revoked(sender: Any = None, request: Any = None, **kwargs: Any) -> None:
     """``celery control revoke`` of a step: a failed attempt, which otherwise would be sent again as if it were lost."""
     orchestrator = getattr(getattr(sender, "app", None), "multiagents", None)
     task_id = str(getattr(request, "id", ""))
     if isinstance(orchestrator, Orchestrator) and task_id.count("/") == 3:
         try:
-            revoked(orchestrator.engine, Correlation.parse(task_id), terminated=bool(terminated))
+            revoked(orchestrator.engine, Correlation.parse(task_id), terminated=bool(kwargs.get("terminated")))
         except MultiAgentsError as error:
             logger.warning("%s was revoked, which is left to the sweep: %s", task_id, error)
 

@@ -72,7 +72,8 @@ class Event(BaseModel):
     Attributes:
         id: unique; a repeated publication keeps it.
         transaction_id: the run.
-        correlation_id: the attempt this belongs to, ``<transaction>/<step>/<do|undo>/<attempt>``; empty for the run itself.
+        correlation_id: the attempt this belongs to, ``<transaction>/<step>/<do|undo>/<attempt>``; empty for the run
+            itself.
         causation_id: id of the event that led to this one.
         timestamp: the store's clock when the event was taken in; None until then.
         occurred_at: the producer's own clock.
@@ -240,7 +241,8 @@ def event_from_dict(mapping: dict[str, Any]) -> Event:
     kind = _KINDS.get(str(mapping.get("type")))
     if kind is None:
         raise DecodeError(
-            f"event type {mapping.get('type')!r} is not known; expected one of {', '.join(_KINDS)}: {_short(str(mapping))}"
+            f"event type {mapping.get('type')!r} is not known; expected one of {', '.join(_KINDS)}: "
+            f"{_short(str(mapping))}"
         )
     try:
         return kind.model_validate(mapping)

@@ -98,7 +98,8 @@ class DuplicateStepError(DefinitionError):
         self.workflow = workflow
         self.step = step
         super().__init__(
-            f'workflow "{workflow}" has two steps named "{step}"; names are how steps are told apart: rename one of them'
+            f'workflow "{workflow}" has two steps named "{step}"; names are how steps are told apart: rename one of '
+            f"them"
         )
 
 
@@ -163,7 +164,7 @@ class WorkflowFailedError(WorkflowError):
     Attributes:
         transaction_id: the run.
         status: how it ended, e.g. ``compensated``.
-        error: the original error, as a mapping with ``type``, ``message``, ``traceback``, ``attempt``, ``causes``; or None.
+        error: the original error, with ``type``, ``message``, ``traceback``, ``attempt``, ``causes``; or None.
         steps: name of each step -> its status.
     """
 
@@ -200,8 +201,8 @@ class WorkerNotFoundError(WorkerError):
         self.known = tuple(known)
         workers = ", ".join(sorted(self.known)) or "none"
         super().__init__(
-            f'no worker named "{name}" is registered here{did_you_mean(name, self.known)} (registered: {workers}); import '
-            f"the module that defines it, e.g. with app.autodiscover_tasks([...])"
+            f'no worker named "{name}" is registered here{did_you_mean(name, self.known)} (registered: {workers}); '
+            f"import the module that defines it, e.g. with app.autodiscover_tasks([...])"
         )
 
 

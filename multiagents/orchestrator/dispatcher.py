@@ -37,9 +37,9 @@ class Dispatcher(ABC):
             losses: how many attempts of the step were lost; from two on the quarantine queue takes it, if consumed.
         """
 
+    @abstractmethod
     def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
         """The policy of the attempt's worker, where it is known here: for attempts that end without their worker."""
-        return None
 
     @abstractmethod
     def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:

@@ -228,7 +228,8 @@ def _status(status: RunStatus | str) -> RunStatus:
         return RunStatus(status)
     except ValueError:
         raise WorkflowError(
-            f"there is no status {status!r}{did_you_mean(str(status), list(RunStatus))} (statuses: {', '.join(RunStatus)})"
+            f"there is no status {status!r}{did_you_mean(str(status), list(RunStatus))} "
+            f"(statuses: {', '.join(RunStatus)})"
         ) from None
 
 

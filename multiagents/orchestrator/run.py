@@ -130,7 +130,7 @@ class Run:
         snapshot = self._orchestrator.store.load(self.transaction_id)
         return _context(snapshot, self._orchestrator.store.payloads(self.transaction_id))
 
-    async def wait(self, timeout: float | None = None) -> dict[str, Any]:
+    async def wait(self, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - as `result` has it
         """Do as `result`, without holding up the event loop."""
         return await asyncio.to_thread(self.result, timeout)
 

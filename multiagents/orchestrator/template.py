@@ -1,7 +1,7 @@
 """Text with blanks, for messages of which one is like the other but for a few ids.
 
-Celery writes a message once, with blanks for its ids; from then on only the blanks are filled in, which takes a tenth of
-the time. What is filled in has to need no escaping: ids are of a few harmless characters.
+Celery writes a message once, with blanks for its ids; from then on only the blanks are filled in, which takes a tenth
+of the time. What is filled in has to need no escaping: ids are of a few harmless characters.
 """
 
 from __future__ import annotations

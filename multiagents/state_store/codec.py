@@ -41,7 +41,7 @@ _SHORT = {
     "outcome": "x",
     "version": "v",
 }
-_LONG = {short: long for long, short in _SHORT.items()}
+_LONG: dict[str, str] = {short: long for long, short in _SHORT.items()}
 _TIMES = ("timestamp", "occurred_at", "started_at")
 _MODELS = ("error", "retry_policy")
 _UNDO = "z"

@@ -137,7 +137,7 @@ class Invocation:
         token = running.set(StepContext(claim, lease, self._load_results))
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
-                raise limits.TooLateError(worker.name)
+                raise limits.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
             signature = worker.signature
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)

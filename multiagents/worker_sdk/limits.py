@@ -43,8 +43,8 @@ class TooLateError(TerminalError):
     def __init__(self, worker: str) -> None:
         self.worker = worker
         super().__init__(
-            f'worker "{worker}" was not called: its step\'s schedule_to_close had passed before the attempt began; give '
-            f"the step more time, or its queue more workers"
+            f'worker "{worker}" was not called: its step\'s schedule_to_close had passed before the attempt began; '
+            f"give the step more time, or its queue more workers"
         )
 
 

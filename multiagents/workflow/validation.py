@@ -129,8 +129,8 @@ def workflow_options(
         raise DefinitionError(f'workflow "{workflow}" has strict={strict!r}; expected True or False')
     if on_end is not None:
         raise DefinitionError(
-            f'workflow "{workflow}" has on_end={on_end!r}, which this release does not run yet; make it the last step, and '
-            f"the compensation of the first"
+            f'workflow "{workflow}" has on_end={on_end!r}, which this release does not run yet; make it the last '
+            f"step, and the compensation of the first"
         )
     if strict:
         silent = [s.name for s in steps.values() if s.compensation is None and s.no_compensation is None]
