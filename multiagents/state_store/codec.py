@@ -97,14 +97,15 @@ def unpack(transaction_id: str, record: str) -> Event:
         DecodeError: when the record is not an event.
     """
     try:
-        short: Any = json.loads(record)
+        read: Any = json.loads(record)
     except ValueError:
-        short = None
-    if not isinstance(short, dict):
+        read = None
+    if not isinstance(read, dict):
         raise DecodeError(
             f"an entry in the history of run {transaction_id!r} was not understood: {record!r:.120}; expected a JSON "
             f"object"
         )
+    short: dict[str, Any] = read
     extra = short.pop("+", {})
     undo = bool(short.pop(_UNDO, 0))
     fields: dict[str, Any] = {_LONG.get(name, name): value for name, value in short.items()}
