@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from multiagents.events import ErrorEvent, Event, ResultEvent, StatusEvent
+from multiagents.events import ErrorEvent, ErrorInfo, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import (
     DecodeError,
     StateStoreError,
@@ -50,7 +50,7 @@ from multiagents.workflow.decider import (
     start_event,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.state import Cause, RunState, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class Engine:
             facts,
             dispatches,
             site=WriteSite.START,
+            deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
             retention=self.settings.retention,
             landed=owed,
             wake=self.dispatcher.wake(transaction_id) if owed else None,
@@ -329,6 +330,24 @@ class Engine:
         """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
         logger.info("run %s waits for a process that has the code of its step %s", transaction_id, error.step)
         self.store.postpone(f"r|{transaction_id}", transaction_id, round(self.settings.lease * 1000 / 6))
+
+    def deadline_passed(self, transaction_id: str) -> None:
+        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is."""
+        snapshot = self.store.load(transaction_id)
+        if snapshot.state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+            return
+        deadline = snapshot.definition.deadline or 0.0
+        event = StatusEvent(
+            id=f"{transaction_id}/deadline",
+            transaction_id=transaction_id,
+            timestamp=snapshot.now,
+            occurred_at=snapshot.now,
+            status=RunStatus.COMPENSATING,
+            reason="its deadline passed",
+            error=ErrorInfo(type="DeadlineExceeded", message=f"the run was not over within its {deadline:g} s"),
+            payload={"cause": Cause.DEADLINE.value},
+        )
+        self._whole.decide(transaction_id, event, site=WriteSite.ADVANCE)
 
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.

@@ -66,6 +66,9 @@ class Sweep:
             self.engine.advance(entry.transaction_id)
         elif entry.kind == "x":
             self._forget(entry)
+        elif entry.kind == "t":
+            self.engine.deadline_passed(entry.transaction_id)
+            self.store.discard(entry.member, entry.transaction_id)
         else:
             snapshot = self.store.load(entry.transaction_id)
             found = snapshot.in_flight.get(entry.step)

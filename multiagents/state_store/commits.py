@@ -37,6 +37,7 @@ class Commit:
         wake: (list, prefix, suffix) of an orchestrator message to push along with it.
         decided: this is that decision: remove the entry.
         moved: (workflow, status before, status after): the run changes its place in the indexes.
+        deadline_ms: the run begins, and is to be undone if it is not over after that long. None is without limit.
         retention_ms: the run is over; keep it that long. None while it is not.
         overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
         site: where the engine makes it.
@@ -61,6 +62,7 @@ class Commit:
     wake: tuple[str, str, str] | None = None
     decided: bool = False
     moved: tuple[str, str, str] | None = None
+    deadline_ms: int | None = None
     retention_ms: int | None = None
     overtakes: bool = False
     site: WriteSite = WriteSite.ADVANCE

@@ -183,6 +183,8 @@ class Tables:
             self.due.pop(owed, None)
         if commit.wake is not None:
             self.push(*commit.wake)
+        if commit.deadline_ms is not None:
+            self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
             self._end(row, commit.transaction_id, commit.retention_ms)
         return joined
@@ -194,6 +196,7 @@ class Tables:
             self.due.pop(f"x|{transaction_id}", None)
             return
         self.due.pop(f"r|{transaction_id}", None)
+        self.due.pop(f"t|{transaction_id}", None)
         self.due[f"x|{transaction_id}"] = self.now() + retention_ms
         row.expires_ms = self.now() + retention_ms + EXPIRY_GRACE_MS
         self.ended.notify_all()

@@ -52,7 +52,7 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     args += (int(commit.landed), int(commit.decided))
     args += (0,) if commit.wake is None else (1, *commit.wake)
     args.append(int(commit.moved is not None))
-    args += (commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
+    args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
     return args
 
 

@@ -251,6 +251,16 @@ def test_a_run_that_is_over_becomes_due_to_be_forgotten_when_its_retention_ends(
     assert kit.wait_due() == ["x|order-1"]
 
 
+def test_a_run_becomes_due_at_its_deadline_unless_it_is_over_by_then(kit: Any) -> None:
+    kit.begin("order-1", deadline_ms=300)
+    kit.begin("order-2", deadline_ms=300)
+    kit.end("order-2", retention_ms=60_000)
+
+    assert kit.sweep_for(0.05) == []
+    assert kit.wait_due() == ["t|order-1"]
+    assert kit.sweep_for(0.1) == []
+
+
 def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: Any) -> None:
     kit.begin()
     kit.end(status="compensated", retention_ms=100)

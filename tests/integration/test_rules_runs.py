@@ -225,3 +225,32 @@ def test_S26_a_run_finishes_on_the_definition_it_was_started_with(rules: Scenari
 
     assert (seen.version, seen.status, rules.began(run)) == ("1", "completed", ["a", "b"])
     assert old.content_hash != new.content_hash
+
+
+# --- the deadline of a run -------------------------------------------------------------------------------------------
+
+
+def test_S18_a_run_that_is_not_over_at_its_deadline_is_undone_and_ends_as_timed_out(rules: Scenario):
+    late = (
+        WorkflowBuilder("late", deadline=0.6)
+        .add_step("a", "play", compensation="undo")
+        .add_step("b", "play", external=True, cancel_safe=True)
+        .build(register=False)
+    )
+
+    run = rules.start(late)
+    seen = rules.end(run)
+
+    assert (seen.status, seen.error.type) == ("timed_out", "DeadlineExceeded")
+    assert rules.began(run) == ["a", "a.undo"]
+
+
+def test_S18_a_run_that_is_over_in_time_is_left_alone_by_its_deadline(rules: Scenario):
+    quick = WorkflowBuilder("quick", deadline=0.5).add_step("a", "play", compensation="undo").build(register=False)
+
+    run = rules.start(quick)
+    rules.end(run)
+    time.sleep(1.0)
+
+    assert run.status == "completed"
+    assert rules.began(run) == ["a"]

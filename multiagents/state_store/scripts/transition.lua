@@ -47,11 +47,12 @@ local function transition(tid, sent, lease)
     redis.call('ZADD', KEYS[9], started, tid)
     redis.call('ZADD', KEYS[10], started, tid)
   end
-  local retention, channel, status = tonumber(take()), take(), take()
+  local deadline, retention, channel, status = tonumber(take()), tonumber(take()), take(), take()
+  if deadline > 0 then redis.call('ZADD', due, now + deadline, 't|' .. tid) end
   if retention > 0 then
     -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
     redis.call('ZADD', due, now + retention, 'x|' .. tid)
-    redis.call('ZREM', due, 'r|' .. tid)
+    redis.call('ZREM', due, 'r|' .. tid, 't|' .. tid)
     for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
