@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -149,6 +150,9 @@ class Scenario:
     def close(self) -> None:
         """Check every run of the test: it has ended, nothing is left over, and its history tells how it came to be."""
         for identity, run in self.runs.items():
+            # A late success may have reopened it, where an attempt that was over its limit could not be stopped.
+            with contextlib.suppress(TimeoutError):
+                self.store.wait_for_end(identity, 0.1 if run.status == "paused" else 10)
             assert run.status.is_end or run.status == "paused", f"{identity} is still {run.status}: {run.describe()}"
             self.check_history(run)
         assert [name for name in self.store.unattended() if name in self.runs] == []

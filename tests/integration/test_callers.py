@@ -149,5 +149,9 @@ def test_waiting_for_a_run_inside_a_task_is_refused_as_celerys_get_is(rules: Sce
 
     seen = rules.play(waits, {"other": other.transaction_id})
 
+    if rules.deployment.pool == "gevent":
+        # Celery lets tasks wait for each other here: a greenlet that waits holds up no other.
+        assert seen.status == "completed"
+        return
     assert (seen.status, seen.error.type) == ("failed", "RuntimeError")
     assert "Never call result.get() within a task" in seen.error.message

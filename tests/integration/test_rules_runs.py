@@ -207,19 +207,20 @@ def test_S20_cancel_while_an_attempt_waits_for_its_back_off(rules: Scenario):
 
 
 def test_S26_a_run_finishes_on_the_definition_it_was_started_with(rules: Scenario):
+    name = f"renewed-{rules.deployment.pool}-{rules.deployment.mode}"
     old = (
-        WorkflowBuilder("renewed", version="1")
+        WorkflowBuilder(name, version="1")
         .add_step("a", "play", compensation="undo")
         .add_step("b", "play", compensation="undo")
         .build()
     )
-    run = rules.start("renewed", a=["wait"])
+    run = rules.start(name, a=["wait"])
     rules.until_begun(run, "a")
 
     # A new version is deployed here, and a run of it overtakes the old one.
-    new = WorkflowBuilder("renewed", version="2").add_step("z", "play").build()
+    new = WorkflowBuilder(name, version="2").add_step("z", "play").build()
     if rules.deployment.pool != "solo":
-        assert list(rules.play("renewed").steps) == ["z"]
+        assert list(rules.play(name).steps) == ["z"]
     rules.open_gate(run, "a")
     seen = rules.end(run)
 
