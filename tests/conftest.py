@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
 # celery.contrib.pytest comes first: pytest-celery hides its fixtures of the same names behind Docker ones.
 pytest_plugins = ("celery.contrib.pytest", "multiagents.testing.plugin", "multiagents.testing.pytest_celery")
+
+# A shell that starts this in the background has SIGINT ignored, here and in all that is started from here. Tests that
+# press Ctrl-C need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines: a test machine has other things to do. In CI the same examples each time, so that red means changed.
 settings.register_profile("laptop", deadline=None)

@@ -56,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which the outcome of a step is held while the store is away (at least: ten leases, if that is longer).
 OUTAGE = 300.0
+#: A run that a process cannot decide is due again, for others, after this part of a lease.
+LEFT_FOR = 6
 
 
 class Engine:
@@ -311,12 +313,18 @@ class Engine:
         )
         self.store.dispatch(correlation.transaction_id, again, found.record)
 
-    def advance(self, transaction_id: str) -> None:
-        """Send whatever is due for a run; harmless when nothing is."""
+    def advance(self, transaction_id: str) -> bool:
+        """Send whatever is due for a run; harmless when nothing is.
+
+        Returns:
+            False when this process lacks the code that deciding takes, and has left the run to others.
+        """
         try:
             self._whole.decide(transaction_id, None, site=WriteSite.ADVANCE)
         except CodeElsewhereError as error:
             self._leave_to_others(transaction_id, error)
+            return False
+        return True
 
     def advance_linked(self, transaction_id: str) -> list[Any]:
         """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
@@ -329,7 +337,7 @@ class Engine:
     def _leave_to_others(self, transaction_id: str, error: CodeElsewhereError) -> None:
         """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
         logger.info("run %s waits for a process that has the code of its step %s", transaction_id, error.step)
-        self.store.postpone(f"r|{transaction_id}", transaction_id, round(self.settings.lease * 1000 / 6))
+        self.store.postpone(f"r|{transaction_id}", transaction_id, round(self.settings.lease * 1000 / LEFT_FOR))
 
     def deadline_passed(self, transaction_id: str) -> None:
         """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is."""

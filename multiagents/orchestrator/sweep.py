@@ -8,13 +8,14 @@ G5).
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatcher import outbox_grace_ms
-from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.engine import LEFT_FOR, Engine
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
 from multiagents.workflow.definition import Definition
@@ -39,12 +40,16 @@ class Sweep:
         self.store: StateStore = engine.store
         #: a queue's backlog, asked for once a tick
         self._backlogs: dict[str, int] = {}
+        #: until when others are let first: they can decide what this process cannot
+        self._yields_until = 0.0
 
     def tick(self) -> float:
         """Handle what is due.
 
         Returns:
-            seconds until the next tick is worth it, at most the sweep interval.
+            seconds until the next tick is worth it, at most the sweep interval. While a run is left to others, it is the
+            whole interval: who wakes at the very moment when something is due would come upon that run again and again,
+            always before those who can decide it.
         """
         self._backlogs.clear()
         entries, until_next = self.store.take_due(limit=BATCH)
@@ -57,13 +62,16 @@ class Sweep:
                 raise
             except Exception:
                 logger.exception("due entry %s was not handled; it will be due again", entry.member)
+        interval = self.engine.settings.sweep_interval
         if len(entries) == BATCH:
             return 0.0
-        return min(self.engine.settings.sweep_interval, max(until_next, 0.01))
+        return interval if time.monotonic() < self._yields_until else min(interval, max(until_next, 0.01))
 
     def _handle(self, entry: Due) -> None:
         if entry.kind == "r":
-            self.engine.advance(entry.transaction_id)
+            if not self.engine.advance(entry.transaction_id):
+                settings = self.engine.settings
+                self._yields_until = time.monotonic() + settings.lease / LEFT_FOR + 2 * settings.sweep_interval
         elif entry.kind == "x":
             self._forget(entry)
         elif entry.kind == "t":
