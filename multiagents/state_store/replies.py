@@ -100,8 +100,8 @@ class Renewal(NamedTuple):
 class Due(NamedTuple):
     """Something whose time has come. It is leased to the caller, who removes it by the commit that handles it."""
 
-    #: ``a`` an attempt, ``q`` an attempt that had to be claimed by now, ``r`` a run to decide, ``t`` a run whose deadline
-    #: has passed, ``x`` a run to forget
+    #: ``a`` an attempt, ``q`` an attempt that had to be claimed by now, ``r`` a run to decide, ``t`` a run whose
+    #: deadline has passed, ``x`` a run to forget
     kind: str
     transaction_id: str
     step: str
