@@ -48,8 +48,8 @@ class Sweep:
 
         Returns:
             seconds until the next tick is worth it, at most the sweep interval. While a run is left to others, it is
-            the whole interval: who wakes at the very moment when something is due would come upon that run again and again,
-            always before those who can decide it.
+            the whole interval: who wakes at the very moment when something is due would come upon that run again and
+            again, always before those who can decide it.
         """
         self._backlogs.clear()
         entries, until_next = self.store.take_due(limit=BATCH)

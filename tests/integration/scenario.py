@@ -102,9 +102,11 @@ class Scenario:
 
     # --- runs
 
-    def start(self, workflow: Any, input: dict[str, Any] | None = None, *, id: str | None = None, **script: Any) -> Any:
+    def start(
+        self, workflow: Any, input: dict[str, Any] | None = None, *, tid: str | None = None, **script: Any
+    ) -> Any:
         """Start a run. ``script``: what each attempt of a step does; ``__`` stands for a dot: ``a__undo=["fail"]``."""
-        identity = id or f"{self._name}-{next(_numbers)}"
+        identity = tid or f"{self._name}-{next(_numbers)}"
         scripted = {step.replace("__", "."): actions for step, actions in script.items()}
         given = {**(input or {}), **({"script": scripted} if scripted else {})}
         run = self.runs[identity] = self.orchestrator.start(workflow, given, transaction_id=identity)

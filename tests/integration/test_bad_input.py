@@ -9,11 +9,11 @@ from typing import Any
 
 import app_rules
 import pytest
-from scenario import HERE, ROOT, Deployment, Scenario, start_worker
+from scenario import Deployment, Scenario, start_worker
 
 from multiagents import ErrorEvent, ErrorInfo, RedisEventBus, ResultEvent, RetryPolicy, WorkflowBuilder
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
-from multiagents.testing import EmbeddedServer, GroupProcess, WorkerProcess, wait_until
+from multiagents.testing import EmbeddedServer, wait_until
 from multiagents.testing.servers import server_kind
 
 PAIR = WorkflowBuilder("pair").add_step("a", "play", compensation="undo").add_step("b", "play").build(register=False)
@@ -160,7 +160,7 @@ def test_a_workflow_that_is_not_registered_here_cannot_be_started_by_its_name(ru
 
 def test_a_transaction_id_may_have_odd_characters_that_need_no_quoting(rules: Scenario):
     for identity in ("A.b_c:d@e-f", "x" * 128, "0", "do", "_@:."):
-        assert rules.end(rules.start(PAIR, b=["terminal"], id=identity)).status == "compensated"
+        assert rules.end(rules.start(PAIR, b=["terminal"], tid=identity)).status == "compensated"
         assert rules.orchestrator.get(identity).status == "compensated"
 
 
@@ -227,7 +227,7 @@ def test_S27_foreign_results_that_fit_nothing_are_kept_in_the_dead_letters(rules
         f"{me}-anonymous": "was not understood",
         "no-such-run/ship/do/2": "no run",
     }
-    assert {key: True for key in expected} == {key: why in letters[key]["why"] for key, why in expected.items()}
+    assert dict.fromkeys(expected, True) == {key: why in letters[key]["why"] for key, why in expected.items()}
     assert letters[f"{me}/ship/do/7"]["event"]["payload"] == {"n": 1}
     assert len(bus.dead_letters()) == known_letters + 3
     bus.close()

@@ -1,4 +1,4 @@
-"""Who may start runs and wait for them: a script, threads, asyncio, a forked process; and a task, which may not wait."""
+"""Who may start runs and wait for them: a script, threads, asyncio, a forked process; not a task."""
 
 from __future__ import annotations
 

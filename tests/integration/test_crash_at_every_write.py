@@ -8,238 +8,36 @@ Three lanes go side by side, one for each fault: a database and two workers each
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
-from typing import Self
 
-import app_crash
 import pytest
-import redis
-from celery import Celery
+from crash_scene import (
+    BACK,
+    BRIEF,
+    BUSY,
+    CALLER,
+    CANCEL,
+    FOREIGN,
+    FORWARD,
+    KILLED,
+    LEFT_LYING,
+    MUTE,
+    MUTE_BACK,
+    NEW_STREAM,
+    PARKED,
+    PRODUCER,
+    SHUTDOWN,
+    SLOW,
+    STARTED,
+    STRANGER,
+    UNREADABLE,
+    Lanes,
+    Plays,
+)
 
-from multiagents import init_app
-from multiagents.event_bus import RedisEventBus
-from multiagents.event_bus.entry import FIELD
-from multiagents.events import Event
-from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.names import Direction
-from multiagents.orchestrator.upkeep import GROUP
 from multiagents.sites import WriteSite
-from multiagents.state_store.base import Snapshot, Via
-from multiagents.testing import WorkerProcess, wait_until
-from multiagents.testing.faults import Fault, FaultPlan
-from multiagents.workflow.decider import evolve, fold
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Progress, RunState, RunStatus
-
-HERE = Path(__file__).parent
-#: How long anything may take to come right: some leases, and the start of a worker on a busy machine.
-PATIENCE = 40.0
-_numbers = count(1)
-
-
-class Lane:
-    """A database, two workers on it, and the fault that is to hit them."""
-
-    def __init__(self, new_url: Callable[[], str], folder: Path, *, pool: str, mode: str, outbox: bool = False) -> None:
-        self.pool = pool
-        self.url = new_url()
-        self.plan = FaultPlan(folder / "faults")
-        ledger_url = new_url()
-        broker = new_url() if outbox else self.url
-        self.env = {
-            "CELERY_BROKER_URL": broker,
-            "MULTIAGENTS_REDIS_URL": self.url,
-            "MULTIAGENTS_ORCHESTRATION": mode,
-            "LEDGER_URL": ledger_url,
-            **self.plan.env,
-        }
-        self.redis = redis.Redis.from_url(self.url, decode_responses=True)
-        self.ledger = redis.Redis.from_url(ledger_url, decode_responses=True)
-        settings = {"redis_url": self.url, "orchestration": mode, "lease": app_crash.LEASE}
-        self.orchestrator = init_app(Celery(f"crash-{pool}-{mode}", broker=broker, set_as_current=False), settings)
-        self.store = self.orchestrator.store
-        self.bus = RedisEventBus(self.url)
-        self.workers = [
-            WorkerProcess("app_crash", folder / f"worker{n}.log", pool=pool, concurrency=2, cwd=HERE, env=self.env)
-            for n in (1, 2)
-        ]
-
-    def __enter__(self) -> Self:
-        try:
-            self.mend()
-            for worker in self.workers:
-                worker.ready(PATIENCE)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            worker.kill()
-        self.bus.close()
-        self.redis.close()
-        self.ledger.close()
-
-    def mend(self) -> None:
-        """Start what was killed again, as whoever runs the workers would."""
-        for worker in self.workers:
-            if not worker.is_running:
-                worker.kill()
-                worker.start()
-
-    def caller(self, *arguments: str, then: Callable[[], None] | None = None) -> None:
-        """Do something in a process that may be killed; ``then`` is done once it says that it is ready."""
-        command = [sys.executable, "app_crash.py", *arguments]
-        env = {**os.environ, **self.env}
-        with subprocess.Popen(command, cwd=HERE, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            assert process.stdout is not None
-            if then is not None:
-                process.stdout.readline()
-                then()
-
-    def start(self, definition: Definition, identity: str) -> None:
-        self.orchestrator.start(definition, {"started": True}, transaction_id=identity)
-
-    def await_step(self, identity: str, step: str, via: Via) -> None:
-        def there() -> bool:
-            found = self.store.load(identity).in_flight.get(step)
-            return found is not None and found.via is via
-
-        wait_until(there, PATIENCE, f"{step} of {identity} in flight as {via.name}")
-
-
-# --- the sagas, and how each is played -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Play:
-    """A saga, what is done to it from outside, and how it has to end."""
-
-    definition: Definition
-    end: RunStatus
-    #: steps whose effects are there at the end
-    live: frozenset[str]
-    act: Callable[[Lane, str, Definition], None]
-
-
-def _start(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.start(definition, identity)
-
-
-def _started_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.redis.hdel("{ma:0}:meta", "partitions")
-    lane.caller("start", definition.name, identity)
-    lane.start(definition, identity)  # who got no answer asks again
-
-
-def _cancelled(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.caller("cancel", identity, then=lambda: lane.start(definition, identity))
-    lane.orchestrator.get(identity).cancel()  # who got no answer asks again
-
-
-def _answered(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.start(definition, identity)
-    lane.await_step(identity, "ext", Via.EXTERNAL)
-    lane.ledger.sadd(app_crash.live(identity), "ext")
-    lane.bus.publish(app_crash.result_of(identity, "ext"))
-
-
-def _answered_by_a_producer_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.start(definition, identity)
-    lane.await_step(identity, "ext", Via.EXTERNAL)
-    lane.ledger.sadd(app_crash.live(identity), "ext")
-    lane.caller("publish", identity, "ext", "0")
-    lane.bus.publish(app_crash.result_of(identity, "ext"))
-
-
-def _answered_on_a_new_stream(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.redis.delete("{ma:0}:bus")
-    _answered(lane, identity, definition)
-
-
-def _answered_and_left_lying(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.start(definition, identity)
-    lane.await_step(identity, "ext", Via.EXTERNAL)
-    lane.ledger.sadd(app_crash.live(identity), "ext")
-    event = app_crash.result_of(identity, "ext").model_dump_json()
-    with lane.redis.pipeline(transaction=True) as pipe:
-        # A reader that dies at once: the event lies with it, and nobody else is handed it.
-        pipe.xadd("{ma:0}:bus", {FIELD: event})
-        pipe.xreadgroup(GROUP, "ghost", {"{ma:0}:bus": ">"})
-        pipe.execute()
-
-
-def _beside_an_unreadable_entry(lane: Lane, identity: str, definition: Definition) -> None:
-    entry = lane.redis.xadd("{ma:0}:bus", {FIELD: "no event"})
-    lane.start(definition, identity)
-    wait_until(lambda: any(entry in letter.entry_id for letter in lane.bus.dead_letters()), PATIENCE, "the dead letter")
-
-
-def _beside_a_strangers_answer(lane: Lane, identity: str, definition: Definition) -> None:
-    stranger = app_crash.result_of(f"nobody-{identity}", "ext")
-    lane.bus.publish(stranger)
-    lane.start(definition, identity)
-    wait_until(lambda: stranger.correlation_id in lane.store.dead_letters(), PATIENCE, "the dead letter")
-
-
-def _parked(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.start(definition, identity)
-    prefix = f"{identity}/pay/undo/"  # which attempt it is depends on whether one was lost
-    wait_until(lambda: any(key.startswith(prefix) for key in lane.store.dead_letters()), PATIENCE, "the undo's letter")
-
-
-def _while_a_worker_shuts_down(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.start(definition, identity)
-    first = lane.workers[0]
-    first.ready(PATIENCE)
-    wait_until(
-        lambda: any(found.worker == first.node for found in lane.store.load(identity).in_flight.values()),
-        PATIENCE,
-        "a step on the first worker",
-    )
-    os.kill(first.pid, signal.SIGTERM)
-    wait_until(lambda: not first.is_running, PATIENCE, "the end of the first worker")
-
-
-def _forward(definition: Definition, act: Callable[[Lane, str, Definition], None] = _start) -> Play:
-    return Play(definition, RunStatus.COMPLETED, frozenset(definition.steps), act)
-
-
-def _back(definition: Definition, act: Callable[[Lane, str, Definition], None] = _start) -> Play:
-    return Play(definition, RunStatus.COMPENSATED, frozenset(), act)
-
-
-FORWARD = _forward(app_crash.FORWARD)
-BACK = _back(app_crash.BACK)
-CALLER = _forward(app_crash.FORWARD, _started_by_a_caller_who_may_die)
-FOREIGN = _forward(app_crash.FOREIGN, _answered)
-PRODUCER = _forward(app_crash.FOREIGN, _answered_by_a_producer_who_may_die)
-NEW_STREAM = _forward(app_crash.FOREIGN, _answered_on_a_new_stream)
-LEFT_LYING = _forward(app_crash.FOREIGN, _answered_and_left_lying)
-SLOW = _back(app_crash.SLOW)
-CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
-MUTE = _forward(app_crash.MUTE)
-MUTE_BACK = _back(app_crash.MUTE_BACK)
-KILLED = _forward(app_crash.KILLED)
-STARTED = _forward(app_crash.STARTED)
-BRIEF = _forward(app_crash.BRIEF)
-PARKED = Play(app_crash.PARKED, RunStatus.COMPENSATION_FAILED, frozenset({"pay"}), _parked)
-STRANGER = _forward(app_crash.FORWARD, _beside_a_strangers_answer)
-UNREADABLE = _forward(app_crash.FORWARD, _beside_an_unreadable_entry)
-BUSY = _forward(app_crash.BUSY)
-SHUTDOWN = _forward(app_crash.BUSY, _while_a_worker_shuts_down)
-
-Plays = list[tuple[Play, tuple[int, ...]]]
+from multiagents.testing.faults import Fault
 
 #: Site -> the sagas that pass it, and at which of their writes there the fault happens.
 INLINE: dict[WriteSite, Plays] = {
@@ -294,137 +92,7 @@ OUTBOX: dict[WriteSite, Plays] = {
 OUTBOX_QUEUED: dict[WriteSite, Plays] = {WriteSite.WAKE: [(FORWARD, (1, 3)), (BACK, (1,))]}
 
 
-# --- one crash -------------------------------------------------------------------------------------------------------
-
-
-def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> None:
-    """Let a fault happen at a write of a saga, and see that the saga comes out as if it had not."""
-    identity = f"{site}-{fault}-{play.definition.name}-{nth}-{next(_numbers)}"
-    lane.mend()
-    lane.plan.arm(site, fault, nth)
-    try:
-        play.act(lane, identity, play.definition)
-        lane.plan.wait_until_fired(PATIENCE)
-        lane.mend()
-        if play is BRIEF:
-            wait_until(lambda: _is_forgotten(lane, identity), PATIENCE, f"the end of the keys of {identity}")
-            return
-        lane.store.wait_for_end(identity, PATIENCE)
-        snapshot, history = wait_until(lambda: _at_rest(lane, identity), PATIENCE, f"rest of {identity}")
-        _check(lane, play, snapshot, history)
-    except (AssertionError, TimeoutError, WorkflowNotFoundError) as error:
-        raise AssertionError(f"{fault} at {site} ({identity}): {error}\n{_told(lane, identity)}") from error
-    finally:
-        lane.plan.disarm()
-
-
-def _at_rest(lane: Lane, identity: str) -> tuple[Snapshot, list[Event]] | None:
-    """The run and its history, once it is over and nothing but its expiry is to come."""
-    snapshot = lane.store.load(identity)
-    history = lane.store.history(identity)
-    if not snapshot.state.status.is_end or snapshot.in_flight or _left_over(lane, identity):
-        return None
-    return (snapshot, history) if lane.store.load(identity).version == snapshot.version else None
-
-
-def _left_over(lane: Lane, identity: str) -> list[str]:
-    keys = ["{ma:0}:due", *lane.redis.keys("{ma:0}:sent:*")]
-    members = [member for key in keys for member in lane.redis.zrange(key, 0, -1)]
-    return [member for member in members if identity in member.split("|") and not member.startswith("x|")]
-
-
-def _is_forgotten(lane: Lane, identity: str) -> bool:
-    keys = lane.redis.keys(f"{{ma:0}}:*:{identity}")
-    indexed = [key for key in lane.redis.keys("{ma:0}:index:*") if lane.redis.zscore(key, identity) is not None]
-    due = [member for member in lane.redis.zrange("{ma:0}:due", 0, -1) if identity in member]
-    return not (keys or indexed or due)
-
-
-def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> None:
-    state = snapshot.state
-    assert state.status is play.end, f"it ended as {state.status}, expected {play.end}"
-    assert (
-        fold(play.definition, state.transaction_id, history) == state
-    ), "its history tells another story than its state"
-    assert lane.store.unattended() == []
-    assert lane.ledger.smembers(app_crash.live(state.transaction_id)) == set(play.live), "its effects"
-    for name, step in state.steps.items():
-        counted = _counted(play.definition, state.transaction_id, history, name)
-        for direction in Direction:
-            succeeded = step.track(direction).progress is Progress.SUCCEEDED
-            assert counted[direction] == int(succeeded), f"{name}: {direction} counted {counted[direction]} times"
-    wait_until(lambda: _is_read(lane), PATIENCE, "the acknowledgement of what was on the bus")
-
-
-def _is_read(lane: Lane) -> bool:
-    pending: int = lane.redis.xpending("{ma:0}:bus", GROUP)["pending"]
-    return pending == 0
-
-
-def _counted(definition: Definition, identity: str, history: list[Event], step: str) -> dict[Direction, int]:
-    """How often the history makes a step succeed."""
-    counted = dict.fromkeys(Direction, 0)
-    state = RunState(identity, definition.name)
-    for event in history:
-        after = evolve(definition, state, event)
-        for direction in Direction:
-            was, now = (each.step(step).track(direction).progress for each in (state, after))
-            counted[direction] += was is not now and now is Progress.SUCCEEDED
-        state = after
-    return counted
-
-
-def _told(lane: Lane, identity: str) -> str:
-    """What there is to know of a run that did not come out right."""
-    try:
-        snapshot = lane.store.load(identity)
-    except WorkflowNotFoundError:
-        return "there is no such run"
-    lines = [f"status {snapshot.state.status}, version {snapshot.version}, left over {_left_over(lane, identity)}"]
-    lines += [f"in flight: {entry.record}" for entry in snapshot.in_flight.values()]
-    lines += [
-        f"{event.at:%M:%S.%f} {event.type} {event.correlation_id or ''} {getattr(event, 'status', '') or ''} "
-        f"{getattr(getattr(event, 'error', None), 'message', '')}"
-        for event in lane.store.history(identity)
-    ]
-    lines.append(f"effects: {lane.ledger.smembers(app_crash.live(identity))}")
-    lines += [f"--- {worker.node}\n" + "\n".join(worker.log.splitlines()[-25:]) for worker in lane.workers]
-    return "\n".join(lines)
-
-
-# --- the tests -------------------------------------------------------------------------------------------------------
-
-
-class Lanes:
-    """A lane for each fault, which go side by side: most of a recovery is waiting."""
-
-    def __init__(self, new_url: Callable[[], str], folder: Path, faults: list[Fault], **options: object) -> None:
-        self._threads = ThreadPoolExecutor(len(faults))
-        self._stack = ExitStack()
-        self.lanes = {fault: Lane(new_url, folder / fault, **options) for fault in faults}
-
-    def __enter__(self) -> Self:
-        list(self._threads.map(self._stack.enter_context, self.lanes.values()))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        self._threads.shutdown()
-
-    def crash(self, site: WriteSite, plays: Plays) -> None:
-        def go(fault: Fault) -> list[str]:
-            wrong = []
-            for play, nths in plays:
-                for nth in nths:
-                    try:
-                        crash(self.lanes[fault], site, fault, play, nth)
-                    except AssertionError as error:
-                        wrong.append(str(error))
-            return wrong
-
-        wrong = [each for found in self._threads.map(go, self.lanes) for each in found]
-        assert not wrong, "\n\n".join(wrong)
-
+# --- what `make test` has ------------------------------------------------------------------------------------------
 
 THREE = [Fault.KILL_BEFORE, Fault.KILL_AFTER, Fault.FAIL_AFTER]
 #: What `make test` has: the writes that every saga passes, once each.

@@ -32,17 +32,17 @@ CHAIN = (
 
 
 def test_G3_starting_twice_with_the_same_id_gives_the_same_run(rules: Scenario):
-    run = rules.start(CHAIN, {"order": 7}, id="twice")
-    again = rules.start(CHAIN, {"order": 7}, id="twice")
+    run = rules.start(CHAIN, {"order": 7}, tid="twice")
+    again = rules.start(CHAIN, {"order": 7}, tid="twice")
     rules.end(run)
-    after_the_end = rules.start(CHAIN, {"order": 7}, id="twice")
+    after_the_end = rules.start(CHAIN, {"order": 7}, tid="twice")
 
     assert (again, after_the_end.status) == (run, "completed")
     assert rules.began(run) == ["a", "b", "c"]
 
 
 def test_G3_many_callers_that_start_one_id_at_once_start_one_run(rules: Scenario):
-    threads = [threading.Thread(target=rules.start, args=(CHAIN,), kwargs={"id": "at-once"}) for _ in range(8)]
+    threads = [threading.Thread(target=rules.start, args=(CHAIN,), kwargs={"tid": "at-once"}) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -54,7 +54,7 @@ def test_G3_many_callers_that_start_one_id_at_once_start_one_run(rules: Scenario
 
 def test_G3_an_id_that_is_taken_by_another_run_is_refused(rules: Scenario):
     other = WorkflowBuilder("other").add_step("a", "play").build(register=False)
-    run = rules.start(CHAIN, {"order": 7}, id="taken")
+    run = rules.start(CHAIN, {"order": 7}, tid="taken")
 
     with pytest.raises(WorkflowAlreadyExistsError, match="another input"):
         rules.orchestrator.start(CHAIN, {"order": 8}, transaction_id="taken")

@@ -211,7 +211,7 @@ def test_S1b_a_definite_failure_after_a_doubtful_attempt_leaves_the_doubt(rules:
     run = rules.runs[seen.transaction_id]
     assert seen.status == "compensated"
     # On threads the first attempt cannot be stopped: its late success leads to another undo (rule S5).
-    assert [entry["outcome"] for entry in rules.journal(run) if entry["direction"] == "undo"][0] == "unknown"
+    assert next(entry["outcome"] for entry in rules.journal(run) if entry["direction"] == "undo") == "unknown"
 
 
 def test_S3_compensate_on_failure_undoes_the_failed_step_too(rules: Scenario):

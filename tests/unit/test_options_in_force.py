@@ -112,6 +112,6 @@ def test_no_attempt_is_made_that_could_not_begin_before_schedule_to_close(kind, 
     )
 
     # Then
-    assert [command.type for command in commands][0] == ("command" if retried else "status")
+    assert next(command.type for command in commands) == ("command" if retried else "status")
     assert (state.status is RunStatus.RUNNING) is retried
     assert (state.step("a").do.progress is Progress.IN_FLIGHT) is retried
