@@ -147,6 +147,9 @@ class Setup:
         sites = BOTH | (QUEUED if self.mode == "queued" else INLINE)
         if self.pool == "prefork":
             return sites | PREFORK
+        if self.pool == "solo":
+            # It runs a message as it takes it, so it never has one to give back.
+            del sites[WriteSite.GIVE_BACK]
         # What differs between the writes of one site does so in every pool alike.
         return {site: [(play, nths[:1]) for play, nths in plays] for site, plays in sites.items()}
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import app_rules
 import pytest
-from scenario import Scenario, events, outcomes
+from scenario import CONCURRENCY, Scenario, events, outcomes
 
 from multiagents import CommandEvent, RetryPolicy, Step, WorkflowBuilder
+from multiagents.names import Correlation, Direction
 from multiagents.testing import wait_until
 
 ONE = WorkflowBuilder("one").add_step("a", "play", compensation="undo").build(register=False)
@@ -152,6 +153,25 @@ def test_S1a_a_step_that_kills_its_worker_each_time_ends_as_unknown_and_is_undon
     assert (seen.status, seen.steps["a"].attempts) == ("compensated", 3)
     assert rules.journal(rules.runs[seen.transaction_id])[-1]["outcome"] == "unknown"
     assert seen.error.type == "WorkerLost"
+    # The worker's pool is whole again: what the engine asks after two losses must not hang children forked later.
+    held = [rules.start(ONE, a=["wait"]) for _ in range(CONCURRENCY["prefork"])]
+    for run in held:
+        rules.until_begun(run, "a")
+    for run in held:
+        rules.open_gate(run, "a")
+
+
+def test_S1a_asking_the_workers_after_two_losses_leaves_no_connection_behind(redis_url: str):
+    """A pool child that is forked while one waits for replies closes it, reads its parent's socket, and hangs."""
+    app = app_rules.make_app(redis_url)
+    one = WorkflowBuilder("asked").add_step("a", "play").build(register=False)
+    database = redis_url.rpartition("/")[2]
+
+    with app_rules.client(redis_url) as server:
+        app.multiagents.dispatcher.address(one, Correlation("t", "a", Direction.DO, 3), losses=2)
+        left = [each for each in server.client_list() if each["db"] == database and each["cmd"] != "client|list"]
+
+    assert left == []
 
 
 @pytest.mark.parametrize(
