@@ -72,7 +72,6 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.FORGET: [(BRIEF, (1,))],
     WriteSite.BURY: [(STRANGER, (1,))],
     WriteSite.PARTITIONS: [(CALLER, (1,))],
-    WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
     WriteSite.BUS_APPEND: [(PRODUCER, (1,))],
     WriteSite.BUS_GROUP: [(NEW_STREAM, (1,))],
     WriteSite.BUS_READ: [(FOREIGN, (1,))],
@@ -81,8 +80,12 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.BUS_BURY: [(UNREADABLE, (1,))],
     WriteSite.BUS_TRIM: [(PRODUCER, (1,))],
 }
-#: Only a pool of processes has a parent that learns of a child's death.
-PREFORK: dict[WriteSite, Plays] = {WriteSite.EXPIRE: [(KILLED, (1,))]}
+#: Only a pool of processes has a parent that learns of a child's death, and only it gives back at a warm shutdown what it
+#: has not started: the others finish all that they took.
+PREFORK: dict[WriteSite, Plays] = {
+    WriteSite.EXPIRE: [(KILLED, (1,))],
+    WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
+}
 #: Where the broker is not the store's database.
 OUTBOX: dict[WriteSite, Plays] = {
     WriteSite.PUBLISH: [(FORWARD, (1, 2)), (BACK, (1, 5)), (CALLER, (1,))],
@@ -147,9 +150,6 @@ class Setup:
         sites = BOTH | (QUEUED if self.mode == "queued" else INLINE)
         if self.pool == "prefork":
             return sites | PREFORK
-        if self.pool == "solo":
-            # It runs a message as it takes it, so it never has one to give back.
-            del sites[WriteSite.GIVE_BACK]
         # What differs between the writes of one site does so in every pool alike.
         return {site: [(play, nths[:1]) for play, nths in plays] for site, plays in sites.items()}
 

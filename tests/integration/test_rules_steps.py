@@ -161,7 +161,7 @@ def test_S1a_a_step_that_kills_its_worker_each_time_ends_as_unknown_and_is_undon
         rules.open_gate(run, "a")
 
 
-def test_S1a_asking_the_workers_after_two_losses_leaves_no_connection_behind(redis_url: str):
+def test_S1a_asking_the_workers_after_two_losses_leaves_no_connection_waiting_for_replies(redis_url: str):
     """A pool child that is forked while one waits for replies closes it, reads its parent's socket, and hangs."""
     app = app_rules.make_app(redis_url)
     one = WorkflowBuilder("asked").add_step("a", "play").build(register=False)
@@ -169,9 +169,9 @@ def test_S1a_asking_the_workers_after_two_losses_leaves_no_connection_behind(red
 
     with app_rules.client(redis_url) as server:
         app.multiagents.dispatcher.address(one, Correlation("t", "a", Direction.DO, 3), losses=2)
-        left = [each for each in server.client_list() if each["db"] == database and each["cmd"] != "client|list"]
+        left = [each["cmd"] for each in server.client_list() if each["db"] == database]
 
-    assert left == []
+    assert "brpop" not in left
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,15 @@ def test_S1b_a_definite_failure_after_a_doubtful_attempt_leaves_the_doubt(rules:
     if rules.deployment.pool == "solo":
         pytest.skip("the solo pool is busy until the first attempt returns")
 
-    seen = rules.play(limited, a=["hang", "terminal"])
+    run = rules.start(limited, a=["wait", "terminal"])
+    seen = rules.end(run)
+    before = [entry["outcome"] for entry in rules.journal(run) if entry["direction"] == "undo"]
+    rules.open_gate(run, "a")
+    if rules.deployment.pool == "threads":
+        # There the first attempt could not be stopped: its late success leads to another undo (rule S5).
+        rules.until_begun(run, "a.undo", times=2)
 
-    run = rules.runs[seen.transaction_id]
-    assert seen.status == "compensated"
-    # On threads the first attempt cannot be stopped: its late success leads to another undo (rule S5).
-    assert next(entry["outcome"] for entry in rules.journal(run) if entry["direction"] == "undo") == "unknown"
+    assert (seen.status, before) == ("compensated", ["unknown"])
 
 
 def test_S3_compensate_on_failure_undoes_the_failed_step_too(rules: Scenario):
