@@ -80,8 +80,8 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.BUS_BURY: [(UNREADABLE, (1,))],
     WriteSite.BUS_TRIM: [(PRODUCER, (1,))],
 }
-#: Only a pool of processes has a parent that learns of a child's death, and only it gives back at a warm shutdown what it
-#: has not started: the others finish all that they took.
+#: Only a pool of processes has a parent that learns of a child's death, and only it gives back at a warm shutdown what
+#: it has not started: the others finish all that they took.
 PREFORK: dict[WriteSite, Plays] = {
     WriteSite.EXPIRE: [(KILLED, (1,))],
     WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
