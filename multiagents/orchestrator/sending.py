@@ -8,13 +8,14 @@ from functools import partial
 from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, Event
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation
 from multiagents.orchestrator.dispatcher import Dispatcher, plan_dispatches
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import (
     Dispatch,
     Via,
+    parse_mark,
 )
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
@@ -66,14 +67,9 @@ class Sender:
         """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
         for dispatch in dispatches:
             if dispatch.via is Via.OUTBOX:
-                correlation = _correlation(transaction_id, dispatch)
+                correlation = Correlation(transaction_id, dispatch.step, *parse_mark(dispatch.mark))
                 try:
                     publish = partial(self.dispatcher.publish, definition, correlation, dispatch.target)
                     write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
-
-
-def _correlation(transaction_id: str, dispatch: Dispatch) -> Correlation:
-    direction = Direction.UNDO if dispatch.mark[0] == "u" else Direction.DO
-    return Correlation(transaction_id, dispatch.step, direction, int(dispatch.mark[1:]))
