@@ -56,8 +56,8 @@ def _wire(orchestrator: Orchestrator) -> None:
     app = orchestrator.app
     runtimes: dict[tuple[int, bool], Runtime] = {}
 
-    def runtime() -> Runtime:
-        here = (os.getpid(), orchestrator.is_eager)
+    def runtime(request: Any) -> Runtime:
+        here = (os.getpid(), bool(request.is_eager))
         made = runtimes.get(here)
         if made is None:
             runtimes.clear()
@@ -70,6 +70,7 @@ def _wire(orchestrator: Orchestrator) -> None:
 
     install(app, runtime)
     app.steps["worker"].add(UpkeepStep)
+    app.steps["consumer"].add("multiagents.worker_sdk.celery:HardLimits")
 
 
 Orchestrator.created.append(_wire)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -98,6 +99,23 @@ class Event(BaseModel):
     payload: Any = None
     digest: str | None = None
 
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """Make an event of values that are known to be right: without validation, most of what making one costs.
+
+        Args:
+            fields: at least ``id``, ``transaction_id``, ``occurred_at`` and what its kind asks for.
+        """
+        event = cls.__new__(cls)
+        defaults, names = _layout(cls)
+        # What pydantic keeps of a model, as `model_construct` sets it.
+        set_attribute = object.__setattr__
+        set_attribute(event, "__dict__", {**defaults, **fields})
+        set_attribute(event, "__pydantic_fields_set__", names)
+        set_attribute(event, "__pydantic_extra__", {})
+        set_attribute(event, "__pydantic_private__", None)
+        return event
+
     @property
     def direction(self) -> Direction:
         """Whether this is about doing the step or about undoing it."""
@@ -125,6 +143,12 @@ class Event(BaseModel):
         if not isinstance(event, cls):
             raise DecodeError(f"expected a {cls.__name__}, got a {type(event).__name__}: {_short(data)}")
         return event
+
+
+@cache
+def _layout(kind: type[Event]) -> tuple[dict[str, Any], set[str]]:
+    """The fields of a kind of event: name -> default, and the names alone, which all events of a kind share."""
+    return {name: field.default for name, field in kind.model_fields.items()}, set(kind.model_fields)
 
 
 class CommandEvent(Event):

@@ -93,6 +93,7 @@ class Keys:
     def __init__(self, prefix: str = "ma", partitions: int = 1) -> None:
         self.prefix = prefix
         self.partitions = partitions
+        self._partitions: dict[int, PartitionKeys] = {}
 
     def partition_of(self, transaction_id: str) -> int:
         """The partition that holds a run: crc32 of its id, modulo the number of partitions."""
@@ -104,11 +105,14 @@ class Keys:
 
     def of_run(self, transaction_id: str) -> RunKeys:
         """The keys of one run and of the partition it lives in."""
-        return RunKeys(self.tag(self.partition_of(transaction_id)), transaction_id)
+        return RunKeys(self.of_partition(self.partition_of(transaction_id)), transaction_id)
 
     def of_partition(self, partition: int) -> PartitionKeys:
         """The keys that the runs of a partition share."""
-        return PartitionKeys(self.tag(partition))
+        known = self._partitions.get(partition)
+        if known is None:
+            known = self._partitions[partition] = PartitionKeys(self.tag(partition))
+        return known
 
 
 class PartitionKeys:
@@ -141,12 +145,15 @@ class PartitionKeys:
 
 
 class RunKeys(PartitionKeys):
-    """What belongs to one run."""
+    """What belongs to one run, and what it shares with the other runs of its partition."""
 
     __slots__ = ("channel", "context", "history", "results", "run")
 
-    def __init__(self, tag: str, transaction_id: str) -> None:
-        super().__init__(tag)
+    def __init__(self, shared: PartitionKeys, transaction_id: str) -> None:
+        # Made for every step: what is the partition's is taken over, not put together again.
+        for name in PartitionKeys.__slots__:
+            setattr(self, name, getattr(shared, name))
+        tag = shared.tag
         #: hash: the header, one field a step, one field an attempt in flight
         self.run = f"{tag}:run:{transaction_id}"
         #: hash: what trunk steps have returned so far, merged, by key (the context is the input with this on top)

@@ -26,7 +26,7 @@ from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
 from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized
-from multiagents.orchestrator.template import MessageTemplate
+from multiagents.orchestrator.template import MessageTemplate, Tags
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
@@ -72,6 +72,7 @@ class CeleryDispatcher(Dispatcher):
         #: when workers were asked which queues they consume, and what they said
         self._consumed: tuple[float, frozenset[str]] = (-math.inf, frozenset())
         self._producers = Producers(self._connect)
+        self._tags = Tags()
 
     @cached_property
     def atomic(self) -> bool:  # type: ignore[override]
@@ -248,7 +249,7 @@ class CeleryDispatcher(Dispatcher):
                 "id": task_id,
                 "root": correlation.transaction_id,
                 "shown": _shown(correlation),
-                "tag": uuid4().hex,
+                "tag": self._tags.next(),
                 "step": correlation.step,
                 "direction": correlation.direction.value,
                 "attempt": str(correlation.attempt),

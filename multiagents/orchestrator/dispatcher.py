@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -104,23 +103,29 @@ def _plan(
     default_timeout: float,
     link: bool,
 ) -> Dispatch:
-    correlation = Correlation.parse(command.correlation_id)
-    step = definition.steps[correlation.step]
-    undo = correlation.direction is Direction.UNDO
-    track = state.step(correlation.step).track(correlation.direction)
-    now_ms = round(now.timestamp() * 1000)
+    undo = isinstance(command, CompensationEvent)
+    direction = Direction.UNDO if undo else Direction.DO
+    name = command.step or ""
+    step, track = definition.steps[name], state.step(name).track(direction)
+    mark = mark_of(direction, command.attempt)
     close_ms = 0
     if step.schedule_to_close and not undo:
-        close_ms = (track.scheduled_at or now_ms) + round(step.schedule_to_close * 1000)
-    basics = Dispatch(correlation.step, mark_of(correlation.direction, correlation.attempt), close_ms=close_ms)
+        close_ms = (track.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
     if command.delay:
-        return replace(basics, via=Via.TIMER, delay_ms=round(command.delay * 1000))
+        return Dispatch(name, mark, Via.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
     if step.external and not undo:
         limit = step.timeout if step.timeout is not None else default_timeout
-        limit_ms = now_ms + round(limit * 1000) if limit else 0
-        return replace(basics, via=Via.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0))
+        limit_ms = _ms(now) + round(limit * 1000) if limit else 0
+        return Dispatch(name, mark, Via.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0))
     if link and undo:
-        return replace(basics, via=Via.LINK)
-    start_within = round((step.schedule_to_start or 0) * 1000)
+        return Dispatch(name, mark, Via.LINK, close_ms=close_ms)
+    correlation = Correlation(command.transaction_id, name, direction, command.attempt)
     ready = dispatcher.address(definition, correlation, losses=track.losses)
-    return replace(ready, close_ms=close_ms, start_within_ms=start_within)
+    if close_ms or step.schedule_to_start:
+        start_within = round((step.schedule_to_start or 0) * 1000)
+        return ready._replace(close_ms=close_ms, start_within_ms=start_within)
+    return ready
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 from typing import Any
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
@@ -164,7 +163,7 @@ class EagerEngine(Engine):
         correlation = Correlation(transaction_id, entry.step, *parse_mark(entry.mark))
         if entry.via is Via.TIMER:
             ready = self.dispatcher.address(snapshot.definition, correlation)
-            self.store.dispatch(transaction_id, replace(ready, close_ms=entry.close_ms), entry.record)
+            self.store.dispatch(transaction_id, ready._replace(close_ms=entry.close_ms), entry.record)
         try:
             self.dispatcher.run(snapshot.definition, correlation)
         except WorkerNotFoundError as error:

@@ -143,7 +143,8 @@ class Engine:
                 pause = min(2.0, pause * 2)
 
     def _settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> list[Any]:
-        event = event.model_copy(update={"timestamp": self.store.now()})
+        if event.timestamp is None:
+            event = event.model_copy(update={"timestamp": self.store.now()})
         correlation = claim.correlation
         answers = (
             correlation.step,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
@@ -150,7 +149,7 @@ class Sweep:
         ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses)
         # A timer starts the waiting time of its attempt; a message that is sent again keeps it.
         first = 0 if found.via is Via.TIMER else found.first_ms
-        ready = replace(ready, first_ms=first, close_ms=found.close_ms)
+        ready = ready._replace(first_ms=first, close_ms=found.close_ms)
         if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
             self._publish(snapshot.definition, correlation, ready.target)
 

@@ -6,9 +6,12 @@ of the time. What is filled in has to need no escaping: ids are of a few harmles
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from uuid import uuid4
 
 _BLANK = re.compile(r"@(id|root|shown|body|tag|number|step|direction|attempt|definition)@")
 
@@ -31,6 +34,21 @@ class Blanks:
         for place in range(1, len(parts), 2):
             parts[place] = values[parts[place]]
         return "".join(parts)
+
+
+class Tags:
+    """Delivery tags: each one unlike any other of any process, without asking the system for randomness each time."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._prefix = ""
+        self._numbers = itertools.count()
+
+    def next(self) -> str:
+        """One that nobody has had."""
+        if self._pid != os.getpid():
+            self._pid, self._prefix = os.getpid(), uuid4().hex
+        return f"{self._prefix}-{next(self._numbers)}"
 
 
 class MessageTemplate:

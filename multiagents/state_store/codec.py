@@ -6,16 +6,17 @@ them, and every default. A field that this release does not know is kept as it i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
+
 from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.payloads import dumps
 
 _SHORT = {
     "type": "t",
@@ -50,41 +51,56 @@ _UNDO = "z"
 def pack(event: Event) -> str:
     """One event as a short JSON object."""
     values = event.__dict__
-    fields: dict[str, Any] = {"t": event.type}
-    for name, short, default in _layout(type(event)):
+    fields: dict[str, Any] = {"t": values["type"]}
+    for name, short, default, written in _layout(type(event)):
         value = values[name]
-        if value is None or value == default:
-            continue
-        if name in _TIMES:
-            value = round(value.timestamp() * 1000)
-        elif name in _MODELS:
-            value = value.model_dump(mode="json", exclude_defaults=True)
-        elif isinstance(value, Mapping):
-            value = dict(value)
-        fields[short] = value
+        if value is not None and value != default:
+            fields[short] = value if written is None else written(value)
     if fields.get("o") == fields.get("at"):
         fields.pop("o", None)
-    if event.step is not None and event.correlation_id and event.attempt:
-        head = f"{event.transaction_id}/{event.step}/"
-        undo = event.direction is Direction.UNDO
-        if event.correlation_id == f"{head}{'undo' if undo else 'do'}/{event.attempt}":
+    correlation_id, step, attempt = values["correlation_id"], values["step"], values["attempt"]
+    if step is not None and correlation_id and attempt:
+        head = f"{values['transaction_id']}/{step}/"
+        if correlation_id == f"{head}do/{attempt}":
             del fields["r"]
-            if undo and not isinstance(event, CompensationEvent):
+        elif correlation_id == f"{head}undo/{attempt}":
+            del fields["r"]
+            if not isinstance(event, CompensationEvent):
                 fields[_UNDO] = 1
-    elif not event.correlation_id and event.attempt:
+    elif not correlation_id and attempt:
         fields["r"] = ""
     if fields.get("i") == _derived_id(event):
         del fields["i"]
     if event.model_extra:
         fields["+"] = event.model_extra
-    return dumps(fields)
+    return to_json(fields, inf_nan_mode="constants").decode()
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _dumped(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", exclude_defaults=True)
+
+
+def _as_dict(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+#: How the fields are written whose values are not written as they are.
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_TIMES, _ms),
+    **dict.fromkeys(_MODELS, _dumped),
+    "payload": _as_dict,
+}
 
 
 @cache
-def _layout(kind: type[Event]) -> tuple[tuple[str, str, Any], ...]:
-    """The fields that are written: name, short name, default."""
+def _layout(kind: type[Event]) -> tuple[tuple[str, str, Any, Callable[[Any], Any] | None], ...]:
+    """The fields that are written: name, short name, default, and how."""
     return tuple(
-        (name, _SHORT.get(name, name), info.default)
+        (name, _SHORT.get(name, name), info.default, _WRITTEN.get(name))
         for name, info in kind.model_fields.items()
         if name not in ("type", "transaction_id")
     )
@@ -97,7 +113,7 @@ def unpack(transaction_id: str, record: str) -> Event:
         DecodeError: when the record is not an event.
     """
     try:
-        read: Any = json.loads(record)
+        read: Any = from_json(record)
     except ValueError:
         read = None
     if not isinstance(read, dict):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
+
 from multiagents.workflow.definition import Definition
 
 # Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
@@ -38,10 +40,10 @@ class Payloads:
     def decode(cls, context: Mapping[str, str], stored: Mapping[str, str]) -> Payloads:
         """Read what is kept: the context by key, and ``i``, ``r:<step>`` and ``n:<step>``."""
         return cls(
-            input=json.loads(stored["i"]),
-            context={key: json.loads(value) for key, value in context.items()},
-            results={name[2:]: json.loads(value) for name, value in stored.items() if name.startswith("r:")},
-            inputs={name[2:]: json.loads(value) for name, value in stored.items() if name.startswith("n:")},
+            input=from_json(stored["i"]),
+            context={key: from_json(value) for key, value in context.items()},
+            results={name[2:]: from_json(value) for name, value in stored.items() if name.startswith("r:")},
+            inputs={name[2:]: from_json(value) for name, value in stored.items() if name.startswith("n:")},
         )
 
     def of(self, definition: Definition, step: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -46,8 +45,7 @@ def parse_mark(mark: str) -> tuple[Direction, int]:
     return (Direction.UNDO if mark[0] == "u" else Direction.DO), int(mark[1:])
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """One attempt that is to go out with a commit.
 
     Attributes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+from pydantic_core import from_json
 
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
@@ -173,12 +174,12 @@ def claimed(
     """
     undo = correlation.direction is Direction.UNDO
     parts = _parts(correlation, definition)
-    results = {part: json.loads(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
-    merged = json.loads(values["i"])
-    merged.update((key, json.loads(value)) for key, value in context)
+    results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
+    merged = from_json(values["i"])
+    merged.update((key, from_json(value)) for key, value in context)
     merge(merged, results, parts)
     given = f"n:{correlation.step}" in values
-    own_input = json.loads(values[f"n:{correlation.step}"]) if given else merged
+    own_input = from_json(values[f"n:{correlation.step}"]) if given else merged
     state = StepState.decode(step)
     error = ErrorInfo.model_validate_json(header.error) if header.error else None
     result = None
@@ -186,7 +187,7 @@ def claimed(
     if undo:
         returned = values.get(f"r:{correlation.step}")
         if returned is not None:
-            result = json.loads(returned)
+            result = from_json(returned)
         elif state.outcome == "succeeded":
             result = {}  # what a worker returns that has nothing to tell is not stored
         if isinstance(own_input, dict):

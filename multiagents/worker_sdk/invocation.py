@@ -155,13 +155,18 @@ class Invocation:
             return self._failed(worker, claim, failure, started_at, hostname), failure
         finally:
             running.reset(token)
+        correlation_id = str(correlation)
+        now = self._store.now()
         return (
-            ResultEvent(
+            ResultEvent.of(
+                id=f"{correlation_id}/end",
                 transaction_id=correlation.transaction_id,
-                correlation_id=str(correlation),
+                correlation_id=correlation_id,
+                timestamp=now,
+                occurred_at=now,
                 step=correlation.step,
                 attempt=correlation.attempt,
-                payload=payload,
+                payload=None if payload == {} else payload,  # a worker that has nothing to tell
                 worker=hostname,
                 started_at=started_at,
             ),

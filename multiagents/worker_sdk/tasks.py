@@ -103,15 +103,16 @@ class Runtime:
         self.link = link
 
 
-_runtimes: WeakKeyDictionary[Celery, Callable[[], Runtime]] = WeakKeyDictionary()
+_runtimes: WeakKeyDictionary[Celery, Callable[[Any], Runtime]] = WeakKeyDictionary()
 
 
-def install(app: Celery, runtime: Callable[[], Runtime]) -> None:
+def install(app: Celery, runtime: Callable[[Any], Runtime]) -> None:
     """Give an app what its workers' tasks run with.
 
     Args:
         app: the app.
-        runtime: returns it. Called for every step, so it should keep what it made, for each process.
+        runtime: returns it for the request of a task, which may be applied in process (``is_eager``). Called for every
+            step, so it should keep what it made, for each process.
     """
     _runtimes[app] = runtime
 
@@ -216,7 +217,7 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
             f'Celery app "{task.app.main}" has no multiagents runtime, so step {request.id} cannot be run here; call '
             f"multiagents.init_app(app) in the module that makes the app"
         )
-    runtime = install_for()
+    runtime = install_for(request)
     try:
         following = runtime.invocation.run(worker, kwargs, hostname=request.hostname or "", pool=pool_of_caller())
     except ClaimRefused as refused:

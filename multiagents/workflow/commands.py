@@ -1,7 +1,7 @@
 """The events that the core itself says: commands, compensations and statuses.
 
-They are built without a clock: `advance` stamps them. Their ids follow from what they name, so that saying the same
-thing again gives the same id.
+They are built without a clock: whoever asks says what time it is. Their ids follow from what they name, so that saying
+the same thing again gives the same id.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from multiagents.workflow.state import RunState, RunStatus
 __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
+    "NOT_YET",
     "RECALLED",
     "SKIPPED",
     "command",
@@ -34,7 +35,8 @@ ABANDONED = "abandoned"
 #: What a person says to the run; it is a fact before anything follows from it.
 CANCEL_REQUESTED = "cancel_requested"
 
-_NOT_YET = datetime.min.replace(tzinfo=UTC)
+#: The time of what was only asked for, to see what is due.
+NOT_YET = datetime.min.replace(tzinfo=UTC)
 
 
 def start_event(definition: Definition, transaction_id: str, *, now: datetime, max_lost: int = 5) -> StatusEvent:
@@ -61,32 +63,38 @@ def start_event(definition: Definition, transaction_id: str, *, now: datetime, m
     )
 
 
-def command(definition: Definition, state: RunState, name: str, delay: float = 0.0) -> CommandEvent:
+def command(definition: Definition, state: RunState, name: str, at: datetime, delay: float = 0.0) -> CommandEvent:
     """Ask for the next attempt of a step, after ``delay`` seconds."""
-    correlation = Correlation(state.transaction_id, name, Direction.DO, state.step(name).do.attempt + 1)
-    return CommandEvent.model_construct(
-        id=str(correlation),
+    attempt = state.step(name).do.attempt + 1
+    correlation_id = str(Correlation(state.transaction_id, name, Direction.DO, attempt))
+    return CommandEvent.of(
+        id=correlation_id,
         transaction_id=state.transaction_id,
-        correlation_id=str(correlation),
-        occurred_at=_NOT_YET,
+        correlation_id=correlation_id,
+        timestamp=at,
+        occurred_at=at,
         step=name,
-        attempt=correlation.attempt,
+        attempt=attempt,
         worker=definition.steps[name].worker,
         delay=delay,
     )
 
 
-def compensation(definition: Definition, state: RunState, name: str, delay: float = 0.0) -> CompensationEvent:
+def compensation(
+    definition: Definition, state: RunState, name: str, at: datetime, delay: float = 0.0
+) -> CompensationEvent:
     """Ask for the next attempt of a step's undo, after ``delay`` seconds."""
     step = state.step(name)
-    correlation = Correlation(state.transaction_id, name, Direction.UNDO, step.undo.attempt + 1)
-    return CompensationEvent.model_construct(
-        id=str(correlation),
+    attempt = step.undo.attempt + 1
+    correlation_id = str(Correlation(state.transaction_id, name, Direction.UNDO, attempt))
+    return CompensationEvent.of(
+        id=correlation_id,
         transaction_id=state.transaction_id,
-        correlation_id=str(correlation),
-        occurred_at=_NOT_YET,
+        correlation_id=correlation_id,
+        timestamp=at,
+        occurred_at=at,
         step=name,
-        attempt=correlation.attempt,
+        attempt=attempt,
         worker=definition.steps[name].compensation or "",
         delay=delay,
         outcome=step.outcome or "",
@@ -96,6 +104,7 @@ def compensation(definition: Definition, state: RunState, name: str, delay: floa
 def status(
     state: RunState,
     status: str,
+    at: datetime,
     *,
     step: str | None = None,
     reason: str | None = None,
@@ -103,10 +112,11 @@ def status(
     payload: Mapping[str, object] | None = None,
 ) -> StatusEvent:
     """Say what becomes of the run, or of a step nobody is asked to do."""
-    return StatusEvent.model_construct(
+    return StatusEvent.of(
         id=f"{state.transaction_id}/{status}" + (f"/{step}" if step else ""),
         transaction_id=state.transaction_id,
-        occurred_at=_NOT_YET,
+        timestamp=at,
+        occurred_at=at,
         step=step,
         status=str(status),
         reason=reason,

@@ -133,8 +133,8 @@ def advance(
     """
     said: list[Event] = []
     steps = None if near is None else tuple(near)
-    while commands := react(definition, state, steps, unclaimed):
-        events = [_asked(definition, command, now, ask) for command in commands]
+    while commands := react(definition, state, steps, unclaimed, now):
+        events = [_asked(definition, command, ask) for command in commands]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         refused = [event for event in events if isinstance(event, ErrorEvent)]
         for event in refused or events:
@@ -147,8 +147,7 @@ def advance(
     return state, tuple(said)
 
 
-def _asked(definition: Definition, command: Event, now: datetime, ask: Ask) -> Event:
-    stamped = command.model_copy(update={"timestamp": now, "occurred_at": now})
-    if isinstance(stamped, CommandEvent) and stamped.step is not None and stamped.attempt == 1:
-        return ask(definition.steps[stamped.step], stamped)
-    return stamped
+def _asked(definition: Definition, command: Event, ask: Ask) -> Event:
+    if isinstance(command, CommandEvent) and command.step is not None and command.attempt == 1:
+        return ask(definition.steps[command.step], command)
+    return command

@@ -11,7 +11,6 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from multiagents.events import (
@@ -80,14 +79,13 @@ def _run_status(state: RunState, event: StatusEvent) -> RunState:
     if event.status == CANCEL_REQUESTED:
         if state.cancel_requested or state.status.is_end:
             return state
-        return replace(state, cancel_requested=True)
+        return state._replace(cancel_requested=True)
     if event.status not in RUN.get(state.status, _NOWHERE):
         return state
     status = RunStatus(event.status)
     facts = event.payload if isinstance(event.payload, Mapping) else {}
     if status is RunStatus.RUNNING:
-        return replace(
-            state,
+        return state._replace(
             status=status,
             workflow=facts["workflow"],
             version=facts["version"],
@@ -98,14 +96,14 @@ def _run_status(state: RunState, event: StatusEvent) -> RunState:
     if status is RunStatus.COMPENSATING:
         # From here on no step is tried again: what failed, failed for good.
         steps = {
-            name: replace(step, do=replace(step.do, retry_in=None)) if step.do.will_retry else step
+            name: step._replace(do=step.do._replace(retry_in=None)) if step.do.will_retry else step
             for name, step in state.steps.items()
         }
         cause = state.cause or Cause(facts.get("cause", Cause.FAILURE))
-        return replace(
-            state, status=status, steps=steps, cause=cause, error=state.error or event.error, finished_at=None
+        return state._replace(
+            status=status, steps=steps, cause=cause, error=state.error or event.error, finished_at=None
         )
-    return replace(state, status=status, finished_at=_ms(event.at) if status.is_end else None)
+    return state._replace(status=status, finished_at=_ms(event.at) if status.is_end else None)
 
 
 def _step_status(state: RunState, event: StatusEvent, name: str) -> RunState:
@@ -123,10 +121,10 @@ def _step_status(state: RunState, event: StatusEvent, name: str) -> RunState:
     if progress is None:
         return state
     if event.status == RECALLED:
-        track = replace(track, progress=progress)
+        track = track._replace(progress=progress)
     else:
-        track = replace(track, progress=progress, in_doubt=trigger is Trigger.DOUBT, finished_at=_ms(event.at))
-    return state.with_step(name, replace(step, do=track))
+        track = track._replace(progress=progress, in_doubt=trigger is Trigger.DOUBT, finished_at=_ms(event.at))
+    return state.with_step(name, step._replace(do=track))
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -140,8 +138,7 @@ def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: 
     if progress is None or event.attempt != track.attempt + 1:
         return state
     again = track.progress is Progress.SUCCEEDED
-    track = replace(
-        track,
+    track = track._replace(
         progress=progress,
         attempt=event.attempt,
         # Undoing once more is a task of its own: what the first one cost does not count against it.
@@ -152,7 +149,7 @@ def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: 
         finished_at=None,
     )
     if direction is Direction.UNDO:
-        step = replace(step, undo_again=False)
+        step = step._replace(undo_again=False)
     return state.with_step(name, step.with_track(direction, track))
 
 
@@ -168,8 +165,7 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
     ):
         return _unawaited(definition, state, event, name)
     if isinstance(event, ResultEvent):
-        track = replace(
-            track,
+        track = track._replace(
             progress=TRACK[track.progress, Trigger.RESULT],
             in_doubt=False,
             retry_in=None,
@@ -182,7 +178,7 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
         track = _failed(definition.steps[name], state, track, event)
     after = state.with_step(name, step.with_track(direction, track))
     if direction is Direction.UNDO and track.is_over and track.error is not None:
-        after = replace(after, error=_attach(state.error, track.error, name))
+        after = after._replace(error=_attach(state.error, track.error, name))
     return after
 
 
@@ -200,13 +196,13 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
     if isinstance(event, ErrorEvent):
         nobody_asked = step.do.progress is Progress.IDLE and not step.do.attempt and attempt == 1
         if nobody_asked and state.status is RunStatus.RUNNING and event.kind is ErrorKind.FAILED:
-            return state.with_step(name, replace(step, do=_failed(definition.steps[name], state, step.do, event)))
+            return state.with_step(name, step._replace(do=_failed(definition.steps[name], state, step.do, event)))
         return state
     counted = step.do.progress is Progress.SUCCEEDED and attempt == step.do.attempt
     if counted or attempt in step.late or not 0 < attempt <= step.do.attempt:
         return state
     undone = step.undo.progress is not Progress.IDLE
-    return state.with_step(name, replace(step, late=(*step.late, attempt), undo_again=step.undo_again or undone))
+    return state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
 
 
 def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEvent) -> Track:
@@ -225,8 +221,7 @@ def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEve
         retry_in = _policy(step, event, undo=undo).delay(failures, seed=event.correlation_id)
     if retry_in is not None and not undo and _closes_before(step, track, event, retry_in):
         retry_in = None
-    return replace(
-        track,
+    return track._replace(
         progress=TRACK[track.progress, Trigger.DOUBT if in_doubt else Trigger.FAILURE],
         failures=failures,
         losses=losses,

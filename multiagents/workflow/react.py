@@ -12,9 +12,10 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
 
 from multiagents.events import ErrorInfo, Event
-from multiagents.workflow.commands import ABANDONED, RECALLED, command, compensation, status
+from multiagents.workflow.commands import ABANDONED, NOT_YET, RECALLED, command, compensation, status
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
 
@@ -22,7 +23,11 @@ __all__ = ["needs_undo", "react"]
 
 
 def react(
-    definition: Definition, state: RunState, near: Iterable[str] | None = None, unclaimed: Collection[str] = ()
+    definition: Definition,
+    state: RunState,
+    near: Iterable[str] | None = None,
+    unclaimed: Collection[str] = (),
+    at: datetime = NOT_YET,
 ) -> tuple[Event, ...]:
     """Say what is due now; it depends on the state alone, and asking twice gives the same.
 
@@ -33,47 +38,48 @@ def react(
             always looked at as a whole.
         unclaimed: steps in flight whose attempt no worker has taken, as the store knows. A run that goes back takes
             them back, for they had no effect; without this they are waited for.
+        at: what time it is; it goes into what is said, and decides nothing.
     """
     match state.status:
         case RunStatus.RUNNING:
-            return tuple(_forward(definition, state, tuple(definition.steps if near is None else near)))
+            return tuple(_forward(definition, state, tuple(definition.steps if near is None else near), at))
         case RunStatus.PAUSED:
-            return tuple(_cancelled(state))
+            return tuple(_cancelled(state, at))
         case RunStatus.COMPENSATING:
-            return tuple(_back(definition, state, unclaimed))
+            return tuple(_back(definition, state, unclaimed, at))
         case _:
-            return tuple(_reopened(definition, state))
+            return tuple(_reopened(definition, state, at))
 
 
-def _forward(definition: Definition, state: RunState, names: tuple[str, ...]) -> Iterator[Event]:
+def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at: datetime) -> Iterator[Event]:
     if state.cancel_requested:
-        yield from _cancelled(state)
+        yield from _cancelled(state, at)
         return
     for name in names:
         step = state.step(name)
         if step.do.is_over:
             if _is_parked(definition.steps[name], step):
-                yield _paused(state, name)
+                yield _paused(state, name, at)
             else:
                 payload = {"cause": Cause.FAILURE.value}
-                yield status(state, RunStatus.COMPENSATING, error=step.do.error, payload=payload)
+                yield status(state, RunStatus.COMPENSATING, at, error=step.do.error, payload=payload)
             return
     for name in names:
         step = state.step(name)
         if step.do.will_retry:
-            yield command(definition, state, name, step.do.retry_in or 0.0)
+            yield command(definition, state, name, at, step.do.retry_in or 0.0)
         elif step.do.progress is Progress.IDLE and all(
             state.step(before).is_done for before in definition.steps[name].after
         ):
-            yield command(definition, state, name)
+            yield command(definition, state, name, at)
     if all(state.step(name).is_done for name in definition.exits):
-        yield status(state, RunStatus.COMPLETED)
+        yield status(state, RunStatus.COMPLETED, at)
 
 
-def _cancelled(state: RunState) -> Iterator[Event]:
+def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
     if state.cancel_requested:
         error = state.error or ErrorInfo(type="Cancelled", message="the run was cancelled on request")
-        yield status(state, RunStatus.COMPENSATING, error=error, payload={"cause": Cause.CANCEL.value})
+        yield status(state, RunStatus.COMPENSATING, at, error=error, payload={"cause": Cause.CANCEL.value})
 
 
 def _is_parked(definition: StepDefinition, step: StepState) -> bool:
@@ -81,8 +87,8 @@ def _is_parked(definition: StepDefinition, step: StepState) -> bool:
     return definition.on_unknown == "park" and step.outcome == "unknown"
 
 
-def _paused(state: RunState, name: str) -> Event:
-    return status(state, RunStatus.PAUSED, reason=f"nobody knows whether step {name} took effect")
+def _paused(state: RunState, name: str, at: datetime) -> Event:
+    return status(state, RunStatus.PAUSED, at, reason=f"nobody knows whether step {name} took effect")
 
 
 # --- going back -----------------------------------------------------------------------------------------------------
@@ -103,28 +109,28 @@ def _is_clear(definition: StepDefinition, step: StepState) -> bool:
     return (step.undo.progress is Progress.SUCCEEDED and not step.undo_again) or step.undo.is_over
 
 
-def _back(definition: Definition, state: RunState, unclaimed: Collection[str]) -> Iterator[Event]:
+def _back(definition: Definition, state: RunState, unclaimed: Collection[str], at: datetime) -> Iterator[Event]:
     in_flight = [name for name, step in state.steps.items() if step.do.in_flight]
     if in_flight:
         # Rules S5 and S7: they settle first. Who is cancel-safe and told to stop is not waited for.
         for name in in_flight:
             if name in unclaimed:
-                yield status(state, RECALLED, step=name, reason="the run goes back, and nobody had claimed it")
+                yield status(state, RECALLED, at, step=name, reason="the run goes back, and nobody had claimed it")
             elif definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
-                yield status(state, ABANDONED, step=name, reason="the run goes back, and the step is cancel-safe")
+                yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
         return
     if not state.cancel_requested:
         for name, step in state.steps.items():
             if _is_parked(definition.steps[name], step):
-                yield _paused(state, name)
+                yield _paused(state, name, at)
                 return
     turn = _turn(definition, state)
     for name in turn:
         undo = state.step(name).undo
         if not undo.in_flight:
-            yield compensation(definition, state, name, undo.retry_in or 0.0)
+            yield compensation(definition, state, name, at, undo.retry_in or 0.0)
     if not turn:
-        yield status(state, _end(state))
+        yield status(state, _end(state), at)
 
 
 def _is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
@@ -167,9 +173,9 @@ def _end(state: RunState) -> RunStatus:
     return RunStatus.COMPENSATED if any(undo.progress is Progress.SUCCEEDED for undo in undos) else RunStatus.FAILED
 
 
-def _reopened(definition: Definition, state: RunState) -> Iterator[Event]:
+def _reopened(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
     if RunStatus.COMPENSATING in RUN.get(state.status, ()):
         late = [n for n, step in state.steps.items() if step.late and not _is_clear(definition.steps[n], step)]
         if late:
             reason = f"step {', '.join(late)} succeeded late: its undo may have come too early"
-            yield status(state, RunStatus.COMPENSATING, reason=reason, payload={"reopened": True})
+            yield status(state, RunStatus.COMPENSATING, at, reason=reason, payload={"reopened": True})

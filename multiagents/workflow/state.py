@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
 from multiagents.workflow.track import TRACK, Progress, StepState, StepStatus, Track, Trigger
@@ -110,8 +110,7 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
 _NOT_STARTED = StepState()
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(NamedTuple):
     """A run: its header, and the steps that are known (rule 2 above)."""
 
     transaction_id: str
@@ -119,7 +118,7 @@ class RunState:
     version: str = ""
     definition_hash: str = ""
     status: RunStatus = RunStatus.PENDING
-    steps: Mapping[str, StepState] = field(default_factory=dict)
+    steps: Mapping[str, StepState] = MappingProxyType({})
     #: the error that turned the run back; errors of undos are attached as its causes (rule S19)
     error: ErrorInfo | None = None
     cause: Cause | None = None
@@ -136,7 +135,7 @@ class RunState:
 
     def with_step(self, name: str, step: StepState) -> RunState:
         """The same run with one step replaced."""
-        return replace(self, steps={**self.steps, name: step})
+        return self._replace(steps={**self.steps, name: step})
 
     def encode_header(self) -> dict[str, str]:
         """The header as the fields that the store keeps."""

@@ -77,7 +77,7 @@ INVOCATION = Invocation(
     STORE, SimpleNamespace(lease=1.5, step_timeout=60.0, max_result_bytes=10000), deliver, new_store=Store
 )
 RUNTIME = tasks.Runtime(INVOCATION, lambda following: [app.tasks["linked"].si({"after": "undo"})])
-tasks.install(app, lambda: RUNTIME)
+tasks.install(app, lambda _request: RUNTIME)
 
 
 @worker

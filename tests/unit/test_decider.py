@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -361,7 +360,7 @@ def test_the_late_failure_of_an_attempt_that_was_taken_back_changes_nothing(run_
 def test_from_a_projection_the_same_next_step_follows_as_from_the_whole_run(run_of: RunOf) -> None:
     run = run_of(order())
     run.succeeds("reserve")
-    projection = replace(run.state, steps={"charge": run.state.step("charge")})
+    projection = run.state._replace(steps={"charge": run.state.step("charge")})
     charged = run.result("charge", Direction.DO)
 
     assert decide(run.definition, projection, charged)[1] == decide(run.definition, run.state, charged)[1]
@@ -371,7 +370,7 @@ def test_from_a_projection_a_join_is_left_to_whoever_has_the_whole_run(run_of: R
     run = run_of(diamond())
     for step in ("reserve", "credit", "fraud"):
         run.succeeds(step)
-    projection = replace(run.state, steps={"limit": run.state.step("limit")})
+    projection = run.state._replace(steps={"limit": run.state.step("limit")})
 
     assert decide(run.definition, projection, run.result("limit", Direction.DO))[1] == ()
     assert run.succeeds("limit") == ["ship/do/1"]

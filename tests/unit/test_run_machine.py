@@ -8,7 +8,7 @@ cancelled at any moment, and attempts that nobody has claimed are taken back whe
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -291,7 +291,7 @@ class RunMachine(RuleBasedStateMachine):
     def a_projection_says_a_part_of_it(self, event: Event) -> None:
         if self.state.status is not RunStatus.RUNNING:
             return
-        part = replace(self.state, steps={event.step: self.state.step(event.step or "")})
+        part = self.state._replace(steps={event.step: self.state.step(event.step or "")})
         seen, said = decide(self.definition, part, event, ask)
         whole, all_said = decide(self.definition, self.state, event, ask)
         forward = (RunStatus.RUNNING, RunStatus.COMPLETED)

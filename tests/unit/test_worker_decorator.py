@@ -74,7 +74,7 @@ def app() -> Iterator[Celery]:
 
 
 def installed(app: Celery, run: Any, link: Any = None) -> None:
-    tasks.install(app, lambda: Runtime(SimpleNamespace(run=run), link))  # type: ignore[arg-type]
+    tasks.install(app, lambda _request: Runtime(SimpleNamespace(run=run), link))  # type: ignore[arg-type]
 
 
 def test_it_is_still_the_plain_function() -> None:

@@ -78,6 +78,9 @@ class LeaseBook:
             **self.extra,
         )
 
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
         self.renewals.append((owner, beat, detail))
         self.renewed.set()
@@ -323,8 +326,9 @@ def test_a_huge_error_is_cut_and_text_that_is_not_unicode_is_mended(bench: Bench
 
 
 class TestResults:
-    def test_nothing_is_an_empty_dict(self, bench: Bench) -> None:
-        assert bench.outcome(a_worker(lambda context: None)).payload == {}
+    @pytest.mark.parametrize("nothing", [None, {}])
+    def test_nothing_to_tell_is_no_payload(self, bench: Bench, nothing: Any) -> None:
+        assert bench.outcome(a_worker(lambda context: nothing)).payload is None
 
     def test_another_value_is_kept_as_it_is(self, bench: Bench) -> None:
         assert bench.outcome(a_worker(lambda context: [1, "two"])).payload == [1, "two"]

@@ -25,9 +25,9 @@ local function release(run, due, sent, tid, step, record)
   end
 end
 
--- Send an attempt out: write its record, and leave an entry with whoever looks after it.
+-- Send an attempt out, and leave an entry with whoever looks after it; returns the record, which the caller writes.
 -- a: step, mark, via, target, prefix, suffix, delay, first, close, start within
-local function send(run, due, sequence, sent, tid, a)
+local function send(due, sequence, sent, tid, a)
   local step, mark, via, target = a[1], a[2], a[3], a[4]
   local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
   local first = tonumber(a[8]) > 0 and a[8] or int(now)
@@ -43,6 +43,5 @@ local function send(run, due, sequence, sent, tid, a)
   if tonumber(a[10]) > 0 then
     redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. tid .. '|' .. step .. '|' .. mark)
   end
-  redis.call('HSET', run, 'l:' .. step,
-    table.concat({mark, via, int(now), first, a[9], int(number), target}, '|'))
+  return table.concat({mark, via, int(now), first, a[9], int(number), target}, '|')
 end

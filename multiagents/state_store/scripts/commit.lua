@@ -26,6 +26,6 @@ end
 
 if answered ~= '' then release(KEYS[1], KEYS[5], sent, tid, answered, head[3]) end
 for _, row in ipairs(recalled) do release(KEYS[1], KEYS[5], sent, tid, row[1], row[2]) end
-redis.call('HINCRBY', KEYS[1], 'v', 1)
-if turned == '1' then redis.call('HINCRBY', KEYS[1], 'epoch', 1) end
-return {1, now, transition(tid, sent, lease)}
+local fields = {'v', int(head[2] + 1)}
+if turned == '1' then fields = {'v', fields[2], 'epoch', int(head[1] + 1)} end
+return {1, now, transition(tid, sent, lease, fields)}

@@ -7,5 +7,5 @@ local tid, sent = ARGV[1], ARGV[2]
 local step = ARGV[4]
 if redis.call('HGET', KEYS[1], 'l:' .. step) ~= ARGV[3] then return {0, now} end
 release(KEYS[1], KEYS[2], sent, tid, step, ARGV[3])
-send(KEYS[1], KEYS[2], KEYS[3], sent, tid, {unpack(ARGV, 4, 13)})
+redis.call('HSET', KEYS[1], 'l:' .. step, send(KEYS[2], KEYS[3], sent, tid, {unpack(ARGV, 4, 13)}))
 return {1, now}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+from hiredis import pack_command
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
@@ -90,7 +91,7 @@ class ScriptServer:
         except IndexError:
             line = self.client.connection_pool.make_connection()
         try:
-            line.send_packed_command(line.pack_command(*command), check_health=False)
+            line.send_packed_command([pack_command(command)], check_health=False)
             reply = line.read_response()
         except redis.exceptions.ResponseError:
             self._lines.append(line)

@@ -10,7 +10,6 @@ local hash, definition, input, digest, workflow = take(), take(), take(), take()
 local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest')
 if known[1] then return {0, now, known[1], known[2], known[3]} end
 redis.call('HSETNX', KEYS[12], hash, definition)
-redis.call('HSET', KEYS[1], 'v', 1, 'epoch', 1, 'digest', digest)
 redis.call('HSET', KEYS[3], 'i', input)
-transition(tid, sent, lease)
+transition(tid, sent, lease, {'v', 1, 'epoch', 1, 'digest', digest})
 return {1, now, workflow, hash, digest}

@@ -19,9 +19,10 @@ local function write(command, key, n)
   at = at + n
 end
 
-local function transition(tid, sent, lease)
+-- fields: what else goes into the run's hash, in the one command that writes it
+local function transition(tid, sent, lease, fields)
   local run, due = KEYS[1], KEYS[5]
-  write('HSET', run, take() * 2)
+  for _ = 1, take() * 2 do fields[#fields + 1] = take() end
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
   write('HSET', KEYS[2], take() * 2)
   write('HSET', KEYS[3], take() * 2)
@@ -31,7 +32,11 @@ local function transition(tid, sent, lease)
   for _, join in ipairs(rows(2)) do
     if redis.call('HINCRBY', run, 'j:' .. join[1], 1) >= tonumber(join[2]) then joined = 1 end
   end
-  for _, dispatch in ipairs(rows(10)) do send(run, due, KEYS[6], sent, tid, dispatch) end
+  for _, dispatch in ipairs(rows(10)) do
+    fields[#fields + 1] = 'l:' .. dispatch[1]
+    fields[#fields + 1] = send(due, KEYS[6], sent, tid, dispatch)
+  end
+  for from = 1, #fields, 1000 do redis.call('HSET', run, unpack(fields, from, math.min(from + 999, #fields))) end
   local landed, decided, wake = take(), take(), rows(3)
   if landed == '1' or joined == 1 then
     redis.call('ZADD', due, now + lease, 'r|' .. tid)
