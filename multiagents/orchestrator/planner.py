@@ -14,19 +14,17 @@ from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping,
 from multiagents.state_store.transition import REVIVED
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.merging import merge_note
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus, StepState
 
 
-def changed_steps(before: RunState, after: RunState) -> dict[str, Any]:
+def changed_steps(before: RunState, after: RunState) -> dict[str, StepState]:
     """The steps that differ."""
     return {name: step for name, step in after.steps.items() if before.steps.get(name) is not step}
 
 
-def newly_done(before: RunState, after: RunState) -> list[str]:
-    """The steps after which others may start, and might not before."""
-    return [
-        name for name, step in changed_steps(before, after).items() if step.is_done and not before.step(name).is_done
-    ]
+def newly_done(before: RunState, changed: Mapping[str, StepState]) -> list[str]:
+    """Those of the changed steps after which others may start, and might not before."""
+    return [name for name, step in changed.items() if step.is_done and not before.step(name).is_done]
 
 
 def joins(definition: Definition, done: Sequence[str]) -> dict[str, int]:
@@ -120,7 +118,8 @@ def build_commit(
         stop: tell steps in flight that the run is to stop.
         fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
     """
-    done = newly_done(before, after)
+    changed = changed_steps(before, after)
+    done = newly_done(before, changed)
     own = {
         event.step: event.payload
         for event in facts
@@ -156,12 +155,12 @@ def build_commit(
         transaction_id=after.transaction_id,
         events=[*(without_payload(event) for event in facts), *notes],
         header=header,
-        steps=changed_steps(before, after),
+        steps=changed,
         results=own,
         inputs=inputs,
         context=folded(definition, done, stored_results or {}, own) if done else {},
         dispatches=dispatches,
-        joins=joins(definition, done),
+        joins=joins(definition, done) if done else {},
         moved=moved,
         retention_ms=retention_ms,
         site=site,

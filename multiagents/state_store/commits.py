@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from multiagents.events import Event
@@ -12,9 +12,10 @@ from multiagents.sites import WriteSite
 from multiagents.state_store.records import Dispatch
 from multiagents.workflow.state import StepState
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+
+class Commit(NamedTuple):
     """One transition of a run.
 
     Attributes:
@@ -45,19 +46,19 @@ class Commit:
 
     transaction_id: str
     events: Sequence[Event]
-    header: Mapping[str, str] = field(default_factory=dict)
-    steps: Mapping[str, StepState] = field(default_factory=dict)
+    header: Mapping[str, str] = _NOTHING
+    steps: Mapping[str, StepState] = _NOTHING
     answers: tuple[str, str] | None = None
     unrenewed: int | None = None
     ends: Sequence[tuple[str, str]] = ()
     epoch: int | None = None
     version: int | None = None
-    results: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    context: Mapping[str, Any] = field(default_factory=dict)
-    letters: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = _NOTHING
+    inputs: Mapping[str, Any] = _NOTHING
+    context: Mapping[str, Any] = _NOTHING
+    letters: Mapping[str, Any] = _NOTHING
     dispatches: Sequence[Dispatch] = ()
-    joins: Mapping[str, int] = field(default_factory=dict)
+    joins: Mapping[str, int] = _NOTHING
     landed: bool = False
     wake: tuple[str, str, str] | None = None
     decided: bool = False

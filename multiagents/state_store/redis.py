@@ -56,6 +56,8 @@ from multiagents.state_store.transition import arguments_of, keys_of, row_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
 
+#: What the script ``start`` answers when it does not have the definition.
+_NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
 
 
@@ -78,6 +80,8 @@ class RedisStateStore(StateStore):
         self._server = ScriptServer(url, client, self.keys.prefix)
         self._client = self._server.client
         self._definitions = Definitions()
+        #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
+        self._kept: set[tuple[str, str]] = set()
 
     def now(self) -> datetime:
         return from_ms(self._server.now_ms())
@@ -91,22 +95,15 @@ class RedisStateStore(StateStore):
 
     def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
         run = self.keys.of_run(state.transaction_id)
-        reply = self._server.run(
-            WriteSite.START,
-            "start",
-            [*keys_of(run, commit), run.definitions],
-            [
-                state.transaction_id,
-                run.sent(""),
-                self.lease_ms,
-                definition.content_hash,
-                definition.to_json(),
-                dumps(input),
-                digest,
-                definition.name,
-                *arguments_of(run, commit),
-            ],
-        )
+        keys = [*keys_of(run, commit), run.definitions]
+        head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
+        rest = [dumps(input), digest, definition.name, *arguments_of(run, commit)]
+        kept = (run.definitions, definition.content_hash)
+        text = "" if kept in self._kept else definition.to_json()
+        reply = self._server.run(WriteSite.START, "start", keys, [*head, text, *rest])
+        if reply[0] == _NOT_KEPT:  # the server was emptied since
+            reply = self._server.run(WriteSite.START, "start", keys, [*head, definition.to_json(), *rest])
+        self._kept.add(kept)
         self._server.heard(reply[1])
         return Started(reply[0] == 1, *reply[2:])
 

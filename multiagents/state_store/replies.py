@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
@@ -41,8 +42,7 @@ class Snapshot:
         return any(entry.via is Via.EXTERNAL and not entry.close_ms for entry in self.in_flight.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a worker needs to run one attempt, and to decide what follows from it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Claim:
     epoch: int
     merged: dict[str, Any]
     now: datetime
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = MappingProxyType({})
     result: Any = None
     outcome: str | None = None
     error: ErrorInfo | None = None
@@ -128,6 +128,8 @@ class Page(NamedTuple):
     transaction_ids: list[str]
     cursor: str | None
 
+
+_STATUS = {status.value: status for status in RunStatus}
 
 #: Why a claim was refused: the number that the script returns, in words.
 REFUSED = {
@@ -203,7 +205,7 @@ def claimed(
             definition.name,
             definition.version,
             definition.content_hash,
-            RunStatus(header.status),
+            _STATUS[header.status],
             {correlation.step: state},
             error=error,
             cause=Cause(header.cause) if header.cause else None,

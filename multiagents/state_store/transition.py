@@ -15,7 +15,7 @@ REVIVED = -1
 def keys_of(run: RunKeys, commit: Commit) -> list[str]:
     """The keys that `commit` and `start` declare."""
     if commit.moved is None:
-        left = entered = [run.index("none"), run.index("none")]
+        left = entered = [run.run, run.run]  # declared and not touched
     else:
         workflow, before, after = commit.moved
         left = [run.index(before), run.index(before, workflow)]

@@ -52,7 +52,7 @@ def _acks_late(task: Any) -> bool:
 class HardLimits(bootsteps.StartStopStep):
     """Kill pool processes whose step runs on beyond its hard limit: a function in C that no signal stops.
 
-    A step of the consumer, which begins anew with every connection: Celery before 5.7 drops all timers with the old one.
+    A step of the consumer, which begins anew with every connection: Celery before 5.7 drops all timers with the old.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)

@@ -214,6 +214,18 @@ def test_start_returns_the_time_and_what_the_run_was_started_with(redis_kit: Any
     assert again[4] == "digest-1"
 
 
+def test_start_asks_for_the_definition_that_the_server_has_lost(redis_kit: Any) -> None:
+    redis_kit.begin("order-1")
+    of = redis_kit.store.keys.of_run("order-2")
+    redis_kit.client.delete(of.definitions)
+
+    redis_kit.begin("order-2")
+    redis_kit.begin("order-3")
+
+    assert redis_kit.store.load("order-3").definition == redis_kit.store.load("order-2").definition
+    assert redis_kit.client.hlen(of.definitions) == 1
+
+
 def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_kit: Any) -> None:
     redis_kit.begin()
     of = redis_kit.store.keys.of_run("order-1")
