@@ -250,7 +250,10 @@ class WholeRuns:
     ) -> dict[str, Any]:
         """Earlier results, if branches meet here: in a finished trunk step, or in the end of the run."""
         met = before.status is not after.status is RunStatus.COMPLETED and len(definition.exits) > 1
-        if met or any(definition.is_trunk(name) and definition.parts(name) for name in newly_done(before, changed_steps(before, after))):
+        if met or any(
+            definition.is_trunk(name) and definition.parts(name)
+            for name in newly_done(before, changed_steps(before, after))
+        ):
             return payloads().results
         return {}
 

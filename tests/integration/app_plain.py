@@ -117,6 +117,14 @@ def take(context: dict[str, Any]) -> dict[str, Any]:
     return {"taken": context.get("item", "nothing")}
 
 
+@worker("plain.deaf", timeout=1, retry=RetryPolicy(max_attempts=1))
+def deaf(context: dict[str, Any]) -> dict[str, Any]:
+    # As a library in C does that neither returns nor lets Python handle a signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    time.sleep(60)
+    return {}
+
+
 @worker("plain.put_back")
 def put_back(context: dict[str, Any]) -> dict[str, Any]:
     note()
@@ -159,6 +167,7 @@ def break_down(context: dict[str, Any]) -> dict[str, Any]:
     raise RuntimeError("it broke")
 
 
+deaf_step = WorkflowBuilder("deaf").add_step("deaf", deaf).build()
 one_step = WorkflowBuilder("plain.one_step").add_step("take", take).build()
 three_steps = (
     WorkflowBuilder("plain.three_steps").add_step("one", take).add_step("two", take).add_step("three", take).build()

@@ -14,6 +14,7 @@ import pytest
 from celery import chain, chord, group, signals
 from plain import Plain, receiving
 
+from multiagents import WorkflowFailedError
 from multiagents.testing import wait_until
 from multiagents.testing.servers import server_kind
 
@@ -238,6 +239,23 @@ def test_a_steps_time_limit_is_celerys_hard_limit_ten_seconds_later(plain: Plain
     plain.orchestrator.start(app_plain.sent_about).result(timeout=10)
 
     assert plain.seen("take")[0]["time_limit"][0] == 30
+
+
+@pytest.mark.full
+@on_redis
+def test_a_step_that_no_signal_stops_costs_its_process_at_the_hard_limit(own: Callable[..., Plain]) -> None:
+    deployment = own()
+    deployment.start_worker(concurrency=1)
+
+    run = deployment.orchestrator.start(app_plain.deaf_step)
+    after = deployment.orchestrator.start(app_plain.one_step)
+
+    # The run moves on at its limit; the slot comes back ten seconds later.
+    with pytest.raises(WorkflowFailedError):
+        run.result(timeout=10)
+    assert run.describe().steps["deaf"].status == "unknown"
+    assert after.result(timeout=30)["taken"] == "nothing"
+    assert "over its hard limit of 11 s" in deployment.processes[0].log
 
 
 def test_steps_know_their_run_as_root(plain: Plain) -> None:

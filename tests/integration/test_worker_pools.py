@@ -57,6 +57,9 @@ class Store:
             deadline=now + timedelta(seconds=timeout) if timeout else None,
         )
 
+    def now(self):
+        return from_ms(round(time.time() * 1000))
+
     def renew(self, correlation, owner, *, beat=False, detail=None):
         self.redis.rpush(f"renewals:{correlation}", json.dumps([threading.get_native_id(), beat, detail]))
         return Renewal(alive=not self.redis.exists(f"lost:{correlation}"), cancelled=False)
