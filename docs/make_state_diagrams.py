@@ -16,7 +16,8 @@ page with them. The rules (S1, S5, ...) are those that the tests are named for.
 
 ## A run
 
-`pending` is announced and not yet stored; `paused` waits for a person. A run that went back is reopened only by a
+`pending` is announced and not yet stored; `paused` waits for a person, also where a cancel has come before: a cancel
+of the paused run says that what nobody knows is to be undone (S3, S20). A run that went back is reopened only by a
 success that came too late, for its effect may have come after the undo (S5). What is cancelled, or past its deadline,
 goes back like what failed, and ends under its own name (S18).
 

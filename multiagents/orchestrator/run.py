@@ -183,6 +183,9 @@ class Run:
         Durable when this returns, and safe to repeat. What is in flight settles first; during compensation it is
         recorded and changes nothing; after the end it does nothing.
 
+        A run that is ``paused``, because nobody knows whether a step with ``on_unknown="park"`` took effect, is told by
+        it to undo that step, too: look at the other side first. A cancel that came before the pause says nothing of it.
+
         Args:
             reason: why, for the history.
             actor: who, for the history.

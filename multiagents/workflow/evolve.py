@@ -59,7 +59,7 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
-        return _run_status(state, event) if event.step is None else _step_status(state, event, event.step)
+        return _run_status(definition, state, event) if event.step is None else _step_status(state, event, event.step)
     if event.step is not None:
         if isinstance(event, CommandEvent | CompensationEvent):
             return _dispatched(state, event, event.step)
@@ -75,8 +75,16 @@ def _ms(moment: datetime | None) -> int | None:
 # --- status events --------------------------------------------------------------------------------------------------
 
 
-def _run_status(state: RunState, event: StatusEvent) -> RunState:
+def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
     if event.status == CANCEL_REQUESTED:
+        if state.status is RunStatus.PAUSED:
+            # Somebody has looked at what nobody knows, and says that it is to be undone (rule S3).
+            decided = {
+                name: step._replace(undo_again=True)
+                for name, step in state.steps.items()
+                if step.is_parked(definition.steps[name].on_unknown)
+            }
+            state = state._replace(steps={**state.steps, **decided}) if decided else state
         if state.cancel_requested or state.status.is_end:
             return state
         return state._replace(cancel_requested=True)

@@ -5,7 +5,9 @@ The rules:
 1. A step is due when every step before it succeeded or was skipped.
 2. When a step is over without success, no further step starts. What is in flight settles first; then every step whose
    effect is, or may be, live is undone, each as soon as all that depends on it is clear (rules S3, S6, S7).
-3. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
+3. An unknown outcome that is to be parked holds the run before anything is undone, also one that goes back for a cancel:
+   who asked for that did not know of it. A cancel of the held run is a person's answer: undo it (rules S3, S20).
+4. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
    may have come after the undo (rule S5).
 """
 
@@ -44,7 +46,7 @@ def react(
         case RunStatus.RUNNING:
             return tuple(_forward(definition, state, tuple(definition.steps if near is None else near), at))
         case RunStatus.PAUSED:
-            return tuple(_cancelled(state, at))
+            return tuple(_decided(definition, state, at))
         case RunStatus.COMPENSATING:
             return tuple(_back(definition, state, unclaimed, at))
         case _:
@@ -58,7 +60,7 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
     for name in names:
         step = state.step(name)
         if step.do.is_over:
-            if _is_parked(definition.steps[name], step):
+            if step.is_parked(definition.steps[name].on_unknown):
                 yield _paused(state, name, at)
             else:
                 payload = {"cause": Cause.FAILURE.value}
@@ -82,9 +84,10 @@ def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
         yield status(state, RunStatus.COMPENSATING, at, error=error, payload={"cause": Cause.CANCEL.value})
 
 
-def _is_parked(definition: StepDefinition, step: StepState) -> bool:
-    """Whether a person has to say what became of this step (rule S3)."""
-    return definition.on_unknown == "park" and step.outcome == "unknown"
+def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
+    """A held run goes back when a person has said so of every outcome that nobody knows."""
+    if not any(step.is_parked(definition.steps[name].on_unknown) for name, step in state.steps.items()):
+        yield from _cancelled(state, at)
 
 
 def _paused(state: RunState, name: str, at: datetime) -> Event:
@@ -119,11 +122,10 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
             elif definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
                 yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
         return
-    if not state.cancel_requested:
-        for name, step in state.steps.items():
-            if _is_parked(definition.steps[name], step):
-                yield _paused(state, name, at)
-                return
+    for name, step in state.steps.items():
+        if step.is_parked(definition.steps[name].on_unknown):
+            yield _paused(state, name, at)
+            return
     turn = _turn(definition, state)
     for name in turn:
         undo = state.step(name).undo

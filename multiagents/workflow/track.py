@@ -175,7 +175,8 @@ class StepState(NamedTuple):
     undo: Track = _IDLE
     #: do-attempts whose success came too late (rule S5)
     late: tuple[int, ...] = ()
-    #: a late success may have come after the undo: undo once more
+    #: undo it, whatever came of it before: a late success may have come after the undo (rule S5), or a person has said
+    #: that a parked outcome is to be undone (rule S3)
     undo_again: bool = False
 
     def track(self, direction: Direction) -> Track:
@@ -190,6 +191,15 @@ class StepState(NamedTuple):
     def is_done(self) -> bool:
         """Whether steps after this one may start."""
         return self.do.progress in (Progress.SUCCEEDED, Progress.SKIPPED)
+
+    def is_parked(self, on_unknown: str) -> bool:
+        """Whether a person has to say what is to become of this step, and nobody has yet (rule S3).
+
+        Args:
+            on_unknown: what its definition says is to be done about an unknown outcome.
+        """
+        decided = self.undo_again or self.undo.progress is not Progress.IDLE
+        return on_unknown == "park" and self.outcome == "unknown" and not decided
 
     @property
     def outcome(self) -> str | None:

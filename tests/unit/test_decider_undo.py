@@ -131,6 +131,50 @@ def test_S3_a_parked_outcome_holds_a_run_that_goes_back_before_anything_is_undon
     assert run.is_undone("reserve") == ["compensated"]
 
 
+def test_S3_S20_a_cancel_before_an_outcome_became_unknown_does_not_decide_about_it(run_of: RunOf) -> None:
+    run = run_of(order(charge={"on_unknown": "park"}))
+    run.succeeds("reserve")
+    assert run.is_cancelled() == ["compensating"]
+
+    # What is in flight settles first, and whoever cancelled did not know of this.
+    assert run.is_lost("charge") == ["paused"]
+    assert run.state.cause == "cancel"
+    assert run.is_cancelled() == ["compensating", "charge/undo/1"]
+    assert run.is_undone("charge") == ["reserve/undo/1"]
+    assert run.is_undone("reserve") == ["cancelled"]
+
+
+def test_S3_S20_a_cancel_of_a_run_that_goes_back_does_not_decide_about_what_is_in_flight(run_of: RunOf) -> None:
+    run = run_of(WorkflowBuilder("order").add_parallel("both", [Step("mail"), undoable("charge", on_unknown="park")]))
+    run.fails_for_good("mail")
+    run.is_cancelled()
+
+    assert run.is_lost("charge") == ["paused"]
+    assert run.is_cancelled() == ["compensating", "charge/undo/1"]
+    assert run.is_undone("charge") == ["compensated"]
+
+
+def test_S3_what_becomes_unknown_after_a_person_has_decided_is_asked_about_again(run_of: RunOf) -> None:
+    branches = [undoable("charge", on_unknown="park"), undoable("book", on_unknown="park")]
+    run = run_of(WorkflowBuilder("order").add_parallel("both", branches))
+    run.fails("charge", kind=ErrorKind.UNKNOWN)
+    assert run.is_cancelled() == ["compensating"]
+
+    assert run.is_lost("book") == ["paused"]
+    assert run.said[0].reason == "nobody knows whether step book took effect"
+    assert run.is_cancelled() == ["compensating", "book/undo/1", "charge/undo/1"]
+
+
+def test_S5_a_cancelled_run_that_is_held_goes_on_when_the_outcome_becomes_known(run_of: RunOf) -> None:
+    run = run_of(order(charge={"on_unknown": "park"}))
+    run.succeeds("reserve")
+    run.is_cancelled()
+    run.is_lost("charge")
+
+    assert run.succeeds("charge", attempt=1) == ["compensating", "charge/undo/1"]
+    assert run.said[-1].outcome == "succeeded"
+
+
 def test_S3_while_a_run_is_paused_its_siblings_settle_and_nothing_is_sent(run_of: RunOf) -> None:
     branches = [undoable("charge", on_unknown="park"), undoable("mail"), undoable("book", retry=TWICE)]
     run = run_of(WorkflowBuilder("order").add_parallel("all", branches))

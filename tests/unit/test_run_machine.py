@@ -126,6 +126,8 @@ class RunMachine(RuleBasedStateMachine):
         #: claimed attempts whose workers still run: also those that count as lost
         self.working: list[Correlation] = []
         self.undone: Counter[str] = Counter()
+        #: steps of unknown outcome of which a person has said that they are to be undone
+        self.decided: set[str] = set()
         self.accepted: set[str] = set()
         begun = start_event(definition, ID, now=self.now, max_lost=max_lost)
         self.commit(begun, evolve(definition, self.state, begun))
@@ -175,11 +177,17 @@ class RunMachine(RuleBasedStateMachine):
             self.take(event)
 
     @rule()
-    @precondition(lambda self: not self.state.cancel_requested and len(self.history) > 4)
+    @precondition(lambda self: len(self.history) > 4 and (not self.state.cancel_requested or self.is_held))
     def cancel(self) -> None:
+        if self.is_held:
+            self.decided |= {name for name, step in self.state.steps.items() if step.outcome == "unknown"}
         self.now += timedelta(seconds=1)
         event = Status(transaction_id=ID, timestamp=self.now, status=CANCEL_REQUESTED)
         self.commit(event, evolve(self.definition, self.state, event))
+
+    @property
+    def is_held(self) -> bool:
+        return self.state.status is RunStatus.PAUSED
 
     # --- what must always be so ---
 
@@ -216,7 +224,7 @@ class RunMachine(RuleBasedStateMachine):
                 self.claim(0)
             elif self.records:
                 self.lose(0)
-            elif self.state.status is RunStatus.PAUSED:
+            elif self.is_held:
                 self.cancel()
             else:
                 break
@@ -335,6 +343,7 @@ class RunMachine(RuleBasedStateMachine):
             return
         assert state.status is RunStatus.COMPENSATING
         assert step.compensation == fact.worker
+        assert fact.outcome != "unknown" or step.on_unknown != "park" or name in self.decided
         assert not any(each.do.in_flight for each in state.steps.values())
         if self.definition.compensate_in is not None:
             behind = self.definition.compensate_in[: self.definition.compensate_in.index(name)]
