@@ -86,6 +86,13 @@ PREFORK: dict[WriteSite, Plays] = {
     WriteSite.EXPIRE: [(KILLED, (1,))],
     WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
 }
+#: What a caller or a producer writes, and what a worker's upkeep does with the bus: no pool has a part in it, so these
+#: are hit on prefork alone.
+POOLLESS = frozenset(
+    site
+    for site in WriteSite
+    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.PARTITIONS) or site.value.startswith("bus.")
+)
 #: Where the broker is not the store's database.
 OUTBOX: dict[WriteSite, Plays] = {
     WriteSite.PUBLISH: [(FORWARD, (1, 2)), (BACK, (1, 5)), (CALLER, (1,))],
@@ -151,7 +158,9 @@ class Setup:
         if self.pool == "prefork":
             return sites | PREFORK
         # What differs between the writes of one site does so in every pool alike.
-        return {site: [(play, nths[:1]) for play, nths in plays] for site, plays in sites.items()}
+        return {
+            site: [(play, nths[:1]) for play, nths in plays] for site, plays in sites.items() if site not in POOLLESS
+        }
 
     def __str__(self) -> str:
         return f"{self.pool}-{self.mode}{'-outbox' if self.outbox else ''}"
