@@ -9,6 +9,7 @@ Three lanes go side by side, one for each fault: a database and two workers each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -86,12 +87,13 @@ PREFORK: dict[WriteSite, Plays] = {
     WriteSite.EXPIRE: [(KILLED, (1,))],
     WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
 }
-#: What a caller or a producer writes, and what a worker's upkeep does with the bus: no pool has a part in it, so these
-#: are hit on prefork alone.
+#: What a caller or a producer writes, and what a worker's main process writes to the bus: no pool has
+#: a part in it, so these are hit on prefork alone.
 POOLLESS = frozenset(
     site
     for site in WriteSite
-    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.PARTITIONS) or site.value.startswith("bus.")
+    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.PARTITIONS)
+    or site.value.startswith("bus.")
 )
 #: Where the broker is not the store's database.
 OUTBOX: dict[WriteSite, Plays] = {
@@ -171,26 +173,38 @@ SETUPS += [Setup("prefork", mode, outbox=True) for mode in ("inline", "queued")]
 
 
 @pytest.fixture(scope="module")
-def lanes(
-    request: pytest.FixtureRequest, new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lanes]:
-    setup: Setup = request.param
-    folder = tmp_path_factory.mktemp(f"crash-{setup}")
-    with Lanes(new_redis_url, folder, setup.faults, pool=setup.pool, mode=setup.mode, outbox=setup.outbox) as made:
-        yield made
+def lanes_of(
+    new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Setup], Lanes]]:
+    """The lanes of a setup; they stay open until those of another one are asked for.
+
+    A fixture with the setup as its parameter would be made anew for each test.
+    """
+    last: dict[Setup, Lanes] = {}
+
+    def lanes_of(setup: Setup) -> Lanes:
+        if setup not in last:
+            opened.close()
+            last.clear()
+            folder = tmp_path_factory.mktemp(f"crash-{setup}")
+            made = Lanes(new_redis_url, folder, setup.faults, pool=setup.pool, mode=setup.mode, outbox=setup.outbox)
+            last[setup] = opened.enter_context(made)
+        return last[setup]
+
+    with ExitStack() as opened:
+        yield lanes_of
 
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("lanes", "plays", "site"),
+    ("setup", "plays", "site"),
     [pytest.param(setup, plays, site, id=f"{setup}-{site}") for setup in SETUPS for site, plays in setup.sites.items()],
-    indirect=["lanes"],
 )
 def test_G5_a_crash_at_any_write_on_any_pool_and_in_any_mode_changes_nothing(
-    lanes: Lanes, plays: Plays, site: WriteSite
+    lanes_of: Callable[[Setup], Lanes], setup: Setup, plays: Plays, site: WriteSite
 ) -> None:
-    lanes.crash(site, plays)
+    lanes_of(setup).crash(site, plays)
 
 
 def test_every_write_of_the_engine_is_hit_by_some_saga() -> None:
