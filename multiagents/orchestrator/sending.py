@@ -18,7 +18,7 @@ from multiagents.state_store.base import (
     parse_mark,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState
+from multiagents.workflow.state import RunState, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ class Sender:
     ) -> list[Dispatch]:
         """How the commands among these facts go out."""
         commands = [event for event in facts if isinstance(event, CommandEvent | CompensationEvent)]
+        if state.status is not RunStatus.RUNNING:
+            # What the same decision took back, because the run turned meanwhile, does not go out at all.
+            commands = [event for event in commands if _is_in_flight(state, event)]
         if not commands:
             return []
         return plan_dispatches(
@@ -73,3 +76,8 @@ class Sender:
                     write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
+
+
+def _is_in_flight(state: RunState, event: CommandEvent | CompensationEvent) -> bool:
+    correlation = Correlation.parse(event.correlation_id)
+    return state.step(correlation.step).track(correlation.direction).in_flight

@@ -26,7 +26,7 @@ from multiagents.workflow.commands import ABANDONED, CANCEL_REQUESTED, RECALLED,
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.evolve import evolve, fold
 from multiagents.workflow.react import needs_undo, react
-from multiagents.workflow.state import RUN, RunState
+from multiagents.workflow.state import RUN, RunState, RunStatus
 
 __all__ = [
     "ABANDONED",
@@ -133,7 +133,7 @@ def advance(
     """
     said: list[Event] = []
     steps = None if near is None else tuple(near)
-    while commands := react(definition, state, steps, unclaimed, now):
+    while commands := react(definition, state, steps, _untaken(state, unclaimed, said), now):
         events = [_asked(definition, command, ask) for command in commands]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         refused = [event for event in events if isinstance(event, ErrorEvent)]
@@ -145,6 +145,13 @@ def advance(
             settled = [event.step for event in events if event.step and not isinstance(event, CommandEvent)]
             steps = tuple(dict.fromkeys(after for step in settled for after in definition.successors[step]))
     return state, tuple(said)
+
+
+def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event]) -> Collection[str]:
+    """Steps whose attempt nobody has: beside those that the store knows of, what this very decision is to send."""
+    if state.status is not RunStatus.COMPENSATING:
+        return unclaimed
+    return {*unclaimed, *(event.step for event in said if isinstance(event, CommandEvent) and event.step)}
 
 
 def _asked(definition: Definition, command: Event, ask: Ask) -> Event:

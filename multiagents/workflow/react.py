@@ -5,8 +5,8 @@ The rules:
 1. A step is due when every step before it succeeded or was skipped.
 2. When a step is over without success, no further step starts. What is in flight settles first; then every step whose
    effect is, or may be, live is undone, each as soon as all that depends on it is clear (rules S3, S6, S7).
-3. An unknown outcome that is to be parked holds the run before anything is undone, also one that goes back for a cancel:
-   who asked for that did not know of it. A cancel of the held run is a person's answer: undo it (rules S3, S20).
+3. An unknown outcome that is to be parked holds the run before anything is undone, also where it goes back for a
+   cancel: who asked for that did not know of it. A cancel of the held run is the answer: undo it (rules S3, S20).
 4. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
    may have come after the undo (rule S5).
 """

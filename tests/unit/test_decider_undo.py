@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from multiagents.events import CompensationEvent, ErrorInfo, ErrorKind
+from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, ErrorKind, StatusEvent
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider import decide, evolve, needs_undo
+from multiagents.workflow.decider import SKIPPED, advance, decide, evolve, needs_undo
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
 from multiagents.workflow.step import StepDefinition
@@ -310,6 +310,27 @@ def test_an_attempt_that_is_taken_back_leaves_what_the_earlier_ones_came_to(
     assert run.is_recalled("credit") == ["failed"]
     assert run.steps["credit"] == status
     assert run.state.step("credit").outcome == outcome
+
+
+def test_S7_a_step_that_the_same_decision_was_to_send_is_taken_back_and_not_abandoned(run_of: RunOf) -> None:
+    branches = [[undoable("fraud"), Step("limit")], undoable("credit", cancel_safe=True)]
+    run = run_of(WorkflowBuilder("order").add_step("plan").add_parallel("risk", branches, "cancel"))
+    planned = evolve(run.definition, run.state, run.result("plan", Direction.DO))
+
+    def ask(step: StepDefinition, command: CommandEvent) -> Any:
+        if step.name == "fraud":
+            return run.status(SKIPPED, step="fraud")
+        return run.error("limit", Direction.DO, 1, retryable=False) if step.name == "limit" else command
+
+    state, said = advance(run.definition, planned, now=run.now, ask=ask)
+
+    assert [(event.step, event.status) for event in said if isinstance(event, StatusEvent)] == [
+        ("fraud", "skipped"),
+        (None, "compensating"),
+        ("credit", "recalled"),
+        (None, "failed"),
+    ]
+    assert state.step("credit").outcome is None
 
 
 def test_S7_where_a_block_waits_for_its_branches_a_cancel_safe_sibling_is_waited_for(run_of: RunOf) -> None:

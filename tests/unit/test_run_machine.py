@@ -316,18 +316,23 @@ class RunMachine(RuleBasedStateMachine):
         unclaimed = {n for n, each in doing.items() if not each.claimed and not self.definition.steps[n].external}
         state, said = advance(self.definition, state, now=self.now, ask=ask, unclaimed=unclaimed)
         facts = [event, *said]
-        for name in doing:
-            if not state.step(name).do.in_flight:
-                del self.records[name]
         self.state = state
         replayed = fold(self.definition, ID, self.history)
         # A step that nobody had taken was taken back: whatever it declares, nothing of it is in doubt.
+        unclaimed |= {fact.step for fact in said if isinstance(fact, CommandEvent)}
         assert not {fact.step for fact in said if isinstance(fact, Status) and fact.status == ABANDONED} & unclaimed
+        for name in doing:
+            if not state.step(name).do.in_flight:
+                del self.records[name]
         for fact in facts:
             replayed = evolve(self.definition, replayed, fact)
             self.history.append(fact)
             if isinstance(fact, CommandEvent | CompensationEvent):
                 self.it_may_go_out(fact, replayed)
+        for name, record in list(self.records.items()):
+            # It was to go out, and the same decision took it back.
+            if record.correlation.direction is Direction.DO and not state.step(name).do.in_flight:
+                del self.records[name]
         if ended:
             assert not any(isinstance(fact, CommandEvent) for fact in facts)
 

@@ -1,4 +1,4 @@
-"""What comes too late, where the process that it comes to cannot decide: the engine against a real store, no workers."""
+"""Decisions that a worker would hide by what it does next: the engine and a real store, no workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import app_rules
 import pytest
 
-from multiagents import ErrorEvent, ErrorInfo, ResultEvent, WorkflowBuilder
+from multiagents import ErrorEvent, ErrorInfo, ResultEvent, Step, WorkflowBuilder
 from multiagents.events import ErrorKind
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Claim
@@ -43,7 +43,7 @@ def answer(event: type, claim: Claim, **facts: Any) -> Any:
 
 
 def test_S5_a_late_success_never_sends_a_step_whose_when_nobody_has_asked(orchestrator: Any) -> None:
-    # Given: attempt 1 counts as lost, attempt 2 succeeded where the code of b's `when` is not loaded: a decision is owed.
+    # Given: attempt 1 counts as lost; attempt 2 succeeded where b's `when` is not loaded, so a decision is owed.
     workflow = (
         WorkflowBuilder("late_ask")
         .add_step("a", "play")
@@ -71,3 +71,22 @@ def test_S5_a_late_success_never_sends_a_step_whose_when_nobody_has_asked(orches
     assert (ended.status, ended.step("b").status) == ("completed", "skipped")
     assert fold(workflow, run.transaction_id, run.history()) == ended
     assert run.describe().context == {"wanted": False, "n": 2}
+
+
+@pytest.mark.parametrize("undoable", [True, False], ids=["undoable", "not undoable"])
+def test_S7_a_step_that_its_own_decision_takes_back_is_never_sent(orchestrator: Any, undoable: bool) -> None:
+    # Given: in one decision a step is due, and the `when` of a step beside it raises.
+    branches = [
+        [Step("maybe", "play", when=lambda ctx: False), Step("broken", "play", when=lambda ctx: ctx["no such key"])],
+        Step("book", "play", compensation="undo" if undoable else None, cancel_safe=True),
+    ]
+    workflow = WorkflowBuilder("taken_back").add_parallel("both", branches, "cancel").build(register=False)
+
+    run = orchestrator.start(workflow)
+
+    # Nobody had it, so nothing is in doubt, and nothing is left for a worker to take.
+    snapshot = orchestrator.store.load(run.transaction_id)
+    assert (snapshot.state.status, snapshot.state.step("book").status) == ("failed", "not_started")
+    assert snapshot.in_flight == {}
+    assert orchestrator.store.client.keys("celery*") == []
+    assert fold(workflow, run.transaction_id, run.history()) == snapshot.state
