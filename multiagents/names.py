@@ -118,7 +118,7 @@ class Keys:
 class PartitionKeys:
     """What the runs of one partition share."""
 
-    __slots__ = ("bus", "dead", "definitions", "due", "meta", "sequence", "tag")
+    __slots__ = ("bus", "dead", "definitions", "due", "meta", "sequence", "tag", "workers")
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -134,6 +134,8 @@ class PartitionKeys:
         self.bus = f"{tag}:bus"
         #: hash: number of partitions, schema, time of the last sweep
         self.meta = f"{tag}:meta"
+        #: hash, in the first partition: worker -> what whoever sends its steps has to know (queue, limits)
+        self.workers = f"{tag}:workers"
 
     def sent(self, broker_list: str) -> str:
         """Sorted set of the attempts that wait in a broker list, by the number of their message."""

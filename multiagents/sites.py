@@ -81,6 +81,8 @@ class WriteSite(StrEnum):
     BURY = "store.bury"
     #: The first user of a store writes down over how many partitions runs are spread.
     PARTITIONS = "store.partitions"
+    #: A worker process that starts writes down what whoever sends steps has to know of its workers.
+    ANNOUNCE = "store.announce"
 
     # --- messages that no commit pushes ---
 

@@ -141,6 +141,15 @@ class StateStore(ABC):
         """
 
     @abstractmethod
+    def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
+        """Attempts whose message waits in a broker list, by list, of the lists whose name has ``named`` in it.
+
+        Args:
+            named: part of the names.
+            limit: how many of a list, and partition, at most: those that have waited longest.
+        """
+
+    @abstractmethod
     def load(self, transaction_id: str) -> Snapshot:
         """The whole state of a run.
 
@@ -198,6 +207,18 @@ class StateStore(ABC):
     @abstractmethod
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         """What was buried, by key."""
+
+    @abstractmethod
+    def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
+        """What was buried under a key, or None."""
+
+    @abstractmethod
+    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write down, for all processes, what whoever sends steps has to know of these workers."""
+
+    @abstractmethod
+    def announced_workers(self) -> dict[str, dict[str, Any]]:
+        """What was announced, by worker."""
 
     @abstractmethod
     def unattended(self) -> list[str]:

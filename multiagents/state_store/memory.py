@@ -283,6 +283,11 @@ class InMemoryStateStore(StateStore):
             entries = [due_of(member, self._tables.due[member]) for member in members]
             return entries, 3600.0 if until_next is None else until_next / 1000
 
+    def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
+        with self._tables.lock:
+            found = {target: sorted(sent, key=sent.__getitem__) for target, sent in self._tables.sent.items() if sent}
+        return {target: [due_of(m, 0) for m in sent[:limit]] for target, sent in found.items() if named in target}
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self, transaction_id: str) -> Snapshot:
@@ -353,6 +358,20 @@ class InMemoryStateStore(StateStore):
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         with self._tables.lock:
             return {key: loads(letter) for key, letter in self._tables.dead.items()}
+
+    def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - as above
+        with self._tables.lock:
+            found = self._tables.dead.get(key)
+        return None if found is None else loads(found)
+
+    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        noted = {name: dumps(dict(facts)) for name, facts in workers.items()}
+        with self._tables.lock:
+            self._tables.workers |= noted
+
+    def announced_workers(self) -> dict[str, dict[str, Any]]:
+        with self._tables.lock:
+            return {name: loads(facts) for name, facts in self._tables.workers.items()}
 
     def unattended(self) -> list[str]:
         with self._tables.lock:

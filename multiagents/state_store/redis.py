@@ -243,6 +243,15 @@ class RedisStateStore(StateStore):
             entries += [due_of(member, now + self.lease_ms) for member in members]
         return entries, min(until_next, default=3_600_000) / 1000
 
+    def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
+        found: dict[str, list[Due]] = {}
+        for part in map(self.keys.of_partition, range(self.keys.partitions)):
+            for target in self._server.call(partial(self._client.hkeys, part.sequence)):
+                if named in target:
+                    sent = self._server.call(partial(self._client.zrange, part.sent(target), 0, limit - 1))
+                    found.setdefault(target, []).extend(due_of(member, 0) for member in sent)
+        return {target: entries for target, entries in found.items() if entries}
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self, transaction_id: str) -> Snapshot:
@@ -347,6 +356,21 @@ class RedisStateStore(StateStore):
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         found = self._of_each_partition(lambda pipe, part: pipe.hgetall(part.dead))
         return {key: json.loads(letter) for stored in found for key, letter in stored.items()}
+
+    def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
+        run = self.keys.of_run(transaction_id)
+        found = self._server.call(lambda: self._client.hget(run.dead, key))
+        return None if found is None else json.loads(found)
+
+    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        if workers:
+            noted: Any = {name: dumps(dict(facts)) for name, facts in workers.items()}
+            note = partial(self._client.hset, self.keys.of_partition(0).workers, mapping=noted)
+            self._server.call(lambda: write(WriteSite.ANNOUNCE, note))
+
+    def announced_workers(self) -> dict[str, dict[str, Any]]:
+        noted = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).workers))
+        return {name: json.loads(facts) for name, facts in noted.items()}
 
     def unattended(self) -> list[str]:
         alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)

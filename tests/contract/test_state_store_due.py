@@ -31,6 +31,23 @@ def record(kit: Any, step: str = "reserve", transaction_id: str = "order-1") -> 
     return found
 
 
+# --- what waits in a broker list -------------------------------------------------------------------------------------
+
+
+def test_what_waits_in_a_list_is_found_by_the_name_of_the_list_until_it_is_claimed(kit: Any) -> None:
+    ward = kit.message("order-1", "reserve")._replace(target="urgent.ward")
+    for number in (3, 1, 2):
+        kit.begin(f"order-{number}", dispatch=ward)
+    kit.begin("order-4")
+
+    members = {target: {entry.member for entry in found} for target, found in kit.store.waiting(".ward").items()}
+    assert members == {"urgent.ward": {f"a|order-{number}|reserve|d1" for number in (1, 2, 3)}}
+    assert kit.store.waiting(".nobody") == {}
+    for number in (1, 2, 3):
+        kit.claim(transaction_id=f"order-{number}")
+    assert kit.store.waiting(".ward") == {}
+
+
 # --- timers ----------------------------------------------------------------------------------------------------------
 
 

@@ -227,6 +227,8 @@ def test_dead_letters_are_kept_with_their_payload(kit: Any) -> None:
         kit.store.bury(f"order-{number}", f"order-{number}/ship/undo/1", {"why": "the undo is over"})
     kit.store.bury("order-2", "order-2/ship/undo/1", {"why": "again"})
 
+    assert kit.another().letter("order-2", "order-2/ship/undo/1") == {"why": "again"}
+    assert kit.store.letter("order-2", "order-2/ship/undo/2") is None
     letters = kit.another().dead_letters()
 
     assert len(letters) == 6
@@ -241,6 +243,15 @@ def test_a_store_for_the_sweep_sees_the_same_runs(kit: Any) -> None:
     assert sweeps.load("order-1").version == 1
     if sweeps is not kit.store:
         sweeps.close()
+
+
+def test_what_workers_announce_is_known_to_all_and_the_latest_counts(kit: Any) -> None:
+    kit.store.announce_workers({})
+    assert kit.another().announced_workers() == {}
+    kit.store.announce_workers({"charge_card": {"queue": "cards", "timeout": 5}, "ship_order": {"queue": "docks"}})
+    kit.another().announce_workers({"charge_card": {}})
+
+    assert kit.another().announced_workers() == {"charge_card": {}, "ship_order": {"queue": "docks"}}
 
 
 # --- in memory -------------------------------------------------------------------------------------------------------

@@ -136,6 +136,12 @@ def _started_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Defi
     lane.start(definition, identity)  # who got no answer asks again
 
 
+def _beside_a_worker_that_starts(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.workers[1].kill()
+    lane.mend()
+    lane.start(definition, identity)
+
+
 def _cancelled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.caller("cancel", identity, then=lambda: lane.start(definition, identity))
     lane.orchestrator.get(identity).cancel()  # who got no answer asks again
@@ -231,6 +237,7 @@ BRIEF = _forward(app_crash.BRIEF)
 PARKED = Play(app_crash.PARKED, RunStatus.COMPENSATION_FAILED, frozenset({"pay"}), _parked)
 STRANGER = _forward(app_crash.FORWARD, _beside_a_strangers_answer)
 UNREADABLE = _forward(app_crash.FORWARD, _beside_an_unreadable_entry)
+STARTING = _forward(app_crash.FORWARD, _beside_a_worker_that_starts)
 BUSY = _forward(app_crash.BUSY)
 SHUTDOWN = _forward(app_crash.BUSY, _while_a_worker_shuts_down)
 

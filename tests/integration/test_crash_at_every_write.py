@@ -31,6 +31,7 @@ from crash_scene import (
     SHUTDOWN,
     SLOW,
     STARTED,
+    STARTING,
     STRANGER,
     UNREADABLE,
     Lanes,
@@ -73,6 +74,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.FORGET: [(BRIEF, (1,))],
     WriteSite.BURY: [(STRANGER, (1,))],
     WriteSite.PARTITIONS: [(CALLER, (1,))],
+    WriteSite.ANNOUNCE: [(STARTING, (1,))],
     WriteSite.BUS_APPEND: [(PRODUCER, (1,))],
     WriteSite.BUS_GROUP: [(NEW_STREAM, (1,))],
     WriteSite.BUS_READ: [(FOREIGN, (1,))],
@@ -87,12 +89,12 @@ PREFORK: dict[WriteSite, Plays] = {
     WriteSite.EXPIRE: [(KILLED, (1,))],
     WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
 }
-#: What a caller or a producer writes, and what a worker's main process writes to the bus: no pool has
+#: What a caller or a producer writes, and what a worker's main process writes at its start and to the bus: no pool has
 #: a part in it, so these are hit on prefork alone.
 POOLLESS = frozenset(
     site
     for site in WriteSite
-    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.PARTITIONS)
+    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.PARTITIONS, WriteSite.ANNOUNCE)
     or site.value.startswith("bus.")
 )
 #: Where the broker is not the store's database.

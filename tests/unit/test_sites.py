@@ -37,6 +37,7 @@ READS = {
     "exists",
     "hget",
     "hgetall",
+    "hkeys",
     "hmget",
     "hvals",
     "info",
