@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps, signals
@@ -18,6 +19,7 @@ from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.orchestrator import Orchestrator
 from multiagents.orchestrator.revocation import revoked
+from multiagents.orchestrator.unclaimable import unclaimable
 from multiagents.orchestrator.upkeep import Upkeep
 from multiagents.worker_sdk import loop
 from multiagents.worker_sdk.invocation import Invocation
@@ -63,7 +65,11 @@ def _wire(orchestrator: Orchestrator) -> None:
             runtimes.clear()
             engine = orchestrator.engine
             invocation = Invocation(
-                engine.store, orchestrator.settings, engine.settle, new_store=orchestrator.new_store
+                engine.store,
+                orchestrator.settings,
+                engine.settle,
+                unclaimable=partial(unclaimable, engine),
+                new_store=orchestrator.new_store,
             )
             made = runtimes[here] = Runtime(invocation, list)
         return made

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
+from multiagents.exceptions import DecodeError
 from multiagents.state_store.base import dumps
 from multiagents.workflow.decider import SKIPPED, Ask
 from multiagents.workflow.step import StepDefinition
@@ -44,7 +45,11 @@ def asker(
             if not waits_too_long(step.name):
                 raise CodeElsewhereError(step.name)
             return _nobody_has_it(step, command)
-        context = context_of(step.name)
+        name = "when" if step.when is not None else "inputs"
+        try:
+            context = context_of(step.name)
+        except DecodeError as error:
+            return _raised(step, command, name, error)
         name = "when"
         try:
             if step.when is not None and not step.when(dict(context)):

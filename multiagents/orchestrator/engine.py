@@ -244,7 +244,7 @@ class Engine:
             verdict, links = self._whole.decide(
                 event.transaction_id, event, site=site, answers=answers, may_link=may_link
             )
-        except (WorkflowNotFoundError, UnknownStepError) as error:
+        except (WorkflowNotFoundError, UnknownStepError, DecodeError) as error:
             self._whole.bury(event, str(error))
             return []
         if verdict in (Verdict.LATE, Verdict.MISSING):
@@ -279,8 +279,12 @@ class Engine:
         answers = (correlation.step, f"{mark}|")
         self._settle_whole(event.model_copy(update=update), answers, site=WriteSite.RECEIVE)
 
-    def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> None:
-        """Record that an attempt was lost, timed out or never taken, unless its record has changed since."""
+    def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> bool:
+        """Record that an attempt was lost, timed out or never taken, unless its record has changed since.
+
+        Returns:
+            whether it was recorded.
+        """
         stamped = event.model_copy(update={"timestamp": self.store.now()})
         correlation = Correlation.parse(event.correlation_id)
         verdict, _ = self._whole.decide(
@@ -292,6 +296,7 @@ class Engine:
         )
         if verdict is not Verdict.APPLIED:
             logger.debug("attempt %s was not given up: %s", event.correlation_id, verdict)
+        return verdict is Verdict.APPLIED
 
     def not_registered(self, correlation: Correlation) -> None:
         """A worker took the message of an attempt and does not know its task: send it again after a pause.

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from multiagents.events import CommandEvent, Event, ResultEvent
+from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.sites import WriteSite
 from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
@@ -198,9 +199,9 @@ def letters_of(
     for name, step in after.steps.items():
         if not step.undo.is_over or before.step(name).undo.is_over:
             continue
-        data = payloads()
+        data, unread = _readable(payloads)
         letters[str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))] = {
-            "why": "the undo is over without success",
+            "why": "the undo is over without success" + unread,
             "step": name,
             "compensation": definition.steps[name].compensation,
             "input": data.inputs.get(name, data.of(definition, name)),
@@ -210,6 +211,14 @@ def letters_of(
             "original_error": after.error.model_dump(mode="json") if after.error else None,
         }
     return letters
+
+
+def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:
+    """The run's data, or none of it and why: what cannot be read must not keep the undo from being parked (S27)."""
+    try:
+        return payloads(), ""
+    except DecodeError as error:
+        return Payloads({}, {}, {}, {}), f"; its data is left out: {error}"
 
 
 def without_payload(event: Event) -> Event:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
-from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
+from multiagents.exceptions import StateConflictError, StateStoreError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatcher import outbox_grace_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine
+from multiagents.orchestrator.unclaimable import why_unclaimable
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
 from multiagents.workflow.definition import Definition
@@ -53,18 +55,27 @@ class Sweep:
         self._backlogs.clear()
         entries, until_next = self.store.take_due(limit=BATCH)
         for entry in entries:
-            try:
-                self._handle(entry)
-            except WorkflowNotFoundError:
-                self.store.discard(entry.member, entry.transaction_id)
-            except StateStoreError:
-                raise
-            except Exception:
-                logger.exception("due entry %s was not handled; it will be due again", entry.member)
+            self._try(entry, self._handle)
         interval = self.engine.settings.sweep_interval
         if len(entries) == BATCH:
             return 0.0
         return interval if time.monotonic() < self._yields_until else min(interval, max(until_next, 0.01))
+
+    def _try(self, entry: Due, handle: Callable[[Due], None]) -> None:
+        try:
+            handle(entry)
+        except WorkflowNotFoundError as error:
+            if error.name == entry.transaction_id:
+                self.store.discard(entry.member, entry.transaction_id)
+            else:  # the run is there, and its definition is not
+                self._note(entry, error)
+        except StateStoreError:
+            raise
+        except StateConflictError as error:
+            logger.info("due entry %s will be due again: %s", entry.member, error)
+        except Exception as error:
+            logger.exception("due entry %s was not handled; it will be due again", entry.member)
+            self._note(entry, error)
 
     def _handle(self, entry: Due) -> None:
         if entry.kind == "r":
@@ -86,6 +97,16 @@ class Sweep:
             else:
                 self._attempt(entry, snapshot, found)
 
+    def _note(self, entry: Due, error: Exception) -> None:
+        """A run that cannot be moved on, because it cannot be read, waits where a person sees it (rule S27).
+
+        It goes on by itself when it can be read again, and others, who may be able to, are let first; the letter stays.
+        """
+        why = f"the run could not be moved on, and is tried again once a lease: {type(error).__name__}: {error}"
+        self.store.bury(entry.transaction_id, entry.transaction_id, {"why": why, "waits": entry.member})
+        settings = self.engine.settings
+        self._yields_until = time.monotonic() + settings.lease + 2 * settings.sweep_interval
+
     def _forget(self, entry: Due) -> None:
         if self.store.load(entry.transaction_id).state.status.is_end:
             self.store.forget(entry.transaction_id)
@@ -102,8 +123,10 @@ class Sweep:
                 self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
             case Via.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
                 self._nobody_knows_it(entry, snapshot, found)
+            case Via.PUSH | Via.LINK | Via.OUTBOX if (error := self._why_unclaimable(entry, found, now)) is not None:
+                self._end(entry, found.record, ErrorKind.FAILED, error, final=True)
             case Via.OUTBOX:
-                self._publish_again(entry, snapshot.definition, found, now)
+                self._publish_again(entry, snapshot, found, now)
             case _:
                 self._send(entry, snapshot, found)
 
@@ -133,6 +156,12 @@ class Sweep:
             entry, found.record, ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True
         )
 
+    def _why_unclaimable(self, entry: Due, found: InFlight, now: int) -> ErrorInfo | None:
+        """What kept a worker from claiming an attempt, if that is so and nobody else has come for long enough (S27)."""
+        if now - found.first_ms < self.engine.settings.schedule_to_start * 1000:
+            return None
+        return why_unclaimable(self.store, self._correlation(entry))
+
     def _not_started(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         if found.via is Via.CLAIMED:
             self.store.discard(entry.member, entry.transaction_id)
@@ -153,11 +182,11 @@ class Sweep:
         if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
             self._publish(snapshot.definition, correlation, ready.target)
 
-    def _publish_again(self, entry: Due, definition: Definition, found: InFlight, now: int) -> None:
+    def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
         """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
         waited, grace = now - found.since_ms, outbox_grace_ms(self.engine.settings.lease)
         if self._backlog(found.target) <= 0:
-            self._publish(definition, self._correlation(entry), found.target)
+            self._publish(snapshot.definition, self._correlation(entry), found.target)
         self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
 
     def _publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
@@ -179,6 +208,19 @@ class Sweep:
         *,
         final: bool = False,
     ) -> None:
+        info = ErrorInfo(type=error, message=f"step {entry.step!r}: {message}", attempt=parse_mark(entry.mark)[1])
+        self._end(entry, record, kind, info, unrenewed, final=final)
+
+    def _end(
+        self,
+        entry: Due,
+        record: str,
+        kind: ErrorKind,
+        error: ErrorInfo,
+        unrenewed: int | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
         correlation = self._correlation(entry)
         event = ErrorEvent(
             id=f"{correlation}/end",
@@ -189,7 +231,7 @@ class Sweep:
             attempt=correlation.attempt,
             kind=kind,
             retryable=not final,
-            error=ErrorInfo(type=error, message=f"step {entry.step!r}: {message}", attempt=correlation.attempt),
+            error=error,
         )
         self.engine.give_up(event, record, unrenewed=unrenewed)
 

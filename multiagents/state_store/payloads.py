@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from multiagents.exceptions import DecodeError
 from multiagents.workflow.definition import Definition
 
 # Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
@@ -38,17 +39,31 @@ class Payloads:
 
     @classmethod
     def decode(cls, context: Mapping[str, str], stored: Mapping[str, str]) -> Payloads:
-        """Read what is kept: the context by key, and ``i``, ``r:<step>`` and ``n:<step>``."""
+        """Read what is kept: the context by key, and ``i``, ``r:<step>`` and ``n:<step>``.
+
+        Raises:
+            DecodeError: when some of it is not JSON.
+        """
         return cls(
-            input=from_json(stored["i"]),
-            context={key: from_json(value) for key, value in context.items()},
-            results={name[2:]: from_json(value) for name, value in stored.items() if name.startswith("r:")},
-            inputs={name[2:]: from_json(value) for name, value in stored.items() if name.startswith("n:")},
+            input=_read("i", stored["i"]),
+            context={key: _read(key, value) for key, value in context.items()},
+            results={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("r:")},
+            inputs={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("n:")},
         )
 
     def of(self, definition: Definition, step: str) -> dict[str, Any]:
         """The context of a step: the input and the results of all its ancestors, the later ones last."""
         return merge(dict(self.input), self.results, definition.ancestors(step))
+
+
+def _read(field: str, value: str) -> Any:
+    try:
+        return from_json(value)
+    except ValueError as error:
+        raise DecodeError(
+            f"the field {field!r} of a run's stored data is not JSON ({error}); something else wrote there, or a newer "
+            f"release"
+        ) from error
 
 
 def as_mapping(step: str, result: Any) -> dict[str, Any]:

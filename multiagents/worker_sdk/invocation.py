@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from multiagents.events import ErrorEvent, ResultEvent
-from multiagents.exceptions import DecodeError, WorkerError
+from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError, WorkerError
 from multiagents.names import Correlation, Direction
+from multiagents.state_store.base import ClaimRefused
 from multiagents.worker_sdk import limits, loop, threads
 from multiagents.worker_sdk.failure import classify, describe
 from multiagents.worker_sdk.heartbeat import Lease, Leases
@@ -65,6 +66,7 @@ class Invocation:
         store: where attempts are claimed.
         settings: ``lease``, ``step_timeout``, ``max_result_bytes``.
         deliver: takes the outcome and the claim, and records it; what it returns is what `run` returns.
+        unclaimable: takes the failure of an attempt whose claim came to an error, and its token; records it.
         new_store: makes a store with connections of its own. Under gevent a connection belongs to the thread that made
             it, so coroutines and the renewing of leases, which run in other threads, get such stores. None: the first
             store is used everywhere.
@@ -76,8 +78,10 @@ class Invocation:
         settings: InvocationSettings,
         deliver: Callable[[ResultEvent | ErrorEvent, Claim], Any],
         *,
+        unclaimable: Callable[[ErrorEvent, str], None] | None = None,
         new_store: Callable[[], StateStore] | None = None,
     ) -> None:
+        self._unclaimable = unclaimable
         self._store = store
         self._settings = settings
         self._deliver = deliver
@@ -102,19 +106,30 @@ class Invocation:
 
         Raises:
             ClaimRefused: when the attempt is not to be run; nothing was called.
+            StateStoreError: when the store did not answer the claim; nothing was called.
+            DecodeError: when what is stored of the run cannot be read; nothing was called, and that was handed on.
             Exception: what the worker raised, after it was handed on.
         """
         correlation = _correlation(kwargs)
         timeout = worker.step_timeout
-        claim = self._store.claim(
-            correlation,
-            kwargs["definition"],
-            # The token has to be this execution's alone: a claim under the same one gets the same answer.
-            owner=f"{self._token}:{os.getpid()}:{next(self._numbers)}",
-            worker=hostname,
-            timeout=(self._settings.step_timeout if timeout is None else timeout) or None,
-            heartbeat_timeout=worker.heartbeat_timeout,
-        )
+        # The token has to be this execution's alone: a claim under the same one gets the same answer.
+        owner = f"{self._token}:{os.getpid()}:{next(self._numbers)}"
+        try:
+            claim = self._store.claim(
+                correlation,
+                kwargs["definition"],
+                owner=owner,
+                worker=hostname,
+                timeout=(self._settings.step_timeout if timeout is None else timeout) or None,
+                heartbeat_timeout=worker.heartbeat_timeout,
+            )
+        except (ClaimRefused, StateStoreError, ConfigurationError):
+            raise
+        except Exception as error:
+            # It would be the same at the next attempt, and for ever: what is stored cannot be read (rule S27).
+            if self._unclaimable is not None:
+                self._unclaimable(_unreadable(correlation, error, hostname), owner)
+            raise
         seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
         lease = self._leases.add(correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
         try:
@@ -243,6 +258,21 @@ def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
             f"a message of a step was not understood ({type(error).__name__}: {error}): expected the keywords "
             f"{', '.join(sorted(MESSAGE_KEYS))}, got {dict(kwargs)!r}; something else sent it, or a newer release"
         ) from None
+
+
+def _unreadable(correlation: Correlation, error: Exception, hostname: str) -> ErrorEvent:
+    told = describe(error, correlation.attempt)
+    message = f"step {correlation.step!r} was not run, because what is stored of it cannot be read: {told.message}"
+    return ErrorEvent(
+        id=f"{correlation}/end",
+        transaction_id=correlation.transaction_id,
+        correlation_id=str(correlation),
+        step=correlation.step,
+        attempt=correlation.attempt,
+        error=told.model_copy(update={"message": message}),
+        retryable=False,
+        worker=hostname,
+    )
 
 
 def _policy_in_force(worker: Worker, claim: Claim) -> RetryPolicy | None:

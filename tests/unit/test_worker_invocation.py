@@ -20,7 +20,14 @@ import pytest
 from celery.exceptions import WorkerShutdown
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
-from multiagents.exceptions import DecodeError, OutcomeUnknownError, TerminalError, WorkerError
+from multiagents.exceptions import (
+    ConfigurationError,
+    DecodeError,
+    OutcomeUnknownError,
+    StateStoreError,
+    TerminalError,
+    WorkerError,
+)
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import Claim, ClaimRefused, Renewal
@@ -50,6 +57,8 @@ class LeaseBook:
         self.context = {"total": 3} if context is None else context
         self.limit = limit
         self.refusal: str | None = None
+        #: what the next claims come to
+        self.unread: Exception | None = None
         self.claims: list[dict[str, Any]] = []
         self.renewals: list[tuple[str, bool, Any]] = []
         self.renewed = threading.Event()
@@ -60,6 +69,8 @@ class LeaseBook:
 
     def claim(self, correlation: Correlation, definition_hash: str, **details: Any) -> Claim:
         self.claims.append({"correlation": correlation, "definition": definition_hash, **details})
+        if self.unread is not None:
+            raise self.unread
         if self.refusal:
             raise ClaimRefused(correlation, self.refusal)
         now = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,6 +211,47 @@ def test_a_refused_claim_never_runs_the_function(bench: Bench, store: LeaseBook)
         bench.run(a_worker(ran.append))
 
     assert (ran, bench.delivered) == ([], [])
+
+
+def test_S27_a_claim_that_cannot_be_read_is_handed_on_as_a_definite_failure_and_nothing_runs(store: LeaseBook) -> None:
+    ran, told = [], []
+    settings = SimpleNamespace(lease=30.0, step_timeout=60.0, max_result_bytes=1000)
+    invocation = Invocation(
+        store,  # type: ignore[arg-type]
+        settings,
+        lambda *_: None,
+        unclaimable=lambda event, owner: told.append((event, owner)),
+    )
+    store.unread = DecodeError("a workflow definition is not JSON")
+    kwargs = {"transaction_id": "order-1", "step": "charge", "direction": "undo", "attempt": 2, "definition": "abc"}
+
+    with pytest.raises(DecodeError, match="is not JSON"):
+        invocation.run(a_worker(ran.append), kwargs, hostname="celery@here", pool="main")
+
+    [(event, owner)] = told
+    assert (ran, owner) == ([], store.claims[0]["owner"])
+    assert (event.correlation_id, event.kind, event.retryable) == ("order-1/charge/undo/2", ErrorKind.FAILED, False)
+    assert event.error.type == "multiagents.exceptions.DecodeError"
+    assert event.error.message.endswith("what is stored of it cannot be read: a workflow definition is not JSON")
+
+
+@pytest.mark.parametrize("error", [StateStoreError("away"), ConfigurationError("no permission")])
+def test_a_store_that_does_not_answer_a_claim_says_nothing_about_the_step(store: LeaseBook, error: Exception) -> None:
+    told: list[Any] = []
+    settings = SimpleNamespace(lease=30.0, step_timeout=60.0, max_result_bytes=1000)
+    invocation = Invocation(
+        store,  # type: ignore[arg-type]
+        settings,
+        lambda *_: None,
+        unclaimable=lambda *facts: told.append(facts),
+    )
+    store.unread = error
+    kwargs = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
+
+    with pytest.raises(type(error)):
+        invocation.run(a_worker(lambda context: None), kwargs, hostname="celery@here", pool="main")
+
+    assert told == []
 
 
 def test_a_message_of_somebody_else_is_refused_in_words(bench: Bench) -> None:
