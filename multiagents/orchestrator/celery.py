@@ -8,8 +8,6 @@ fills in the ids. What a user can set for a task with Celery holds here: routes,
 from __future__ import annotations
 
 import logging
-import math
-import time
 from base64 import b64encode
 from bisect import bisect
 from functools import cached_property
@@ -24,6 +22,7 @@ from kombu import Connection
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
+from multiagents.orchestrator.consumed import ConsumedQueues
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
 from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized
 from multiagents.orchestrator.template import MessageTemplate, Tags
@@ -38,8 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Celery's hard limit comes this much after the step's own, which is enforced in the process that runs it.
 HARD_LIMIT_GRACE = 10
-#: Seconds for which it is taken as known which queues are consumed: asking takes half a second.
-CONSUMED_FOR = 10.0
+#: What kombu's Redis transport puts between a queue's name and its priority.
+SEPARATOR = "\x06\x16"
 #: Stands for the attempt in a template: the one value that is no text.
 _ATTEMPT = 987_654_321
 _BLANKS: dict[str, Any] = {
@@ -69,8 +68,7 @@ class CeleryDispatcher(Dispatcher):
         self._templates: dict[tuple[Any, ...], MessageTemplate] = {}
         self._lists: dict[tuple[str, int | None], str] = {}
         self._routes: dict[tuple[str, str | None], tuple[str, int | None]] = {}
-        #: when workers were asked which queues they consume, and what they said
-        self._consumed: tuple[float, frozenset[str]] = (-math.inf, frozenset())
+        self._consumed = ConsumedQueues(app, settings.lease)
         self._producers = Producers(self._connect)
         self._tags = Tags()
 
@@ -102,7 +100,7 @@ class CeleryDispatcher(Dispatcher):
         options = self.app.conf.broker_transport_options or {}
         steps = options.get("priority_steps", [0, 3, 6, 9])
         bucket = steps[max(0, bisect(steps, min(9, max(0, priority or 0))) - 1)]
-        separator = options.get("sep", "\x06\x16")
+        separator = options.get("sep", SEPARATOR)
         name = f"{options.get('global_keyprefix', '')}{queue}{f'{separator}{bucket}' if bucket else ''}"
         self._lists[queue, priority] = name
         return name
@@ -112,7 +110,7 @@ class CeleryDispatcher(Dispatcher):
     def address(self, definition: Definition, correlation: Correlation, *, losses: int = 0) -> Dispatch:
         step, task = _task_of(definition, correlation)
         queue, priority = self._route(task, step.queue)
-        if losses >= 2 and self._is_consumed(queue + QUARANTINE_SUFFIX):
+        if losses >= 2 and self._consumed.has(queue + QUARANTINE_SUFFIX):
             queue += QUARANTINE_SUFFIX
         priority = step.priority if step.priority is not None else priority
         mark = mark_of(correlation.direction, correlation.attempt)
@@ -168,6 +166,11 @@ class CeleryDispatcher(Dispatcher):
         except Exception:
             logger.debug("the broker did not tell how long queue %r is", target, exc_info=True)
             return -1
+
+    def is_deserted(self, target: str) -> bool:
+        options = self.app.conf.broker_transport_options or {}
+        queue = target.removeprefix(options.get("global_keyprefix", "")).partition(options.get("sep", SEPARATOR))[0]
+        return queue.endswith(QUARANTINE_SUFFIX) and self._consumed.has(queue) is False
 
     def link(self, definition: Definition, correlation: Correlation) -> Any:
         step, task = _task_of(definition, correlation)
@@ -295,26 +298,6 @@ class CeleryDispatcher(Dispatcher):
         if limit is None:
             limit = self.settings.step_timeout
         return ceil(limit) + HARD_LIMIT_GRACE if limit else None
-
-    def _is_consumed(self, queue: str) -> bool:
-        """Whether a worker listens to a queue. Many steps may have lost two attempts: one broadcast serves them all."""
-        asked, consumed = self._consumed
-        if time.monotonic() - asked > CONSUMED_FOR:
-            consumed = self._ask_for_queues()
-            self._consumed = time.monotonic(), consumed
-        return queue in consumed
-
-    def _ask_for_queues(self) -> frozenset[str]:
-        """The queues that some worker consumes."""
-        try:
-            # Not one of the pool's connections: it would be left waiting for replies, and a pool child that is forked
-            # later would hang in closing it.
-            with self.app.connection_for_write() as connection:
-                active = self.app.control.inspect(timeout=0.5, connection=connection).active_queues() or {}
-        except Exception:
-            logger.debug("the workers did not tell which queues they consume", exc_info=True)
-            return frozenset()
-        return frozenset(found["name"] for queues in active.values() for found in queues)
 
 
 class _Link(Signature):

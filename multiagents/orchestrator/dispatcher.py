@@ -49,6 +49,10 @@ class Dispatcher(ABC):
         """How many messages wait in a queue; -1 when the broker cannot tell."""
 
     @abstractmethod
+    def is_deserted(self, target: str) -> bool:
+        """Whether a broker list or queue is a quarantine to which no worker listens any more, as far as is known."""
+
+    @abstractmethod
     def link(self, definition: Definition, correlation: Correlation) -> Any:
         """The attempt as a Celery signature, for the task of the undo before it to carry as its link."""
 

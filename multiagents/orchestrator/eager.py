@@ -75,6 +75,9 @@ class EagerDispatcher(Dispatcher):
     def backlog(self, target: str) -> int:  # noqa: ARG002
         return 0
 
+    def is_deserted(self, target: str) -> bool:  # noqa: ARG002
+        return False
+
     def link(self, definition: Definition, correlation: Correlation) -> Any:
         return self._messages.link(definition, correlation)
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import StateConflictError, StateStoreError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction
+from multiagents.names import QUARANTINE_SUFFIX, Correlation, Direction
+from multiagents.orchestrator.consumed import CONSUMED_FOR
 from multiagents.orchestrator.dispatcher import outbox_grace_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine
 from multiagents.orchestrator.unclaimable import why_unclaimable
@@ -43,6 +44,8 @@ class Sweep:
         self._backlogs: dict[str, int] = {}
         #: until when others are let first: they can decide what this process cannot
         self._yields_until = 0.0
+        #: when to look next whether somebody waits in a quarantine in vain
+        self._look_again_at = 0.0
 
     def tick(self) -> float:
         """Handle what is due.
@@ -56,6 +59,7 @@ class Sweep:
         entries, until_next = self.store.take_due(limit=BATCH)
         for entry in entries:
             self._try(entry, self._handle)
+        self._look_into_quarantine()
         interval = self.engine.settings.sweep_interval
         if len(entries) == BATCH:
             return 0.0
@@ -76,6 +80,26 @@ class Sweep:
         except Exception as error:
             logger.exception("due entry %s was not handled; it will be due again", entry.member)
             self._note(entry, error)
+
+    def _look_into_quarantine(self) -> None:
+        """Send steps back to their own queues that wait in a quarantine whose consumers have left (rule S1a).
+
+        Their messages wait, so nothing of them is due, and nothing will be.
+        """
+        if time.monotonic() < self._look_again_at:
+            return
+        self._look_again_at = time.monotonic() + min(CONSUMED_FOR, self.engine.settings.lease)
+        for target, entries in self.store.waiting(QUARANTINE_SUFFIX, limit=BATCH).items():
+            if self.engine.dispatcher.is_deserted(target):
+                for entry in entries:
+                    self._try(entry, self._leave_quarantine)
+
+    def _leave_quarantine(self, entry: Due) -> None:
+        snapshot = self.store.load(entry.transaction_id)
+        found = snapshot.in_flight.get(entry.step)
+        if found is not None and found.mark == entry.mark and QUARANTINE_SUFFIX in found.target:
+            logger.warning("%s leaves %r, which nobody consumes", self._correlation(entry), found.target)
+            self._send(entry, snapshot, found)
 
     def _handle(self, entry: Due) -> None:
         if entry.kind == "r":
@@ -185,6 +209,9 @@ class Sweep:
     def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
         """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
         waited, grace = now - found.since_ms, outbox_grace_ms(self.engine.settings.lease)
+        if self.engine.dispatcher.is_deserted(found.target):
+            self._leave_quarantine(entry)
+            return
         if self._backlog(found.target) <= 0:
             self._publish(snapshot.definition, self._correlation(entry), found.target)
         self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))

@@ -193,6 +193,24 @@ def test_S1a_after_two_losses_a_step_goes_to_the_quarantine_queue_if_it_is_consu
     scene.audit([run], "completed")
 
 
+def test_G4_S1a_steps_in_quarantine_go_back_to_their_queue_when_its_consumers_have_left(scene: Scene) -> None:
+    # Given: one step of unlucky runs is in the ward's hands, it holds some more, and the rest wait in its queue.
+    main = scene.worker(queues=["celery"])
+    ward = scene.worker(queues=["celery.quarantine"], concurrency=1)
+    dies = {"do:only:1": {"die": "child"}, "do:only:2": {"die": "child"}, "do:only:3": {"gate": "ward"}}
+    runs = [scene.start(ONE, dies) for _ in range(8)]
+    wait_until(lambda: scene.waiting("celery.quarantine") >= 2, 30, "more in quarantine than the ward can hold")
+
+    # When: the ward is gone.
+    ward.kill()
+    scene.ledger.open("ward")
+
+    # Then: all of them are run by those who are left.
+    assert set(scene.ended(runs).values()) == {"completed"}
+    assert {row["node"] for row in scene.ledger.rows(event="took", attempt=3)} == {main.node}
+    scene.audit(runs, "completed")
+
+
 def test_G4_a_sweeper_killed_with_a_due_entry_in_hand_leaves_it_to_the_others(scene: Scene) -> None:
     victim = scene.worker(env={DIE: "sweeping"})
     scene.worker(concurrency=1)
