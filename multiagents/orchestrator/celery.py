@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from bisect import bisect
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import ceil
 from typing import Any
@@ -23,6 +24,7 @@ from kombu import Connection
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
 from multiagents.orchestrator.consumed import ConsumedQueues
+from multiagents.orchestrator.directory import Directory, WorkerFacts
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
 from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized
 from multiagents.orchestrator.template import MessageTemplate, Tags
@@ -58,16 +60,25 @@ class CeleryDispatcher(Dispatcher):
         settings: the deployment's settings.
         store_url: where runs live; when the broker is that very database, commits push messages themselves.
         keys: the key names.
+        announced: reads what worker processes have announced of their workers.
     """
 
-    def __init__(self, app: Celery, settings: Settings, store_url: str, keys: Keys) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        store_url: str,
+        keys: Keys,
+        announced: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+    ) -> None:
         self.app = app
         self.settings = settings
         self._store_url = store_url
         self._keys = keys
         self._templates: dict[tuple[Any, ...], MessageTemplate] = {}
         self._lists: dict[tuple[str, int | None], str] = {}
-        self._routes: dict[tuple[str, str | None], tuple[str, int | None]] = {}
+        self._routes: dict[tuple[str, str | None, int | None], tuple[str, int | None]] = {}
+        self._directory = Directory(app, announced)
         self._consumed = ConsumedQueues(app, settings.lease)
         self._producers = Producers(self._connect)
         self._tags = Tags()
@@ -80,16 +91,15 @@ class CeleryDispatcher(Dispatcher):
 
     def _route(self, task: str, queue: str | None) -> tuple[str, int | None]:
         """The queue of a task and its priority: what was asked for, else what ``task_routes`` says."""
-        known = self._routes.get((task, queue))
+        facts = self._directory.find(task) or _UNKNOWN
+        wanted = queue or facts.queue or self.settings.queue
+        known = self._routes.get((task, wanted, facts.priority))
         if known is None:
-            registered = self.app.tasks.get(task)
-            wanted = queue or getattr(registered, "worker_queue", None) or self.settings.queue
             options = {"queue": wanted} if wanted else {}
             routed = self.app.amqp.router.route(dict(options), task)
             found = routed.get("queue")
             name = getattr(found, "name", found) or self.app.conf.task_default_queue
-            priority = routed.get("priority", getattr(registered, "priority", None))
-            known = self._routes[(task, queue)] = (name, priority)
+            known = self._routes[task, wanted, facts.priority] = (name, routed.get("priority", facts.priority))
         return known
 
     def _list_of(self, queue: str, priority: int | None) -> str:
@@ -123,7 +133,11 @@ class CeleryDispatcher(Dispatcher):
 
     def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
         _, task = _task_of(definition, correlation)
-        return getattr(self.app.tasks.get(task), "worker_retry", None)
+        facts = self._directory.find(task)
+        return None if facts is None else facts.retry
+
+    def workers_here(self) -> dict[str, dict[str, Any]]:
+        return self._directory.here()
 
     def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
         step, task = _task_of(definition, correlation)
@@ -291,10 +305,11 @@ class CeleryDispatcher(Dispatcher):
 
     def _hard_limit(self, step: StepDefinition, task: str, direction: Direction) -> int | None:
         limit = step.timeout if direction is Direction.DO else None
-        if limit is None and task not in self.app.tasks:
-            return None  # Its worker may have a longer limit of its own, which is not known here.
         if limit is None:
-            limit = getattr(self.app.tasks[task], "worker_timeout", None)
+            facts = self._directory.find(task)
+            if facts is None:
+                return None  # Its worker may have a longer limit of its own, which is not known here.
+            limit = facts.timeout
         if limit is None:
             limit = self.settings.step_timeout
         return ceil(limit) + HARD_LIMIT_GRACE if limit else None
@@ -318,6 +333,7 @@ class _Link(Signature):
         return write(self._site, lambda: super(_Link, self).apply_async(*args, **kwargs))
 
 
+_UNKNOWN = WorkerFacts()
 #: The header of a message that no commit has numbered.
 _UNNUMBERED = "0:0"
 

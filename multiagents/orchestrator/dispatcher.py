@@ -40,6 +40,10 @@ class Dispatcher(ABC):
     def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
         """The policy of the attempt's worker, where it is known here: for attempts that end without their worker."""
 
+    def workers_here(self) -> dict[str, dict[str, Any]]:
+        """What a worker process announces of its workers, for those who send steps and have not imported them."""
+        return {}
+
     @abstractmethod
     def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
         """Publish an attempt through the broker's own client (the outbox)."""

@@ -105,7 +105,7 @@ class Orchestrator:
     @cached_property
     def dispatcher(self) -> CeleryDispatcher:
         """How attempts go out."""
-        return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys)
+        return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys, self.store.announced_workers)
 
     @property
     def is_eager(self) -> bool:

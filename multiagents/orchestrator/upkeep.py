@@ -61,6 +61,7 @@ class Upkeep:
         bus: EventBus | None = None
         silent = False
         checked = False
+        announced = False
         pause = 0.0
         while not self._stopped.wait(pause):
             pause = interval
@@ -69,6 +70,9 @@ class Upkeep:
                     for finding in engine.store.check():
                         logger.error("state store: %s", finding)
                     checked = True
+                if not announced:
+                    engine.store.announce_workers(engine.dispatcher.workers_here())
+                    announced = True
                 pause = sweep.tick()
                 bus = bus or self._open_bus()
                 self._read(bus, engine)
@@ -77,6 +81,7 @@ class Upkeep:
                 # An outage is no news after the first line; whatever is due stays due.
                 logger.log(logging.DEBUG if silent else logging.ERROR, "upkeep waits: %s", error)
                 silent = True
+                announced = False  # the server that comes back may have forgotten it
                 pause = interval
             except Exception:
                 logger.exception("upkeep met an error; it goes on")
