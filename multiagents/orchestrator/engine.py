@@ -160,11 +160,13 @@ class Engine:
         definition, before = claim.definition, claim.state
         if before.status is not RunStatus.RUNNING:
             return False
-        context = claim.merged
-        if isinstance(event, ResultEvent):
-            context = {**claim.merged, **as_mapping(claim.correlation.step, event.payload)}
+
+        def context(_step: str) -> dict[str, Any]:
+            own = as_mapping(claim.correlation.step, event.payload) if isinstance(event, ResultEvent) else {}
+            return {**claim.merged, **own}
+
         try:
-            ask = asker(lambda _step: context, definition.input_of)
+            ask = asker(context, definition.input_of)
             after, said = decide(definition, before, event, ask)
         except CodeElsewhereError:
             return False

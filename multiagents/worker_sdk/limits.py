@@ -164,15 +164,18 @@ class _Alarm:
         self.reached = LimitReached()
 
     def call(self, function: Callable[[], Any]) -> Any:
-        remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+        self._before = _listen(self._ring)
         now = time.monotonic()
         self._due_at = now + self._seconds
-        self._before_at = now + remaining if remaining else 0.0
-        self._before = _listen(self._ring)
+        interval = 0.0
         try:
-            self._armed = True
-            self._wind(now)
             try:
+                self._armed = True
+                # Winding tells what was wound before, so nobody need be asked for it.
+                remaining, interval = self._wind(now)
+                if remaining:
+                    self._before_at = now + remaining
+                    self._wind(now)
                 return function()
             finally:
                 # From here on a late ring does nothing: it would otherwise raise in code that is not the function's.
@@ -183,9 +186,10 @@ class _Alarm:
             if self._before_at:
                 signal.setitimer(signal.ITIMER_REAL, max(self._before_at - time.monotonic(), 0.001), interval)
 
-    def _wind(self, now: float) -> None:
+    def _wind(self, now: float) -> tuple[float, float]:
+        """Have it ring at the sooner of the two times; returns what was wound before: seconds left, and interval."""
         next_at = min(self._due_at, self._before_at or self._due_at)
-        signal.setitimer(signal.ITIMER_REAL, max(next_at - now, 0.001), REPEAT_AFTER)
+        return signal.setitimer(signal.ITIMER_REAL, max(next_at - now, 0.001), REPEAT_AFTER)
 
     def _ring(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
