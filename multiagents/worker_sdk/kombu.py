@@ -205,7 +205,7 @@ class _Calm:
     message, and the pool's children wait for it.
     """
 
-    cycle: redis.MultiChannelPoller
+    cycle: Any
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         # Relied on in kombu: what tends to the channels is added to `loop.on_tick`, and does nothing for a channel that
