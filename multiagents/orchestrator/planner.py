@@ -28,15 +28,18 @@ def newly_done(before: RunState, changed: Mapping[str, StepState]) -> list[str]:
     return [name for name, step in changed.items() if step.is_done and not before.step(name).is_done]
 
 
-def joins(definition: Definition, done: Sequence[str]) -> dict[str, int]:
-    """The joins that these steps land on: step -> how many steps it waits for. The end of the run is one, too."""
-    landings: dict[str, int] = {}
+def joins(definition: Definition, done: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """The joins that these steps land on: step -> how many of them land, and how many steps it waits for in all.
+
+    The end of the run is one, too. One commit may bring several: a decision may skip two branches at once.
+    """
+    landings: dict[str, tuple[int, int]] = {}
     for name in done:
         for after in definition.successors[name]:
             if (members := len(definition.steps[after].after)) > 1:
-                landings[after] = members
+                landings[after] = (landings.get(after, (0, 0))[0] + 1, members)
         if not definition.successors[name] and len(definition.exits) > 1:
-            landings[""] = len(definition.exits)
+            landings[""] = (landings.get("", (0, 0))[0] + 1, len(definition.exits))
     return landings
 
 

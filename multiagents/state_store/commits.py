@@ -33,7 +33,7 @@ class Commit(NamedTuple):
         context: what to merge into the stored context.
         letters: what goes to the dead letters, by correlation id.
         dispatches: attempts that go out.
-        joins: step -> how many steps it waits for; each gets one landing counted.
+        joins: step -> how many of those it waits for land with this commit, and how many there are in all.
         landed: a decision is owed: leave a ``due`` entry for it.
         wake: (list, prefix, suffix) of an orchestrator message to push along with it.
         decided: this is that decision: remove the entry.
@@ -58,7 +58,7 @@ class Commit(NamedTuple):
     context: Mapping[str, Any] = _NOTHING
     letters: Mapping[str, Any] = _NOTHING
     dispatches: Sequence[Dispatch] = ()
-    joins: Mapping[str, int] = _NOTHING
+    joins: Mapping[str, tuple[int, int]] = _NOTHING
     landed: bool = False
     wake: tuple[str, str, str] | None = None
     decided: bool = False

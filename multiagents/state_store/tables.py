@@ -172,8 +172,8 @@ class Tables:
         row.history += written.history
         self.dead |= written.letters
         joined = False
-        for step, members in commit.joins.items():
-            landed = int(row.fields.get(f"j:{step}", 0)) + 1
+        for step, (landing, members) in commit.joins.items():
+            landed = int(row.fields.get(f"j:{step}", 0)) + landing
             row.fields[f"j:{step}"] = str(landed)
             joined = joined or landed >= members
         for dispatch in commit.dispatches:

@@ -44,8 +44,8 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     args += (len(commit.events), *(pack(event) for event in commit.events))
     args += (len(commit.letters), *(part for key, letter in commit.letters.items() for part in (key, dumps(letter))))
     args.append(len(commit.joins))
-    for step, members in commit.joins.items():
-        args += (step, members)
+    for step, (landing, members) in commit.joins.items():
+        args += (step, landing, members)
     args.append(len(commit.dispatches))
     for dispatch in commit.dispatches:
         args += row_of(dispatch)

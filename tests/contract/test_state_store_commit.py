@@ -172,8 +172,8 @@ def test_a_join_is_told_to_the_last_that_lands_on_it(kit: Any) -> None:
     kit.claim("credit")
     epoch = kit.store.load("order-1").epoch
 
-    first = kit.finish("fraud", joins={"ship": 2}, epoch=epoch)
-    second = kit.finish("credit", joins={"ship": 2}, epoch=epoch)
+    first = kit.finish("fraud", joins={"ship": (1, 2)}, epoch=epoch)
+    second = kit.finish("credit", joins={"ship": (1, 2)}, epoch=epoch)
 
     assert first == (Verdict.APPLIED, False)
     assert second == (Verdict.APPLIED, True)
@@ -195,7 +195,7 @@ def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: An
 
     def land(mine: list[str]) -> None:
         store = kit.another()
-        joined.extend(kit.finish(name, joins={"last": 100}, epoch=1, store=store).joined for name in mine)
+        joined.extend(kit.finish(name, joins={"last": (1, 100)}, epoch=1, store=store).joined for name in mine)
 
     threads = [threading.Thread(target=land, args=(names[start::4],)) for start in range(4)]
     for thread in threads:
@@ -207,7 +207,7 @@ def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: An
     assert kit.store.load("order-1").version == 102
 
 
-@pytest.mark.parametrize("owing", [{"landed": True}, {"joins": {"ship": 1}}], ids=["landed", "joined"])
+@pytest.mark.parametrize("owing", [{"landed": True}, {"joins": {"ship": (1, 1)}}], ids=["landed", "joined"])
 def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: Any, owing: dict[str, Any]) -> None:
     kit.begin()
     kit.claim()
@@ -285,10 +285,10 @@ def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: Any) -> Non
 def test_a_commit_that_is_sent_twice_counts_once(kit: Any) -> None:
     kit.begin()
     kit.claim()
-    assert kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": 2}).verdict is Verdict.APPLIED
+    assert kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": (1, 2)}).verdict is Verdict.APPLIED
     before = kit.seen()
 
-    again = kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": 2})
+    again = kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": (1, 2)})
 
     assert again == (Verdict.LATE, False)
     assert kit.seen() == before

@@ -90,3 +90,20 @@ def test_S7_a_step_that_its_own_decision_takes_back_is_never_sent(orchestrator: 
     assert snapshot.in_flight == {}
     assert orchestrator.store.client.keys("celery*") == []
     assert fold(workflow, run.transaction_id, run.history()) == snapshot.state
+
+
+@pytest.mark.parametrize("join", [True, False], ids=["a step behind them", "the end of the run"])
+def test_G4_branches_that_one_decision_skips_all_land_on_their_join(orchestrator: Any, join: bool) -> None:
+    # Given: two of three branches are skipped when the run starts, so that the third is the last to land.
+    branches = [Step("b", "play", when=lambda ctx: False), Step("c", "play", when=lambda ctx: False), Step("a", "play")]
+    builder = WorkflowBuilder("skipped_at_once").add_parallel("both", branches)
+    workflow = (builder.add_step("joined", "play") if join else builder).build(register=False)
+    run = orchestrator.start(workflow)
+
+    last = claimed(orchestrator, run, 1)
+    orchestrator.engine.settle(answer(ResultEvent, last), last)
+
+    # Nothing but this landing would ever wake the run: it waits for nobody.
+    ended = orchestrator.store.load(run.transaction_id)
+    assert orchestrator.store.unattended() == []
+    assert (ended.state.status, set(ended.in_flight)) == (("running", {"joined"}) if join else ("completed", set()))

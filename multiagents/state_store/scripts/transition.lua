@@ -29,8 +29,8 @@ local function transition(tid, sent, lease, fields)
   write('RPUSH', KEYS[4], tonumber(take()))
   write('HSET', KEYS[11], take() * 2)
   local joined = 0
-  for _, join in ipairs(rows(2)) do
-    if redis.call('HINCRBY', run, 'j:' .. join[1], 1) >= tonumber(join[2]) then joined = 1 end
+  for _, join in ipairs(rows(3)) do -- step, how many land, how many there are
+    if redis.call('HINCRBY', run, 'j:' .. join[1], join[2]) >= tonumber(join[3]) then joined = 1 end
   end
   for _, dispatch in ipairs(rows(10)) do
     fields[#fields + 1] = 'l:' .. dispatch[1]
