@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.manager import WorkerManager
     from multiagents.worker_sdk.step_context import current_step
     from multiagents.worker_sdk.worker import worker
-    from multiagents.workflow.builder import Step, WorkflowBuilder
+    from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
+    from multiagents.workflow.elements import Approval, Choice, Parallel, Sleep, Step, Wait
     from multiagents.workflow.state import RunStatus, StepStatus
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Approval": "workflow.elements",
+    "Choice": "workflow.elements",
     "CommandEvent": "events",
     "CompensationEvent": "events",
     "Definition": "workflow.definition",
@@ -42,16 +45,19 @@ _HOME = {
     "MultiAgentsError": "exceptions",
     "Orchestrator": "bootstrap",
     "OutcomeUnknownError": "exceptions",
+    "Parallel": "workflow.elements",
     "RedisEventBus": "event_bus",
     "ResultEvent": "events",
     "RetryPolicy": "retry",
     "Run": "orchestrator.run",
     "RunStatus": "workflow.state",
     "Settings": "settings",
+    "Sleep": "workflow.elements",
     "StatusEvent": "events",
-    "Step": "workflow.builder",
+    "Step": "workflow.elements",
     "StepStatus": "workflow.state",
     "TerminalError": "exceptions",
+    "Wait": "workflow.elements",
     "WorkerManager": "worker_sdk.manager",
     "WorkflowAlreadyExistsError": "exceptions",
     "WorkflowBuilder": "workflow.builder",
@@ -64,6 +70,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Approval",
+    "Choice",
     "CommandEvent",
     "CompensationEvent",
     "Definition",
@@ -72,16 +80,19 @@ __all__ = [
     "MultiAgentsError",
     "Orchestrator",
     "OutcomeUnknownError",
+    "Parallel",
     "RedisEventBus",
     "ResultEvent",
     "RetryPolicy",
     "Run",
     "RunStatus",
     "Settings",
+    "Sleep",
     "StatusEvent",
     "Step",
     "StepStatus",
     "TerminalError",
+    "Wait",
     "WorkerManager",
     "WorkflowAlreadyExistsError",
     "WorkflowBuilder",

@@ -12,6 +12,7 @@
      │    ├── WorkflowNotFoundError
      │    ├── WorkflowAlreadyExistsError
      │    ├── WorkflowFailedError      the run ended, and not as completed
+     │    ├── UnknownSignalError
      │    ├── UnexpectedEventError
      │    └── StateConflictError
      ├── WorkerError
@@ -46,6 +47,7 @@ __all__ = [
     "StepCycleError",
     "TerminalError",
     "UnexpectedEventError",
+    "UnknownSignalError",
     "UnknownStepError",
     "WorkerAlreadyRegisteredError",
     "WorkerError",
@@ -178,6 +180,19 @@ class WorkflowFailedError(WorkflowError):
         cause = f": {error.type}: {error.message}" if error is not None else ""
         super().__init__(
             f"run {transaction_id!r} ended as {status}{cause}; see .steps, or describe() and history() of the run"
+        )
+
+
+class UnknownSignalError(WorkflowError):
+    """No step of a workflow waits for a signal of this name."""
+
+    def __init__(self, workflow: str, signal: str, known: Iterable[str]) -> None:
+        self.workflow = workflow
+        self.signal = signal
+        self.known = tuple(known)
+        super().__init__(
+            f'no step of workflow "{workflow}" waits for signal "{signal}"{did_you_mean(signal, self.known)} (signals: '
+            f"{', '.join(self.known) or 'none'}); nothing was recorded"
         )
 
 

@@ -53,6 +53,11 @@ class WriteSite(StrEnum):
     #: The caller asks a run to stop. It repeats the request when in doubt.
     CANCEL = "store.cancel"
 
+    #: A signal is put down, and what waits for it goes on. Its sender repeats it, with its key, when in doubt.
+    SIGNAL = "store.signal"
+    #: A sleep is over, or a wait goes on without its signal.
+    WAKE_UP = "store.wake_up"
+
     # --- other writes to the store ---
 
     #: A worker takes an attempt under a lease.

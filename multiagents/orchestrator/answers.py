@@ -1,4 +1,4 @@
-"""Where user code is asked: ``when`` and ``inputs``.
+"""Where user code is asked: ``when``, ``inputs``, the chooser of a choice, how long to sleep.
 
 The core never calls them. The shell does, and what they answered is recorded in the event that commits, so that a
 replay reads the answer and does not ask again. A callable that raises is a definite failure of its step that names it.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
-from multiagents.exceptions import DecodeError
-from multiagents.state_store.base import dumps
-from multiagents.workflow.decider import SKIPPED, Ask
+from multiagents.state_store.base import dumps, merge
+from multiagents.workflow.decider import CHOSEN, SKIPPED, Ask
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.step import StepDefinition
 
 
@@ -26,56 +27,110 @@ class CodeElsewhereError(Exception):
 
 
 def asker(
+    definition: Definition,
     context_of: Callable[[str], dict[str, Any]],
-    input_of: Callable[[str, dict[str, Any]], Any],
+    *,
+    data_of: Callable[[str], Any] | None = None,
     waits_too_long: Callable[[str], bool] = lambda _step: False,
 ) -> Ask:
     """Make the `Ask` for one decision.
 
     Args:
-        context_of: the context of a step, loaded when it is first needed.
-        input_of: applies a mapping ``inputs``, which is data.
+        definition: what the run follows.
+        context_of: the context of a step as it was before this decision, loaded when it is first needed.
+        data_of: the data of a signal, by its key.
         waits_too_long: whether a step whose code is not here is to be given up (rule S27).
     """
+    #: results that come of this very decision: the label of a choice, the data of a signal
+    fresh: dict[str, Any] = {}
 
-    def ask(step: StepDefinition, command: CommandEvent) -> Event:
-        if step.when is None and step.inputs is None:
-            return command
+    def context(step: str) -> dict[str, Any]:
+        known = dict(context_of(step))
+        return merge(known, fresh, definition.ancestors(step)) if fresh else known
+
+    def ask(step: StepDefinition, said: Event) -> Event:
+        if not isinstance(said, CommandEvent):
+            assert data_of is not None  # only a decision that was told of signals takes one
+            data = data_of(said.payload["key"])
+            fresh[step.name] = data
+            return said.model_copy(update={"payload": {**said.payload, "data": data}})
+        if step.inputs is None and not step.has_code:
+            return said
         if step.lacks_code:
             if not waits_too_long(step.name):
                 raise CodeElsewhereError(step.name)
-            return _nobody_has_it(step, command)
-        name = "when" if step.when is not None else "inputs"
+            return _nobody_has_it(step, said)
+        asked = _Asked(step)
         try:
-            context = context_of(step.name)
-        except DecodeError as error:
-            return _raised(step, command, name, error)
-        name = "when"
-        try:
-            if step.when is not None and not step.when(dict(context)):
-                return StatusEvent(
-                    id=f"{command.transaction_id}/{SKIPPED}/{step.name}",
-                    transaction_id=command.transaction_id,
-                    timestamp=command.timestamp,
-                    occurred_at=command.occurred_at,
-                    step=step.name,
-                    status=SKIPPED,
-                    reason="its when was false",
-                )
-            if step.inputs is None:
-                return command
-            name = "inputs"
-            given = step.inputs(dict(context)) if callable(step.inputs) else input_of(step.name, context)
-            dumps(given)
+            answer = asked.of(context(step.name), said, definition)
         except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its step
-            return _raised(step, command, name, error)
-        return command.model_copy(update={"payload": given})
+            return _raised(step, said, asked.name, error)
+        if isinstance(answer, StatusEvent) and answer.status == CHOSEN:
+            fresh[step.name] = answer.payload["label"]
+        return answer
 
     return ask
 
 
+class _Asked:
+    """One step's code, asked in turn. ``name`` is what is asked now: an error names it."""
+
+    def __init__(self, step: StepDefinition) -> None:
+        self.step = step
+        self.name = next(name for name in _EXPECTED if getattr(step, name) is not None)
+
+    def of(self, context: dict[str, Any], command: CommandEvent, definition: Definition) -> Event:
+        step = self.step
+        if step.when is not None:
+            self.name = "when"
+            if not step.when(dict(context)):
+                return _settled(step, command, SKIPPED, reason="its when was false")
+        if step.chooser is not None:
+            self.name = "chooser"
+            label = step.chooser(dict(context))
+            if label not in step.branches:
+                if step.default is None:
+                    raise LookupError(f"there is no branch {label!r}")
+                label = step.default
+            return _settled(step, command, CHOSEN, payload={"label": label})
+        if callable(step.seconds):
+            self.name = "seconds"
+            seconds = float(step.seconds(dict(context)))
+            if not (isfinite(seconds) and seconds >= 0):
+                raise ValueError(f"{seconds} is no time to sleep")
+            return command.model_copy(update={"payload": {"seconds": seconds}})
+        if step.inputs is None:
+            return command
+        self.name = "inputs"
+        given = step.inputs(dict(context)) if callable(step.inputs) else definition.input_of(step.name, context)
+        dumps(given)
+        return command.model_copy(update={"payload": given})
+
+
+def _settled(step: StepDefinition, command: CommandEvent, status: str, **facts: Any) -> StatusEvent:
+    """Nobody is asked to do the step: what was decided of it instead."""
+    return StatusEvent(
+        id=f"{command.transaction_id}/{status}/{step.name}",
+        transaction_id=command.transaction_id,
+        timestamp=command.timestamp,
+        occurred_at=command.occurred_at,
+        step=step.name,
+        status=status,
+        **facts,
+    )
+
+
+#: The code a step may have, in the order in which it is asked, and what it has to answer.
+_EXPECTED = {
+    "when": "a truth value",
+    "chooser": "the label of one of its branches",
+    "seconds": "a number of seconds",
+    "inputs": "what can be written as JSON",
+}
+
+
 def _nobody_has_it(step: StepDefinition, command: CommandEvent) -> ErrorEvent:
-    name = "when" if step.when is not None else "inputs"
+    name = next(name for name in _EXPECTED if getattr(step, name) is not None)
     message = (
         f"{name}= of step {step.name!r} is code, and no worker process that has it came within the step's "
         f"schedule_to_start; import the module that builds the workflow in the workers"
@@ -88,7 +143,7 @@ def _raised(step: StepDefinition, command: CommandEvent, name: str, error: Excep
     type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     message = (
         f"{name}= of step {step.name!r} raised {type_name}: {error}; it gets the context and has to return "
-        f"{'a truth value' if name == 'when' else 'what can be written as JSON'}"
+        f"{_EXPECTED[name]}"
     )
     shown = "".join(traceback.format_exception(error))[-16_384:]
     return _failed(step, command, ErrorInfo(type=type_name, message=message, traceback=shown, attempt=command.attempt))

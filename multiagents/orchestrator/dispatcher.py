@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import OUTBOX_GRACE_MS, Dispatch, Via, mark_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
+from multiagents.workflow.step import StepKind
 
 
 def outbox_grace_ms(lease: float) -> int:
@@ -121,8 +122,11 @@ def _plan(
         close_ms = (track.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
     if command.delay:
         return Dispatch(name, mark, Via.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
-    if step.external and not undo:
-        limit = step.timeout if step.timeout is not None else default_timeout
+    if step.kind is StepKind.SLEEP:
+        seconds: Any = command.payload["seconds"] if isinstance(command.payload, Mapping) else step.seconds
+        return Dispatch(name, mark, Via.SLEEP, delay_ms=round(float(seconds) * 1000))
+    if (step.external or step.awaits_signal) and not undo:
+        limit = step.timeout if step.timeout is not None or step.awaits_signal else default_timeout
         limit_ms = _ms(now) + round(limit * 1000) if limit else 0
         return Dispatch(name, mark, Via.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0))
     if link and undo:

@@ -17,6 +17,7 @@ from multiagents.exceptions import WorkerNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.signals import SignalOutcome
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store.base import (
@@ -125,6 +126,12 @@ class EagerEngine(Engine):
         self._drive(transaction_id)
         return self.store.load(transaction_id).state.status
 
+    def signal(self, transaction_id: str, name: str, data: Any = None, **facts: Any) -> SignalOutcome:
+        """Give a run a signal, and run what follows."""
+        outcome = super().signal(transaction_id, name, data, **facts)
+        self._drive(transaction_id)
+        return outcome
+
     def _drive(self, transaction_id: str) -> None:
         """Run what is in flight until nothing is; whoever drives the run already does it, and is told to look again."""
         with self._lock:
@@ -164,6 +171,9 @@ class EagerEngine(Engine):
     def _attempt(self, snapshot: Snapshot, entry: InFlight) -> None:
         transaction_id = snapshot.state.transaction_id
         correlation = Correlation(transaction_id, entry.step, *parse_mark(entry.mark))
+        if entry.via is Via.SLEEP:
+            self.wake(correlation, entry.record)  # no time passes here, as between two attempts
+            return
         if entry.via is Via.TIMER:
             ready = self.dispatcher.address(snapshot.definition, correlation)
             self.store.dispatch(transaction_id, ready._replace(close_ms=entry.close_ms), entry.record)

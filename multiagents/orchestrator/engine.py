@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from multiagents.events import ErrorEvent, ErrorInfo, Event, ResultEvent, StatusEvent
@@ -29,6 +29,7 @@ from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.sending import Sender
+from multiagents.orchestrator.signals import SignalOutcome, fitting, outcome_of
 from multiagents.orchestrator.whole import WholeRuns
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
@@ -41,9 +42,11 @@ from multiagents.state_store.base import (
     Via,
     as_mapping,
     mark_of,
+    signal_field,
 )
 from multiagents.workflow.decider import (
     CANCEL_REQUESTED,
+    SIGNALLED,
     advance,
     decide,
     evolve,
@@ -84,7 +87,7 @@ class Engine:
         begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost)
         before = RunState(transaction_id, workflow="")
         state = evolve(definition, before, begun)
-        ask = asker(lambda _step: dict(input), definition.input_of)
+        ask = asker(definition, lambda _step: dict(input))
         facts: list[Event] = [begun]
         owed = False
         try:
@@ -158,7 +161,7 @@ class Engine:
 
     def _settle_in_place(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> bool:
         definition, before = claim.definition, claim.state
-        if before.status is not RunStatus.RUNNING:
+        if before.status is not RunStatus.RUNNING or claim.signals_wait:
             return False
 
         def context(_step: str) -> dict[str, Any]:
@@ -166,7 +169,7 @@ class Engine:
             return {**claim.merged, **own}
 
         try:
-            ask = asker(context, definition.input_of)
+            ask = asker(definition, context)
             after, said = decide(definition, before, event, ask)
         except CodeElsewhereError:
             return False
@@ -243,7 +246,7 @@ class Engine:
         if site is None:
             site = WriteSite.SETTLE_UNDO if event.direction is Direction.UNDO else WriteSite.SETTLE_WHOLE
         try:
-            verdict, links = self._whole.decide(
+            verdict, links, *_ = self._whole.decide(
                 event.transaction_id, event, site=site, answers=answers, may_link=may_link
             )
         except (WorkflowNotFoundError, UnknownStepError, DecodeError) as error:
@@ -289,7 +292,7 @@ class Engine:
         """
         stamped = event.model_copy(update={"timestamp": self.store.now()})
         correlation = Correlation.parse(event.correlation_id)
-        verdict, _ = self._whole.decide(
+        verdict, *_ = self._whole.decide(
             event.transaction_id,
             stamped,
             site=WriteSite.GIVE_UP_UNDO if correlation.direction is Direction.UNDO else WriteSite.GIVE_UP,
@@ -307,7 +310,7 @@ class Engine:
         """
         found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
         mark = mark_of(correlation.direction, correlation.attempt)
-        if found is None or found.mark != mark or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER):
+        if found is None or found.mark != mark or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP):
             return
         waited = round(self.store.now().timestamp() * 1000) - found.first_ms
         again = Dispatch(
@@ -337,7 +340,7 @@ class Engine:
     def advance_linked(self, transaction_id: str) -> list[Any]:
         """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
         try:
-            return self._whole.decide(transaction_id, None, site=WriteSite.ADVANCE, may_link=True)[1]
+            return self._whole.decide(transaction_id, None, site=WriteSite.ADVANCE, may_link=True).links
         except CodeElsewhereError as error:
             self._leave_to_others(transaction_id, error)
             return []
@@ -364,6 +367,56 @@ class Engine:
             payload={"cause": Cause.DEADLINE.value},
         )
         self._whole.decide(transaction_id, event, site=WriteSite.ADVANCE)
+
+    def wake(self, correlation: Correlation, record: str) -> None:
+        """The time of a sleep has come, or a wait goes on without its signal: the step is done, without a result."""
+        now = self.store.now()
+        event = ResultEvent.of(
+            id=f"{correlation}/end",
+            transaction_id=correlation.transaction_id,
+            correlation_id=str(correlation),
+            timestamp=now,
+            occurred_at=now,
+            step=correlation.step,
+            attempt=correlation.attempt,
+        )
+        self._whole.decide(
+            correlation.transaction_id, event, site=WriteSite.WAKE_UP, answers=(correlation.step, record)
+        )
+
+    def signal(
+        self,
+        transaction_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        key: str,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> SignalOutcome:
+        """Give a run a signal; durable when this returns, and counted once for each key (guarantee G3).
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownSignalError: when no step of it waits for such a signal.
+            WorkflowError: when the data cannot be written as JSON, or does not fit the step's schema.
+        """
+        snapshot = self.store.load(transaction_id)
+        data = fitting(snapshot.definition, name, data)
+        now = self.store.now()
+        refuses = isinstance(data, Mapping) and data.get("approved") is False
+        event = StatusEvent(
+            id=f"{transaction_id}/signal/{key}",
+            transaction_id=transaction_id,
+            timestamp=now,
+            occurred_at=now,
+            status=SIGNALLED,
+            reason=reason,
+            actor=actor,
+            payload={"signal": name, "key": key, "refuses": refuses, "data": data},
+        )
+        decision = self._whole.decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(key))
+        return outcome_of(decision, key)
 
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.

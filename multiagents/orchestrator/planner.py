@@ -7,12 +7,13 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from multiagents.events import CommandEvent, Event, ResultEvent
+from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.sites import WriteSite
 from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
+from multiagents.workflow.decider import CHOSEN, RECEIVED, SIGNALLED
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.merging import merge_note
 from multiagents.workflow.state import RunState, RunStatus, StepState
@@ -124,14 +125,7 @@ def build_commit(
     """
     changed = changed_steps(before, after)
     done = newly_done(before, changed)
-    own = {
-        event.step: event.payload
-        for event in facts
-        if isinstance(event, ResultEvent)
-        and event.direction is Direction.DO
-        and event.step
-        and not says_nothing(event.payload)
-    }
+    own = {event.step: result for event in facts if event.step and not says_nothing(result := _result_of(event))}
     inputs = {
         event.step: event.payload
         for event in facts
@@ -162,6 +156,7 @@ def build_commit(
         steps=changed,
         results=own,
         inputs=inputs,
+        signals=_signals_in(facts),
         context=folded(definition, done, stored_results or {}, own) if done else {},
         dispatches=dispatches,
         joins=joins(definition, done) if done else {},
@@ -172,6 +167,23 @@ def build_commit(
     )
 
 
+def _result_of(event: Event) -> Any:
+    """What a fact adds to the results: of a step that was done, of a choice its label, of a wait its signal's data."""
+    if isinstance(event, ResultEvent):
+        return event.payload if event.direction is Direction.DO else None
+    if isinstance(event, StatusEvent) and event.error is None:
+        if event.status == CHOSEN:
+            return event.payload["label"]
+        if event.status == RECEIVED:
+            return event.payload["data"]
+    return None
+
+
+def _signals_in(facts: Sequence[Event]) -> dict[str, Any]:
+    found = [event.payload for event in facts if isinstance(event, StatusEvent) and event.status == SIGNALLED]
+    return {payload["key"]: payload["data"] for payload in found}
+
+
 def changed_header(before: RunState, after: RunState) -> dict[str, str]:
     """The header fields that differ; an empty value removes one."""
     if (
@@ -179,6 +191,7 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
         and before.error is after.error
         and before.cause is after.cause
         and before.cancel_requested is after.cancel_requested
+        and before.signals is after.signals
         and before.finished_at == after.finished_at
     ):
         return {}
@@ -226,7 +239,13 @@ def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:
 
 def without_payload(event: Event) -> Event:
     """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest."""
-    if event.payload is None or not isinstance(event, ResultEvent | CommandEvent):
+    if event.payload is None:
+        return event
+    if isinstance(event, StatusEvent) and event.status in (SIGNALLED, RECEIVED):
+        facts = {name: value for name, value in event.payload.items() if name != "data"}
+        data = event.payload["data"]
+        return event.model_copy(update={"payload": facts, "digest": None if data is None else digest(data)})
+    if not isinstance(event, ResultEvent | CommandEvent):
         return event
     if isinstance(event, ResultEvent) and says_nothing(event.payload):
         return event.model_copy(update={"payload": None})

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
@@ -17,6 +18,7 @@ from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
 
 if TYPE_CHECKING:
     from multiagents.orchestrator.orchestrator import Orchestrator
+    from multiagents.orchestrator.signals import SignalOutcome
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,42 @@ class Run:
             WorkflowNotFoundError: when there is no such run.
         """
         return self._orchestrator.engine.cancel(self.transaction_id, reason=reason, actor=actor)
+
+    def signal(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> SignalOutcome:
+        """Give the run a signal that a step of it waits for, will wait for, or has waited for.
+
+        Durable when this returns. A step that waits takes it at once; otherwise it is kept for the first that will.
+
+        Args:
+            name: the signal's name, as ``add_wait`` or ``add_approval`` has it.
+            data: what the waiting step's result is to be; anything that can be written as JSON.
+            key: names this very signal: given twice with one key, it counts once. None makes one up.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            ``received``, ``kept``, ``late`` (the run goes back or is over: it is on record and changes nothing), or
+            ``repeated``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownSignalError: when no step of its workflow waits for such a signal.
+            WorkflowError: when the data does not fit the step's schema, or cannot be written as JSON.
+
+        >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
+        <SignalOutcome.RECEIVED: 'received'>
+        """
+        return self._orchestrator.engine.signal(
+            self.transaction_id, name, data, key=key or uuid4().hex, reason=reason, actor=actor
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.transaction_id}>"

@@ -18,7 +18,7 @@ from multiagents.state_store.base import (
     parse_mark,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.state import RunState
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,13 @@ class Sender:
         self, definition: Definition, state: RunState, facts: Iterable[Event], *, may_link: bool = False
     ) -> list[Dispatch]:
         """How the commands among these facts go out."""
-        commands = [event for event in facts if isinstance(event, CommandEvent | CompensationEvent)]
-        if state.status is not RunStatus.RUNNING:
-            # What the same decision took back, because the run turned meanwhile, does not go out at all.
-            commands = [event for event in commands if _is_in_flight(state, event)]
+        # What the same decision took back, because the run turned meanwhile, or settled, because its signal is there
+        # already, does not go out at all.
+        commands = [
+            event
+            for event in facts
+            if isinstance(event, CommandEvent | CompensationEvent) and _is_in_flight(state, event)
+        ]
         if not commands:
             return []
         return plan_dispatches(
@@ -79,5 +82,5 @@ class Sender:
 
 
 def _is_in_flight(state: RunState, event: CommandEvent | CompensationEvent) -> bool:
-    correlation = Correlation.parse(event.correlation_id)
-    return state.step(correlation.step).track(correlation.direction).in_flight
+    step = state.step(event.step or "")
+    return (step.undo if isinstance(event, CompensationEvent) else step.do).in_flight

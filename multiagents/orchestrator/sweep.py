@@ -142,6 +142,10 @@ class Sweep:
         match found.via:
             case Via.CLAIMED:
                 self._silent(entry, found, now)
+            case Via.SLEEP:
+                self.engine.wake(self._correlation(entry), found.record)
+            case Via.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
+                self._no_signal(entry, snapshot, found)
             case Via.EXTERNAL:
                 message = "nobody published its result within the time limit"
                 self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
@@ -153,6 +157,19 @@ class Sweep:
                 self._publish_again(entry, snapshot, found, now)
             case _:
                 self._send(entry, snapshot, found)
+
+    def _no_signal(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        """A wait is over without its signal; nothing was done, so nothing is in doubt."""
+        step = snapshot.definition.steps[entry.step]
+        message = f"no signal {step.signal!r} came within {step.timeout or 0:g} s"
+        match step.on_timeout:
+            case "continue":
+                self.engine.wake(self._correlation(entry), found.record)
+            case "reject":
+                message = f"{message}, which counts as a no"
+                self._give_up(entry, found.record, ErrorKind.FAILED, "ApprovalRejected", message, final=True)
+            case _:
+                self._give_up(entry, found.record, ErrorKind.FAILED, "WaitTimeout", message, final=True)
 
     def _silent(self, entry: Due, found: InFlight, now: int) -> None:
         """A claimed attempt: over its limit, without its heartbeat, or its worker is gone (rule S1a)."""

@@ -7,10 +7,10 @@ commit, or right after it; if this process dies in between, the sweep does it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from multiagents.events import ErrorEvent, Event, ResultEvent
+from multiagents.events import ErrorEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import (
     StateConflictError,
     WorkflowNotFoundError,
@@ -30,10 +30,7 @@ from multiagents.state_store.base import (
     Via,
     mark_of,
 )
-from multiagents.workflow.decider import (
-    advance,
-    evolve,
-)
+from multiagents.workflow.decider import SIGNALLED, advance, evolve
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Cause, Progress, RunState, RunStatus
 
@@ -41,6 +38,17 @@ logger = logging.getLogger(__name__)
 
 #: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
 MAX_RACES = 100
+
+
+class Decision(NamedTuple):
+    """What became of a decision."""
+
+    verdict: Verdict
+    #: Celery signatures that the task is to carry as its links
+    links: list[Any]
+    #: the run after it, and the facts that led there, if it was applied
+    after: RunState
+    facts: list[Event]
 
 
 class WholeRuns:
@@ -65,20 +73,15 @@ class WholeRuns:
         site: WriteSite,
         answers: tuple[str, str] | None = None,
         may_link: bool = False,
-        unrenewed: int | None = None,
-    ) -> tuple[Verdict, list[Any]]:
+        **fences: Any,
+    ) -> Decision:
         """Load, decide, commit against the version; again when somebody else was faster."""
         for _ in range(MAX_RACES):
-            verdict, links = self._decide_once(
-                self._store.load(transaction_id),
-                event,
-                site=site,
-                answers=answers,
-                may_link=may_link,
-                unrenewed=unrenewed,
+            decision = self._decide_once(
+                self._store.load(transaction_id), event, site=site, answers=answers, may_link=may_link, fences=fences
             )
-            if verdict is not Verdict.CONFLICT:
-                return verdict, links
+            if decision.verdict is not Verdict.CONFLICT:
+                return decision
         raise StateConflictError(
             f"run {transaction_id!r} was changed by others {MAX_RACES} times while one decision was made; the sweep "
             f"will make it: nothing is lost"
@@ -92,16 +95,17 @@ class WholeRuns:
         site: WriteSite,
         answers: tuple[str, str] | None,
         may_link: bool,
-        unrenewed: int | None,
-    ) -> tuple[Verdict, list[Any]]:
+        fences: Mapping[str, Any],
+    ) -> Decision:
         if isinstance(event, ErrorEvent) and event.retry_policy is None:
             # It may have ended without its worker, whose policy holds all the same.
             policy = self._sender.dispatcher.retry_policy(snapshot.definition, Correlation.parse(event.correlation_id))
             event = event.model_copy(update={"retry_policy": policy})
         payloads = self._lazily(snapshot)
         ask = asker(
+            snapshot.definition,
             lambda step: self._context(payloads(), snapshot, event, step),
-            snapshot.definition.input_of,
+            data_of=lambda key: _data_of(key, event, payloads),
             waits_too_long=lambda step: self._waits_too_long(snapshot, step),
         )
         now = event.at if event is not None else snapshot.now
@@ -109,7 +113,7 @@ class WholeRuns:
         state = before if event is None else evolve(snapshot.definition, before, event)
         facts: list[Event] = [] if event is None else [event]
         beside = self._beside(snapshot, answers)
-        unclaimed = {entry.step for entry in beside if entry.via not in (Via.CLAIMED, Via.EXTERNAL)}
+        unclaimed = {entry.step for entry in beside if _is_untaken(snapshot.definition, entry)}
         owed = False
         try:
             state, said = advance(snapshot.definition, state, now=now, ask=ask, unclaimed=unclaimed)
@@ -125,7 +129,7 @@ class WholeRuns:
             state,
             facts,
             site=site,
-            fences={"answers": answers, "ends": ends, "unrenewed": unrenewed},
+            fences={"answers": answers, "ends": ends, **fences},
             payloads=payloads,
             may_link=may_link,
             owed=owed,
@@ -133,7 +137,7 @@ class WholeRuns:
         links: list[Any] = []
         if verdict is Verdict.APPLIED and may_link:
             links = self._sender.links(snapshot.definition, facts)
-        return verdict, links
+        return Decision(verdict, links, state, facts)
 
     def came_late(self, event: ResultEvent | ErrorEvent) -> None:
         """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23)."""
@@ -153,8 +157,8 @@ class WholeRuns:
             if found is not None and found.mark == mark:
                 # A server that forgot its last writes sent it out again: the outcome that comes first counts.
                 answers = (correlation.step, f"{mark}|")
-                verdict, _ = self.decide(event.transaction_id, event, site=WriteSite.LATE, answers=answers)
-                if verdict is Verdict.APPLIED:
+                decision = self.decide(event.transaction_id, event, site=WriteSite.LATE, answers=answers)
+                if decision.verdict is Verdict.APPLIED:
                     return
                 continue
             before = snapshot.state
@@ -284,6 +288,18 @@ class _Lazy:
         if self._value is None:
             self._value = self._load()
         return self._value
+
+
+def _is_untaken(definition: Definition, entry: InFlight) -> bool:
+    """Whether nobody does the attempt yet, so that it can be taken back; nobody ever does a wait."""
+    return entry.via not in (Via.CLAIMED, Via.EXTERNAL) or definition.steps[entry.step].awaits_signal
+
+
+def _data_of(key: str, event: Event | None, payloads: Callable[[], Payloads]) -> Any:
+    """A signal's data: it has just come, or is kept."""
+    if isinstance(event, StatusEvent) and event.status == SIGNALLED and event.payload["key"] == key:
+        return event.payload["data"]
+    return payloads().signals.get(key)
 
 
 def _overtakes(snapshot: Snapshot, after: RunState, answers: tuple[str, str] | None) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 from multiagents.events import Event
 from multiagents.names import Correlation
 from multiagents.state_store.commits import Commit, Committed, Verdict
-from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge
+from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge, signal_field
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
     LINK_GRACE_MS,
@@ -62,6 +62,7 @@ __all__ = [
     "mark_of",
     "merge",
     "parse_mark",
+    "signal_field",
 ]
 
 

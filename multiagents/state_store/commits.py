@@ -30,6 +30,8 @@ class Commit(NamedTuple):
         version: refuse if anything was committed since.
         results: step -> its result.
         inputs: step -> what its ``inputs`` answered.
+        signals: key -> the data of a signal.
+        absent: refuse if this field of the run's data is there: a signal with this key has come before.
         context: what to merge into the stored context.
         letters: what goes to the dead letters, by correlation id.
         dispatches: attempts that go out.
@@ -55,6 +57,8 @@ class Commit(NamedTuple):
     version: int | None = None
     results: Mapping[str, Any] = _NOTHING
     inputs: Mapping[str, Any] = _NOTHING
+    signals: Mapping[str, Any] = _NOTHING
+    absent: str = ""
     context: Mapping[str, Any] = _NOTHING
     letters: Mapping[str, Any] = _NOTHING
     dispatches: Sequence[Dispatch] = ()
@@ -71,7 +75,7 @@ class Commit(NamedTuple):
     @property
     def raises_epoch(self) -> bool:
         """Whether what workers have in hand of the run is no longer so."""
-        return self.overtakes or "status" in self.header or "stop" in self.header
+        return self.overtakes or not self.header.keys().isdisjoint(("status", "stop", "signals"))
 
 
 class Verdict(StrEnum):

@@ -146,7 +146,11 @@ class InMemoryStateStore(StateStore):
             if row is None:
                 raise ClaimRefused(correlation, REFUSED[1])
             entry = _entry(row, step)
-            if entry is None or entry.mark != mark_of(direction, attempt) or entry.via in (Via.TIMER, Via.EXTERNAL):
+            if (
+                entry is None
+                or entry.mark != mark_of(direction, attempt)
+                or entry.via in (Via.TIMER, Via.EXTERNAL, Via.SLEEP)
+            ):
                 raise ClaimRefused(correlation, REFUSED[2])
             now = self._tables.now()
             if entry.via is not Via.CLAIMED:
@@ -176,7 +180,12 @@ class InMemoryStateStore(StateStore):
                 now=now,
                 deadline=entry.deadline_ms,
                 header=Header(
-                    fields["status"], fields.get("stop"), fields["epoch"], fields.get("error"), fields.get("cause")
+                    fields["status"],
+                    fields.get("stop"),
+                    fields["epoch"],
+                    fields.get("error"),
+                    fields.get("cause"),
+                    fields.get("signals"),
                 ),
                 step=fields[f"s:{step}"],
                 context=row.context.items() if direction is Direction.DO else (),
@@ -244,6 +253,8 @@ class InMemoryStateStore(StateStore):
             return Verdict.CONFLICT
         if commit.version is not None and str(commit.version) != row.fields["v"]:
             return Verdict.CONFLICT
+        if commit.absent and commit.absent in row.results:
+            return Verdict.LATE
         if any(row.fields.get(f"l:{step}") != record for step, record in commit.ends):
             return Verdict.CONFLICT
         return None

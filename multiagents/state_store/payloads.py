@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json
@@ -30,16 +30,18 @@ class Payloads:
         context: what trunk steps returned, merged.
         results: step -> result.
         inputs: step -> what its ``inputs`` answered.
+        signals: key -> the data of the signals that have come.
     """
 
     input: dict[str, Any]
     context: dict[str, Any]
     results: dict[str, Any]
     inputs: dict[str, Any]
+    signals: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def decode(cls, context: Mapping[str, str], stored: Mapping[str, str]) -> Payloads:
-        """Read what is kept: the context by key, and ``i``, ``r:<step>`` and ``n:<step>``.
+        """Read what is kept: the context by key, and ``i``, ``r:<step>``, ``n:<step>`` and ``g:<key>``.
 
         Raises:
             DecodeError: when some of it is not JSON.
@@ -49,6 +51,7 @@ class Payloads:
             context={key: _read(key, value) for key, value in context.items()},
             results={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("r:")},
             inputs={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("n:")},
+            signals={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("g:")},
         )
 
     def of(self, definition: Definition, step: str) -> dict[str, Any]:
@@ -64,6 +67,11 @@ def _read(field: str, value: str) -> Any:
             f"the field {field!r} of a run's stored data is not JSON ({error}); something else wrote there, or a newer "
             f"release"
         ) from error
+
+
+def signal_field(key: str) -> str:
+    """The field of a run's data that keeps the data of a signal."""
+    return f"g:{key}"
 
 
 def as_mapping(step: str, result: Any) -> dict[str, Any]:

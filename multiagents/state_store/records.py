@@ -29,7 +29,9 @@ class Via(StrEnum):
     OUTBOX = "o"
     #: a worker took its message and does not know the task: sent again after a pause (a rolling deploy)
     UNREGISTERED = "n"
-    #: nobody is asked: a foreign producer answers
+    #: nobody is asked: it is done when its time has come
+    SLEEP = "z"
+    #: nobody is asked: a foreign producer answers, or a signal
     EXTERNAL = "e"
     #: a worker holds it under a lease
     CLAIMED = "c"

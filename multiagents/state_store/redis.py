@@ -196,6 +196,7 @@ class RedisStateStore(StateStore):
                 "" if commit.epoch is None else commit.epoch,
                 "" if commit.version is None else commit.version,
                 int(commit.raises_epoch),
+                commit.absent,
                 len(commit.ends),
                 *recalled,
                 *arguments_of(run, commit),

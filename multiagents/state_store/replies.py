@@ -56,6 +56,7 @@ class Claim(NamedTuple):
         deadline: when the attempt has to be over, by the store's clock.
         owner: the lease's token.
         cancelled: the run is to stop.
+        signals_wait: there are signals that no step has taken: what waits for them is decided from the whole run.
         state: the run, as a projection that holds this step.
         epoch: fences the commit.
         merged: the context as the store has it (before ``inputs``), for the steps that follow.
@@ -78,6 +79,7 @@ class Claim(NamedTuple):
     error: ErrorInfo | None = None
     deadline: datetime | None = None
     cancelled: bool = False
+    signals_wait: bool = False
 
 
 class ClaimRefused(WorkflowError):  # noqa: N818 - not an error of anybody: the message came too late, or twice
@@ -147,6 +149,7 @@ class Header(NamedTuple):
     epoch: str
     error: str | None
     cause: str | None
+    signals: str | None
 
 
 def claimed(
@@ -219,6 +222,7 @@ def claimed(
         error=error if undo else None,
         deadline=from_ms(deadline) if deadline else None,
         cancelled=bool(header.stop),
+        signals_wait=bool(header.signals),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from multiagents.state_store.codec import pack
 from multiagents.state_store.commits import Commit
-from multiagents.state_store.payloads import dumps
+from multiagents.state_store.payloads import dumps, signal_field
 from multiagents.state_store.records import Dispatch, InFlight, Via
 
 #: How far into a list of other people's messages one look goes.
@@ -63,7 +63,9 @@ class Written:
             | {f"s:{name}": step.encode() for name, step in commit.steps.items()},
             removed=[name for name, value in commit.header.items() if not value],
             context={key: dumps(value) for key, value in commit.context.items()},
-            results=results | {f"n:{step}": dumps(value) for step, value in commit.inputs.items()},
+            results=results
+            | {f"n:{step}": dumps(value) for step, value in commit.inputs.items()}
+            | {signal_field(key): dumps(value) for key, value in commit.signals.items()},
             history=[pack(event) for event in commit.events],
             letters={key: dumps(letter) for key, letter in commit.letters.items()},
         )

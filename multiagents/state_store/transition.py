@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from multiagents.names import RunKeys
-from multiagents.state_store.base import Commit, Dispatch, dumps
+from multiagents.state_store.base import Commit, Dispatch, dumps, signal_field
 from multiagents.state_store.codec import pack
 
 #: A run comes back from its end (rule S5): its keys must not expire any more.
@@ -40,6 +40,7 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     args += (len(context) // 2, *context)
     results = [part for step, value in commit.results.items() for part in (f"r:{step}", dumps(value))]
     results += [part for step, value in commit.inputs.items() for part in (f"n:{step}", dumps(value))]
+    results += [part for key, value in commit.signals.items() for part in (signal_field(key), dumps(value))]
     args += (len(results) // 2, *results)
     args += (len(commit.events), *(pack(event) for event in commit.events))
     args += (len(commit.letters), *(part for key, letter in commit.letters.items() for part in (key, dumps(letter))))

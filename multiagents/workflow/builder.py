@@ -8,54 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
-from multiagents.exceptions import DefinitionError, DuplicateStepError, UnknownStepError
+from multiagents.exceptions import DefinitionError
 from multiagents.retry import RetryPolicy
 from multiagents.workflow import validation as check
-from multiagents.workflow.definition import BlockDefinition, Definition, StepDefinition, definitions
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Step:
-    """Describe a step, for a branch of `WorkflowBuilder.add_parallel`; the arguments are those of ``add_step``.
-
-    >>> Step("charge", "charge_card", compensation="refund_card")
-    Step('charge', 'charge_card', compensation='refund_card')
-    """
-
-    name: str
-    worker: Any = None
-    _: KW_ONLY
-    compensation: Any = None
-    after: str | Sequence[str] | None = None
-    when: Callable[[dict[str, Any]], bool] | None = None
-    inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None
-    retry: RetryPolicy | None = None
-    undo_retry: RetryPolicy | None = None
-    timeout: float | None = None
-    schedule_to_start: float | None = None
-    schedule_to_close: float | None = None
-    heartbeat_timeout: float | None = None
-    cancel_safe: bool = False
-    resolve_with: Any = None
-    external: bool = False
-    pivot: bool = False
-    on_unknown: str = "compensate"
-    compensate_on_failure: bool = False
-    no_compensation: str | None = None
-    local: bool = False
-    queue: str | None = None
-    priority: int | None = None
-    summary: str | None = None
-
-    def __repr__(self) -> str:
-        given = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
-        shown = [repr(self.name)] + ([repr(self.worker)] if self.worker is not None else [])
-        shown += [f"{name}={value!r}" for name, (value, default) in list(given.items())[2:] if value != default]
-        return f"Step({', '.join(shown)})"
-
+from multiagents.workflow.definition import Definition, StepDefinition, definitions
+from multiagents.workflow.elements import Approval, Choice, Element, Parallel, Sleep, Step, Wait
+from multiagents.workflow.layout import Layout
+from multiagents.workflow.step import StepKind
 
 #: What fields of a `Step` become fields of a `StepDefinition` unchanged.
 _COPIED = (
@@ -78,24 +39,8 @@ _COPIED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Parallel:
-    """A block as it was written."""
-
-    name: str
-    branches: Any
-    on_failure: str
-    after: str | Sequence[str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A step and where it stands: what it waits for unless it says so itself, and its block."""
-
-    step: Step
-    follows: str | Sequence[str]
-    block: str | None = None
-    cancel_siblings: bool = False
+#: What fields of a node become fields of a `StepDefinition` unchanged.
+_COPIED_FROM_NODES = ("when", "schema", "timeout", "on_timeout", "seconds", "chooser", "default", "summary")
 
 
 class WorkflowBuilder:
@@ -150,7 +95,7 @@ class WorkflowBuilder:
         self._strict = strict
         self._compensate_in = compensate_in
         self._on_end = on_end
-        self._elements: list[Step | _Parallel] = []
+        self._elements: list[Element] = []
 
     def add_step(
         self,
@@ -261,7 +206,131 @@ class WorkflowBuilder:
         """
         # An iterator is read now: build() may be called twice.
         kept = list(branches) if check.is_listing(branches) else branches
-        self._elements.append(_Parallel(name, kept, on_failure, after))
+        self._elements.append(Parallel(name, kept, on_failure, after=after))
+        return self
+
+    def add_choice(
+        self,
+        name: str,
+        chooser: Callable[[dict[str, Any]], str],
+        branches: Mapping[str, Any],
+        default: str | None = None,
+        *,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> WorkflowBuilder:
+        """Run exactly one of several branches; the steps of the others are skipped.
+
+        Args:
+            name: what the choice is called; its result is the label that was chosen. ``after=[name]`` waits for the
+                branch that ran.
+            chooser: called with the context; answers a label. It is asked once, and the answer is recorded. Where it
+                raises, or answers a label that is not there, the choice fails for certain.
+            branches: label -> a `Step`, a worker, or a list of these that run one after the other; ``[]`` for nothing.
+            default: the label that counts where the answer is none of them.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; where it answers false, no branch runs.
+            summary: a line for people.
+
+        >>> check = (
+        ...     WorkflowBuilder("check")
+        ...     .add_step("classify")
+        ...     .add_choice("route", lambda ctx: ctx["kind"], {"passport": "check_identity", "invoice": "check_sums"})
+        ...     .build()
+        ... )
+        >>> check.steps["route"].branches["invoice"]
+        ('check_sums',)
+        """
+        self._elements.append(Choice(name, chooser, branches, default, after=after, when=when, summary=summary))
+        return self
+
+    def add_wait(
+        self,
+        name: str,
+        signal: str | None = None,
+        schema: Any = None,
+        timeout: float | None = None,
+        on_timeout: Literal["fail", "continue"] = "fail",
+        *,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> WorkflowBuilder:
+        """Wait until a signal comes; its data is the step's result. A signal that came earlier is kept for it.
+
+        Args:
+            name: what the step is called.
+            signal: the signal's name (``run.signal(name, data)``); None is the step's own.
+            schema: a Pydantic model, or any type that Pydantic can validate, that the data has to fit; whoever gives a
+                signal that does not fit is told so, and the run waits on.
+            timeout: seconds to wait at most; None waits as long as it takes.
+            on_timeout: ``fail`` the step, or ``continue`` without a result.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+
+        >>> paid = WorkflowBuilder("paid").add_wait("paid", signal="payment", timeout=86_400).add_step("ship").build()
+        >>> paid.steps["paid"].signal
+        'payment'
+        """
+        self._elements.append(Wait(name, signal, schema, timeout, on_timeout, after=after, when=when, summary=summary))
+        return self
+
+    def add_approval(
+        self,
+        name: str,
+        timeout: float | None = None,
+        on_timeout: Literal["reject", "continue"] = "reject",
+        *,
+        signal: str | None = None,
+        schema: Any = None,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> WorkflowBuilder:
+        """Wait until a person says yes: ``run.signal(name, {"approved": True}, actor="ann")``.
+
+        A no (``approved`` is false) fails the step for certain, so that the run goes back. Who decided, and why, is in
+        the history.
+
+        Args:
+            name: what the step is called, and its signal.
+            timeout: seconds to wait at most; None waits as long as it takes.
+            on_timeout: what it means that nobody decided: ``reject``, or ``continue`` without a result.
+            signal: another name for the signal.
+            schema: a model that the data has to fit; None asks for ``approved`` alone.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+        """
+        self._elements.append(
+            Approval(name, timeout, on_timeout, signal=signal, schema=schema, after=after, when=when, summary=summary)
+        )
+        return self
+
+    def add_sleep(
+        self,
+        name: str,
+        seconds: float | Callable[[dict[str, Any]], float],
+        *,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> WorkflowBuilder:
+        """Let time pass: seconds or months, through any restart. No process waits meanwhile.
+
+        Args:
+            name: what the step is called.
+            seconds: how long; or a callable that says so, asked once with the context.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+
+        >>> WorkflowBuilder("trial").add_sleep("trial_period", 14 * 86_400).add_step("charge").build().entries
+        ('trial_period',)
+        """
+        self._elements.append(Sleep(name, seconds, after=after, when=when, summary=summary))
         return self
 
     def build(self, *, register: bool = True) -> Definition:
@@ -281,17 +350,26 @@ class WorkflowBuilder:
             UserWarning: for a step with ``timeout=0``, as a hung worker then holds its run for ever.
         """
         check.workflow_name(self.name, self.version)
-        placed, blocks = self._placed()
-        if not placed:
+        layout = Layout(self.name)
+        layout.sequence(self._elements, ())
+        if not layout.placed:
             raise DefinitionError(f'workflow "{self.name}" has no steps; add one with add_step("name", "worker")')
-        self._check_names(placed, blocks)
-        for each in placed.values():
-            check.step_options(self.name, each.step)
-        steps = self._steps(placed, blocks)
+        for name in layout.blocks:
+            if name in layout.placed:
+                raise DefinitionError(
+                    f'workflow "{self.name}" has a step and a parallel block named "{name}"; `after` could mean '
+                    f"either: rename one of them"
+                )
+        for each in layout.placed.values():
+            if isinstance(each.step, Step):
+                check.step_options(self.name, each.step)
+            else:
+                check.node(self.name, each.step)
+        steps = self._steps(layout)
         options = check.workflow_options(
             self.name, steps, self._deadline, self._retention, self._strict, self._compensate_in, self._on_end
         )
-        definition = Definition(name=self.name, version=self.version, steps=steps, blocks=blocks, **options)
+        definition = Definition(name=self.name, version=self.version, steps=steps, blocks=layout.blocks, **options)
         for name, step in steps.items():
             if step.timeout == 0:
                 warnings.warn(
@@ -302,92 +380,32 @@ class WorkflowBuilder:
                 )
         return definitions.register(definition) if register else definition
 
-    def _placed(self) -> tuple[dict[str, _Placed], dict[str, BlockDefinition]]:
-        """Lay the elements out: steps in definition order, each with what it follows."""
-        placed: dict[str, _Placed] = {}
-        blocks: dict[str, BlockDefinition] = {}
-        follows: str | Sequence[str] = ()
-
-        def place(step: Step, follows: str | Sequence[str], block: _Parallel | None = None) -> None:
-            check.name_of_step(self.name, step.name)
-            if step.name in placed:
-                raise DuplicateStepError(self.name, step.name)
-            cancel = block is not None and block.on_failure == "cancel"
-            placed[step.name] = _Placed(step, follows, block.name if block else None, cancel)
-
-        for element in self._elements:
-            if isinstance(element, Step):
-                place(element, follows)
-            else:
-                branches = self._branches(element)
-                if element.name in blocks:
-                    raise DefinitionError(
-                        f'workflow "{self.name}" has two parallel blocks named "{element.name}"; rename one of them'
-                    )
-                for branch in branches:
-                    before = follows if element.after is None else element.after
-                    for step in branch:
-                        place(step, before, element)
-                        before = step.name
-                names = tuple(tuple(step.name for step in branch) for branch in branches)
-                blocks[element.name] = BlockDefinition(name=element.name, branches=names, on_failure=element.on_failure)
-            follows = element.name
-        return placed, blocks
-
-    def _branches(self, block: _Parallel) -> list[list[Step]]:
-        check.name_of_step(self.name, block.name, kind="block")
-        check.on_failure(self.name, block.name, block.on_failure)
-        check.branches(self.name, block.name, block.branches)
-        return [self._branch(block, number, branch) for number, branch in enumerate(block.branches, 1)]
-
-    def _branch(self, block: _Parallel, number: int, branch: Any) -> list[Step]:
-        if isinstance(branch, Step):
-            return [branch]
-        if check.is_listing(branch):
-            steps = [step for part in branch for step in self._branch(block, number, part)]
-            if steps:
-                return steps
-        worker = check.worker_name(branch)
-        if worker is None:
-            raise DefinitionError(
-                f'workflow "{self.name}" block "{block.name}": branch {number} holds {branch!r}; expected a Step, a '
-                f"worker, or a list of at least one of these"
-            )
-        return [Step(worker)]
-
-    def _check_names(self, placed: Mapping[str, _Placed], blocks: Mapping[str, BlockDefinition]) -> None:
-        for name in blocks:
-            if name in placed:
-                raise DefinitionError(
-                    f'workflow "{self.name}" has a step and a parallel block named "{name}"; `after` could mean '
-                    f"either: rename one of them"
-                )
-
-    def _steps(self, placed: Mapping[str, _Placed], blocks: Mapping[str, BlockDefinition]) -> dict[str, StepDefinition]:
+    def _steps(self, layout: Layout) -> dict[str, StepDefinition]:
         """Resolve what each step waits for, and make the steps."""
-        place = {name: number for number, name in enumerate(placed)}
-        known = (*placed, *blocks)
+        place = {name: number for number, name in enumerate(layout.placed)}
         steps = {}
-        for name, each in placed.items():
+        for name, each in layout.placed.items():
             step = each.step
             named = each.follows if step.after is None else step.after
-            before: set[str] = set()
-            for other in check.after(self.name, name, named):
-                if other in blocks:
-                    before.update(blocks[other].ends)
-                elif other in placed:
-                    before.add(other)
-                else:
-                    raise UnknownStepError(self.name, other, known, named_by=name)
-            steps[name] = StepDefinition(
-                name=name,
-                worker=check.worker_name(step.worker) or name,
-                compensation=check.worker_name(step.compensation),
-                after=tuple(sorted(before, key=place.__getitem__)),
-                block=each.block,
-                cancel_siblings=each.cancel_siblings,
-                **{field: getattr(step, field) for field in _COPIED},
-            )
+            before = {b for other in check.after(self.name, name, named) for b in layout.waited_for(other, name)}
+            common: dict[str, Any] = {
+                "name": name,
+                "after": tuple(sorted(before, key=place.__getitem__)),
+                "block": each.block,
+                "cancel_siblings": each.cancel_siblings,
+            }
+            if isinstance(step, Step):
+                steps[name] = StepDefinition(
+                    worker=check.worker_name(step.worker) or name,
+                    compensation=check.worker_name(step.compensation),
+                    **{field: getattr(step, field) for field in _COPIED},
+                    **common,
+                )
+            else:
+                own = {field: getattr(step, field) for field in _COPIED_FROM_NODES if hasattr(step, field)}
+                if step.kind in (StepKind.WAIT, StepKind.APPROVAL):
+                    own["signal"] = getattr(step, "signal", None) or name
+                steps[name] = StepDefinition(kind=step.kind, branches=each.branches, **own, **common)
         return steps
 
     def __repr__(self) -> str:

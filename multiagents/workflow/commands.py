@@ -17,8 +17,11 @@ from multiagents.workflow.state import RunState, RunStatus
 __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
+    "CHOSEN",
     "NOT_YET",
     "RECALLED",
+    "RECEIVED",
+    "SIGNALLED",
     "SKIPPED",
     "command",
     "compensation",
@@ -32,8 +35,14 @@ SKIPPED = "skipped"
 RECALLED = "recalled"
 #: The run goes back and does not wait for the attempt in flight: the step is cancel-safe (rule S5).
 ABANDONED = "abandoned"
+#: The chooser of a choice has answered: the steps of the other branches are skipped with it.
+CHOSEN = "chosen"
+#: A step that waits for a signal has it: its data is the step's result.
+RECEIVED = "received"
 #: What a person says to the run; it is a fact before anything follows from it.
 CANCEL_REQUESTED = "cancel_requested"
+#: A signal came: it is kept until a step takes it.
+SIGNALLED = "signalled"
 
 #: The time of what was only asked for, to see what is due.
 NOT_YET = datetime.min.replace(tzinfo=UTC)

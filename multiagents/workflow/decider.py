@@ -22,7 +22,16 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from multiagents.events import CommandEvent, ErrorEvent, Event
-from multiagents.workflow.commands import ABANDONED, CANCEL_REQUESTED, RECALLED, SKIPPED, start_event
+from multiagents.workflow.commands import (
+    ABANDONED,
+    CANCEL_REQUESTED,
+    CHOSEN,
+    RECALLED,
+    RECEIVED,
+    SIGNALLED,
+    SKIPPED,
+    start_event,
+)
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.evolve import evolve, fold
 from multiagents.workflow.react import needs_undo, react
@@ -31,8 +40,11 @@ from multiagents.workflow.state import RUN, RunState, RunStatus
 __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
+    "CHOSEN",
     "RECALLED",
+    "RECEIVED",
     "RUN",
+    "SIGNALLED",
     "SKIPPED",
     "Ask",
     "advance",
@@ -45,12 +57,13 @@ __all__ = [
 ]
 
 #: Asked of the shell for each command before it is recorded: the same command (with the answer of ``inputs`` as its
-#: payload), a status event when ``when`` is false, or an error event when the callable raised.
-Ask = Callable[[StepDefinition, CommandEvent], Event]
+#: payload), a status event when ``when`` is false or a choice was made, or an error event when the callable raised. And
+#: for each signal that a step takes: the same event with the signal's data.
+Ask = Callable[[StepDefinition, Event], Event]
 
 
-def _as_it_is(_step: StepDefinition, command: CommandEvent) -> Event:
-    return command
+def _as_it_is(_step: StepDefinition, said: Event) -> Event:
+    return said
 
 
 def decide(
@@ -141,9 +154,14 @@ def advance(
             state = evolve(definition, state, event)
         said += refused or events
         if not refused:
-            # What was due is said. More can only be due behind a step that settled just now (it was skipped).
+            # What was due is said. More can only be due behind a step that settled just now without having been done
+            # (it was skipped, or took its signal), or for a step that waits for a signal which is there already.
             settled = [event.step for event in events if event.step and not isinstance(event, CommandEvent)]
-            steps = tuple(dict.fromkeys(after for step in settled for after in definition.successors[step]))
+            for choice in [definition.steps[step] for step in settled if definition.steps[step].branches]:
+                settled += [name for names in choice.branches.values() for name in names]
+            waiting = [event.step for event in events if event.step and isinstance(event, CommandEvent)]
+            ahead = [after for step in settled for after in definition.successors[step]]
+            steps = tuple(dict.fromkeys([*settled, *ahead, *(waiting if state.signals else ())]))
     return state, tuple(said)
 
 
@@ -155,6 +173,7 @@ def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event])
 
 
 def _asked(definition: Definition, command: Event, ask: Ask) -> Event:
-    if isinstance(command, CommandEvent) and command.step is not None and command.attempt == 1:
+    asks = isinstance(command, CommandEvent) and command.attempt == 1
+    if command.step is not None and (asks or getattr(command, "status", None) == RECEIVED):
         return ask(definition.steps[command.step], command)
     return command

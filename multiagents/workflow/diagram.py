@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multiagents.workflow.graph import Graph
+from multiagents.workflow.step import StepKind
 
 if TYPE_CHECKING:
     from multiagents.workflow.definition import Definition
@@ -28,7 +29,7 @@ def mermaid_diagram(definition: Definition) -> str:
     outside: list[str] = []
     for name, step in definition.steps.items():
         place = inside.get(step.block or "", outside)
-        worker = "" if step.worker == name else f"<br/>{_escaped(step.worker)}"
+        worker = "" if step.worker == name else f"<br/>{_escaped(step.worker or _without_worker(step))}"
         place.append(f'{ids[name]}["{_escaped(name)}{worker}"]')
         if step.compensation is not None:
             place.append(f'{ids[name]}_undo(["⤺ {_escaped(step.compensation)}"])')
@@ -39,8 +40,12 @@ def mermaid_diagram(definition: Definition) -> str:
         lines += [f"        {node}" for node in nodes]
         lines.append("    end")
     for name, step in definition.steps.items():
-        label = "|if|" if step.when is not None else ""
-        lines += [f"    {source} -->{label} {ids[name]}" for source in [ids[b] for b in step.after] or ["start"]]
+        condition = "|if|" if step.when is not None else ""
+        for before in step.after:
+            chosen = [label for label, names in definition.steps[before].branches.items() if name in names]
+            lines.append(f"    {ids[before]} -->{f'|{_escaped(chosen[0])}|' if chosen else condition} {ids[name]}")
+        if not step.after:
+            lines.append(f"    start -->{condition} {ids[name]}")
         if step.compensation is not None:
             lines.append(f"    {ids[name]} -. undo .-> {ids[name]}_undo")
     return "\n".join(lines)
@@ -51,7 +56,7 @@ def ascii_diagram(definition: Definition) -> str:
     lines = [_Line("│")]
     lines += _Drawing(definition).sequence(definition.graph)
     # Labels of forks have no worker beside them and may run over.
-    left = max(len(line.left) for line in lines if line.worker)
+    left = max((len(line.left) for line in lines if line.worker or line.rest), default=0)
     middle = max(len(line.worker) for line in lines)
     drawn = [f"{line.left:<{left}}   {line.worker:<{middle}}   {line.rest}".rstrip() for line in lines]
     return "\n".join([f"{definition.name} · version {definition.version}", *drawn])
@@ -78,6 +83,9 @@ class _Drawing:
             frozenset(block.steps): name + (" · first failure cancels" if block.on_failure == "cancel" else "")
             for name, block in definition.blocks.items()
         }
+        for step in definition.steps.values():
+            if step.branches:
+                self._labels[frozenset(name for names in step.branches.values() for name in names)] = "one of these"
 
     def sequence(self, graph: Graph) -> list[_Line]:
         """Draw a graph from top to bottom, cut at its trunk steps."""
@@ -118,9 +126,21 @@ class _Drawing:
         step = self._steps[name]
         notes = [f"⤺ {step.compensation}"] if step.compensation is not None else []
         notes += ["(if)"] if step.when is not None else []
-        notes += ["(external)"] if step.external else []
+        notes += [f"({what})"] if (what := _without_worker(step)) else []
         notes += [f"after {', '.join(waits_for)}"] if waits_for else []
         return _Line(mark + name, step.worker, "  ".join(notes))
+
+
+def _without_worker(step: StepDefinition) -> str:
+    """What happens in a step that no worker does, in words."""
+    match step.kind:
+        case StepKind.WAIT | StepKind.APPROVAL:
+            return f"{step.kind.value} for {step.signal}" if step.signal != step.name else step.kind.value
+        case StepKind.SLEEP:
+            return "sleep" if callable(step.seconds) else f"sleep {step.seconds:g} s"
+        case StepKind.CHOICE:
+            return f"one of {', '.join(step.branches)}"
+    return "external" if step.external else ""
 
 
 def _pieces(graph: Graph) -> Iterator[str | list[Graph]]:

@@ -26,9 +26,28 @@ from multiagents.events import (
 from multiagents.exceptions import UnexpectedEventError, UnknownStepError
 from multiagents.names import Correlation, Direction
 from multiagents.retry import UNDO_RETRY, RetryPolicy
-from multiagents.workflow.commands import ABANDONED, CANCEL_REQUESTED, RECALLED, SKIPPED
+from multiagents.workflow.commands import (
+    ABANDONED,
+    CANCEL_REQUESTED,
+    CHOSEN,
+    RECALLED,
+    RECEIVED,
+    SIGNALLED,
+    SKIPPED,
+)
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, RunStatus, Track, Trigger
+from multiagents.workflow.state import (
+    RUN,
+    TRACK,
+    Cause,
+    Progress,
+    RunState,
+    RunStatus,
+    Signal,
+    StepState,
+    Track,
+    Trigger,
+)
 
 __all__ = ["evolve", "fold"]
 
@@ -59,7 +78,9 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
-        return _run_status(definition, state, event) if event.step is None else _step_status(state, event, event.step)
+        if event.step is None:
+            return _run_status(definition, state, event)
+        return _step_status(definition, state, event, event.step)
     if event.step is not None:
         if isinstance(event, CommandEvent | CompensationEvent):
             return _dispatched(state, event, event.step)
@@ -88,10 +109,15 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
         if state.cancel_requested or state.status.is_end:
             return state
         return state._replace(cancel_requested=True)
+    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    if event.status == SIGNALLED:
+        if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+            return state  # Too late: it is on record, and changes nothing (rule S23).
+        signal = Signal(facts["signal"], facts["key"], bool(facts.get("refuses")))
+        return state._replace(signals=(*state.signals, signal))
     if event.status not in RUN.get(state.status, _NOWHERE):
         return state
     status = RunStatus(event.status)
-    facts = event.payload if isinstance(event.payload, Mapping) else {}
     if status is RunStatus.RUNNING:
         return state._replace(
             status=status,
@@ -114,11 +140,17 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
     return state._replace(status=status, finished_at=_ms(event.at) if status.is_end else None)
 
 
-def _step_status(state: RunState, event: StatusEvent, name: str) -> RunState:
+def _step_status(definition: Definition, state: RunState, event: StatusEvent, name: str) -> RunState:
+    if event.status in (CHOSEN, SKIPPED):
+        state = _branches_skipped(definition.steps[name], state, event)
     step = state.step(name)
     track = step.do
+    if event.status == RECEIVED:
+        return _received(state, event, name)
     if event.status == SKIPPED:
         trigger = Trigger.SKIP
+    elif event.status == CHOSEN:
+        trigger = Trigger.CHOICE
     elif event.status == RECALLED and track.in_flight:
         trigger = track.taken_back
     elif event.status == ABANDONED:
@@ -133,6 +165,29 @@ def _step_status(state: RunState, event: StatusEvent, name: str) -> RunState:
     else:
         track = track._replace(progress=progress, in_doubt=trigger is Trigger.DOUBT, finished_at=_ms(event.at))
     return state.with_step(name, step._replace(do=track))
+
+
+def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent) -> RunState:
+    """Of a choice, every step of the branches that were not chosen is skipped; of one that is skipped, all of them."""
+    if not step.branches or state.step(step.name).do.progress is not Progress.IDLE:
+        return state
+    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    chosen = facts.get("label") if event.status == CHOSEN else None
+    skipped = StepState(Track(Progress.SKIPPED, finished_at=_ms(event.at)))
+    others = {name: skipped for label, names in step.branches.items() if label != chosen for name in names}
+    return state._replace(steps={**state.steps, **others})
+
+
+def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
+    """A step takes its signal; an approval that got a no has failed."""
+    step = state.step(name)
+    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    progress = TRACK.get((step.do.progress, Trigger.RESULT if event.error is None else Trigger.FAILURE))
+    left = tuple(signal for signal in state.signals if signal.key != facts.get("key"))
+    if progress is None or left == state.signals:
+        return state
+    track = step.do._replace(progress=progress, retry_in=None, finished_at=_ms(event.at), error=event.error)
+    return state.with_step(name, step._replace(do=track))._replace(signals=left)
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 
 from multiagents.events import ErrorInfo, Event
-from multiagents.workflow.commands import ABANDONED, NOT_YET, RECALLED, command, compensation, status
+from multiagents.workflow.commands import ABANDONED, NOT_YET, RECALLED, RECEIVED, command, compensation, status
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
+from multiagents.workflow.step import StepKind
 
 __all__ = ["needs_undo", "react"]
 
@@ -74,8 +75,25 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
             state.step(before).is_done for before in definition.steps[name].after
         ):
             yield command(definition, state, name, at)
+    yield from _signals_taken(definition, state, names, at)
     if all(state.step(name).is_done for name in definition.exits):
         yield status(state, RunStatus.COMPLETED, at)
+
+
+def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ...], at: datetime) -> Iterator[Event]:
+    """Each step that waits takes the oldest signal of its name; an approval that gets a no fails with it."""
+    left = list(state.signals)
+    for name in names if left else ():
+        step = definition.steps[name]
+        if not (step.awaits_signal and state.step(name).do.in_flight):
+            continue
+        taken = next((signal for signal in left if signal.name == step.signal), None)
+        if taken is not None:
+            left.remove(taken)
+            error = None
+            if taken.refuses and step.kind is StepKind.APPROVAL:
+                error = ErrorInfo(type="ApprovalRejected", message=f"step {name!r} was not approved")
+            yield status(state, RECEIVED, at, step=name, error=error, payload={"key": taken.key})
 
 
 def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:

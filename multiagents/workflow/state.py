@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "RunState",
     "RunStatus",
+    "Signal",
     "StepState",
     "StepStatus",
     "Track",
@@ -110,6 +111,15 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
 _NOT_STARTED = StepState()
 
 
+class Signal(NamedTuple):
+    """A signal that no step has taken yet; its data is kept in the run's data under its key."""
+
+    name: str
+    key: str
+    #: for an approval: it says no
+    refuses: bool = False
+
+
 class RunState(NamedTuple):
     """A run: its header, and the steps that are known (rule 2 above)."""
 
@@ -124,6 +134,8 @@ class RunState(NamedTuple):
     cause: Cause | None = None
     #: somebody asked to cancel
     cancel_requested: bool = False
+    #: signals that no step has taken yet, oldest first
+    signals: tuple[Signal, ...] = ()
     #: losses after which a step's outcome is unknown; fixed when the run starts
     max_lost: int = 5
     started_at: int | None = None
@@ -147,6 +159,7 @@ class RunState(NamedTuple):
             "max_lost": str(self.max_lost),
             "cause": self.cause.value if self.cause else "",
             "cancel": "1" if self.cancel_requested else "",
+            "signals": json.dumps(self.signals) if self.signals else "",
             "error": json.dumps(self.error.model_dump(mode="json", exclude_defaults=True)) if self.error else "",
             "started": "" if self.started_at is None else str(self.started_at),
             "finished": "" if self.finished_at is None else str(self.finished_at),
@@ -167,6 +180,7 @@ class RunState(NamedTuple):
             error=ErrorInfo.model_validate_json(error) if error else None,
             cause=Cause(header["cause"]) if header.get("cause") else None,
             cancel_requested=bool(header.get("cancel")),
+            signals=tuple(Signal(*signal) for signal in json.loads(header.get("signals") or "[]")),
             max_lost=int(header.get("max_lost", 5)),
             started_at=int(header["started"]) if header.get("started") else None,
             finished_at=int(header["finished"]) if header.get("finished") else None,

@@ -1,12 +1,13 @@
-"""The pieces a definition is made of: its steps and its parallel blocks, as frozen data.
+"""The pieces a definition is made of: its steps and its blocks, as frozen data.
 
-``when`` and callable ``inputs`` are code: the data says only that they exist (``true``).
+``when``, ``chooser``, and callable ``inputs`` and ``seconds`` are code: the data says only that they exist (``true``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,23 @@ from multiagents.retry import RetryPolicy
 ON_UNKNOWN = ("compensate", "park")
 
 _TIMES = ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout")
+#: The fields that may be code.
+_CODE = ("when", "inputs", "seconds", "chooser", "schema")
+
+
+class StepKind(StrEnum):
+    """Who does a step."""
+
+    #: a worker, or for an ``external`` one somebody who publishes its result
+    WORK = "work"
+    #: nobody: it is done when a signal has come
+    WAIT = "wait"
+    #: a person, whose signal says yes or no; a no fails the step
+    APPROVAL = "approval"
+    #: nobody: it is done when its time has passed
+    SLEEP = "sleep"
+    #: nobody: its answer says which branch runs; the others are skipped
+    CHOICE = "choice"
 
 
 def plain(value: Any) -> Any:
@@ -31,24 +49,25 @@ def plain(value: Any) -> Any:
 
 
 def code_elsewhere(_context: dict[str, Any]) -> Any:
-    """Stand in for a ``when`` or ``inputs`` whose code this process does not have.
+    """Stand in for code of a definition that this process does not have.
 
     Raises:
         DefinitionError: whenever it is called.
     """
     raise DefinitionError(
-        "a definition read from the state store was asked to run its `when` or `inputs`, whose code is not loaded "
-        "here; import the module that builds the workflow, then use with_code_of()"
+        "a definition read from the state store was asked to run code (`when`, `inputs`, ...) that is not loaded here; "
+        "import the module that builds the workflow, then use with_code_of()"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepDefinition:
-    """One step of a definition. Two are equal when their data is: the code of ``when`` and ``inputs`` does not count.
+    """One step of a definition. Two are equal when their data is: their code does not count.
 
     Attributes:
         name: what the step is called in its workflow.
-        worker: name of the worker that does it.
+        worker: name of the worker that does it; empty where nobody is asked.
+        kind: who does it.
         compensation: name of the worker that undoes it.
         after: the steps it waits for directly, in definition order.
         when: asked with the context whether the step runs at all.
@@ -69,10 +88,18 @@ class StepDefinition:
         summary: a line for people.
         block: the parallel block it is in.
         cancel_siblings: its failure cancels the other branches of its block (rule S7).
+        signal: of a wait or an approval: the signal that ends it.
+        schema: the model that the signal's data has to fit; checked where the signal is given.
+        on_timeout: of a wait or an approval: ``fail``, ``continue`` or ``reject``.
+        seconds: of a sleep: how long, or a callable that says so.
+        chooser: of a choice: answers the label of the branch that runs.
+        branches: of a choice: label -> all steps of that branch.
+        default: of a choice: the branch for any other label.
     """
 
     name: str
-    worker: str
+    worker: str = ""
+    kind: StepKind = StepKind.WORK
     compensation: str | None = None
     after: tuple[str, ...] = ()
     when: Callable[[dict[str, Any]], bool] | None = None
@@ -93,10 +120,21 @@ class StepDefinition:
     summary: str | None = None
     block: str | None = None
     cancel_siblings: bool = False
+    signal: str | None = None
+    schema: Any = None
+    on_timeout: str | None = None
+    seconds: float | Callable[[dict[str, Any]], float] | None = None
+    chooser: Callable[[dict[str, Any]], str] | None = None
+    branches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    default: str | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
         put(self, "after", tuple(self.after))
+        put(self, "kind", StepKind(self.kind))
+        put(self, "branches", MappingProxyType({label: tuple(steps) for label, steps in self.branches.items()}))
+        if isinstance(self.seconds, int):
+            put(self, "seconds", float(self.seconds))
         if isinstance(self.inputs, Mapping):
             put(self, "inputs", MappingProxyType(dict(self.inputs)))
         for name in _TIMES:
@@ -107,12 +145,22 @@ class StepDefinition:
     @property
     def has_code(self) -> bool:
         """Whether part of this step is code, which its data can only mention."""
-        return self.when is not None or callable(self.inputs)
+        return any(callable(code) for code in (self.when, self.inputs, self.seconds, self.chooser))
 
     @property
     def lacks_code(self) -> bool:
-        """Whether it has code that was never loaded here."""
-        return self.when is code_elsewhere or self.inputs is code_elsewhere
+        """Whether it has code, needed to decide, that was never loaded here."""
+        return any(code is code_elsewhere for code in (self.when, self.inputs, self.seconds, self.chooser))
+
+    @property
+    def is_work(self) -> bool:
+        """Whether somebody is asked to do it."""
+        return self.kind is StepKind.WORK
+
+    @property
+    def awaits_signal(self) -> bool:
+        """Whether a signal ends it: nobody does anything for it, so nothing of it is ever undone or in doubt."""
+        return self.kind in (StepKind.WAIT, StepKind.APPROVAL)
 
     def to_dict(self) -> dict[str, Any]:
         """The step as JSON-ready data, without what equals the defaults."""
@@ -131,10 +179,19 @@ class StepDefinition:
             if name in values:
                 known = {key: values[name][key] for key in RetryPolicy.model_fields if key in values[name]}
                 values[name] = RetryPolicy.from_dict(known)
-        for name in ("when", "inputs"):
+        for name in _CODE:
             if values.get(name) is True:
                 values[name] = code_elsewhere
+        try:
+            StepKind(values.get("kind", StepKind.WORK))
+        except ValueError:
+            raise DecodeError(
+                f'step "{values.get("name")}" is of kind {values["kind"]!r}; this release knows '
+                f"{', '.join(StepKind)}: upgrade multiagents in this process"
+            ) from None
         step = cls(**values)
+        if step.is_work and not step.worker:
+            raise KeyError("worker")
         if step.on_unknown not in ON_UNKNOWN:
             raise DecodeError(
                 f'step "{step.name}" says on_unknown={step.on_unknown!r}; this release knows '
@@ -153,8 +210,10 @@ class StepDefinition:
         return f"StepDefinition({shown})"
 
 
-#: Each field and its default; `name` and `worker` have none and so are always written.
-STEP_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(StepDefinition)}
+#: Each field and its default; `name` has none and so is always written.
+STEP_DEFAULTS: dict[str, Any] = {
+    each.name: {} if each.name == "branches" else each.default for each in fields(StepDefinition)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

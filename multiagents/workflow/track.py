@@ -70,6 +70,8 @@ class Trigger(StrEnum):
     #: an attempt that may have taken effect: lost, timed out, abandoned, or not told
     DOUBT = "doubt"
     SKIP = "skip"
+    #: its chooser has answered
+    CHOICE = "choice"
     #: a first attempt that nobody had claimed is taken back
     RECALL = "recall"
 
@@ -81,6 +83,8 @@ TRACK: Mapping[tuple[Progress, Trigger], Progress] = MappingProxyType(
         (Progress.IDLE, Trigger.SKIP): Progress.SKIPPED,
         # Its `when` or `inputs` raised: it failed before anybody was asked to do it.
         (Progress.IDLE, Trigger.FAILURE): Progress.FAILED,
+        # The chooser of a choice has answered: nobody is asked to do it.
+        (Progress.IDLE, Trigger.CHOICE): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.RESULT): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.FAILURE): Progress.FAILED,
         (Progress.IN_FLIGHT, Trigger.DOUBT): Progress.UNKNOWN,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from multiagents.exceptions import DefinitionError, did_you_mean
 from multiagents.names import STEP_NAME, WORKFLOW_NAME
 from multiagents.retry import RetryPolicy
+from multiagents.workflow.elements import Approval, Node, Sleep, Wait
 from multiagents.workflow.step import ON_UNKNOWN, StepDefinition
 
 if TYPE_CHECKING:
-    from multiagents.workflow.builder import Step
+    from multiagents.workflow.elements import Choice, Step
 
 #: What a failing branch of a parallel block may do to its siblings (rule S7).
 ON_FAILURE = ("wait", "cancel")
@@ -110,6 +111,54 @@ def step_options(workflow: str, step: Step) -> None:
     _compensation(workflow, step)
 
 
+def choice(workflow: str, written: Choice) -> None:
+    """Refuse a choice whose chooser, branches or default do not fit."""
+    _plain_function(workflow, written.name, "chooser", written.chooser)
+    if not callable(written.chooser):
+        expected = 'a function of the context that answers a label, such as lambda ctx: ctx["kind"]'
+        raise _refusal(workflow, written.name, "chooser", written.chooser, expected)
+    given = written.branches
+    if not isinstance(given, Mapping) or not given or not all(isinstance(label, str) and label for label in given):
+        expected = 'a mapping of labels to steps, such as {"invoice": "check_sums", "other": []}'
+        raise _refusal(workflow, written.name, "branches", given, expected)
+    if written.default is not None and written.default not in given:
+        expected = f"one of its labels{did_you_mean(str(written.default), given)} ({', '.join(given)}), or None"
+        raise _refusal(workflow, written.name, "default", written.default, expected)
+
+
+def node(workflow: str, written: Node) -> None:
+    """Refuse a wait, an approval or a sleep whose options do not fit."""
+    _plain_function(workflow, written.name, "when", written.when)
+    if written.when is not None and not callable(written.when):
+        expected = 'a function of the context, such as lambda ctx: ctx["total"] > 0'
+        raise _refusal(workflow, written.name, "when", written.when, expected)
+    if isinstance(written, Sleep):
+        _plain_function(workflow, written.name, "seconds", written.seconds)
+        if not callable(written.seconds) and (written.seconds is None or not _is_seconds(written.seconds, zero=True)):
+            expected = "a number, 0 or more seconds, or a function of the context that answers one"
+            raise _refusal(workflow, written.name, "seconds", written.seconds, expected)
+    elif isinstance(written, Wait | Approval):
+        if not _is_seconds(written.timeout, zero=False):
+            expected = "a number, more than 0 seconds, or None to wait as long as it takes"
+            raise _refusal(workflow, written.name, "timeout", written.timeout, expected)
+        options = ("fail", "continue") if isinstance(written, Wait) else ("reject", "continue")
+        if written.on_timeout not in options:
+            expected = (
+                f"{' or '.join(repr(option) for option in options)}{did_you_mean(str(written.on_timeout), options)}"
+            )
+            raise _refusal(workflow, written.name, "on_timeout", written.on_timeout, expected)
+        if written.signal is not None and (not isinstance(written.signal, str) or not written.signal.strip()):
+            raise _refusal(workflow, written.name, "signal", written.signal, "a name, or None for the step's own")
+
+
+def _plain_function(workflow: str, step: str, option: str, value: Any) -> None:
+    if iscoroutinefunction(value):
+        raise DefinitionError(
+            f'workflow "{workflow}" step "{step}" has an async function as its {option}; expected a plain one: it only '
+            f"looks at the context, and anything that waits belongs in a step of its own"
+        )
+
+
 def workflow_options(
     workflow: str,
     steps: Mapping[str, StepDefinition],
@@ -133,7 +182,7 @@ def workflow_options(
             f"step, and the compensation of the first"
         )
     if strict:
-        silent = [s.name for s in steps.values() if s.compensation is None and s.no_compensation is None]
+        silent = [s.name for s in steps.values() if s.is_work and s.compensation is None and s.no_compensation is None]
         if silent:
             raise DefinitionError(
                 f'workflow "{workflow}" is strict, and {_quoted(silent)} of it '
@@ -206,11 +255,7 @@ def _retry(workflow: str, step: str, option: str, value: Any) -> None:
 
 def _code(workflow: str, step: Step) -> None:
     for name in ("when", "inputs"):
-        if iscoroutinefunction(getattr(step, name)):
-            raise DefinitionError(
-                f'workflow "{workflow}" step "{step.name}" has an async function as its {name}; expected a plain one: '
-                f"it only looks at the context, and anything that waits belongs in a step of its own"
-            )
+        _plain_function(workflow, step.name, name, getattr(step, name))
     if step.when is not None and not callable(step.when):
         raise _refusal(
             workflow, step.name, "when", step.when, 'a function of the context, such as lambda ctx: ctx["total"] > 0'

@@ -153,6 +153,14 @@ MUTE_BACK = (
     .add_step("boom", "crash.refuse")
     .build()
 )
+WAITING = (
+    flow("crash-waiting")
+    .add_step("first", "crash.do", compensation="crash.undo")
+    .add_wait("paid", signal="payment")
+    .add_sleep("nap", 0.3)
+    .add_step("last", "crash.do")
+    .build()
+)
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
 STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=3).build()
 BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()
@@ -187,6 +195,13 @@ def _is_claimed(transaction_id: str, step: str) -> bool:
     return found is not None and found.via is Via.CLAIMED
 
 
+def _is_known(transaction_id: str) -> bool:
+    try:
+        return bool(orchestrator.get(transaction_id))
+    except WorkflowNotFoundError:
+        return False
+
+
 def main(deed: str, *arguments: str) -> None:
     if deed == "start":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
@@ -194,6 +209,10 @@ def main(deed: str, *arguments: str) -> None:
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
         orchestrator.get(arguments[0]).cancel()
+    elif deed == "signal":
+        print("ready", flush=True)
+        wait_until(lambda: _is_known(arguments[0]), 30)
+        orchestrator.get(arguments[0]).signal("payment", {"amount": 5}, key="webhook-1")
     elif deed == "publish":
         bus = RedisEventBus(orchestrator.store_url, maxlen=int(arguments[2]))
         bus.publish(result_of(arguments[0], arguments[1]))

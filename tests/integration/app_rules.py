@@ -21,7 +21,16 @@ import redis
 from celery import Celery, current_app
 from pydantic import BaseModel
 
-from multiagents import OutcomeUnknownError, RetryPolicy, TerminalError, WorkflowBuilder, current_step, init_app, worker
+from multiagents import (
+    OutcomeUnknownError,
+    RetryPolicy,
+    Step,
+    TerminalError,
+    WorkflowBuilder,
+    current_step,
+    init_app,
+    worker,
+)
 
 #: Leases are short, so that losses are found soon; longer than any pause a busy test machine makes.
 SETTINGS = {"lease": 2.0, "sweep_interval": 0.3, "max_lost": 3, "schedule_to_start": 4.0}
@@ -256,5 +265,39 @@ narrowed = (
     WorkflowBuilder("narrowed")
     .add_step("first", "play")
     .add_step("called", "echo", inputs=lambda ctx: {"twice": ctx["n"] * 2})
+    .build()
+)
+
+
+class Decision(BaseModel):
+    approved: bool
+    limit: int = 0
+
+
+#: Waits, choices and sleeps whose code only the worker (and the test) has.
+routed = (
+    WorkflowBuilder("routed")
+    .add_step("first", "play")
+    .add_choice(
+        "route",
+        lambda ctx: ctx["kind"],
+        {"card": [Step("charge", "play", compensation="undo"), Step("receipt", "play")], "cash": "play", "gift": []},
+        default="gift",
+    )
+    .add_step("last", "play")
+    .build()
+)
+napping = (
+    WorkflowBuilder("napping")
+    .add_step("first", "play")
+    .add_sleep("nap", lambda ctx: ctx["nap"])
+    .add_step("last", "play")
+    .build()
+)
+expense = (
+    WorkflowBuilder("expense")
+    .add_step("book", "play", compensation="undo")
+    .add_approval("manager", schema=Decision)
+    .add_step("pay", "echo", inputs=lambda ctx: {"limit": ctx["limit"]})
     .build()
 )

@@ -147,6 +147,12 @@ def _cancelled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.orchestrator.get(identity).cancel()  # who got no answer asks again
 
 
+def _signalled(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("signal", identity, then=lambda: lane.start(definition, identity))
+    # Who got no answer asks again, with the same key.
+    lane.orchestrator.get(identity).signal("payment", {"amount": 5}, key="webhook-1")
+
+
 def _answered(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
     lane.await_step(identity, "ext", Via.EXTERNAL)
@@ -231,6 +237,7 @@ SLOW = _back(app_crash.SLOW)
 CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)
+SIGNAL = Play(app_crash.WAITING, RunStatus.COMPLETED, frozenset({"first", "last"}), _signalled)
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)
 BRIEF = _forward(app_crash.BRIEF)

@@ -29,6 +29,7 @@ from crash_scene import (
     PARKED,
     PRODUCER,
     SHUTDOWN,
+    SIGNAL,
     SLOW,
     STARTED,
     STARTING,
@@ -63,6 +64,8 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.GIVE_UP: [(MUTE, (1,))],
     WriteSite.GIVE_UP_UNDO: [(MUTE_BACK, (1,))],
     WriteSite.CANCEL: [(CANCEL, (1,))],
+    WriteSite.SIGNAL: [(SIGNAL, (1,))],
+    WriteSite.WAKE_UP: [(SIGNAL, (1,))],
     WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,))],
     WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5))],
     WriteSite.RENEW: [(SLOW, (1,))],
@@ -94,7 +97,7 @@ PREFORK: dict[WriteSite, Plays] = {
 POOLLESS = frozenset(
     site
     for site in WriteSite
-    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.PARTITIONS, WriteSite.ANNOUNCE)
+    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.SIGNAL, WriteSite.PARTITIONS, WriteSite.ANNOUNCE)
     or site.value.startswith("bus.")
 )
 #: Where the broker is not the store's database.
@@ -125,6 +128,8 @@ WARM = {
     WriteSite.GIVE_UP: MUTE,
     WriteSite.RECEIVE: FOREIGN,
     WriteSite.CANCEL: CANCEL,
+    WriteSite.SIGNAL: SIGNAL,
+    WriteSite.WAKE_UP: SIGNAL,
 }
 
 

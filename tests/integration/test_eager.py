@@ -343,3 +343,19 @@ def test_a_worker_thread_on_the_memory_broker_runs_sagas(monkeypatch: pytest.Mon
     assert called[-1] == "release 7"
     InMemoryStateStore.shared().clear()
     app.close()
+
+
+def test_waits_sleeps_and_choices_run_in_process_too(orchestrator: Orchestrator) -> None:
+    workflow = (
+        WorkflowBuilder("eager-waits")
+        .add_sleep("a_month", 30 * 86_400)
+        .add_wait("paid", signal="payment")
+        .add_choice("route", lambda ctx: ctx["how"], {"card": "eager.reserve", "cash": []})
+        .build()
+    )
+
+    run = orchestrator.start(workflow, {"quantity": 2})
+    outcome = run.signal("payment", {"how": "card"})
+
+    assert outcome == "received"
+    assert run.result(timeout=1)["route"] == "card"

@@ -257,7 +257,7 @@ def test_a_definition_from_the_store_lacks_its_code_until_it_is_found_here() -> 
     assert (built.has_code, built.lacks_code) == (True, False)
     assert (read.has_code, read.lacks_code) == (True, True)
     assert read.steps["ship"].when is code_elsewhere
-    with pytest.raises(DefinitionError, match="whose code is not loaded here"):
+    with pytest.raises(DefinitionError, match="that is not loaded here"):
         read.steps["ship"].when({})
 
     whole = read.with_code_of(built)

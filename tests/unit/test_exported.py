@@ -20,6 +20,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DuplicateStepError": ("order", "charge"),
     "StepCycleError": ("order", ["charge", "ship", "charge"]),
     "UnexpectedEventError": ("order-1", "ship"),
+    "UnknownSignalError": ("order", "aproval", ["approval"]),
     "UnknownStepError": ("order", "chrage", ["charge", "ship"], "ship"),
     "WorkerAlreadyRegisteredError": ("charge_card", "shop.charge", "billing.charge"),
     "WorkerNotFoundError": ("chrage_card", ["charge_card"]),

@@ -2,7 +2,8 @@
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 sequence, 7-8 indexes left, 9-10 indexes entered,
 --       11 dead letters
 -- ARGV: transaction, prefix of the sent keys, lease (ms), step answered, prefix of its record, score its
---       due entry must have, epoch, version, 1 if it raises the epoch, (step, record) taken back ...,
+--       due entry must have, epoch, version, 1 if it raises the epoch, field of the results that must not be there,
+--       (step, record) taken back ...,
 --       then what `transition` reads
 -- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
 --          | -3 its lease was renewed, now, joined}
@@ -10,6 +11,7 @@
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
 local answered, prefix, unrenewed, epoch, version, turned = take(), take(), take(), take(), take(), take()
+local absent = take()
 local recalled = rows(2)
 
 local head = redis.call('HMGET', KEYS[1], 'epoch', 'v', 'l:' .. answered)
@@ -20,6 +22,7 @@ if unrenewed ~= '' then
   if redis.call('ZSCORE', KEYS[5], member) ~= unrenewed then return {-3, now, 0} end
 end
 if (epoch ~= '' and epoch ~= head[1]) or (version ~= '' and version ~= head[2]) then return {-1, now, 0} end
+if absent ~= '' and redis.call('HEXISTS', KEYS[3], absent) == 1 then return {0, now, 0} end
 for _, row in ipairs(recalled) do
   if redis.call('HGET', KEYS[1], 'l:' .. row[1]) ~= row[2] then return {-1, now, 0} end
 end
