@@ -53,6 +53,8 @@ class WriteSite(StrEnum):
     #: The caller asks a run to stop. It repeats the request when in doubt.
     CANCEL = "store.cancel"
 
+    #: A person pauses, resumes, terminates or takes back a run, or settles what waits for one.
+    OPERATE = "store.operate"
     #: A signal is put down, and what waits for it goes on. Its sender repeats it, with its key, when in doubt.
     SIGNAL = "store.signal"
     #: A sleep is over, or a wait goes on without its signal.

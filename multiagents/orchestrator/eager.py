@@ -132,6 +132,12 @@ class EagerEngine(Engine):
         self._drive(transaction_id)
         return outcome
 
+    def operate(self, transaction_id: str, verb: str, **facts: Any) -> RunStatus:
+        """Tell a run what a person wants, and run what follows."""
+        super().operate(transaction_id, verb, **facts)
+        self._drive(transaction_id)
+        return self.store.load(transaction_id).state.status
+
     def _drive(self, transaction_id: str) -> None:
         """Run what is in flight until nothing is; whoever drives the run already does it, and is told to look again."""
         with self._lock:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from multiagents.events import ErrorEvent, ErrorInfo, Event, ResultEvent, StatusEvent
+from multiagents.events import ErrorEvent, Event, ResultEvent
 from multiagents.exceptions import (
     DecodeError,
     StateStoreError,
@@ -28,8 +28,8 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
+from multiagents.orchestrator.requests import Requests
 from multiagents.orchestrator.sending import Sender
-from multiagents.orchestrator.signals import SignalOutcome, fitting, outcome_of
 from multiagents.orchestrator.whole import WholeRuns
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
@@ -42,18 +42,15 @@ from multiagents.state_store.base import (
     Via,
     as_mapping,
     mark_of,
-    signal_field,
 )
 from multiagents.workflow.decider import (
-    CANCEL_REQUESTED,
-    SIGNALLED,
     advance,
     decide,
     evolve,
     start_event,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Cause, RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +60,7 @@ OUTAGE = 300.0
 LEFT_FOR = 6
 
 
-class Engine:
+class Engine(Requests):
     """Advances runs. One for each process; it holds no state of any run.
 
     Args:
@@ -73,11 +70,10 @@ class Engine:
     """
 
     def __init__(self, store: StateStore, dispatcher: Dispatcher, settings: Settings) -> None:
-        self.store = store
+        self._sender = Sender(dispatcher, settings)
+        super().__init__(store, WholeRuns(store, self._sender, settings))
         self.dispatcher = dispatcher
         self.settings = settings
-        self._sender = Sender(dispatcher, settings)
-        self._whole = WholeRuns(store, self._sender, settings)
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
@@ -349,89 +345,3 @@ class Engine:
         """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
         logger.info("run %s waits for a process that has the code of its step %s", transaction_id, error.step)
         self.store.postpone(f"r|{transaction_id}", transaction_id, round(self.settings.lease * 1000 / LEFT_FOR))
-
-    def deadline_passed(self, transaction_id: str) -> None:
-        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is."""
-        snapshot = self.store.load(transaction_id)
-        if snapshot.state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
-            return
-        deadline = snapshot.definition.deadline or 0.0
-        event = StatusEvent(
-            id=f"{transaction_id}/deadline",
-            transaction_id=transaction_id,
-            timestamp=snapshot.now,
-            occurred_at=snapshot.now,
-            status=RunStatus.COMPENSATING,
-            reason="its deadline passed",
-            error=ErrorInfo(type="DeadlineExceeded", message=f"the run was not over within its {deadline:g} s"),
-            payload={"cause": Cause.DEADLINE.value},
-        )
-        self._whole.decide(transaction_id, event, site=WriteSite.ADVANCE)
-
-    def wake(self, correlation: Correlation, record: str) -> None:
-        """The time of a sleep has come, or a wait goes on without its signal: the step is done, without a result."""
-        now = self.store.now()
-        event = ResultEvent.of(
-            id=f"{correlation}/end",
-            transaction_id=correlation.transaction_id,
-            correlation_id=str(correlation),
-            timestamp=now,
-            occurred_at=now,
-            step=correlation.step,
-            attempt=correlation.attempt,
-        )
-        self._whole.decide(
-            correlation.transaction_id, event, site=WriteSite.WAKE_UP, answers=(correlation.step, record)
-        )
-
-    def signal(
-        self,
-        transaction_id: str,
-        name: str,
-        data: Any = None,
-        *,
-        key: str,
-        reason: str | None = None,
-        actor: str | None = None,
-    ) -> SignalOutcome:
-        """Give a run a signal; durable when this returns, and counted once for each key (guarantee G3).
-
-        Raises:
-            WorkflowNotFoundError: when there is no such run.
-            UnknownSignalError: when no step of it waits for such a signal.
-            WorkflowError: when the data cannot be written as JSON, or does not fit the step's schema.
-        """
-        snapshot = self.store.load(transaction_id)
-        data = fitting(snapshot.definition, name, data)
-        now = self.store.now()
-        refuses = isinstance(data, Mapping) and data.get("approved") is False
-        event = StatusEvent(
-            id=f"{transaction_id}/signal/{key}",
-            transaction_id=transaction_id,
-            timestamp=now,
-            occurred_at=now,
-            status=SIGNALLED,
-            reason=reason,
-            actor=actor,
-            payload={"signal": name, "key": key, "refuses": refuses, "data": data},
-        )
-        decision = self._whole.decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(key))
-        return outcome_of(decision, key)
-
-    def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
-        """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.
-
-        Returns:
-            the status the run had when the request was recorded.
-        """
-        now = self.store.now()
-        event = StatusEvent(
-            transaction_id=transaction_id,
-            timestamp=now,
-            occurred_at=now,
-            status=CANCEL_REQUESTED,
-            reason=reason,
-            actor=actor,
-        )
-        self._whole.decide(transaction_id, event, site=WriteSite.CANCEL)
-        return self.store.load(transaction_id).state.status

@@ -16,6 +16,7 @@ from multiagents.state_store.transition import REVIVED
 from multiagents.workflow.decider import CHOSEN, RECEIVED, SIGNALLED
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.merging import merge_note
+from multiagents.workflow.operating import SUPPLY
 from multiagents.workflow.state import RunState, RunStatus, StepState
 
 
@@ -176,6 +177,8 @@ def _result_of(event: Event) -> Any:
             return event.payload["label"]
         if event.status == RECEIVED:
             return event.payload["data"]
+        if event.status == SUPPLY and event.payload["direction"] == Direction.DO:
+            return event.payload["result"]
     return None
 
 
@@ -191,6 +194,7 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
         and before.error is after.error
         and before.cause is after.cause
         and before.cancel_requested is after.cancel_requested
+        and before.held is after.held
         and before.signals is after.signals
         and before.finished_at == after.finished_at
     ):
@@ -198,6 +202,15 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
     old, new = before.encode_header(), after.encode_header()
     changed = {name: value for name, value in new.items() if old.get(name) != value}
     return changed | {name: "" for name in old if name not in new}
+
+
+def letters_answered(before: RunState, after: RunState) -> list[str]:
+    """The dead letters of undos that a person has settled."""
+    return [
+        str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))
+        for name, step in before.steps.items()
+        if step.undo.is_over and not after.step(name).undo.is_over
+    ]
 
 
 def letters_of(
@@ -237,13 +250,18 @@ def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:
         return Payloads({}, {}, {}, {}), f"; its data is left out: {error}"
 
 
+#: What status events carry that is kept with the run's data: status -> the name of it in their payload.
+_CARRIED = {SIGNALLED: "data", RECEIVED: "data", SUPPLY: "result"}
+
+
 def without_payload(event: Event) -> Event:
     """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest."""
     if event.payload is None:
         return event
-    if isinstance(event, StatusEvent) and event.status in (SIGNALLED, RECEIVED):
-        facts = {name: value for name, value in event.payload.items() if name != "data"}
-        data = event.payload["data"]
+    if isinstance(event, StatusEvent) and event.status in _CARRIED:
+        carried = _CARRIED[event.status]
+        facts = {name: value for name, value in event.payload.items() if name != carried}
+        data = event.payload[carried]
         return event.model_copy(update={"payload": facts, "digest": None if data is None else digest(data)})
     if not isinstance(event, ResultEvent | CommandEvent):
         return event

@@ -7,18 +7,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import Any
 
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
 from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.verbs import Verbs
 from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
 from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
-
-if TYPE_CHECKING:
-    from multiagents.orchestrator.orchestrator import Orchestrator
-    from multiagents.orchestrator.signals import SignalOutcome
 
 
 @dataclass(frozen=True)
@@ -74,6 +70,8 @@ class WorkflowState:
         started_at: when it was started.
         finished_at: when it ended.
         steps: every step of the definition, in its order.
+        effects: step -> what is known of its effect (rule S28): ``live``, ``undone`` or ``unknown``; steps without one
+            are left out.
     """
 
     transaction_id: str
@@ -86,18 +84,15 @@ class WorkflowState:
     started_at: datetime | None
     finished_at: datetime | None
     steps: Mapping[str, StepView] = field(default_factory=dict)
+    effects: Mapping[str, str] = field(default_factory=dict)
 
 
-class Run:
+class Run(Verbs):
     """A handle on a run; making one asks nothing of the store.
 
     Attributes:
         transaction_id: the run's id.
     """
-
-    def __init__(self, orchestrator: Orchestrator, transaction_id: str) -> None:
-        self._orchestrator = orchestrator
-        self.transaction_id = transaction_id
 
     @property
     def status(self) -> RunStatus:
@@ -157,6 +152,11 @@ class Run:
             started_at=None if state.started_at is None else from_ms(state.started_at),
             finished_at=None if state.finished_at is None else from_ms(state.finished_at),
             steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
+            effects={
+                name: effect
+                for name, step in snapshot.definition.steps.items()
+                if step.is_work and (effect := state.step(name).effect) is not None
+            },
         )
 
     def history(self) -> list[Event]:
@@ -178,63 +178,6 @@ class Run:
             if ended:
                 return
             time.sleep(poll)
-
-    def cancel(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
-        """Stop the run, undo what it did, and end it as cancelled (rule S20).
-
-        Durable when this returns, and safe to repeat. What is in flight settles first; during compensation it is
-        recorded and changes nothing; after the end it does nothing.
-
-        A run that is ``paused``, because nobody knows whether a step with ``on_unknown="park"`` took effect, is told by
-        it to undo that step, too: look at the other side first. A cancel that came before the pause says nothing of it.
-
-        Args:
-            reason: why, for the history.
-            actor: who, for the history.
-
-        Returns:
-            the status the run has now, mostly ``compensating``.
-
-        Raises:
-            WorkflowNotFoundError: when there is no such run.
-        """
-        return self._orchestrator.engine.cancel(self.transaction_id, reason=reason, actor=actor)
-
-    def signal(
-        self,
-        name: str,
-        data: Any = None,
-        *,
-        key: str | None = None,
-        reason: str | None = None,
-        actor: str | None = None,
-    ) -> SignalOutcome:
-        """Give the run a signal that a step of it waits for, will wait for, or has waited for.
-
-        Durable when this returns. A step that waits takes it at once; otherwise it is kept for the first that will.
-
-        Args:
-            name: the signal's name, as ``add_wait`` or ``add_approval`` has it.
-            data: what the waiting step's result is to be; anything that can be written as JSON.
-            key: names this very signal: given twice with one key, it counts once. None makes one up.
-            reason: why, for the history.
-            actor: who, for the history.
-
-        Returns:
-            ``received``, ``kept``, ``late`` (the run goes back or is over: it is on record and changes nothing), or
-            ``repeated``.
-
-        Raises:
-            WorkflowNotFoundError: when there is no such run.
-            UnknownSignalError: when no step of its workflow waits for such a signal.
-            WorkflowError: when the data does not fit the step's schema, or cannot be written as JSON.
-
-        >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
-        <SignalOutcome.RECEIVED: 'received'>
-        """
-        return self._orchestrator.engine.signal(
-            self.transaction_id, name, data, key=key or uuid4().hex, reason=reason, actor=actor
-        )
 
     def __repr__(self) -> str:
         return f"<Run {self.transaction_id}>"

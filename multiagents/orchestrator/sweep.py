@@ -214,6 +214,9 @@ class Sweep:
 
     def _send(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         """A timer whose time has come, a link that was lost, a message that was lost before its claim."""
+        if snapshot.state.held:  # nothing new is sent out until somebody resumes the run
+            self.store.postpone(entry.member, entry.transaction_id, round(self.engine.settings.lease * 1000))
+            return
         correlation = self._correlation(entry)
         track = snapshot.state.step(entry.step).track(correlation.direction)
         ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses)

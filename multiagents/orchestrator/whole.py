@@ -17,7 +17,7 @@ from multiagents.exceptions import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
-from multiagents.orchestrator.planner import build_commit, changed_steps, letters_of, newly_done
+from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.sending import Sender
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
@@ -124,6 +124,8 @@ class WholeRuns:
             owed = True  # The fact is recorded here; what follows from it is decided where the code is.
         # Of what was taken back or abandoned the record goes, so that nobody claims it any more.
         ends = [(entry.step, entry.record) for entry in beside if not state.step(entry.step).do.in_flight]
+        if state.status is RunStatus.TERMINATED:
+            ends = [(entry.step, entry.record) for entry in snapshot.in_flight.values()]
         verdict = self._commit(
             snapshot,
             state,
@@ -223,6 +225,7 @@ class WholeRuns:
             wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
             overtakes=_overtakes(snapshot, after, fences.get("answers")),
             letters=letters_of(definition, before, after, payloads),
+            answered=letters_answered(before, after),
             **fences,
         )
         verdict = self._store.commit(commit).verdict
@@ -309,4 +312,4 @@ def _overtakes(snapshot: Snapshot, after: RunState, answers: tuple[str, str] | N
 
 
 def _asked_to_stop(before: RunState, after: RunState) -> bool:
-    return after.cancel_requested and not before.cancel_requested
+    return (after.cancel_requested and not before.cancel_requested) or after.status is RunStatus.TERMINATED

@@ -34,6 +34,7 @@ class Commit(NamedTuple):
         absent: refuse if this field of the run's data is there: a signal with this key has come before.
         context: what to merge into the stored context.
         letters: what goes to the dead letters, by correlation id.
+        answered: dead letters that a person has settled: they go.
         dispatches: attempts that go out.
         joins: step -> how many of those it waits for land with this commit, and how many there are in all.
         landed: a decision is owed: leave a ``due`` entry for it.
@@ -61,6 +62,7 @@ class Commit(NamedTuple):
     absent: str = ""
     context: Mapping[str, Any] = _NOTHING
     letters: Mapping[str, Any] = _NOTHING
+    answered: Sequence[str] = ()
     dispatches: Sequence[Dispatch] = ()
     joins: Mapping[str, tuple[int, int]] = _NOTHING
     landed: bool = False

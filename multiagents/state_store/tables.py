@@ -173,6 +173,8 @@ class Tables:
         row.results |= written.results
         row.history += written.history
         self.dead |= written.letters
+        for letter in commit.answered:
+            self.dead.pop(letter, None)
         joined = False
         for step, (landing, members) in commit.joins.items():
             landed = int(row.fields.get(f"j:{step}", 0)) + landing

@@ -44,6 +44,7 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     args += (len(results) // 2, *results)
     args += (len(commit.events), *(pack(event) for event in commit.events))
     args += (len(commit.letters), *(part for key, letter in commit.letters.items() for part in (key, dumps(letter))))
+    args += (len(commit.answered), *commit.answered)
     args.append(len(commit.joins))
     for step, (landing, members) in commit.joins.items():
         args += (step, landing, members)

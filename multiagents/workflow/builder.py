@@ -14,8 +14,9 @@ from multiagents.exceptions import DefinitionError
 from multiagents.retry import RetryPolicy
 from multiagents.workflow import validation as check
 from multiagents.workflow.definition import Definition, StepDefinition, definitions
-from multiagents.workflow.elements import Approval, Choice, Element, Parallel, Sleep, Step, Wait
+from multiagents.workflow.elements import Parallel, Step
 from multiagents.workflow.layout import Layout
+from multiagents.workflow.nodes import Nodes
 from multiagents.workflow.step import StepKind
 
 #: What fields of a `Step` become fields of a `StepDefinition` unchanged.
@@ -43,7 +44,7 @@ _COPIED = (
 _COPIED_FROM_NODES = ("when", "schema", "timeout", "on_timeout", "seconds", "chooser", "default", "summary")
 
 
-class WorkflowBuilder:
+class WorkflowBuilder(Nodes):
     """Describe a workflow step by step; every method but `build` returns the builder.
 
     Args:
@@ -95,7 +96,7 @@ class WorkflowBuilder:
         self._strict = strict
         self._compensate_in = compensate_in
         self._on_end = on_end
-        self._elements: list[Element] = []
+        super().__init__()
 
     def add_step(
         self,
@@ -207,130 +208,6 @@ class WorkflowBuilder:
         # An iterator is read now: build() may be called twice.
         kept = list(branches) if check.is_listing(branches) else branches
         self._elements.append(Parallel(name, kept, on_failure, after=after))
-        return self
-
-    def add_choice(
-        self,
-        name: str,
-        chooser: Callable[[dict[str, Any]], str],
-        branches: Mapping[str, Any],
-        default: str | None = None,
-        *,
-        after: str | Sequence[str] | None = None,
-        when: Callable[[dict[str, Any]], bool] | None = None,
-        summary: str | None = None,
-    ) -> WorkflowBuilder:
-        """Run exactly one of several branches; the steps of the others are skipped.
-
-        Args:
-            name: what the choice is called; its result is the label that was chosen. ``after=[name]`` waits for the
-                branch that ran.
-            chooser: called with the context; answers a label. It is asked once, and the answer is recorded. Where it
-                raises, or answers a label that is not there, the choice fails for certain.
-            branches: label -> a `Step`, a worker, or a list of these that run one after the other; ``[]`` for nothing.
-            default: the label that counts where the answer is none of them.
-            after: the steps or blocks it waits for; None is the one added before.
-            when: called with the context; where it answers false, no branch runs.
-            summary: a line for people.
-
-        >>> check = (
-        ...     WorkflowBuilder("check")
-        ...     .add_step("classify")
-        ...     .add_choice("route", lambda ctx: ctx["kind"], {"passport": "check_identity", "invoice": "check_sums"})
-        ...     .build()
-        ... )
-        >>> check.steps["route"].branches["invoice"]
-        ('check_sums',)
-        """
-        self._elements.append(Choice(name, chooser, branches, default, after=after, when=when, summary=summary))
-        return self
-
-    def add_wait(
-        self,
-        name: str,
-        signal: str | None = None,
-        schema: Any = None,
-        timeout: float | None = None,
-        on_timeout: Literal["fail", "continue"] = "fail",
-        *,
-        after: str | Sequence[str] | None = None,
-        when: Callable[[dict[str, Any]], bool] | None = None,
-        summary: str | None = None,
-    ) -> WorkflowBuilder:
-        """Wait until a signal comes; its data is the step's result. A signal that came earlier is kept for it.
-
-        Args:
-            name: what the step is called.
-            signal: the signal's name (``run.signal(name, data)``); None is the step's own.
-            schema: a Pydantic model, or any type that Pydantic can validate, that the data has to fit; whoever gives a
-                signal that does not fit is told so, and the run waits on.
-            timeout: seconds to wait at most; None waits as long as it takes.
-            on_timeout: ``fail`` the step, or ``continue`` without a result.
-            after: the steps or blocks it waits for; None is the one added before.
-            when: called with the context; the step is skipped where it answers false.
-            summary: a line for people.
-
-        >>> paid = WorkflowBuilder("paid").add_wait("paid", signal="payment", timeout=86_400).add_step("ship").build()
-        >>> paid.steps["paid"].signal
-        'payment'
-        """
-        self._elements.append(Wait(name, signal, schema, timeout, on_timeout, after=after, when=when, summary=summary))
-        return self
-
-    def add_approval(
-        self,
-        name: str,
-        timeout: float | None = None,
-        on_timeout: Literal["reject", "continue"] = "reject",
-        *,
-        signal: str | None = None,
-        schema: Any = None,
-        after: str | Sequence[str] | None = None,
-        when: Callable[[dict[str, Any]], bool] | None = None,
-        summary: str | None = None,
-    ) -> WorkflowBuilder:
-        """Wait until a person says yes: ``run.signal(name, {"approved": True}, actor="ann")``.
-
-        A no (``approved`` is false) fails the step for certain, so that the run goes back. Who decided, and why, is in
-        the history.
-
-        Args:
-            name: what the step is called, and its signal.
-            timeout: seconds to wait at most; None waits as long as it takes.
-            on_timeout: what it means that nobody decided: ``reject``, or ``continue`` without a result.
-            signal: another name for the signal.
-            schema: a model that the data has to fit; None asks for ``approved`` alone.
-            after: the steps or blocks it waits for; None is the one added before.
-            when: called with the context; the step is skipped where it answers false.
-            summary: a line for people.
-        """
-        self._elements.append(
-            Approval(name, timeout, on_timeout, signal=signal, schema=schema, after=after, when=when, summary=summary)
-        )
-        return self
-
-    def add_sleep(
-        self,
-        name: str,
-        seconds: float | Callable[[dict[str, Any]], float],
-        *,
-        after: str | Sequence[str] | None = None,
-        when: Callable[[dict[str, Any]], bool] | None = None,
-        summary: str | None = None,
-    ) -> WorkflowBuilder:
-        """Let time pass: seconds or months, through any restart. No process waits meanwhile.
-
-        Args:
-            name: what the step is called.
-            seconds: how long; or a callable that says so, asked once with the context.
-            after: the steps or blocks it waits for; None is the one added before.
-            when: called with the context; the step is skipped where it answers false.
-            summary: a line for people.
-
-        >>> WorkflowBuilder("trial").add_sleep("trial_period", 14 * 86_400).add_step("charge").build().entries
-        ('trial_period',)
-        """
-        self._elements.append(Sleep(name, seconds, after=after, when=when, summary=summary))
         return self
 
     def build(self, *, register: bool = True) -> Definition:

@@ -162,6 +162,8 @@ def advance(
             waiting = [event.step for event in events if event.step and isinstance(event, CommandEvent)]
             ahead = [after for step in settled for after in definition.successors[step]]
             steps = tuple(dict.fromkeys([*settled, *ahead, *(waiting if state.signals else ())]))
+            if any(event.step is None for event in events):
+                steps = None  # The run goes another way: everything may be due.
     return state, tuple(said)
 
 

@@ -36,6 +36,7 @@ from multiagents.workflow.commands import (
     SKIPPED,
 )
 from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.operating import VERBS, operated
 from multiagents.workflow.state import (
     RUN,
     TRACK,
@@ -78,6 +79,8 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
+        if event.status in VERBS:
+            return operated(definition, state, event)
         if event.step is None:
             return _run_status(definition, state, event)
         return _step_status(definition, state, event, event.step)
@@ -103,12 +106,12 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             decided = {
                 name: step._replace(undo_again=True)
                 for name, step in state.steps.items()
-                if step.is_parked(definition.steps[name].on_unknown)
+                if step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None)
             }
             state = state._replace(steps={**state.steps, **decided}) if decided else state
-        if state.cancel_requested or state.status.is_end:
+        if state.status.is_end or (state.cancel_requested and not state.held):
             return state
-        return state._replace(cancel_requested=True)
+        return state._replace(cancel_requested=True, held=False)
     facts = event.payload if isinstance(event.payload, Mapping) else {}
     if event.status == SIGNALLED:
         if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
@@ -118,7 +121,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
     if event.status not in RUN.get(state.status, _NOWHERE):
         return state
     status = RunStatus(event.status)
-    if status is RunStatus.RUNNING:
+    if status is RunStatus.RUNNING and state.status is RunStatus.PENDING:
         return state._replace(
             status=status,
             workflow=facts["workflow"],

@@ -43,6 +43,8 @@ def react(
             them back, for they had no effect; without this they are waited for.
         at: what time it is; it goes into what is said, and decides nothing.
     """
+    if state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
+        return (status(state, RunStatus.PAUSED, at, reason="somebody has paused it"),)
     match state.status:
         case RunStatus.RUNNING:
             return tuple(_forward(definition, state, tuple(definition.steps if near is None else near), at))
@@ -61,7 +63,7 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
     for name in names:
         step = state.step(name)
         if step.do.is_over:
-            if step.is_parked(definition.steps[name].on_unknown):
+            if step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None):
                 yield _paused(state, name, at)
             else:
                 payload = {"cause": Cause.FAILURE.value}
@@ -103,9 +105,16 @@ def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
 
 
 def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
-    """A held run goes back when a person has said so of every outcome that nobody knows."""
-    if not any(step.is_parked(definition.steps[name].on_unknown) for name, step in state.steps.items()):
+    """A held run goes on its way, or back, when nobody holds it and a person has settled what nobody knew."""
+    if state.held or any(
+        step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None)
+        for name, step in state.steps.items()
+    ):
+        return
+    if state.cause is None and state.cancel_requested:
         yield from _cancelled(state, at)
+    else:
+        yield status(state, RunStatus.RUNNING if state.cause is None else RunStatus.COMPENSATING, at)
 
 
 def _paused(state: RunState, name: str, at: datetime) -> Event:
@@ -127,7 +136,8 @@ def _is_clear(definition: StepDefinition, step: StepState) -> bool:
     """Whether nothing (more) is to be done about this step's effect; a parked undo is left to a person (rule S17)."""
     if not needs_undo(definition, step):
         return True
-    return (step.undo.progress is Progress.SUCCEEDED and not step.undo_again) or step.undo.is_over
+    settled = step.undo.progress in (Progress.SUCCEEDED, Progress.SKIPPED) and not step.undo_again
+    return settled or step.undo.is_over
 
 
 def _back(definition: Definition, state: RunState, unclaimed: Collection[str], at: datetime) -> Iterator[Event]:
@@ -141,7 +151,7 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
                 yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
         return
     for name, step in state.steps.items():
-        if step.is_parked(definition.steps[name].on_unknown):
+        if step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None):
             yield _paused(state, name, at)
             return
     turn = _turn(definition, state)
@@ -186,15 +196,25 @@ def _end(state: RunState) -> RunStatus:
     undos = [step.undo for step in state.steps.values()]
     if any(undo.is_over for undo in undos):
         return RunStatus.COMPENSATION_FAILED
+    if any(undo.progress is Progress.SKIPPED for undo in undos):
+        return RunStatus.COMPENSATED_PARTIALLY
     if state.cause is Cause.CANCEL:
         return RunStatus.CANCELLED
     if state.cause is Cause.DEADLINE:
         return RunStatus.TIMED_OUT
-    return RunStatus.COMPENSATED if any(undo.progress is Progress.SUCCEEDED for undo in undos) else RunStatus.FAILED
+    undone = any(undo.progress is Progress.SUCCEEDED for undo in undos) or state.cause is Cause.REQUEST
+    return RunStatus.COMPENSATED if undone else RunStatus.FAILED
 
 
 def _reopened(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
-    if RunStatus.COMPENSATING in RUN.get(state.status, ()):
+    if state.status is RunStatus.COMPLETED or RunStatus.COMPENSATING not in RUN.get(state.status, ()):
+        return
+    undos = [step.undo for step in state.steps.values()]
+    settled = state.status is RunStatus.COMPENSATION_FAILED and not any(undo.is_over for undo in undos)
+    if settled or any(undo.will_retry for undo in undos):
+        reason = "a person has settled what was left to undo"
+        yield status(state, RunStatus.COMPENSATING, at, reason=reason, payload={"reopened": True})
+    else:
         late = [n for n, step in state.steps.items() if step.late and not _is_clear(definition.steps[n], step)]
         if late:
             reason = f"step {', '.join(late)} succeeded late: its undo may have come too early"

@@ -44,7 +44,7 @@ class RunStatus(StrEnum):
     PENDING = "pending"
     #: going forward
     RUNNING = "running"
-    #: held: a person has to decide (an unknown outcome that is to be parked)
+    #: held: somebody has paused it, or a person has to decide (an unknown outcome that is to be parked)
     PAUSED = "paused"
     #: going back: in-flight steps settle, then finished ones are undone
     COMPENSATING = "compensating"
@@ -80,26 +80,35 @@ class Cause(StrEnum):
     FAILURE = "failure"
     CANCEL = "cancel"
     DEADLINE = "deadline"
+    #: it was completed, and somebody asked to take it back (rule S24)
+    REQUEST = "request"
 
 
 #: From which status a run may go to which. The docs draw it from this table.
 RUN: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
     {
-        RunStatus.PENDING: frozenset({RunStatus.RUNNING}),
-        RunStatus.RUNNING: frozenset({RunStatus.COMPLETED, RunStatus.COMPENSATING, RunStatus.PAUSED}),
-        RunStatus.PAUSED: frozenset({RunStatus.COMPENSATING}),
+        RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.TERMINATED}),
+        RunStatus.RUNNING: frozenset(
+            {RunStatus.COMPLETED, RunStatus.COMPENSATING, RunStatus.PAUSED, RunStatus.TERMINATED}
+        ),
+        RunStatus.PAUSED: frozenset({RunStatus.RUNNING, RunStatus.COMPENSATING, RunStatus.TERMINATED}),
         RunStatus.COMPENSATING: frozenset(
             {
                 RunStatus.PAUSED,
                 RunStatus.COMPENSATED,
+                RunStatus.COMPENSATED_PARTIALLY,
                 RunStatus.COMPENSATION_FAILED,
                 RunStatus.CANCELLED,
+                RunStatus.TERMINATED,
                 RunStatus.TIMED_OUT,
                 RunStatus.FAILED,
             }
         ),
+        # Rule S24: a completed run is taken back on request.
+        RunStatus.COMPLETED: frozenset({RunStatus.COMPENSATING}),
         # Rule S5: a late success reopens a run that went back, for its effect may have come after the undo.
         RunStatus.COMPENSATED: frozenset({RunStatus.COMPENSATING}),
+        RunStatus.COMPENSATED_PARTIALLY: frozenset({RunStatus.COMPENSATING}),
         RunStatus.COMPENSATION_FAILED: frozenset({RunStatus.COMPENSATING}),
         RunStatus.CANCELLED: frozenset({RunStatus.COMPENSATING}),
         RunStatus.TIMED_OUT: frozenset({RunStatus.COMPENSATING}),
@@ -134,6 +143,8 @@ class RunState(NamedTuple):
     cause: Cause | None = None
     #: somebody asked to cancel
     cancel_requested: bool = False
+    #: somebody has paused it
+    held: bool = False
     #: signals that no step has taken yet, oldest first
     signals: tuple[Signal, ...] = ()
     #: losses after which a step's outcome is unknown; fixed when the run starts
@@ -159,6 +170,7 @@ class RunState(NamedTuple):
             "max_lost": str(self.max_lost),
             "cause": self.cause.value if self.cause else "",
             "cancel": "1" if self.cancel_requested else "",
+            "held": "1" if self.held else "",
             "signals": json.dumps(self.signals) if self.signals else "",
             "error": json.dumps(self.error.model_dump(mode="json", exclude_defaults=True)) if self.error else "",
             "started": "" if self.started_at is None else str(self.started_at),
@@ -180,6 +192,7 @@ class RunState(NamedTuple):
             error=ErrorInfo.model_validate_json(error) if error else None,
             cause=Cause(header["cause"]) if header.get("cause") else None,
             cancel_requested=bool(header.get("cancel")),
+            held=bool(header.get("held")),
             signals=tuple(Signal(*signal) for signal in json.loads(header.get("signals") or "[]")),
             max_lost=int(header.get("max_lost", 5)),
             started_at=int(header["started"]) if header.get("started") else None,

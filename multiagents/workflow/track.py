@@ -196,14 +196,17 @@ class StepState(NamedTuple):
         """Whether steps after this one may start."""
         return self.do.progress in (Progress.SUCCEEDED, Progress.SKIPPED)
 
-    def is_parked(self, on_unknown: str) -> bool:
+    def is_parked(self, on_unknown: str, *, forward: bool) -> bool:
         """Whether a person has to say what is to become of this step, and nobody has yet (rule S3).
 
         Args:
             on_unknown: what its definition says is to be done about an unknown outcome.
+            forward: the run goes forward. A late success then settles nothing, as it is no progress; in a run that goes
+                back it tells what is to be undone.
         """
         decided = self.undo_again or self.undo.progress is not Progress.IDLE
-        return on_unknown == "park" and self.outcome == "unknown" and not decided
+        unknown = self.do.progress is Progress.UNKNOWN if forward else self.outcome == "unknown"
+        return on_unknown == "park" and self.do.is_over and unknown and not decided
 
     @property
     def outcome(self) -> str | None:
@@ -212,6 +215,17 @@ class StepState(NamedTuple):
         A late success is no progress, and yet its effect is there.
         """
         return "succeeded" if self.late else _OUTCOMES.get(self.do.progress)
+
+    @property
+    def effect(self) -> str | None:
+        """What is known of its effect (rule S28): ``live``, ``undone``, ``unknown``; None where there is none."""
+        if self.undo.progress is Progress.SUCCEEDED and not self.undo_again:
+            return "undone"
+        if self.do.in_flight and self.do.attempt:
+            return "unknown"
+        if self.undo.in_flight or self.undo.progress is Progress.UNKNOWN:
+            return "unknown"
+        return {"succeeded": "live", "unknown": "unknown"}.get(self.outcome or "")
 
     @property
     def status(self) -> StepStatus:

@@ -209,6 +209,10 @@ def main(deed: str, *arguments: str) -> None:
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
         orchestrator.get(arguments[0]).cancel()
+    elif deed == "pause":
+        print("ready", flush=True)
+        wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
+        orchestrator.get(arguments[0]).pause()
     elif deed == "signal":
         print("ready", flush=True)
         wait_until(lambda: _is_known(arguments[0]), 30)

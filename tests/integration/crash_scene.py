@@ -147,6 +147,13 @@ def _cancelled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.orchestrator.get(identity).cancel()  # who got no answer asks again
 
 
+def _paused(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("pause", identity, then=lambda: lane.start(definition, identity))
+    # Who got no answer asks again.
+    lane.orchestrator.get(identity).pause()
+    lane.orchestrator.get(identity).resume()
+
+
 def _signalled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.caller("signal", identity, then=lambda: lane.start(definition, identity))
     # Who got no answer asks again, with the same key.
@@ -237,6 +244,7 @@ SLOW = _back(app_crash.SLOW)
 CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)
+PAUSE = Play(app_crash.CANCEL, RunStatus.COMPLETED, frozenset({"reserve", "wait"}), _paused)
 SIGNAL = Play(app_crash.WAITING, RunStatus.COMPLETED, frozenset({"first", "last"}), _signalled)
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)

@@ -27,6 +27,7 @@ from crash_scene import (
     MUTE_BACK,
     NEW_STREAM,
     PARKED,
+    PAUSE,
     PRODUCER,
     SHUTDOWN,
     SIGNAL,
@@ -64,6 +65,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.GIVE_UP: [(MUTE, (1,))],
     WriteSite.GIVE_UP_UNDO: [(MUTE_BACK, (1,))],
     WriteSite.CANCEL: [(CANCEL, (1,))],
+    WriteSite.OPERATE: [(PAUSE, (1,))],
     WriteSite.SIGNAL: [(SIGNAL, (1,))],
     WriteSite.WAKE_UP: [(SIGNAL, (1,))],
     WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,))],
@@ -97,7 +99,15 @@ PREFORK: dict[WriteSite, Plays] = {
 POOLLESS = frozenset(
     site
     for site in WriteSite
-    if site in (WriteSite.START, WriteSite.CANCEL, WriteSite.SIGNAL, WriteSite.PARTITIONS, WriteSite.ANNOUNCE)
+    if site
+    in (
+        WriteSite.START,
+        WriteSite.CANCEL,
+        WriteSite.OPERATE,
+        WriteSite.SIGNAL,
+        WriteSite.PARTITIONS,
+        WriteSite.ANNOUNCE,
+    )
     or site.value.startswith("bus.")
 )
 #: Where the broker is not the store's database.
@@ -128,6 +138,7 @@ WARM = {
     WriteSite.GIVE_UP: MUTE,
     WriteSite.RECEIVE: FOREIGN,
     WriteSite.CANCEL: CANCEL,
+    WriteSite.OPERATE: PAUSE,
     WriteSite.SIGNAL: SIGNAL,
     WriteSite.WAKE_UP: SIGNAL,
 }

@@ -28,6 +28,7 @@ local function transition(tid, sent, lease, fields)
   write('HSET', KEYS[3], take() * 2)
   write('RPUSH', KEYS[4], tonumber(take()))
   write('HSET', KEYS[11], take() * 2)
+  write('HDEL', KEYS[11], tonumber(take()))
   local joined = 0
   for _, join in ipairs(rows(3)) do -- step, how many land, how many there are
     if redis.call('HINCRBY', run, 'j:' .. join[1], join[2]) >= tonumber(join[3]) then joined = 1 end

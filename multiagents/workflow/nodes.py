@@ -1,0 +1,142 @@
+"""What `WorkflowBuilder` adds that no worker does: choices, waits, approvals and sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self
+
+from multiagents.workflow.elements import Approval, Choice, Element, Sleep, Wait
+
+
+class Nodes:
+    """The part of the builder that writes them down."""
+
+    def __init__(self) -> None:
+        self._elements: list[Element] = []
+
+    def add_choice(
+        self,
+        name: str,
+        chooser: Callable[[dict[str, Any]], str],
+        branches: Mapping[str, Any],
+        default: str | None = None,
+        *,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> Self:
+        """Run exactly one of several branches; the steps of the others are skipped.
+
+        Args:
+            name: what the choice is called; its result is the label that was chosen. ``after=[name]`` waits for the
+                branch that ran.
+            chooser: called with the context; answers a label. It is asked once, and the answer is recorded. Where it
+                raises, or answers a label that is not there, the choice fails for certain.
+            branches: label -> a `Step`, a worker, or a list of these that run one after the other; ``[]`` for nothing.
+            default: the label that counts where the answer is none of them.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; where it answers false, no branch runs.
+            summary: a line for people.
+
+        >>> from multiagents import WorkflowBuilder
+        >>> check = (
+        ...     WorkflowBuilder("check")
+        ...     .add_step("classify")
+        ...     .add_choice("route", lambda ctx: ctx["kind"], {"passport": "check_identity", "invoice": "check_sums"})
+        ...     .build()
+        ... )
+        >>> check.steps["route"].branches["invoice"]
+        ('check_sums',)
+        """
+        self._elements.append(Choice(name, chooser, branches, default, after=after, when=when, summary=summary))
+        return self
+
+    def add_wait(
+        self,
+        name: str,
+        signal: str | None = None,
+        schema: Any = None,
+        timeout: float | None = None,
+        on_timeout: Literal["fail", "continue"] = "fail",
+        *,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> Self:
+        """Wait until a signal comes; its data is the step's result. A signal that came earlier is kept for it.
+
+        Args:
+            name: what the step is called.
+            signal: the signal's name (``run.signal(name, data)``); None is the step's own.
+            schema: a Pydantic model, or any type that Pydantic can validate, that the data has to fit; whoever gives a
+                signal that does not fit is told so, and the run waits on.
+            timeout: seconds to wait at most; None waits as long as it takes.
+            on_timeout: ``fail`` the step, or ``continue`` without a result.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+
+        >>> from multiagents import WorkflowBuilder
+        >>> paid = WorkflowBuilder("paid").add_wait("paid", signal="payment", timeout=86_400).add_step("ship").build()
+        >>> paid.steps["paid"].signal
+        'payment'
+        """
+        self._elements.append(Wait(name, signal, schema, timeout, on_timeout, after=after, when=when, summary=summary))
+        return self
+
+    def add_approval(
+        self,
+        name: str,
+        timeout: float | None = None,
+        on_timeout: Literal["reject", "continue"] = "reject",
+        *,
+        signal: str | None = None,
+        schema: Any = None,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> Self:
+        """Wait until a person says yes: ``run.signal(name, {"approved": True}, actor="ann")``.
+
+        A no (``approved`` is false) fails the step for certain, so that the run goes back. Who decided, and why, is in
+        the history.
+
+        Args:
+            name: what the step is called, and its signal.
+            timeout: seconds to wait at most; None waits as long as it takes.
+            on_timeout: what it means that nobody decided: ``reject``, or ``continue`` without a result.
+            signal: another name for the signal.
+            schema: a model that the data has to fit; None asks for ``approved`` alone.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+        """
+        self._elements.append(
+            Approval(name, timeout, on_timeout, signal=signal, schema=schema, after=after, when=when, summary=summary)
+        )
+        return self
+
+    def add_sleep(
+        self,
+        name: str,
+        seconds: float | Callable[[dict[str, Any]], float],
+        *,
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> Self:
+        """Let time pass: seconds or months, through any restart. No process waits meanwhile.
+
+        Args:
+            name: what the step is called.
+            seconds: how long; or a callable that says so, asked once with the context.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+
+        >>> from multiagents import WorkflowBuilder
+        >>> WorkflowBuilder("trial").add_sleep("trial_period", 14 * 86_400).add_step("charge").build().entries
+        ('trial_period',)
+        """
+        self._elements.append(Sleep(name, seconds, after=after, when=when, summary=summary))
+        return self
