@@ -31,6 +31,7 @@ _COPIED = (
     "heartbeat_timeout",
     "cancel_safe",
     "external",
+    "pivot",
     "on_unknown",
     "compensate_on_failure",
     "no_compensation",
@@ -144,7 +145,8 @@ class WorkflowBuilder(Nodes):
             cancel_safe: the step may be undone while an attempt might still be running (rule S5).
             resolve_with: reserved for a later release.
             external: somebody else does the step and reports its result; it is never dispatched again.
-            pivot: reserved for a later release.
+            pivot: the point of no return: once the step has succeeded, nothing is undone any more, and what fails then
+                waits for a person (rule S12). Of a pivot whose outcome is unknown a person decides, too (rule S13).
             on_unknown: what to do about an unknown outcome: ``compensate``, or ``park`` it for a person (rule S3).
             compensate_on_failure: undo the step also when it failed for certain.
             no_compensation: why the step needs no compensation, in words.
@@ -247,6 +249,7 @@ class WorkflowBuilder(Nodes):
             self.name, steps, self._deadline, self._retention, self._strict, self._compensate_in, self._on_end
         )
         definition = Definition(name=self.name, version=self.version, steps=steps, blocks=layout.blocks, **options)
+        check.pivots(definition)
         for name, step in steps.items():
             if step.timeout == 0:
                 warnings.warn(

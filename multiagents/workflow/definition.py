@@ -102,6 +102,11 @@ class Definition:
         put(self, "lacks_code", any(step.lacks_code for step in self.steps.values()))
 
     @cached_property
+    def pivots(self) -> tuple[str, ...]:
+        """The steps after which there is no way back (rule S12)."""
+        return tuple(name for name, step in self.steps.items() if step.pivot)
+
+    @cached_property
     def content_hash(self) -> str:
         """The first 32 hex digits of the SHA-256 over the canonical JSON of `to_dict`."""
         return _digest(self.to_dict())

@@ -125,6 +125,7 @@ class _Drawing:
     def _step(self, name: str, mark: str, waits_for: tuple[str, ...] = ()) -> _Line:
         step = self._steps[name]
         notes = [f"⤺ {step.compensation}"] if step.compensation is not None else []
+        notes += ["(pivot)"] if step.pivot else []
         notes += ["(if)"] if step.when is not None else []
         notes += [f"({what})"] if (what := _without_worker(step)) else []
         notes += [f"after {', '.join(waits_for)}"] if waits_for else []

@@ -37,6 +37,7 @@ from multiagents.workflow.commands import (
 )
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.operating import VERBS, operated
+from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import (
     RUN,
     TRACK,
@@ -52,6 +53,7 @@ from multiagents.workflow.state import (
 
 __all__ = ["evolve", "fold"]
 
+_FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
 
 
@@ -101,12 +103,14 @@ def _ms(moment: datetime | None) -> int | None:
 
 def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
     if event.status == CANCEL_REQUESTED:
+        if past_pivot(definition, state):
+            return state  # It is on record; there is no way back (rule S12).
         if state.status is RunStatus.PAUSED:
             # Somebody has looked at what nobody knows, and says that it is to be undone (rule S3).
             decided = {
                 name: step._replace(undo_again=True)
                 for name, step in state.steps.items()
-                if step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None)
+                if is_parked(definition, state, name)
             }
             state = state._replace(steps={**state.steps, **decided}) if decided else state
         if state.status.is_end or (state.cancel_requested and not state.held):
@@ -121,6 +125,10 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
     if event.status not in RUN.get(state.status, _NOWHERE):
         return state
     status = RunStatus(event.status)
+    if status is RunStatus.RUNNING and state.status is RunStatus.COMPENSATING:
+        return state._replace(status=status, cause=None, cancel_requested=False, error=None)
+    if status is RunStatus.COMPENSATING and state.status in _FORWARD and past_pivot(definition, state):
+        return state
     if status is RunStatus.RUNNING and state.status is RunStatus.PENDING:
         return state._replace(
             status=status,

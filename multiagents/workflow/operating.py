@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from multiagents.events import StatusEvent
 from multiagents.names import Direction
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState, Track
 
 __all__ = [
@@ -48,7 +49,7 @@ def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, D
     for name, step in state.steps.items():
         if step.undo.is_over:
             yield name, Direction.UNDO
-        elif step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None):
+        elif is_parked(definition, state, name):
             yield name, Direction.DO
 
 
@@ -106,6 +107,8 @@ def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str 
         return f"it is {state.status}; only a completed run can be taken back: cancel() one that goes on"
     if event.status not in RUN.get(state.status, ()):
         return f"it is {state.status}"
+    if event.status == RunStatus.COMPENSATING and past_pivot(definition, state):
+        return f"its pivot {', '.join(definition.pivots)} has succeeded, and nothing is undone behind that (rule S12)"
     return None
 
 

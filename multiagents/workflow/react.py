@@ -7,7 +7,8 @@ The rules:
    effect is, or may be, live is undone, each as soon as all that depends on it is clear (rules S3, S6, S7).
 3. An unknown outcome that is to be parked holds the run before anything is undone, also where it goes back for a
    cancel: who asked for that did not know of it. A cancel of the held run is the answer: undo it (rules S3, S20).
-4. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
+4. Once a pivot has succeeded there is no way back: a run that was turning round goes forward again (rule S12).
+5. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
    may have come after the undo (rule S5).
 """
 
@@ -19,6 +20,7 @@ from datetime import datetime
 from multiagents.events import ErrorInfo, Event
 from multiagents.workflow.commands import ABANDONED, NOT_YET, RECALLED, RECEIVED, command, compensation, status
 from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
 from multiagents.workflow.step import StepKind
 
@@ -63,7 +65,7 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
     for name in names:
         step = state.step(name)
         if step.do.is_over:
-            if step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None):
+            if is_parked(definition, state, name):
                 yield _paused(state, name, at)
             else:
                 payload = {"cause": Cause.FAILURE.value}
@@ -106,10 +108,7 @@ def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
 
 def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
     """A held run goes on its way, or back, when nobody holds it and a person has settled what nobody knew."""
-    if state.held or any(
-        step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None)
-        for name, step in state.steps.items()
-    ):
+    if state.held or any(is_parked(definition, state, name) for name in state.steps):
         return
     if state.cause is None and state.cancel_requested:
         yield from _cancelled(state, at)
@@ -118,7 +117,9 @@ def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[
 
 
 def _paused(state: RunState, name: str, at: datetime) -> Event:
-    return status(state, RunStatus.PAUSED, at, reason=f"nobody knows whether step {name} took effect")
+    known = state.step(name).do.progress is Progress.FAILED
+    why = f"step {name} failed behind the pivot" if known else f"nobody knows whether step {name} took effect"
+    return status(state, RunStatus.PAUSED, at, reason=why)
 
 
 # --- going back -----------------------------------------------------------------------------------------------------
@@ -150,8 +151,11 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
             elif definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
                 yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
         return
-    for name, step in state.steps.items():
-        if step.is_parked(definition.steps[name].on_unknown, forward=state.cause is None):
+    if past_pivot(definition, state):
+        yield status(state, RunStatus.RUNNING, at, reason="its pivot has succeeded meanwhile: there is no way back")
+        return
+    for name in state.steps:
+        if is_parked(definition, state, name):
             yield _paused(state, name, at)
             return
     turn = _turn(definition, state)

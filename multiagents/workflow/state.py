@@ -95,6 +95,8 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
         RunStatus.COMPENSATING: frozenset(
             {
                 RunStatus.PAUSED,
+                # Rule S12: its pivot succeeded while it was turning back.
+                RunStatus.RUNNING,
                 RunStatus.COMPENSATED,
                 RunStatus.COMPENSATED_PARTIALLY,
                 RunStatus.COMPENSATION_FAILED,

@@ -80,6 +80,7 @@ class StepDefinition:
         heartbeat_timeout: seconds that may pass between two heartbeats.
         cancel_safe: an attempt may be undone while it might still be running (rule S5).
         external: somebody else does the step and reports the result; it is never dispatched again.
+        pivot: once it has succeeded, there is no way back (rule S12).
         on_unknown: what is done about an unknown outcome: ``compensate`` or ``park`` (rule S3).
         compensate_on_failure: undo the step also after a definite failure.
         no_compensation: why the step needs no compensation.
@@ -112,6 +113,7 @@ class StepDefinition:
     heartbeat_timeout: float | None = None
     cancel_safe: bool = False
     external: bool = False
+    pivot: bool = False
     on_unknown: str = "compensate"
     compensate_on_failure: bool = False
     no_compensation: str | None = None

@@ -17,6 +17,7 @@ from multiagents.workflow.elements import Approval, Node, Sleep, Wait
 from multiagents.workflow.step import ON_UNKNOWN, StepDefinition
 
 if TYPE_CHECKING:
+    from multiagents.workflow.definition import Definition
     from multiagents.workflow.elements import Choice, Step
 
 #: What a failing branch of a parallel block may do to its siblings (rule S7).
@@ -98,7 +99,7 @@ def step_options(workflow: str, step: Step) -> None:
         if not _is_seconds(value, zero=name == "timeout"):
             expected = "0 or more seconds (0 is no limit)" if name == "timeout" else "more than 0 seconds"
             raise _refusal(workflow, step.name, name, value, f"a number, {expected}, or None for the default")
-    for name in ("cancel_safe", "external", "compensate_on_failure"):
+    for name in ("cancel_safe", "external", "pivot", "compensate_on_failure"):
         if not isinstance(getattr(step, name), bool):
             raise _refusal(workflow, step.name, name, getattr(step, name), "True or False")
     for name in ("queue", "no_compensation", "summary"):
@@ -197,6 +198,38 @@ def workflow_options(
     }
 
 
+def pivots(definition: Definition) -> None:
+    """Refuse a definition whose steps do not fit its pivots (rules S12, S14)."""
+    workflow, steps = definition.name, definition.steps
+    for pivot in definition.pivots:
+        if steps[pivot].compensation is not None:
+            raise DefinitionError(
+                f'workflow "{workflow}" step "{pivot}" is a pivot and has a compensation; behind a pivot there is no '
+                f"way back, so it would never run: remove one of the two"
+            )
+        before = definition.ancestors(pivot)
+        if other := [name for name in before if steps[name].pivot]:
+            raise DefinitionError(
+                f'workflow "{workflow}" has two pivots on one path, "{other[0]}" and "{pivot}"; behind the first there '
+                f"is no way back already: keep one of them"
+            )
+        silent = [steps[name] for name in before if steps[name].is_work]
+        if silent := [step for step in silent if step.compensation is None and step.no_compensation is None]:
+            raise DefinitionError(
+                f'workflow "{workflow}" has a pivot, "{pivot}", and {_quoted(step.name for step in silent)} before it '
+                f'does not say how to undo what was done; give each a compensation="worker" or a '
+                f'no_compensation="reason" (rule S14)'
+            )
+        for name, step in steps.items():
+            endless = step.retry is not None and step.retry.max_attempts == 0
+            if step.compensation is not None and pivot in definition.ancestors(name) and not endless:
+                raise DefinitionError(
+                    f'workflow "{workflow}" step "{name}" has a compensation and comes behind the pivot "{pivot}", '
+                    f"where nothing is undone any more; have it tried again without limit "
+                    f"(retry=RetryPolicy(max_attempts=0)), or remove the compensation (rule S12)"
+                )
+
+
 def _is_seconds(value: Any, *, zero: bool) -> bool:
     if value is None:
         return True
@@ -217,7 +250,6 @@ def _quoted(names: Iterable[str]) -> str:
 
 def _later_release(workflow: str, step: Step) -> None:
     asked = {
-        "pivot=True": (step.pivot, "every step can be undone"),
         "local=True": (step.local, "every step is sent to a worker"),
         "resolve_with": (step.resolve_with is not None, 'on_unknown="park" leaves the decision to a person'),
         'on_unknown="resolve"': (step.on_unknown == "resolve", 'on_unknown="park" leaves the decision to a person'),

@@ -141,6 +141,29 @@ def test_S24_a_completed_run_is_taken_back_on_request(rules: Scenario) -> None:
     assert run.describe().error.message == "returned"
 
 
+def test_S12_behind_the_pivot_the_run_goes_forward_whatever_happens(rules: Scenario) -> None:
+    transfer = (
+        WorkflowBuilder("transfer")
+        .add_step("a", "play", compensation="undo")
+        .add_step("pay", "play", pivot=True)
+        .add_step("c", "play", retry=ONCE)
+        .build(register=False)
+    )
+    run = rules.start(transfer, pay=["wait"], c=["fail"])
+    rules.until_begun(run, "pay")
+
+    # A cancel that comes while the pivot runs waits for what comes of it: it succeeds, so there is no way back.
+    run.cancel()
+    rules.open_gate(run, "pay")
+    until(rules, run, "paused")
+    assert run.cancel() == "paused"
+    run.retry("c")
+
+    seen = rules.end(run)
+    assert (seen.status, seen.effects) == ("completed", {"a": "live", "pay": "live", "c": "live"})
+    assert rules.began(run, "a.undo") == []
+
+
 def test_what_does_not_fit_is_refused_and_changes_nothing(rules: Scenario) -> None:
     run = rules.start(ORDER)
     rules.end(run)

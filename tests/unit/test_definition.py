@@ -530,7 +530,9 @@ def test_a_block_knows_its_steps_and_ends() -> None:
     assert block.ends == ("fraud", "limit")
 
 
-@pytest.mark.parametrize("module", [builder, definition, diagram, elements, graph, nodes, registry, step], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [builder, definition, diagram, elements, graph, nodes, registry, step], ids=lambda m: m.__name__
+)
 def test_the_examples_in_the_docstrings_are_true(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "definitions", DefinitionRegistry())
 
