@@ -77,6 +77,10 @@ class WriteSite(StrEnum):
     EXPIRE = "store.expire"
     #: The sweep removes a run whose retention is over.
     FORGET = "store.forget"
+    #: A payload that is to be kept apart is put into a store of its own, before the commit that refers to it.
+    PUT_APART = "store.put_apart"
+    #: What a run has in such a store is removed, before the run.
+    FORGET_APART = "store.forget_apart"
     #: An event that belongs to no run or attempt is kept in the dead letters.
     BURY = "store.bury"
     #: The first user of a store writes down over how many partitions runs are spread.

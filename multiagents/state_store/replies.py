@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -13,7 +13,9 @@ from pydantic_core import from_json
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
+from multiagents.state_store.envelope import has_marks
 from multiagents.state_store.payloads import as_mapping, merge
+from multiagents.state_store.policy import Reading
 from multiagents.state_store.records import InFlight, Via
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Cause, RunState, RunStatus, StepState
@@ -58,7 +60,8 @@ class Claim(NamedTuple):
         cancelled: the run is to stop.
         state: the run, as a projection that holds this step.
         epoch: fences the commit.
-        merged: the context as the store has it (before ``inputs``), for the steps that follow.
+        merged: the context as the store has it (before ``inputs``), for the steps that follow. Where the step has
+            ``inputs``, so does not read it, what of it is kept apart or encoded is fetched when it is first asked for.
         parts: steps whose results are in ``merged`` and not yet in the stored context.
         now: the store's clock.
     """
@@ -70,7 +73,7 @@ class Claim(NamedTuple):
     owner: str
     state: RunState
     epoch: int
-    merged: dict[str, Any]
+    merged: Mapping[str, Any]
     now: datetime
     parts: Mapping[str, Any] = MappingProxyType({})
     result: Any = None
@@ -158,8 +161,9 @@ def claimed(
     deadline: int,
     header: Header,
     step: str,
-    context: Iterable[tuple[str, str]],
+    context: Mapping[str, str],
     values: Mapping[str, str],
+    reading: Reading,
 ) -> Claim:
     """Put a claim together.
 
@@ -173,19 +177,36 @@ def claimed(
         step: the step's state, as stored.
         context: the stored context: keys with their JSON. In an undo it is not used.
         values: fields of the run's results with their JSON, as `fields_of` names them.
+        reading: opens what is more than JSON.
+
+    Raises:
+        DecodeError: when something of it cannot be opened.
+        StateStoreError: when something of it is kept apart, and that place does not answer.
     """
     undo = correlation.direction is Direction.UNDO
     parts = _parts(correlation, definition)
-    results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
-    merged = from_json(values["i"])
-    merged.update((key, from_json(value)) for key, value in context)
-    merge(merged, results, parts)
     given = f"n:{correlation.step}" in values
+    later: Mapping[tuple[str, str], str] = {}
+    if has_marks(values.values()) or has_marks(context.values()) or has_marks((header.error, step)):
+        header, step = header._replace(error=reading.text(header.error)), reading.text(step) or ""
+        texts = _by_place(context, values)
+        if given:
+            own = {f"n:{correlation.step}", f"r:{correlation.step}"}
+            now_read = {place for place in texts if place[1] in own or (place[1][:2] == "r:" and not undo)}
+            later = {place: text for place, text in texts.items() if place not in now_read}
+            texts = {place: text for place, text in texts.items() if place in now_read}
+        context, values = _apart(reading.texts(texts))
+    results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
+    merged: Mapping[str, Any]
+    if later:
+        merged = _Deferred(reading, {**later, **_by_place(context, values)}, parts)
+    else:
+        merged = _merged(context, values["i"], results, parts)
     own_input = from_json(values[f"n:{correlation.step}"]) if given else merged
     state = StepState.decode(step)
     error = ErrorInfo.model_validate_json(header.error) if header.error else None
     result = None
-    context_given = own_input if given else dict(merged)
+    context_given: Any = own_input if given else dict(merged)
     if undo:
         returned = values.get(f"r:{correlation.step}")
         if returned is not None:
@@ -220,6 +241,49 @@ def claimed(
         deadline=from_ms(deadline) if deadline else None,
         cancelled=bool(header.stop),
     )
+
+
+def _merged(context: Mapping[str, str], given: str, results: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:
+    merged: dict[str, Any] = from_json(given)
+    merged.update((key, from_json(value)) for key, value in context.items())
+    return merge(merged, results, parts)
+
+
+def _by_place(context: Mapping[str, str], values: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """The stored context and the other values in one: a context may have a key that is also the name of a field."""
+    return {("c", key): text for key, text in context.items()} | {("v", name): text for name, text in values.items()}
+
+
+def _apart(texts: Mapping[tuple[str, str], str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The inverse of `_by_place`."""
+    context = {key: text for (place, key), text in texts.items() if place == "c"}
+    return context, {name: text for (place, name), text in texts.items() if place == "v"}
+
+
+class _Deferred(Mapping[str, Any]):
+    """A context that is read when it is first asked for."""
+
+    def __init__(self, reading: Reading, texts: Mapping[tuple[str, str], str], parts: Iterable[str]) -> None:
+        self._reading = reading
+        self._texts = texts
+        self._parts = parts
+        self._merged: dict[str, Any] | None = None
+
+    def _read(self) -> dict[str, Any]:
+        if self._merged is None:
+            context, values = _apart(self._reading.texts(self._texts))
+            results = {part: from_json(values[f"r:{part}"]) for part in self._parts if f"r:{part}" in values}
+            self._merged = _merged(context, values["i"], results, self._parts)
+        return self._merged
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
 
 
 def fields_of(correlation: Correlation, definition: Definition) -> list[str]:

@@ -354,6 +354,6 @@ def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: Any) -> Non
     of = redis_kit.store.keys.of_run("order-1")
     commit = Commit("order-1", [], moved=("contract", "running", "completed"))
 
-    assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 11
+    assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 12
     assert {of.index("running"), of.index("completed", "contract")} < set(keys_of(of, commit))
     assert arguments_of(of, commit)

@@ -1,6 +1,6 @@
 -- commit: apply a transition of a run, or refuse it whole.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 sequence, 7-8 indexes left, 9-10 indexes entered,
---       11 dead letters
+--       11 dead letters, 12 payloads kept apart
 -- ARGV: transaction, prefix of the sent keys, lease (ms), step answered, prefix of its record, score its
 --       due entry must have, epoch, version, 1 if it raises the epoch, (step, record) taken back ...,
 --       then what `transition` reads

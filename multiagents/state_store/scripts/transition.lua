@@ -19,6 +19,8 @@ local function write(command, key, n)
   at = at + n
 end
 
+local own = {1, 2, 3, 4, 12} -- the keys that are the run's alone
+
 -- fields: what else goes into the run's hash, in the one command that writes it
 local function transition(tid, sent, lease, fields)
   local run, due = KEYS[1], KEYS[5]
@@ -53,16 +55,23 @@ local function transition(tid, sent, lease, fields)
     redis.call('ZADD', KEYS[10], started, tid)
   end
   local deadline, retention, channel, status = tonumber(take()), tonumber(take()), take(), take()
+  local blobs = tonumber(take())
+  if blobs > 0 then
+    write('HSET', KEYS[12], blobs * 2)
+    -- What a run that is over gets so late goes with the rest of it.
+    local left = redis.call('PTTL', run)
+    if left > 0 then redis.call('PEXPIRE', KEYS[12], left) end
+  end
   if deadline > 0 then redis.call('ZADD', due, now + deadline, 't|' .. tid) end
   if retention > 0 then
     -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
     redis.call('ZADD', due, now + retention, 'x|' .. tid)
     redis.call('ZREM', due, 'r|' .. tid, 't|' .. tid)
-    for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
+    for _, i in ipairs(own) do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
     redis.call('ZREM', due, 'x|' .. tid)
-    for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
+    for _, i in ipairs(own) do redis.call('PERSIST', KEYS[i]) end
   end
   return joined
 end
