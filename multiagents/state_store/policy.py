@@ -73,7 +73,7 @@ class PayloadPolicy:
     apart: PayloadStore | None = None
     redact: Callable[[Any], Any] | None = None
     #: name -> codec, of all that a value may have gone through
-    _known: Mapping[str, PayloadCodec] = field(init=False, repr=False)
+    _known: Mapping[str, PayloadCodec] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         known = {codec.name: codec for codec in (GzipCodec(), *self.readable, *self.codecs)}
