@@ -21,6 +21,7 @@
      │    └── OutcomeUnknownError      raised by users: it may have taken effect
      ├── EventBusError
      ├── StateStoreError
+     │    └── PayloadStoreError        the store for large payloads, where it is another one
      └── DecodeError
 
 A message says what happened with the values, what was expected, and what to do. Exceptions cross process borders, so
@@ -41,6 +42,7 @@ __all__ = [
     "EventBusError",
     "MultiAgentsError",
     "OutcomeUnknownError",
+    "PayloadStoreError",
     "StateConflictError",
     "StateStoreError",
     "StepCycleError",
@@ -231,6 +233,10 @@ class EventBusError(MultiAgentsError):
 
 class StateStoreError(MultiAgentsError):
     """The state store does not answer, or refuses a call; nothing acknowledged is lost."""
+
+
+class PayloadStoreError(StateStoreError):
+    """The store for large payloads does not answer, or refuses a call; nothing acknowledged is lost."""
 
 
 class DecodeError(MultiAgentsError):

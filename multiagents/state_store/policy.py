@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 from multiagents.events import Event
-from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError
+from multiagents.exceptions import ConfigurationError, DecodeError, PayloadStoreError, StateStoreError
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.blobs.base import PayloadStore
@@ -141,7 +141,7 @@ class PayloadPolicy:
             what the commit itself has to write, beside the run.
 
         Raises:
-            StateStoreError: when the payload store did not take it.
+            PayloadStoreError: when the payload store did not take it.
         """
         if not blobs or self.apart is None:
             return blobs
@@ -153,7 +153,7 @@ class PayloadPolicy:
         """Remove what a run has in a payload store; before the run, so that it is done again if it was not.
 
         Raises:
-            StateStoreError: when the payload store did not do it.
+            PayloadStoreError: when the payload store did not do it.
         """
         if self.apart is not None:
             store = self.apart
@@ -306,7 +306,7 @@ def _reaching(store: PayloadStore, action: Callable[[], Any]) -> Any:
     except StateStoreError:
         raise
     except Exception as error:
-        raise StateStoreError(
+        raise PayloadStoreError(
             f'the payload store "{store.name}" did not do what it was asked: {type(error).__name__}: {error}; nothing '
             f"that was acknowledged is lost, and it is tried again"
         ) from error

@@ -225,7 +225,7 @@ def test_an_error_about_keys_shows_none_of_them() -> None:
             Settings(encryption_keys=wrong)
         assert "c2hvcnQ" not in str(caught.value)
         assert KEY[:-4] not in str(caught.value)
-    assert KEY not in repr(Settings(encryption_keys={"2026": KEY}))
+    assert "encryption_keys" not in repr(Settings(encryption_keys={"2026": KEY}))
 
 
 # --- the cost of being off -------------------------------------------------------------------------------------------

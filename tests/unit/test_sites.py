@@ -27,7 +27,7 @@ SOURCES = [
 ]
 
 #: What Redis is called where it is used.
-CLIENTS = {"_redis", "_client", "client", "pipe"}
+CLIENTS = {"_redis", "_client", "_hasty_client", "client", "pipe"}
 #: What is asked of Redis without changing anything, and what is no command at all.
 READS = {
     "close",

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from multiagents.names import Keys
-from multiagents.state_store.scripts.redis import patient_client
+from multiagents.state_store.scripts.redis import hasty_client, patient_client
 
 #: Seconds: ninety days.
 LIFETIME = 90 * 86_400.0
@@ -37,6 +37,8 @@ class RedisPayloadStore:
     ) -> None:
         # redis-py types every command as sync-or-async; Any keeps the casts out of each call.
         self._client: Any = client or patient_client(url)
+        # Runs are forgotten by the sweep, which must not stand still while this server is away.
+        self._hasty_client: Any = client or hasty_client(url)
         self._lifetime_ms = round(lifetime * 1000)
         self._keys = keys or Keys()
 
@@ -55,4 +57,4 @@ class RedisPayloadStore:
 
     def forget(self, transaction_id: str) -> None:
         """Remove all payloads of a run."""
-        self._client.unlink(self._keys.of_run(transaction_id).blobs)
+        self._hasty_client.unlink(self._keys.of_run(transaction_id).blobs)
