@@ -194,7 +194,7 @@ class InMemoryStateStore(StateStore):
                 step=fields[f"s:{step}"],
                 context=dict(row.context) if direction is Direction.DO else {},
                 values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
-                reading=self._reading(transaction_id, row),
+                reading=lambda: self._reading(transaction_id, row),
             )
 
     def _reading(self, transaction_id: str, row: Row) -> Reading:

@@ -180,7 +180,7 @@ class RedisStateStore(StateStore):
             step=step_state,
             context=dict(zip(stored[::2], stored[1::2], strict=True)),
             values={name: value for name, value in zip(fields, values, strict=True) if value is not None},
-            reading=self._reading(transaction_id, run),
+            reading=lambda: self._reading(transaction_id, run),
         )
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:

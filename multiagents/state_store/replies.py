@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -13,8 +13,9 @@ from pydantic_core import from_json
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
+from multiagents.state_store.contexts import DeferredContext, apart, by_place, merged_context
 from multiagents.state_store.envelope import has_marks
-from multiagents.state_store.payloads import as_mapping, merge
+from multiagents.state_store.payloads import as_mapping
 from multiagents.state_store.policy import Reading
 from multiagents.state_store.records import InFlight, Via
 from multiagents.workflow.definition import Definition
@@ -163,7 +164,7 @@ def claimed(
     step: str,
     context: Mapping[str, str],
     values: Mapping[str, str],
-    reading: Reading,
+    reading: Callable[[], Reading],
 ) -> Claim:
     """Put a claim together.
 
@@ -177,31 +178,52 @@ def claimed(
         step: the step's state, as stored.
         context: the stored context: keys with their JSON. In an undo it is not used.
         values: fields of the run's results with their JSON, as `fields_of` names them.
-        reading: opens what is more than JSON.
+        reading: gives what opens values that are more than JSON.
 
     Raises:
         DecodeError: when something of it cannot be opened.
         StateStoreError: when something of it is kept apart, and that place does not answer.
     """
+    lease = (owner, now, deadline)
+    try:
+        return _claimed(correlation, definition, lease, header, step, context, values)
+    except ValueError:
+        # Looked at only now: where all of it is plain JSON, which is so without any setting, this costs nothing.
+        if not any(has_marks(texts) for texts in (values.values(), context.values(), (header.error, step))):
+            raise
+    opens = reading()
+    header, step = header._replace(error=opens.text(header.error)), opens.text(step) or ""
+    texts = by_place(context, values)
+    if f"n:{correlation.step}" not in values:
+        context, values = apart(opens.texts(texts))
+        return _claimed(correlation, definition, lease, header, step, context, values)
+    # A step with inputs of its own does not read the context, and an undo of it no other results.
+    own = {("v", f"n:{correlation.step}"), ("v", f"r:{correlation.step}")}
+    undo = correlation.direction is Direction.UNDO
+    needed = {place for place in texts if place in own or (place[0] == "v" and place[1][:2] == "r:" and not undo)}
+    later = {place: text for place, text in texts.items() if place not in needed}
+    context, values = apart(opens.texts({place: texts[place] for place in needed}))
+    merged = DeferredContext(opens, {**later, **by_place(context, values)}, _parts(correlation, definition))
+    return _claimed(correlation, definition, lease, header, step, context, values, merged)
+
+
+def _claimed(
+    correlation: Correlation,
+    definition: Definition,
+    lease: tuple[str, int, int],
+    header: Header,
+    step: str,
+    context: Mapping[str, str],
+    values: Mapping[str, str],
+    merged: Mapping[str, Any] | None = None,
+) -> Claim:
+    owner, now, deadline = lease
     undo = correlation.direction is Direction.UNDO
     parts = _parts(correlation, definition)
-    given = f"n:{correlation.step}" in values
-    later: Mapping[tuple[str, str], str] = {}
-    if has_marks(values.values()) or has_marks(context.values()) or has_marks((header.error, step)):
-        header, step = header._replace(error=reading.text(header.error)), reading.text(step) or ""
-        texts = _by_place(context, values)
-        if given:
-            own = {f"n:{correlation.step}", f"r:{correlation.step}"}
-            now_read = {place for place in texts if place[1] in own or (place[1][:2] == "r:" and not undo)}
-            later = {place: text for place, text in texts.items() if place not in now_read}
-            texts = {place: text for place, text in texts.items() if place in now_read}
-        context, values = _apart(reading.texts(texts))
     results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
-    merged: Mapping[str, Any]
-    if later:
-        merged = _Deferred(reading, {**later, **_by_place(context, values)}, parts)
-    else:
-        merged = _merged(context, values["i"], results, parts)
+    if merged is None:
+        merged = merged_context(context, values["i"], results, parts)
+    given = f"n:{correlation.step}" in values
     own_input = from_json(values[f"n:{correlation.step}"]) if given else merged
     state = StepState.decode(step)
     error = ErrorInfo.model_validate_json(header.error) if header.error else None
@@ -241,49 +263,6 @@ def claimed(
         deadline=from_ms(deadline) if deadline else None,
         cancelled=bool(header.stop),
     )
-
-
-def _merged(context: Mapping[str, str], given: str, results: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:
-    merged: dict[str, Any] = from_json(given)
-    merged.update((key, from_json(value)) for key, value in context.items())
-    return merge(merged, results, parts)
-
-
-def _by_place(context: Mapping[str, str], values: Mapping[str, str]) -> dict[tuple[str, str], str]:
-    """The stored context and the other values in one: a context may have a key that is also the name of a field."""
-    return {("c", key): text for key, text in context.items()} | {("v", name): text for name, text in values.items()}
-
-
-def _apart(texts: Mapping[tuple[str, str], str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The inverse of `_by_place`."""
-    context = {key: text for (place, key), text in texts.items() if place == "c"}
-    return context, {name: text for (place, name), text in texts.items() if place == "v"}
-
-
-class _Deferred(Mapping[str, Any]):
-    """A context that is read when it is first asked for."""
-
-    def __init__(self, reading: Reading, texts: Mapping[tuple[str, str], str], parts: Iterable[str]) -> None:
-        self._reading = reading
-        self._texts = texts
-        self._parts = parts
-        self._merged: dict[str, Any] | None = None
-
-    def _read(self) -> dict[str, Any]:
-        if self._merged is None:
-            context, values = _apart(self._reading.texts(self._texts))
-            results = {part: from_json(values[f"r:{part}"]) for part in self._parts if f"r:{part}" in values}
-            self._merged = _merged(context, values["i"], results, self._parts)
-        return self._merged
-
-    def __getitem__(self, key: str) -> Any:
-        return self._read()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
-
-    def __len__(self) -> int:
-        return len(self._read())
 
 
 def fields_of(correlation: Correlation, definition: Definition) -> list[str]:
