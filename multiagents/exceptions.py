@@ -21,7 +21,7 @@
      │    └── OutcomeUnknownError      raised by users: it may have taken effect
      ├── EventBusError
      ├── StateStoreError
-     │    └── PayloadStoreError        the store for large payloads, where it is another one
+     │    └── PayloadStoreError        the store for large payloads, or the archive, where it is another one
      └── DecodeError
 
 A message says what happened with the values, what was expected, and what to do. Exceptions cross process borders, so
@@ -236,7 +236,7 @@ class StateStoreError(MultiAgentsError):
 
 
 class PayloadStoreError(StateStoreError):
-    """The store for large payloads does not answer, or refuses a call; nothing acknowledged is lost."""
+    """The store for large payloads, or the archive, does not answer or refuses; nothing acknowledged is lost."""
 
 
 class DecodeError(MultiAgentsError):

@@ -128,6 +128,12 @@ def _payload_store(value: Any) -> Any:
     return _named(value, "put", "get", "forget")
 
 
+def _archive(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.path.abspath(value)  # noqa: PTH100 - any path-like object
+    return value if isinstance(value, str) and "/" in value else _named(value, "append", "read")
+
+
 def _patterns(value: Any) -> tuple[str, ...]:
     patterns = _several(value)
     if not all(isinstance(pattern, str) and pattern for pattern in patterns):
@@ -177,6 +183,10 @@ _RULES: dict[str, _Rule] = {
     "payload_decode": _CODECS,
     "encryption_keys": _Rule(
         "key ids of A-Z a-z 0-9 . _ - with keys of 16, 24 or 32 bytes in base64, the newest first", _keys, secret=True
+    ),
+    "history_limit": _count(1),
+    "history_archive": _Rule(
+        "the path of a folder (with a /), a dotted path or an object with append and read", _archive
     ),
     "redact": _Rule('patterns of keys such as "*password*", one or a list', _patterns),
     "queue": _QUEUE,
@@ -236,6 +246,11 @@ class Settings:
     payload_decode: tuple[Any, ...] = ()
     #: Keys of ``"aes-gcm"``: id -> key in base64, the newest first; in the environment ``id:key,id:key``.
     encryption_keys: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    #: How many events a run's history keeps; it may grow to twice as many before older ones are moved to the archive.
+    #: None: all of them.
+    history_limit: int | None = None
+    #: Where older events go: a folder that all processes see, a dotted path, or an object with ``append`` and ``read``.
+    history_archive: Any = None
     #: Patterns of keys whose values are not to be seen in histories and in dead letters that are shown.
     redact: tuple[str, ...] = ()
     #: Queue of the steps that name none; None: Celery's own routing decides.

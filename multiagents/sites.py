@@ -77,6 +77,10 @@ class WriteSite(StrEnum):
     EXPIRE = "store.expire"
     #: The sweep removes a run whose retention is over.
     FORGET = "store.forget"
+    #: Events of a run are put into the archive, before they leave the run's history.
+    ARCHIVE = "store.archive"
+    #: They leave it.
+    TRIM_HISTORY = "store.trim_history"
     #: A payload that is to be kept apart is put into a store of its own, before the commit that refers to it.
     PUT_APART = "store.put_apart"
     #: What a run has in such a store is removed, before the run.

@@ -246,7 +246,10 @@ class InMemoryStateStore(StateStore):
             _count(row, "v")
             if commit.raises_epoch:
                 _count(row, "epoch")
-            return Committed(Verdict.APPLIED, self._tables.apply(row, commit, written, self.lease_ms))
+            joined = self._tables.apply(row, commit, written, self.lease_ms)
+            if commit.events and self.policy.is_too_long(len(row.history)):
+                self._shorten(commit.transaction_id)
+            return Committed(Verdict.APPLIED, joined)
 
     def _refused(self, row: Row, commit: Commit) -> Verdict | None:
         if commit.answers is not None:
@@ -323,8 +326,23 @@ class InMemoryStateStore(StateStore):
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         with self._tables.lock:
             row = self._tables.row(transaction_id)
-            records = [] if row is None else row.history[after:]
+            dropped = 0 if row is None else int(row.fields.get("archived", 0))
+            records = [] if row is None else row.history[max(0, after - dropped) :]
+        if after < dropped:
+            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
         return [unpack(transaction_id, self.policy.open(record)) for record in records]
+
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        put = self.policy.to_archive()
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            first = int(row.fields.get("archived", 0))
+            records = row.history[: -max(keep, 1)]
+            if records:
+                put(transaction_id, first, records)
+                del row.history[: len(records)]
+                row.fields["archived"] = str(first + len(records))
+            return len(records)
 
     def list_runs(
         self,

@@ -22,6 +22,7 @@ from multiagents.events import Event
 from multiagents.exceptions import ConfigurationError, DecodeError, PayloadStoreError, StateStoreError
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
+from multiagents.state_store.archives.base import HistoryArchive
 from multiagents.state_store.blobs.base import PayloadStore
 from multiagents.state_store.codec import pack
 from multiagents.state_store.codecs.base import PayloadCodec
@@ -61,6 +62,8 @@ class PayloadPolicy:
         claim_check_bytes: a larger value is kept apart.
         apart: where; None: in a key beside the run, by the script that refers to it.
         redact: makes data fit to be shown; None shows all of it.
+        archive: where older events go; None: nowhere.
+        history_limit: how many events stay in a run's history; twice as many before older ones are moved. None: all.
 
     >>> policy = PayloadPolicy(codecs=(GzipCodec(least=0),))
     >>> policy.open(policy.seal('{"total":5}'))
@@ -72,6 +75,8 @@ class PayloadPolicy:
     claim_check_bytes: int = Settings.claim_check_bytes
     apart: PayloadStore | None = None
     redact: Callable[[Any], Any] | None = None
+    archive: HistoryArchive | None = None
+    history_limit: int | None = None
     #: name -> codec, of all that a value may have gone through
     _known: Mapping[str, PayloadCodec] = field(init=False, repr=False, compare=False)
 
@@ -97,6 +102,8 @@ class PayloadPolicy:
             claim_check_bytes=settings.claim_check_bytes,
             apart=_payload_store(settings),
             redact=redactor(settings.redact),
+            archive=_archive(settings),
+            history_limit=settings.history_limit,
         )
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -146,7 +153,7 @@ class PayloadPolicy:
         if not blobs or self.apart is None:
             return blobs
         store, site = self.apart, WriteSite.PUT_APART
-        _reaching(store, lambda: write(site, partial(store.put, transaction_id, blobs)))
+        _reaching(_named(store), lambda: write(site, partial(store.put, transaction_id, blobs)))
         return {}
 
     def forget(self, transaction_id: str) -> None:
@@ -157,7 +164,52 @@ class PayloadPolicy:
         """
         if self.apart is not None:
             store = self.apart
-            _reaching(store, lambda: write(WriteSite.FORGET_APART, partial(store.forget, transaction_id)))
+            _reaching(_named(store), lambda: write(WriteSite.FORGET_APART, partial(store.forget, transaction_id)))
+
+    # --- the archive -------------------------------------------------------------------------------------------------
+
+    def is_too_long(self, events: int) -> bool:
+        """Whether a history has grown so long that its older events are to be moved."""
+        return self.history_limit is not None and events > 2 * self.history_limit
+
+    def to_archive(self) -> Callable[[str, int, Sequence[str]], None]:
+        """What puts events into the archive, before they leave the run's history; see `HistoryArchive.append`.
+
+        It raises `PayloadStoreError` when the archive did not take them.
+
+        Raises:
+            ConfigurationError: when there is none.
+        """
+        archive = self.archive
+        if archive is None:
+            raise ConfigurationError(
+                "there is no archive to move events to; set multiagents_history_archive to a folder that all processes "
+                "see, or to an object with append and read"
+            )
+
+        def put(transaction_id: str, first: int, records: Sequence[str]) -> None:
+            action = partial(archive.append, transaction_id, first, records)
+            _reaching("archive", lambda: write(WriteSite.ARCHIVE, action))
+
+        return put
+
+    def from_archive(self, transaction_id: str, first: int, last: int) -> Sequence[str]:
+        """Events that have left the run's history.
+
+        Raises:
+            DecodeError: when they are not there.
+            PayloadStoreError: when the archive does not answer.
+        """
+        archive = self.archive
+        found: Sequence[str] = ()
+        if archive is not None and first < last:
+            found = _reaching("archive", lambda: archive.read(transaction_id, first, last))
+        if len(found) != max(0, last - first):
+            raise DecodeError(
+                f"the first {last} events of run {transaction_id!r} were moved to an archive, and "
+                f"multiagents_history_archive {'is not set here' if archive is None else 'does not have all of them'}"
+            )
+        return found
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -199,7 +251,7 @@ class PayloadPolicy:
                 f'a payload of run {transaction_id!r} is in the payload store "{where}", and '
                 f"multiagents_claim_check_store is {'not set' if store is None else repr(store.name)} here"
             )
-        answer: Mapping[str, str] = _reaching(store, lambda: store.get(transaction_id, names))
+        answer: Mapping[str, str] = _reaching(_named(store), lambda: store.get(transaction_id, names))
         return answer
 
     def letter(self, text: str) -> dict[str, Any]:
@@ -300,15 +352,19 @@ def _says_something(event: Event) -> bool:
     return bool(event.model_extra) or any(values.get(name) is not None for name in told)
 
 
-def _reaching(store: PayloadStore, action: Callable[[], Any]) -> Any:
+def _named(store: PayloadStore) -> str:
+    return f'payload store "{store.name}"'
+
+
+def _reaching(what: str, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except StateStoreError:
         raise
     except Exception as error:
         raise PayloadStoreError(
-            f'the payload store "{store.name}" did not do what it was asked: {type(error).__name__}: {error}; nothing '
-            f"that was acknowledged is lost, and it is tried again"
+            f"the {what} did not do what it was asked: {type(error).__name__}: {error}; nothing that was acknowledged "
+            f"is lost, and it is tried again"
         ) from error
 
 
@@ -336,6 +392,28 @@ def _payload_store(settings: Settings) -> PayloadStore | None:
         raise ConfigurationError(
             f"multiagents_claim_check_store names {entry!r}, which is no payload store: expected an object with name, "
             f"put, get and forget"
+        )
+    return made
+
+
+def _archive(settings: Settings) -> HistoryArchive | None:
+    entry = settings.history_archive
+    if entry is None:
+        if settings.history_limit is not None:
+            raise ConfigurationError(
+                f"multiagents_history_limit is {settings.history_limit}, and multiagents_history_archive is not set; "
+                f"older events have to go somewhere: set it to a folder that all processes see, or to an object with "
+                f"append and read"
+            )
+        return None
+    if isinstance(entry, str) and "/" in entry:
+        from multiagents.state_store.archives.file import FileArchive
+
+        return FileArchive(entry)
+    made = _made(entry, "multiagents_history_archive", settings)
+    if not isinstance(made, HistoryArchive):
+        raise ConfigurationError(
+            f"multiagents_history_archive names {entry!r}, which is no archive: expected an object with append and read"
         )
     return made
 

@@ -228,6 +228,8 @@ class RedisStateStore(StateStore):
             ],
         )
         self._server.heard(reply[1])
+        if reply[0] == 1 and self.policy.is_too_long(reply[3]):
+            self._shorten(commit.transaction_id)
         return Committed(_VERDICTS[reply[0]], reply[2] == 1)
 
     def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
@@ -302,8 +304,34 @@ class RedisStateStore(StateStore):
 
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         run = self.keys.of_run(transaction_id)
-        records = self._server.call(lambda: self._client.lrange(run.history, after, -1))
+        known, dropped = -1, 0
+        records: list[str] = []
+        while known != dropped:  # else some have left for the archive in between
+            known = dropped
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.hget(run.run, "archived")
+                pipe.lrange(run.history, max(0, after - known), -1)
+                found, records = self._server.call(pipe.execute)
+            dropped = int(found or 0)
+        if after < dropped:
+            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
         return [unpack(transaction_id, self.policy.open(record)) for record in records]
+
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        put = self.policy.to_archive()
+        run = self.keys.of_run(transaction_id)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hmget(run.run, ["v", "archived"])
+            pipe.lrange(run.history, 0, -max(keep, 1) - 1)
+            (version, dropped), records = self._server.call(pipe.execute)
+        if version is None:
+            raise WorkflowNotFoundError(transaction_id)
+        first = int(dropped or 0)
+        if records:
+            put(transaction_id, first, records)
+            keys = [run.run, run.history]
+            self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, [first, len(records)])
+        return len(records)
 
     def list_runs(
         self,

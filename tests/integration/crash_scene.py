@@ -50,18 +50,19 @@ class Lane:
         ledger_url = new_url()
         broker = new_url() if outbox else self.url
         large = {"claim_check_store": new_url(), "claim_check_bytes": 2_000}
+        history = {"history_limit": 3, "history_archive": str(folder / "archive")}
         self.env = {
             "CELERY_BROKER_URL": broker,
             "MULTIAGENTS_REDIS_URL": self.url,
             "MULTIAGENTS_ORCHESTRATION": mode,
             "LEDGER_URL": ledger_url,
-            **{f"MULTIAGENTS_{name.upper()}": str(value) for name, value in large.items()},
+            **{f"MULTIAGENTS_{name.upper()}": str(value) for name, value in {**large, **history}.items()},
             **self.plan.env,
         }
         self.redis = redis.Redis.from_url(self.url, decode_responses=True)
         self.apart = redis.Redis.from_url(large["claim_check_store"], decode_responses=True)
         self.ledger = redis.Redis.from_url(ledger_url, decode_responses=True)
-        settings = {"redis_url": self.url, "orchestration": mode, "lease": app_crash.LEASE, **large}
+        settings = {"redis_url": self.url, "orchestration": mode, "lease": app_crash.LEASE, **large, **history}
         self.orchestrator = init_app(Celery(f"crash-{pool}-{mode}", broker=broker, set_as_current=False), settings)
         self.store = self.orchestrator.store
         self.bus = RedisEventBus(self.url)

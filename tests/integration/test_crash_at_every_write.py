@@ -76,6 +76,8 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.FORGET: [(BRIEF, (1,))],
     WriteSite.PUT_APART: [(LARGE, (1,))],
     WriteSite.FORGET_APART: [(BRIEF_LARGE, (1,))],
+    WriteSite.ARCHIVE: [(FORWARD, (1, 2)), (BACK, (2,))],
+    WriteSite.TRIM_HISTORY: [(FORWARD, (1, 2)), (BACK, (2,))],
     WriteSite.BURY: [(STRANGER, (1,))],
     WriteSite.PARTITIONS: [(CALLER, (1,))],
     WriteSite.ANNOUNCE: [(STARTING, (1,))],

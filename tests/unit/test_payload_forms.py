@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from multiagents.exceptions import ConfigurationError, DecodeError
 from multiagents.settings import Settings
+from multiagents.state_store.archives import HistoryArchive
+from multiagents.state_store.archives.file import FileArchive
 from multiagents.state_store.blobs import PayloadStore
 from multiagents.state_store.blobs.memory import InMemoryPayloadStore
 from multiagents.state_store.blobs.redis import RedisPayloadStore
@@ -180,6 +183,15 @@ def test_a_url_names_another_redis_for_what_is_large() -> None:
     assert "secret" not in repr(Settings(claim_check_store="redis://:secret@blobs:6379/1"))
 
 
+def test_older_events_go_to_a_folder(tmp_path: Path) -> None:
+    for folder in (tmp_path, str(tmp_path)):
+        policy = PayloadPolicy.of(Settings(history_archive=folder, history_limit="5"))
+
+        assert isinstance(policy.archive, FileArchive)
+        assert isinstance(policy.archive, HistoryArchive)
+        assert [policy.is_too_long(events) for events in (5, 10, 11)] == [False, False, True]
+
+
 def test_keys_are_read_with_as_long_as_they_are_there() -> None:
     keys = {"2026": KEY}
     sealed = PayloadPolicy.of(Settings(payload_codec="aes-gcm", encryption_keys=keys)).seal("5")
@@ -196,6 +208,8 @@ def test_keys_are_read_with_as_long_as_they_are_there() -> None:
         ({"payload_codec": "shop.nowhere.Codec"}, r"'shop.nowhere.Codec', which cannot be imported: No module named"),
         ({"payload_codec": "gzipp"}, r"'gzipp', which cannot be imported: .* or 'gzip' or 'aes-gcm'"),
         ({"payload_codec": "builtins.list"}, r"is no codec: expected an object with name, encode\(bytes\)"),
+        ({"history_archive": "builtins.int"}, r"is no archive: expected an object with append and read"),
+        ({"history_limit": 100}, r"multiagents_history_limit is 100, and multiagents_history_archive is not set"),
         ({"claim_check_store": "builtins.list"}, r"is no payload store: expected an object with name, put, get"),
     ],
 )

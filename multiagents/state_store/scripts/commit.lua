@@ -5,7 +5,7 @@
 --       due entry must have, epoch, version, 1 if it raises the epoch, (step, record) taken back ...,
 --       then what `transition` reads
 -- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
---          | -3 its lease was renewed, now, joined}
+--          | -3 its lease was renewed, now, joined, if applied: events in the history, 0 if none was added}
 --#include apply
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
@@ -28,4 +28,5 @@ if answered ~= '' then release(KEYS[1], KEYS[5], sent, tid, answered, head[3]) e
 for _, row in ipairs(recalled) do release(KEYS[1], KEYS[5], sent, tid, row[1], row[2]) end
 local fields = {'v', int(head[2] + 1)}
 if turned == '1' then fields = {'v', fields[2], 'epoch', int(head[1] + 1)} end
-return {1, now, transition(tid, sent, lease, fields)}
+local joined, events = transition(tid, sent, lease, fields)
+return {1, now, joined, events}

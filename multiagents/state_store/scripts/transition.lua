@@ -13,22 +13,25 @@ local function rows(width)
 end
 -- The next n arguments into a key; by the thousand, because unpack fails at some thousands, half-way through a commit.
 local function write(command, key, n)
+  local reply
   for from = at + 1, at + n, 1000 do
-    redis.call(command, key, unpack(ARGV, from, math.min(from + 999, at + n)))
+    reply = redis.call(command, key, unpack(ARGV, from, math.min(from + 999, at + n)))
   end
   at = at + n
+  return reply
 end
 
 local own = {1, 2, 3, 4, 12} -- the keys that are the run's alone
 
 -- fields: what else goes into the run's hash, in the one command that writes it
+-- Returns 1 if a join was completed, and how many events the history has now (0 if none was added)
 local function transition(tid, sent, lease, fields)
   local run, due = KEYS[1], KEYS[5]
   for _ = 1, take() * 2 do fields[#fields + 1] = take() end
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
   write('HSET', KEYS[2], take() * 2)
   write('HSET', KEYS[3], take() * 2)
-  write('RPUSH', KEYS[4], tonumber(take()))
+  local events = write('RPUSH', KEYS[4], tonumber(take())) or 0
   write('HSET', KEYS[11], take() * 2)
   local joined = 0
   for _, join in ipairs(rows(3)) do -- step, how many land, how many there are
@@ -73,5 +76,5 @@ local function transition(tid, sent, lease, fields)
     redis.call('ZREM', due, 'x|' .. tid)
     for _, i in ipairs(own) do redis.call('PERSIST', KEYS[i]) end
   end
-  return joined
+  return joined, events
 end
