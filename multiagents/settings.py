@@ -184,7 +184,7 @@ _RULES: dict[str, _Rule] = {
     "encryption_keys": _Rule(
         "key ids of A-Z a-z 0-9 . _ - with keys of 16, 24 or 32 bytes in base64, the newest first", _keys, secret=True
     ),
-    "history_limit": _count(1),
+    "history_limit": _count(0),
     "history_archive": _Rule(
         "the path of a folder (with a /), a dotted path or an object with append and read", _archive
     ),
@@ -247,7 +247,7 @@ class Settings:
     #: Keys of ``"aes-gcm"``: id -> key in base64, the newest first; in the environment ``id:key,id:key``.
     encryption_keys: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     #: How many events a run's history keeps; it may grow to twice as many before older ones are moved to the archive.
-    #: None: all of them.
+    #: None or 0: all of them.
     history_limit: int | None = None
     #: Where older events go: a folder that all processes see, a dotted path, or an object with ``append`` and ``read``.
     history_archive: Any = None

@@ -21,6 +21,7 @@ from multiagents.orchestrator.run import Run
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
 from multiagents.state_store.base import dumps
+from multiagents.state_store.configured import policy_of
 from multiagents.state_store.policy import PayloadPolicy
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.registry import definitions
@@ -106,7 +107,7 @@ class Orchestrator:
     @cached_property
     def payload_policy(self) -> PayloadPolicy:
         """In what form the data of runs is stored: codecs, what is kept apart, what is redacted."""
-        return PayloadPolicy.of(self.settings)
+        return policy_of(self.settings)
 
     @cached_property
     def dispatcher(self) -> CeleryDispatcher:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 from multiagents.events import Event
@@ -37,16 +36,9 @@ from multiagents.state_store.envelope import (
     unseal,
 )
 from multiagents.state_store.payloads import dumps
-from multiagents.state_store.redaction import redactor
 from multiagents.workflow.state import StepState
 
 _K = TypeVar("_K")
-
-#: Short names of the codecs that come with the library.
-_BUILT_IN = {
-    "gzip": "multiagents.state_store.codecs.gzip.GzipCodec",
-    "aes-gcm": "multiagents.state_store.codecs.cryptography.AESGCMCodec",
-}
 
 #: Gives the texts of payloads that lie beside their run, by name; what is not there is left out.
 Fetch = Callable[[Sequence[str]], Mapping[str, str]]
@@ -83,28 +75,6 @@ class PayloadPolicy:
     def __post_init__(self) -> None:
         known = {codec.name: codec for codec in (GzipCodec(), *self.readable, *self.codecs)}
         object.__setattr__(self, "_known", known)
-
-    @classmethod
-    def of(cls, settings: Settings) -> PayloadPolicy:
-        """What the settings of a deployment ask for.
-
-        Raises:
-            ConfigurationError: when a codec or a store that they name cannot be made.
-        """
-        codecs = [_codec(entry, settings) for entry in settings.payload_codec]
-        names = {codec.name for codec in codecs}
-        readable = [_codec(entry, settings) for entry in settings.payload_decode]
-        if settings.encryption_keys and "aes-gcm" not in names:
-            readable.append(_codec("aes-gcm", settings))
-        return cls(
-            codecs=tuple(codecs),
-            readable=tuple(readable),
-            claim_check_bytes=settings.claim_check_bytes,
-            apart=_payload_store(settings),
-            redact=redactor(settings.redact),
-            archive=_archive(settings),
-            history_limit=settings.history_limit,
-        )
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -365,77 +335,4 @@ def _reaching(what: str, action: Callable[[], Any]) -> Any:
         raise PayloadStoreError(
             f"the {what} did not do what it was asked: {type(error).__name__}: {error}; nothing that was acknowledged "
             f"is lost, and it is tried again"
-        ) from error
-
-
-def _codec(entry: Any, settings: Settings) -> PayloadCodec:
-    made = _made(entry, "multiagents_payload_codec", settings)
-    if not isinstance(made, PayloadCodec):
-        raise ConfigurationError(
-            f"multiagents_payload_codec names {entry!r}, which is no codec: expected an object with name, "
-            f"encode(bytes) and decode(bytes)"
-        )
-    return made
-
-
-def _payload_store(settings: Settings) -> PayloadStore | None:
-    entry = settings.claim_check_store
-    if entry is None:
-        return None
-    if isinstance(entry, str) and "://" in entry:
-        from multiagents.names import Keys
-        from multiagents.state_store.blobs.redis import RedisPayloadStore
-
-        return RedisPayloadStore(entry, keys=Keys(settings.key_prefix, settings.partitions))
-    made = _made(entry, "multiagents_claim_check_store", settings)
-    if not isinstance(made, PayloadStore):
-        raise ConfigurationError(
-            f"multiagents_claim_check_store names {entry!r}, which is no payload store: expected an object with name, "
-            f"put, get and forget"
-        )
-    return made
-
-
-def _archive(settings: Settings) -> HistoryArchive | None:
-    entry = settings.history_archive
-    if entry is None:
-        if settings.history_limit is not None:
-            raise ConfigurationError(
-                f"multiagents_history_limit is {settings.history_limit}, and multiagents_history_archive is not set; "
-                f"older events have to go somewhere: set it to a folder that all processes see, or to an object with "
-                f"append and read"
-            )
-        return None
-    if isinstance(entry, str) and "/" in entry:
-        from multiagents.state_store.archives.file import FileArchive
-
-        return FileArchive(entry)
-    made = _made(entry, "multiagents_history_archive", settings)
-    if not isinstance(made, HistoryArchive):
-        raise ConfigurationError(
-            f"multiagents_history_archive names {entry!r}, which is no archive: expected an object with append and read"
-        )
-    return made
-
-
-def _made(entry: Any, label: str, settings: Settings) -> Any:
-    """What a setting names: an object, a dotted path to one, or a class to be made without arguments."""
-    found = _imported(_BUILT_IN.get(entry, entry), label) if isinstance(entry, str) else entry
-    if isinstance(found, type):
-        from_settings = getattr(found, "from_settings", None)
-        return found() if from_settings is None else from_settings(settings)
-    return found
-
-
-def _imported(path: str, label: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        advice = "; pip install 'celery-multiagents[encryption]'" if error.name == "cryptography" else ""
-        raise ConfigurationError(f"{label} names {path!r}, which cannot be imported: {error}{advice}") from error
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(
-            f"{label} names {path!r}, which cannot be imported: {error}; expected a dotted path such as "
-            f"'shop.payloads.Codec', or {' or '.join(repr(known) for known in _BUILT_IN)}"
         ) from error

@@ -21,6 +21,7 @@ from multiagents.state_store.blobs.redis import RedisPayloadStore
 from multiagents.state_store.codecs import PayloadCodec
 from multiagents.state_store.codecs.cryptography import AESGCMCodec
 from multiagents.state_store.codecs.gzip import GzipCodec
+from multiagents.state_store.configured import policy_of
 from multiagents.state_store.envelope import has_marks, parse_reference, reference, seal, unseal
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.policy import PayloadPolicy, Writing
@@ -148,14 +149,14 @@ def test_without_patterns_nobody_looks() -> None:
 
 
 def test_without_settings_the_policy_is_the_plain_one() -> None:
-    assert PayloadPolicy.of(Settings()) == PayloadPolicy()
+    assert policy_of(Settings()) == PayloadPolicy()
     assert PayloadPolicy().claim_check_bytes == 256 * 1024
 
 
 def test_codecs_come_by_their_short_names_and_keys_from_the_environment() -> None:
     environ = {"MULTIAGENTS_PAYLOAD_CODEC": "gzip, aes-gcm", "MULTIAGENTS_ENCRYPTION_KEYS": f"2026:{KEY},2025:{KEY}"}
 
-    policy = PayloadPolicy.of(Settings.load({}, environ))
+    policy = policy_of(Settings.load({}, environ))
 
     assert [codec.name for codec in policy.codecs] == ["gzip", "aes-gcm"]
     assert policy.open(policy.seal("5")) == "5"
@@ -165,18 +166,22 @@ def test_codecs_and_stores_come_as_objects_classes_and_dotted_paths(monkeypatch:
     monkeypatch.setitem(sys.modules, "shop_payloads", sys.modules[__name__])
     store = InMemoryPayloadStore()
     settings = Settings(
-        payload_codec=[OWN, "shop_payloads.OwnCodec"], payload_decode="shop_payloads.OWN", claim_check_store=store
+        payload_codec=[OWN, "shop_payloads.OwnCodec"],
+        payload_decode="shop_payloads.OWN",
+        claim_check_store=store,
+        history_limit=0,
     )
 
-    policy = PayloadPolicy.of(settings)
+    policy = policy_of(settings)
 
     assert [type(codec) for codec in policy.codecs] == [OwnCodec, OwnCodec]
     assert policy.readable == (OWN,)
+    assert policy.history_limit is None
     assert policy.apart is store
 
 
 def test_a_url_names_another_redis_for_what_is_large() -> None:
-    policy = PayloadPolicy.of(Settings(claim_check_store="redis://:secret@blobs:6379/1"))
+    policy = policy_of(Settings(claim_check_store="redis://:secret@blobs:6379/1"))
 
     assert isinstance(policy.apart, RedisPayloadStore)
     assert isinstance(policy.apart, PayloadStore)
@@ -185,7 +190,7 @@ def test_a_url_names_another_redis_for_what_is_large() -> None:
 
 def test_older_events_go_to_a_folder(tmp_path: Path) -> None:
     for folder in (tmp_path, str(tmp_path)):
-        policy = PayloadPolicy.of(Settings(history_archive=folder, history_limit="5"))
+        policy = policy_of(Settings(history_archive=folder, history_limit="5"))
 
         assert isinstance(policy.archive, FileArchive)
         assert isinstance(policy.archive, HistoryArchive)
@@ -194,11 +199,11 @@ def test_older_events_go_to_a_folder(tmp_path: Path) -> None:
 
 def test_keys_are_read_with_as_long_as_they_are_there() -> None:
     keys = {"2026": KEY}
-    sealed = PayloadPolicy.of(Settings(payload_codec="aes-gcm", encryption_keys=keys)).seal("5")
+    sealed = policy_of(Settings(payload_codec="aes-gcm", encryption_keys=keys)).seal("5")
 
-    assert PayloadPolicy.of(Settings(encryption_keys=keys)).open(sealed) == "5"
+    assert policy_of(Settings(encryption_keys=keys)).open(sealed) == "5"
     with pytest.raises(DecodeError, match=r'the codec "aes-gcm", which is not set here \(gzip\)'):
-        PayloadPolicy.of(Settings()).open(sealed)
+        policy_of(Settings()).open(sealed)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +220,7 @@ def test_keys_are_read_with_as_long_as_they_are_there() -> None:
 )
 def test_what_cannot_be_made_is_a_configuration_error(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        PayloadPolicy.of(Settings(**settings))
+        policy_of(Settings(**settings))
 
 
 def test_without_its_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +235,7 @@ def test_without_its_package_the_error_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr(builtins, "__import__", missing)
 
     with pytest.raises(ConfigurationError, match=r"pip install 'celery-multiagents\[encryption\]'"):
-        PayloadPolicy.of(Settings(payload_codec="aes-gcm", encryption_keys={"2026": KEY}))
+        policy_of(Settings(payload_codec="aes-gcm", encryption_keys={"2026": KEY}))
 
 
 def test_an_error_about_keys_shows_none_of_them() -> None:
