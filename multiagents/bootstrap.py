@@ -90,7 +90,7 @@ class UpkeepStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_kwargs: Any) -> None:
         orchestrator: Orchestrator = worker.app.multiagents
         # A wrong setting ends the worker here, and says why: a signal's receivers would only log it.
-        _ = orchestrator.settings, orchestrator.store_url
+        _ = orchestrator.settings, orchestrator.store_url, orchestrator.payload_policy
         self._upkeep = Upkeep(lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname)
 
     def start(self, _worker: Any) -> None:

@@ -22,6 +22,7 @@
      │    └── OutcomeUnknownError      raised by users: it may have taken effect
      ├── EventBusError
      ├── StateStoreError
+     │    └── PayloadStoreError        the store for large payloads, or the archive, where it is another one
      └── DecodeError
 
 A message says what happened with the values, what was expected, and what to do. Exceptions cross process borders, so
@@ -42,6 +43,7 @@ __all__ = [
     "EventBusError",
     "MultiAgentsError",
     "OutcomeUnknownError",
+    "PayloadStoreError",
     "StateConflictError",
     "StateStoreError",
     "StepCycleError",
@@ -246,6 +248,10 @@ class EventBusError(MultiAgentsError):
 
 class StateStoreError(MultiAgentsError):
     """The state store does not answer, or refuses a call; nothing acknowledged is lost."""
+
+
+class PayloadStoreError(StateStoreError):
+    """The store for large payloads, or the archive, does not answer or refuses; nothing acknowledged is lost."""
 
 
 class DecodeError(MultiAgentsError):

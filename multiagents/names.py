@@ -149,7 +149,7 @@ class PartitionKeys:
 class RunKeys(PartitionKeys):
     """What belongs to one run, and what it shares with the other runs of its partition."""
 
-    __slots__ = ("channel", "context", "history", "results", "run")
+    __slots__ = ("blobs", "channel", "context", "history", "results", "run")
 
     def __init__(self, shared: PartitionKeys, transaction_id: str) -> None:
         # Made for every step: what is the partition's is taken over, not put together again.
@@ -164,5 +164,7 @@ class RunKeys(PartitionKeys):
         self.results = f"{tag}:results:{transaction_id}"
         #: list: every event of the run, oldest first
         self.history = f"{tag}:history:{transaction_id}"
+        #: hash: name (a hash of it) -> a payload that is too large for the others, which have a reference in its place
+        self.blobs = f"{tag}:blobs:{transaction_id}"
         #: Pub/Sub channel that wakes whoever waits for the end
         self.channel = f"{tag}:ended:{transaction_id}"

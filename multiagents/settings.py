@@ -14,12 +14,13 @@ mean "not set".
 
 from __future__ import annotations
 
+import base64
 import logging
 import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +41,8 @@ class _Rule(NamedTuple):
 
     expected: str
     parse: Callable[[Any], Any]
+    #: not to be shown in an error
+    secret: bool = False
 
 
 def _number(value: Any) -> float:
@@ -99,6 +102,65 @@ def _switch(value: Any) -> bool:
         raise ValueError from None
 
 
+def _several(value: Any) -> tuple[Any, ...]:
+    """One thing, or a list of them; in a string (the environment), separated by commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
+
+
+def _named(one: Any, *methods: str) -> Any:
+    """A dotted path or a short name, or an object that has these methods."""
+    if isinstance(one, str) and re.fullmatch(r"[\w.-]+", one):
+        return one
+    if isinstance(one, str) or not all(callable(getattr(one, method, None)) for method in methods):
+        raise ValueError
+    return one
+
+
+def _codecs(value: Any) -> tuple[Any, ...]:
+    return tuple(_named(one, "encode", "decode") for one in _several(value))
+
+
+def _payload_store(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"(rediss?|unix)://\S+", value):
+        return value
+    return _named(value, "put", "get", "forget")
+
+
+def _archive(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.path.abspath(value)  # noqa: PTH100 - any path-like object
+    return value if isinstance(value, str) and "/" in value else _named(value, "append", "read")
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    patterns = _several(value)
+    if not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        raise ValueError
+    return patterns
+
+
+def _keys(value: Any) -> tuple[tuple[str, bytes], ...]:
+    """Key id -> key, as a mapping, as pairs, or in a string as ``id:base64,id:base64``."""
+    if isinstance(value, str):
+        value = [part.split(":", 1) for part in _several(value)]
+    pairs = value.items() if isinstance(value, Mapping) else value
+    try:
+        keys = tuple((name, key if isinstance(key, bytes) else _from_base64(key)) for name, key in pairs)
+    except TypeError:
+        raise ValueError from None
+    for name, key in keys:
+        if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) and len(key) in (16, 24, 32)):
+            raise ValueError
+    return keys
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode(text.strip().replace("-", "+").replace("_", "/"), validate=True)
+
+
+_CODECS = _Rule('codecs: "gzip", "aes-gcm", dotted paths or objects with encode and decode, one or a list', _codecs)
 _QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
 
 _RULES: dict[str, _Rule] = {
@@ -114,6 +176,19 @@ _RULES: dict[str, _Rule] = {
     "schedule_to_start": _seconds(0, more_than=True),
     "max_result_bytes": _count(1, "a number of bytes"),
     "claim_check_bytes": _count(1, "a number of bytes"),
+    "claim_check_store": _Rule(
+        "a redis:// URL, a dotted path or an object with put, get and forget", _payload_store, secret=True
+    ),
+    "payload_codec": _CODECS,
+    "payload_decode": _CODECS,
+    "encryption_keys": _Rule(
+        "key ids of A-Z a-z 0-9 . _ - with keys of 16, 24 or 32 bytes in base64, the newest first", _keys, secret=True
+    ),
+    "history_limit": _count(0),
+    "history_archive": _Rule(
+        "the path of a folder (with a /), a dotted path or an object with append and read", _archive
+    ),
+    "redact": _Rule('patterns of keys such as "*password*", one or a list', _patterns),
     "queue": _QUEUE,
     "orchestrator_queue": _QUEUE,
     "lean_qos": _Rule("true or false", _switch),
@@ -158,8 +233,26 @@ class Settings:
     schedule_to_start: float = 300.0
     #: Largest result, as JSON, that a step may return.
     max_result_bytes: int = 10 * 1024 * 1024
-    #: Results larger than this, as JSON, are stored apart from the context and fetched by the steps that read them.
+    #: A payload (input, result, answer of ``inputs``, part of the context) that takes more than this as it is stored is
+    #: kept apart from the run and fetched by the steps that read it.
     claim_check_bytes: int = 256 * 1024
+    #: Where such payloads are kept: a ``redis://`` URL, a dotted path, or an object with ``put``, ``get``, ``forget``;
+    #: None: beside the run.
+    claim_check_store: Any = field(default=None, repr=False)
+    #: What every stored payload, error and dead letter goes through, in this order: ``"gzip"``, ``"aes-gcm"``, dotted
+    #: paths or objects.
+    payload_codec: tuple[Any, ...] = ()
+    #: Codecs that nothing new is written with, and that older values may have been written with.
+    payload_decode: tuple[Any, ...] = ()
+    #: Keys of ``"aes-gcm"``: id -> key in base64, the newest first; in the environment ``id:key,id:key``.
+    encryption_keys: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    #: How many events a run's history keeps; it may grow to twice as many before older ones are moved to the archive.
+    #: None or 0: all of them.
+    history_limit: int | None = None
+    #: Where older events go: a folder that all processes see, a dotted path, or an object with ``append`` and ``read``.
+    history_archive: Any = None
+    #: Patterns of keys whose values are not to be seen in histories and in dead letters that are shown.
+    redact: tuple[str, ...] = ()
     #: Queue of the steps that name none; None: Celery's own routing decides.
     queue: str | None = None
     #: Queue of the orchestrator task; None: as for any other task.
@@ -168,10 +261,10 @@ class Settings:
     lean_qos: bool = True
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            value = field.default if value is None else _parse(field.name, value, PREFIX + field.name)
-            object.__setattr__(self, field.name, value)
+        for one in fields(self):
+            value = getattr(self, one.name)
+            value = one.default if value is None else _parse(one.name, value, PREFIX + one.name)
+            object.__setattr__(self, one.name, value)
         default = type(self).sweep_interval
         if self.sweep_interval == default:
             # Half of what is allowed: a tick may come late, and a pause of half a lease reads as an outage.
@@ -222,7 +315,8 @@ def _parse(name: str, value: Any, label: str) -> Any:
         return rule.parse(value)
     except (ValueError, OverflowError):
         shown = re.sub(r"//.*@", "//***@", value) if isinstance(value, str) else value
-        raise ConfigurationError(f"{label} must be {rule.expected}, got {shown!r}") from None
+        shown = f"a {type(value).__name__} that is not shown" if rule.secret else repr(shown)
+        raise ConfigurationError(f"{label} must be {rule.expected}, got {shown}") from None
 
 
 def _check_known(name: str, label: str) -> None:

@@ -84,6 +84,14 @@ class WriteSite(StrEnum):
     EXPIRE = "store.expire"
     #: The sweep removes a run whose retention is over.
     FORGET = "store.forget"
+    #: Events of a run are put into the archive, before they leave the run's history.
+    ARCHIVE = "store.archive"
+    #: They leave it.
+    TRIM_HISTORY = "store.trim_history"
+    #: A payload that is to be kept apart is put into a store of its own, before the commit that refers to it.
+    PUT_APART = "store.put_apart"
+    #: What a run has in such a store is removed, before the run.
+    FORGET_APART = "store.forget_apart"
     #: An event that belongs to no run or attempt is kept in the dead letters.
     BURY = "store.bury"
     #: The first user of a store writes down over how many partitions runs are spread.

@@ -21,6 +21,8 @@ from multiagents.orchestrator.run import Run
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
 from multiagents.state_store.base import dumps
+from multiagents.state_store.configured import policy_of
+from multiagents.state_store.policy import PayloadPolicy
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.registry import definitions
 from multiagents.workflow.state import RunStatus
@@ -100,7 +102,12 @@ class Orchestrator:
 
     def new_store(self) -> StateStore:
         """The same store, with connections of its own."""
-        return open_store(self.store_url, keys=self.keys, lease=self.settings.lease)
+        return open_store(self.store_url, keys=self.keys, lease=self.settings.lease, policy=self.payload_policy)
+
+    @cached_property
+    def payload_policy(self) -> PayloadPolicy:
+        """In what form the data of runs is stored: codecs, what is kept apart, what is redacted."""
+        return policy_of(self.settings)
 
     @cached_property
     def dispatcher(self) -> CeleryDispatcher:
@@ -204,8 +211,12 @@ class Orchestrator:
         return sum(self.store.count(one, name) for one in statuses)
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
-        """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it."""
-        return self.store.dead_letters()
+        """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it.
+
+        What ``multiagents_redact`` names is not shown; the letters themselves have it (`StateStore.dead_letters`).
+        """
+        letters, redact = self.store.dead_letters(), self.payload_policy.redact
+        return letters if redact is None else {key: redact(letter) for key, letter in letters.items()}
 
     def assert_may_wait(self) -> None:
         """Raise `RuntimeError` inside a worker's task: waiting there for other tasks can hold up every worker."""

@@ -163,6 +163,24 @@ class Run(Verbs):
         """Every event of the run, oldest first."""
         return self._orchestrator.store.history(self.transaction_id)
 
+    def archive(self, *, keep: int = 1) -> int:
+        """Move the oldest events of the run out of Redis, to ``multiagents_history_archive``.
+
+        `history` and `watch` go on giving all of them, for as long as the run is kept. What is archived stays archived.
+
+        Args:
+            keep: how many of the newest events stay, at least 1.
+
+        Returns:
+            how many were moved.
+
+        Raises:
+            ConfigurationError: when there is no archive.
+            WorkflowNotFoundError: when there is no such run.
+            StateStoreError: when the archive or the store did not answer; what was not moved is where it was.
+        """
+        return self._orchestrator.store.archive(self.transaction_id, keep)
+
     def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
         """Follow the run's events, from the first to the end.
 

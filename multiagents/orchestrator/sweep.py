@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
-from multiagents.exceptions import StateConflictError, StateStoreError, WorkflowNotFoundError
+from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
 from multiagents.names import QUARANTINE_SUFFIX, Correlation, Direction
 from multiagents.orchestrator.consumed import CONSUMED_FOR
 from multiagents.orchestrator.dispatcher import outbox_grace_ms
@@ -73,6 +73,9 @@ class Sweep:
                 self.store.discard(entry.member, entry.transaction_id)
             else:  # the run is there, and its definition is not
                 self._note(entry, error)
+        except PayloadStoreError as error:
+            # The runs themselves are within reach, and most entries need nothing of what is kept apart.
+            logger.warning("due entry %s will be due again: %s", entry.member, error)
         except StateStoreError:
             raise
         except StateConflictError as error:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import Keys
 from multiagents.state_store.base import StateStore
+from multiagents.state_store.policy import PLAIN, PayloadPolicy
 
 __all__ = ["StateStore", "open_store"]
 
 
-def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0) -> StateStore:
+def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0, policy: PayloadPolicy = PLAIN) -> StateStore:
     """Make the store that a URL names; nothing is connected before it is first used.
 
     Args:
         url: ``redis://``, ``rediss://``, ``unix://``, or ``memory://`` for one that lives in this process.
         keys: the key names.
         lease: seconds after which an attempt whose worker says nothing counts as lost.
+        policy: in what form data is stored.
 
     Raises:
         ConfigurationError: when there is no store for such a URL.
@@ -24,11 +26,11 @@ def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0) -> St
     if scheme in ("redis", "rediss", "unix"):
         from multiagents.state_store.redis import RedisStateStore
 
-        return RedisStateStore(url, keys=keys, lease=lease)
+        return RedisStateStore(url, keys=keys, lease=lease, policy=policy)
     if scheme == "memory":
         from multiagents.state_store.memory import InMemoryStateStore
 
-        return InMemoryStateStore.shared(keys=keys, lease=lease)
+        return InMemoryStateStore.shared(keys=keys, lease=lease, policy=policy)
     raise ConfigurationError(
         f"there is no state store for {url!r}; expected a redis://, rediss:// or unix:// URL in multiagents_redis_url"
     )

@@ -14,15 +14,18 @@ What the store promises:
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from multiagents.events import Event
+from multiagents.exceptions import MultiAgentsError
 from multiagents.names import Correlation
 from multiagents.state_store.commits import Commit, Committed, Verdict
 from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge, signal_field
+from multiagents.state_store.policy import PayloadPolicy
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
     LINK_GRACE_MS,
@@ -66,8 +69,14 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
 class StateStore(ABC):
     """Where runs live. Every method is safe to call again, and safe to call from any thread."""
+
+    #: in what form data is stored
+    policy: PayloadPolicy
 
     @abstractmethod
     def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
@@ -173,6 +182,23 @@ class StateStore(ABC):
         """The events of a run, oldest first, from the n-th on."""
 
     @abstractmethod
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        """Move the oldest events of a run to the archive; `history` goes on giving all of them.
+
+        Args:
+            transaction_id: the run.
+            keep: how many of the newest stay, at least 1.
+
+        Returns:
+            how many were moved, by whoever moved them.
+
+        Raises:
+            ConfigurationError: when there is no archive.
+            PayloadStoreError: when the archive did not take them; they stay.
+            WorkflowNotFoundError: when there is no such run.
+        """
+
+    @abstractmethod
     def list_runs(
         self,
         *,
@@ -232,6 +258,13 @@ class StateStore(ABC):
     @abstractmethod
     def check(self) -> list[str]:
         """What is wrong with the server's version and settings, in words; it raises when it cannot be used at all."""
+
+    def _shorten(self, transaction_id: str) -> None:
+        """Move older events of a run whose history has become too long; if that fails, the next commit tries again."""
+        try:
+            self.archive(transaction_id, keep=self.policy.history_limit or 1)
+        except MultiAgentsError as error:
+            logger.warning("older events of run %s stay where they are: %s", transaction_id, error)
 
     def for_sweep(self) -> StateStore:
         """The same store, with a client that gives up at once: the sweep asks again at its next tick."""

@@ -11,8 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime
-from json import loads
 from typing import Any, ClassVar
+
+from pydantic_core import from_json
 
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
@@ -39,6 +40,7 @@ from multiagents.state_store.base import (
     mark_of,
 )
 from multiagents.state_store.codec import unpack
+from multiagents.state_store.policy import PLAIN, PayloadPolicy, Reading, Writing
 from multiagents.state_store.replies import (
     REFUSED,
     Header,
@@ -64,6 +66,7 @@ class InMemoryStateStore(StateStore):
         keys: the key names; accepted because the store on Redis takes them.
         lease: seconds after which an attempt whose worker says nothing counts as lost.
         clock: seconds since the epoch; a test may give one of its own and make time pass.
+        policy: in what form data is stored.
 
     >>> store = InMemoryStateStore(lease=5)
     >>> store.dead_letters()
@@ -73,15 +76,23 @@ class InMemoryStateStore(StateStore):
     _shared: ClassVar[dict[tuple[int, str], Tables]] = {}
 
     def __init__(
-        self, *, keys: Keys | None = None, lease: float = 30.0, clock: Callable[[], float] = time.time
+        self,
+        *,
+        keys: Keys | None = None,
+        lease: float = 30.0,
+        clock: Callable[[], float] = time.time,
+        policy: PayloadPolicy = PLAIN,
     ) -> None:
         self.keys = keys or Keys()
+        self.policy = policy
         self.lease_ms = round(lease * 1000)
         self._tables = Tables(clock)
         self._definitions = Definitions()
 
     @classmethod
-    def shared(cls, *, keys: Keys | None = None, lease: float = 30.0) -> InMemoryStateStore:
+    def shared(
+        cls, *, keys: Keys | None = None, lease: float = 30.0, policy: PayloadPolicy = PLAIN
+    ) -> InMemoryStateStore:
         """The store that all of this process share, as they would share a Redis; one for each key prefix.
 
         >>> InMemoryStateStore.shared().bury("order-1", "order-1/charge/do/1", {"why": "nobody knows the run"})
@@ -89,7 +100,7 @@ class InMemoryStateStore(StateStore):
         ['order-1/charge/do/1']
         >>> InMemoryStateStore.shared().clear()
         """
-        store = cls(keys=keys, lease=lease)
+        store = cls(keys=keys, lease=lease, policy=policy)
         # A forked child has a memory of its own, and must not wait for a lock that only its parent can open.
         store._tables = cls._shared.setdefault((os.getpid(), store.keys.prefix), store._tables)
         return store
@@ -118,13 +129,15 @@ class InMemoryStateStore(StateStore):
     # --- the life of a run -------------------------------------------------------------------------------------------
 
     def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
-        written, given, snapshot = Written.of(commit), dumps(input), definition.to_json()
+        writing = Writing(self.policy)
+        given, written, snapshot = writing.value(input), Written.of(commit, writing), definition.to_json()
         with self._tables.lock:
             known = self._tables.row(state.transaction_id)
             if known is not None:
-                return Started(False, *(known.fields[name] for name in ("workflow", "definition", "digest")))
+                fields = known.fields
+                return Started(False, fields["workflow"], fields["definition"], self.policy.open(fields["digest"]))
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
-            fields = {"v": "1", "epoch": "1", "digest": digest}
+            fields = {"v": "1", "epoch": "1", "digest": self.policy.seal(digest)}
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
             return Started(True, definition.name, definition.content_hash, digest)
@@ -188,9 +201,14 @@ class InMemoryStateStore(StateStore):
                     fields.get("signals"),
                 ),
                 step=fields[f"s:{step}"],
-                context=row.context.items() if direction is Direction.DO else (),
+                context=dict(row.context) if direction is Direction.DO else {},
                 values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
+                reading=lambda: self._reading(transaction_id, row),
             )
+
+    def _reading(self, transaction_id: str, row: Row) -> Reading:
+        """Opens what is stored of a run."""
+        return Reading(self.policy, transaction_id, lambda names: {n: row.blobs[n] for n in names if n in row.blobs})
 
     def _hold(self, row: Row, transaction_id: str, entry: InFlight, beat_ms: int) -> None:
         """Write the record of a claimed attempt, and set its lease."""
@@ -206,7 +224,7 @@ class InMemoryStateStore(StateStore):
         self._tables.due[entry.member(transaction_id)] = min(ends)
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
-        noted = None if detail is None else dumps(detail)
+        noted = None if detail is None else self.policy.text(detail)
         with self._tables.lock:
             row = self._tables.row(correlation.transaction_id)
             entry = None if row is None else _entry(row, correlation.step)
@@ -222,7 +240,7 @@ class InMemoryStateStore(StateStore):
             return Renewal(alive=True, cancelled=row.fields.get("stop") == "1")
 
     def commit(self, commit: Commit) -> Committed:
-        written = Written.of(commit)
+        written = Written.of(commit, Writing(self.policy))
         with self._tables.lock:
             row = self._tables.row(commit.transaction_id)
             if row is None:
@@ -237,7 +255,10 @@ class InMemoryStateStore(StateStore):
             _count(row, "v")
             if commit.raises_epoch:
                 _count(row, "epoch")
-            return Committed(Verdict.APPLIED, self._tables.apply(row, commit, written, self.lease_ms))
+            joined = self._tables.apply(row, commit, written, self.lease_ms)
+            if commit.events and self.policy.is_too_long(len(row.history)):
+                self._shorten(commit.transaction_id)
+            return Committed(Verdict.APPLIED, joined)
 
     def _refused(self, row: Row, commit: Commit) -> Verdict | None:
         if commit.answers is not None:
@@ -305,18 +326,34 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             row = self._row(transaction_id)
             definition = self._definition(row.fields["definition"])
-            return snapshot_of(transaction_id, row.fields, definition, self._tables.now())
+            return snapshot_of(transaction_id, self.policy.fields(row.fields), definition, self._tables.now())
 
     def payloads(self, transaction_id: str) -> Payloads:
         with self._tables.lock:
             row = self._row(transaction_id)
-            return Payloads.decode(row.context, row.results)
+            reading = self._reading(transaction_id, row)
+            return Payloads.decode(reading.whole(row.context), reading.whole(row.results))
 
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         with self._tables.lock:
             row = self._tables.row(transaction_id)
-            records = [] if row is None else row.history[after:]
-        return [unpack(transaction_id, record) for record in records]
+            dropped = 0 if row is None else int(row.fields.get("archived", 0))
+            records = [] if row is None else row.history[max(0, after - dropped) :]
+        if after < dropped:
+            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
+        return [unpack(transaction_id, self.policy.open(record)) for record in records]
+
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        put = self.policy.to_archive()
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            first = int(row.fields.get("archived", 0))
+            records = row.history[: -max(keep, 1)]
+            if records:
+                put(transaction_id, first, records)
+                del row.history[: len(records)]
+                row.fields["archived"] = str(first + len(records))
+            return len(records)
 
     def list_runs(
         self,
@@ -355,6 +392,7 @@ class InMemoryStateStore(StateStore):
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     def forget(self, transaction_id: str) -> None:
+        self.policy.forget(transaction_id)
         with self._tables.lock:
             self._tables.rows.pop(transaction_id, None)
             for kind in "xr":
@@ -362,18 +400,18 @@ class InMemoryStateStore(StateStore):
             self._tables.ended.notify_all()
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
-        noted = dumps(dict(letter))
+        noted = self.policy.text(dict(letter))
         with self._tables.lock:
             self._tables.dead[key] = noted
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         with self._tables.lock:
-            return {key: loads(letter) for key, letter in self._tables.dead.items()}
+            return {key: self.policy.letter_shown(letter) for key, letter in self._tables.dead.items()}
 
     def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - as above
         with self._tables.lock:
             found = self._tables.dead.get(key)
-        return None if found is None else loads(found)
+        return None if found is None else self.policy.letter(found)
 
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         noted = {name: dumps(dict(facts)) for name, facts in workers.items()}
@@ -382,7 +420,7 @@ class InMemoryStateStore(StateStore):
 
     def announced_workers(self) -> dict[str, dict[str, Any]]:
         with self._tables.lock:
-            return {name: loads(facts) for name, facts in self._tables.workers.items()}
+            return {name: from_json(facts) for name, facts in self._tables.workers.items()}
 
     def unattended(self) -> list[str]:
         with self._tables.lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import redis
+from pydantic_core import from_json
 
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
@@ -37,6 +37,7 @@ from multiagents.state_store.base import (
     parse_mark,
 )
 from multiagents.state_store.codec import unpack
+from multiagents.state_store.policy import PLAIN, PayloadPolicy, Reading, Writing
 from multiagents.state_store.replies import (
     REFUSED,
     Header,
@@ -52,7 +53,7 @@ from multiagents.state_store.replies import (
 from multiagents.state_store.scripts.redis import ScriptServer, hasty_client
 from multiagents.state_store.server import check_partitions, findings_of
 from multiagents.state_store.snapshots import Definitions
-from multiagents.state_store.transition import arguments_of, keys_of, row_of
+from multiagents.state_store.transition import apart_of, arguments_of, keys_of, row_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
 
@@ -69,13 +70,21 @@ class RedisStateStore(StateStore):
         keys: the key names; the default has the prefix ``ma`` and one partition.
         lease: seconds after which an attempt whose worker says nothing counts as lost.
         client: a client to use in place of one made from the URL; it must decode responses.
+        policy: in what form data is stored.
     """
 
     def __init__(
-        self, url: str, *, keys: Keys | None = None, lease: float = 30.0, client: redis.Redis | None = None
+        self,
+        url: str,
+        *,
+        keys: Keys | None = None,
+        lease: float = 30.0,
+        client: redis.Redis | None = None,
+        policy: PayloadPolicy = PLAIN,
     ) -> None:
         self.url = url
         self.keys = keys or Keys()
+        self.policy = policy
         self.lease_ms = round(lease * 1000)
         self._server = ScriptServer(url, client, self.keys.prefix)
         self._client = self._server.client
@@ -97,7 +106,9 @@ class RedisStateStore(StateStore):
         run = self.keys.of_run(state.transaction_id)
         keys = [*keys_of(run, commit), run.definitions]
         head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
-        rest = [dumps(input), digest, definition.name, *arguments_of(run, commit)]
+        writing = Writing(self.policy)
+        given = writing.value(input)
+        rest = [given, self.policy.seal(digest), definition.name, *self._arguments_of(run, commit, writing)]
         kept = (run.definitions, definition.content_hash)
         text = "" if kept in self._kept else definition.to_json()
         reply = self._server.run(WriteSite.START, "start", keys, [*head, text, *rest])
@@ -105,7 +116,21 @@ class RedisStateStore(StateStore):
             reply = self._server.run(WriteSite.START, "start", keys, [*head, definition.to_json(), *rest])
         self._kept.add(kept)
         self._server.heard(reply[1])
-        return Started(reply[0] == 1, *reply[2:])
+        return Started(reply[0] == 1, reply[2], reply[3], self.policy.open(reply[4]))
+
+    def _arguments_of(self, run: RunKeys, commit: Commit, writing: Writing) -> list[Any]:
+        """What a commit's script reads; what it keeps apart is in a store of its own by then, if there is one."""
+        args = arguments_of(run, commit, writing)
+        return args + apart_of(self.policy.put_apart(commit.transaction_id, writing.blobs))
+
+    def _reading(self, transaction_id: str, run: RunKeys) -> Reading:
+        """Opens what is stored of a run."""
+
+        def fetch(names: Sequence[str]) -> Mapping[str, str]:
+            found = self._server.call(lambda: self._client.hmget(run.blobs, list(names)))
+            return {name: text for name, text in zip(names, found, strict=True) if text is not None}
+
+        return Reading(self.policy, transaction_id, fetch)
 
     def claim(
         self,
@@ -153,8 +178,9 @@ class RedisStateStore(StateStore):
             deadline=deadline,
             header=Header(*header),
             step=step_state,
-            context=zip(stored[::2], stored[1::2], strict=True),
+            context=dict(zip(stored[::2], stored[1::2], strict=True)),
             values={name: value for name, value in zip(fields, values, strict=True) if value is not None},
+            reading=lambda: self._reading(transaction_id, run),
         )
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
@@ -172,7 +198,7 @@ class RedisStateStore(StateStore):
                 self.lease_ms,
                 LIMIT_GRACE_MS,
                 int(beat),
-                "" if detail is None else dumps(detail),
+                "" if detail is None else self.policy.text(detail),
             ],
         )
         self._server.heard(reply[1])
@@ -199,10 +225,12 @@ class RedisStateStore(StateStore):
                 commit.absent,
                 len(commit.ends),
                 *recalled,
-                *arguments_of(run, commit),
+                *self._arguments_of(run, commit, Writing(self.policy)),
             ],
         )
         self._server.heard(reply[1])
+        if reply[0] == 1 and self.policy.is_too_long(reply[3]):
+            self._shorten(commit.transaction_id)
         return Committed(_VERDICTS[reply[0]], reply[2] == 1)
 
     def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
@@ -261,7 +289,7 @@ class RedisStateStore(StateStore):
         self._server.heard(now)
         if not flat:
             raise WorkflowNotFoundError(transaction_id)
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        fields = self.policy.fields(dict(zip(flat[::2], flat[1::2], strict=True)))
         return snapshot_of(transaction_id, fields, self._definition(fields["definition"], run), now)
 
     def payloads(self, transaction_id: str) -> Payloads:
@@ -272,12 +300,39 @@ class RedisStateStore(StateStore):
             context, stored = self._server.call(pipe.execute)
         if "i" not in stored:
             raise WorkflowNotFoundError(transaction_id)
-        return Payloads.decode(context, stored)
+        reading = self._reading(transaction_id, run)
+        return Payloads.decode(reading.whole(context), reading.whole(stored))
 
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:
         run = self.keys.of_run(transaction_id)
-        records = self._server.call(lambda: self._client.lrange(run.history, after, -1))
-        return [unpack(transaction_id, record) for record in records]
+        known, dropped = -1, 0
+        records: list[str] = []
+        while known != dropped:  # else some have left for the archive in between
+            known = dropped
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.hget(run.run, "archived")
+                pipe.lrange(run.history, max(0, after - known), -1)
+                found, records = self._server.call(pipe.execute)
+            dropped = int(found or 0)
+        if after < dropped:
+            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
+        return [unpack(transaction_id, self.policy.open(record)) for record in records]
+
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        put = self.policy.to_archive()
+        run = self.keys.of_run(transaction_id)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hmget(run.run, ["v", "archived"])
+            pipe.lrange(run.history, 0, -max(keep, 1) - 1)
+            (version, dropped), records = self._server.call(pipe.execute)
+        if version is None:
+            raise WorkflowNotFoundError(transaction_id)
+        first = int(dropped or 0)
+        if records:
+            put(transaction_id, first, records)
+            keys = [run.run, run.history]
+            self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, [first, len(records)])
+        return len(records)
 
     def list_runs(
         self,
@@ -340,9 +395,10 @@ class RedisStateStore(StateStore):
 
     def forget(self, transaction_id: str) -> None:
         run = self.keys.of_run(transaction_id)
+        self.policy.forget(transaction_id)
         workflow, status = self._server.call(lambda: self._client.hmget(run.run, ["workflow", "status"]))
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(run.run, run.context, run.results, run.history)
+            pipe.delete(run.run, run.context, run.results, run.history, run.blobs)
             if workflow is not None and status is not None:
                 pipe.zrem(run.index(status), transaction_id)
                 pipe.zrem(run.index(status, workflow), transaction_id)
@@ -351,17 +407,17 @@ class RedisStateStore(StateStore):
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)
-        keep = partial(self._client.hset, run.dead, key, dumps(dict(letter)))
+        keep = partial(self._client.hset, run.dead, key, self.policy.text(dict(letter)))
         self._server.call(lambda: write(WriteSite.BURY, keep))
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         found = self._of_each_partition(lambda pipe, part: pipe.hgetall(part.dead))
-        return {key: json.loads(letter) for stored in found for key, letter in stored.items()}
+        return {key: self.policy.letter_shown(letter) for stored in found for key, letter in stored.items()}
 
     def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
         run = self.keys.of_run(transaction_id)
         found = self._server.call(lambda: self._client.hget(run.dead, key))
-        return None if found is None else json.loads(found)
+        return None if found is None else self.policy.letter(found)
 
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         if workers:
@@ -371,7 +427,7 @@ class RedisStateStore(StateStore):
 
     def announced_workers(self) -> dict[str, dict[str, Any]]:
         noted = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).workers))
-        return {name: json.loads(facts) for name, facts in noted.items()}
+        return {name: from_json(facts) for name, facts in noted.items()}
 
     def unattended(self) -> list[str]:
         alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)
@@ -410,7 +466,8 @@ class RedisStateStore(StateStore):
         return findings
 
     def for_sweep(self) -> RedisStateStore:
-        return RedisStateStore(self.url, keys=self.keys, lease=self.lease_ms / 1000, client=hasty_client(self.url))
+        hasty = hasty_client(self.url)
+        return RedisStateStore(self.url, keys=self.keys, lease=self.lease_ms / 1000, client=hasty, policy=self.policy)
 
     @property
     def client(self) -> redis.Redis:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -13,7 +13,10 @@ from pydantic_core import from_json
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.payloads import as_mapping, merge
+from multiagents.state_store.contexts import DeferredContext, apart, by_place, merged_context
+from multiagents.state_store.envelope import has_marks
+from multiagents.state_store.payloads import as_mapping
+from multiagents.state_store.policy import Reading
 from multiagents.state_store.records import InFlight, Via
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Cause, RunState, RunStatus, StepState
@@ -59,7 +62,8 @@ class Claim(NamedTuple):
         signals_wait: there are signals that no step has taken: what waits for them is decided from the whole run.
         state: the run, as a projection that holds this step.
         epoch: fences the commit.
-        merged: the context as the store has it (before ``inputs``), for the steps that follow.
+        merged: the context as the store has it (before ``inputs``), for the steps that follow. Where the step has
+            ``inputs``, so does not read it, what of it is kept apart or encoded is fetched when it is first asked for.
         parts: steps whose results are in ``merged`` and not yet in the stored context.
         now: the store's clock.
     """
@@ -71,7 +75,7 @@ class Claim(NamedTuple):
     owner: str
     state: RunState
     epoch: int
-    merged: dict[str, Any]
+    merged: Mapping[str, Any]
     now: datetime
     parts: Mapping[str, Any] = MappingProxyType({})
     result: Any = None
@@ -161,8 +165,9 @@ def claimed(
     deadline: int,
     header: Header,
     step: str,
-    context: Iterable[tuple[str, str]],
+    context: Mapping[str, str],
     values: Mapping[str, str],
+    reading: Callable[[], Reading],
 ) -> Claim:
     """Put a claim together.
 
@@ -176,19 +181,57 @@ def claimed(
         step: the step's state, as stored.
         context: the stored context: keys with their JSON. In an undo it is not used.
         values: fields of the run's results with their JSON, as `fields_of` names them.
+        reading: gives what opens values that are more than JSON.
+
+    Raises:
+        DecodeError: when something of it cannot be opened.
+        StateStoreError: when something of it is kept apart, and that place does not answer.
     """
+    lease = (owner, now, deadline)
+    try:
+        return _claimed(correlation, definition, lease, header, step, context, values)
+    except ValueError:
+        # Looked at only now: where all of it is plain JSON, which is so without any setting, this costs nothing.
+        if not any(has_marks(texts) for texts in (values.values(), context.values(), (header.error, step))):
+            raise
+    opens = reading()
+    header, step = header._replace(error=opens.text(header.error)), opens.text(step) or ""
+    texts = by_place(context, values)
+    if f"n:{correlation.step}" not in values:
+        context, values = apart(opens.texts(texts))
+        return _claimed(correlation, definition, lease, header, step, context, values)
+    # A step with inputs of its own does not read the context, and an undo of it no other results.
+    own = {("v", f"n:{correlation.step}"), ("v", f"r:{correlation.step}")}
+    undo = correlation.direction is Direction.UNDO
+    needed = {place for place in texts if place in own or (place[0] == "v" and place[1][:2] == "r:" and not undo)}
+    later = {place: text for place, text in texts.items() if place not in needed}
+    context, values = apart(opens.texts({place: texts[place] for place in needed}))
+    merged = DeferredContext(opens, {**later, **by_place(context, values)}, _parts(correlation, definition))
+    return _claimed(correlation, definition, lease, header, step, context, values, merged)
+
+
+def _claimed(
+    correlation: Correlation,
+    definition: Definition,
+    lease: tuple[str, int, int],
+    header: Header,
+    step: str,
+    context: Mapping[str, str],
+    values: Mapping[str, str],
+    merged: Mapping[str, Any] | None = None,
+) -> Claim:
+    owner, now, deadline = lease
     undo = correlation.direction is Direction.UNDO
     parts = _parts(correlation, definition)
     results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
-    merged = from_json(values["i"])
-    merged.update((key, from_json(value)) for key, value in context)
-    merge(merged, results, parts)
+    if merged is None:
+        merged = merged_context(context, values["i"], results, parts)
     given = f"n:{correlation.step}" in values
     own_input = from_json(values[f"n:{correlation.step}"]) if given else merged
     state = StepState.decode(step)
     error = ErrorInfo.model_validate_json(header.error) if header.error else None
     result = None
-    context_given = own_input if given else dict(merged)
+    context_given: Any = own_input if given else dict(merged)
     if undo:
         returned = values.get(f"r:{correlation.step}")
         if returned is not None:

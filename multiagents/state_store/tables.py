@@ -11,9 +11,9 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from multiagents.state_store.codec import pack
 from multiagents.state_store.commits import Commit
-from multiagents.state_store.payloads import dumps, signal_field
+from multiagents.state_store.payloads import signal_field
+from multiagents.state_store.policy import Writing
 from multiagents.state_store.records import Dispatch, InFlight, Via
 
 #: How far into a list of other people's messages one look goes.
@@ -35,6 +35,8 @@ class Row:
     results: dict[str, str]
     context: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
+    #: payloads that are kept apart, by name
+    blobs: dict[str, str] = field(default_factory=dict)
     expires_ms: int | None = None
 
 
@@ -48,26 +50,29 @@ class Written:
     results: dict[str, str]
     history: list[str]
     letters: dict[str, str]
+    blobs: Mapping[str, str]
 
     @classmethod
-    def of(cls, commit: Commit) -> Written:
-        """Write a commit down.
+    def of(cls, commit: Commit, writing: Writing) -> Written:
+        """Write a commit down; what a payload store is to keep is there when this returns.
 
         Raises:
             TypeError: when something in it is not JSON.
             ValueError: when a number in it is not JSON.
         """
-        results = {f"r:{step}": dumps(value) for step, value in commit.results.items()}
+        policy = writing.policy
+        results = {f"r:{step}": writing.value(value) for step, value in commit.results.items()}
+        results |= {f"n:{step}": writing.value(value) for step, value in commit.inputs.items()}
+        results |= {signal_field(key): writing.value(value) for key, value in commit.signals.items()}
         return cls(
-            fields={name: value for name, value in commit.header.items() if value}
-            | {f"s:{name}": step.encode() for name, step in commit.steps.items()},
+            fields={name: policy.header(name, value) for name, value in commit.header.items() if value}
+            | {f"s:{name}": policy.step(step) for name, step in commit.steps.items()},
             removed=[name for name, value in commit.header.items() if not value],
-            context={key: dumps(value) for key, value in commit.context.items()},
-            results=results
-            | {f"n:{step}": dumps(value) for step, value in commit.inputs.items()}
-            | {signal_field(key): dumps(value) for key, value in commit.signals.items()},
-            history=[pack(event) for event in commit.events],
-            letters={key: dumps(letter) for key, letter in commit.letters.items()},
+            context={key: writing.value(value) for key, value in commit.context.items()},
+            results=results,
+            history=[policy.event(event) for event in commit.events],
+            letters={key: policy.text(letter) for key, letter in commit.letters.items()},
+            blobs=policy.put_apart(commit.transaction_id, writing.blobs),
         )
 
 
@@ -172,6 +177,7 @@ class Tables:
         row.context |= written.context
         row.results |= written.results
         row.history += written.history
+        row.blobs |= written.blobs
         self.dead |= written.letters
         for letter in commit.answered:
             self.dead.pop(letter, None)

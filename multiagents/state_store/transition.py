@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from multiagents.names import RunKeys
-from multiagents.state_store.base import Commit, Dispatch, dumps, signal_field
-from multiagents.state_store.codec import pack
+from multiagents.state_store.base import Commit, Dispatch, signal_field
+from multiagents.state_store.policy import PLAIN, Writing
 
 #: A run comes back from its end (rule S5): its keys must not expire any more.
 REVIVED = -1
@@ -20,30 +21,40 @@ def keys_of(run: RunKeys, commit: Commit) -> list[str]:
         workflow, before, after = commit.moved
         left = [run.index(before), run.index(before, workflow)]
         entered = [run.index(after), run.index(after, workflow)]
-    return [run.run, run.context, run.results, run.history, run.due, run.sequence, *left, *entered, run.dead]
+    shared = [run.due, run.sequence, *left, *entered, run.dead]
+    return [run.run, run.context, run.results, run.history, *shared, run.blobs]
 
 
-def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
-    """What the script part ``transition`` reads, in its order."""
+def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -> list[Any]:
+    """What the script part ``transition`` reads, in its order, up to the payloads that are kept apart.
+
+    Args:
+        run: the keys.
+        commit: what is to be written.
+        writing: in what form; it gathers what is to be kept apart. None: all of it as it is.
+    """
+    writing = writing or Writing(PLAIN)
+    policy = writing.policy
     fields: list[Any] = []
     removed: list[str] = []
     for name, value in commit.header.items():
         if value == "":
             removed.append(name)
         else:
-            fields += (name, value)
+            fields += (name, policy.header(name, value))
     for name, state in commit.steps.items():
-        fields += (f"s:{name}", state.encode())
+        fields += (f"s:{name}", policy.step(state))
     args: list[Any] = [len(fields) // 2, *fields]
     args += (len(removed), *removed)
-    context = [part for key, value in commit.context.items() for part in (key, dumps(value))]
+    context = [part for key, value in commit.context.items() for part in (key, writing.value(value))]
     args += (len(context) // 2, *context)
-    results = [part for step, value in commit.results.items() for part in (f"r:{step}", dumps(value))]
-    results += [part for step, value in commit.inputs.items() for part in (f"n:{step}", dumps(value))]
-    results += [part for key, value in commit.signals.items() for part in (signal_field(key), dumps(value))]
+    results = [part for step, value in commit.results.items() for part in (f"r:{step}", writing.value(value))]
+    results += [part for step, value in commit.inputs.items() for part in (f"n:{step}", writing.value(value))]
+    results += [part for key, value in commit.signals.items() for part in (signal_field(key), writing.value(value))]
     args += (len(results) // 2, *results)
-    args += (len(commit.events), *(pack(event) for event in commit.events))
-    args += (len(commit.letters), *(part for key, letter in commit.letters.items() for part in (key, dumps(letter))))
+    args += (len(commit.events), *(policy.event(event) for event in commit.events))
+    letters = [part for key, letter in commit.letters.items() for part in (key, policy.text(letter))]
+    args += (len(commit.letters), *letters)
     args += (len(commit.answered), *commit.answered)
     args.append(len(commit.joins))
     for step, (landing, members) in commit.joins.items():
@@ -56,6 +67,11 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
     return args
+
+
+def apart_of(blobs: Mapping[str, str]) -> list[Any]:
+    """Payloads that the script keeps apart, as ``transition`` reads them: the last of its arguments."""
+    return [len(blobs), *(part for blob in blobs.items() for part in blob)] if blobs else [0]
 
 
 def row_of(dispatch: Dispatch) -> tuple[Any, ...]:

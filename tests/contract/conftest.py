@@ -15,6 +15,7 @@ from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import StateStore
 from multiagents.state_store.base import Claim, Commit, Committed, Dispatch, Started, Via
 from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.state_store.policy import PLAIN, PayloadPolicy
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.definition import Definition
@@ -43,6 +44,9 @@ def bus_server() -> Iterator[str]:
 
 class StoreKit:
     """A state store, its broker's lists, and the ways to move a run that most tests need."""
+
+    #: in what form data is stored
+    policy: PayloadPolicy = PLAIN
 
     def __init__(self, new_store: Callable[[float], StateStore]) -> None:
         self.new_store = new_store
@@ -75,6 +79,18 @@ class StoreKit:
         """Start runs in one and the same millisecond; gives their ids."""
         raise NotImplementedError
 
+    def stored(self, transaction_id: str = "order-1") -> dict[str, Any]:
+        """What is kept of a run, as it is kept: its hash, context, results, history and what is kept apart."""
+        raise NotImplementedError
+
+    def letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+        """The dead letters beside a run, as they are kept."""
+        raise NotImplementedError
+
+    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
+        """Put something else in the place of a field of what `stored` gives; None removes it."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Give connections back."""
         for store in self.made:
@@ -87,6 +103,12 @@ class StoreKit:
         store = self.new_store(lease)
         self.made.append(store)
         return store
+
+    def under(self, policy: PayloadPolicy) -> StateStore:
+        """Go on with the same data, as a process with other settings."""
+        self.policy = policy
+        self.store = self.another()
+        return self.store
 
     def message(self, transaction_id: str, step: str, mark: str = "d1", name: str = LIST, **fields: Any) -> Dispatch:
         """An attempt that a commit pushes, as the dispatcher renders it."""
@@ -242,7 +264,7 @@ class MemoryKit(StoreKit):
         shared = InMemoryStateStore(keys=keys, lease=LEASE, clock=lambda: time.time() + self.offset)
 
         def new_store(lease: float) -> StateStore:
-            store = InMemoryStateStore(keys=keys, lease=lease)
+            store = InMemoryStateStore(keys=keys, lease=lease, policy=self.policy)
             store._tables = shared._tables
             return store
 
@@ -264,6 +286,22 @@ class MemoryKit(StoreKit):
     def give_back(self, message: str, name: str = LIST) -> None:
         self.lists[name].append(message)
 
+    def stored(self, transaction_id: str = "order-1") -> dict[str, Any]:
+        row = self.tables.row(transaction_id)
+        if row is None:
+            return {}
+        return {name: getattr(row, name) for name in ("fields", "context", "results", "history", "blobs")}
+
+    def letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+        return self.tables.dead
+
+    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
+        place = self.tables.dead if kind == "dead" else self.stored(transaction_id)[kind]
+        if text is None:
+            del place[name]
+        else:
+            place[name] = text
+
     def begin_at_once(self, count: int) -> list[str]:
         now = time.time()
         self.tables.clock = lambda: now
@@ -275,7 +313,7 @@ class MemoryKit(StoreKit):
 
 class RedisKit(StoreKit):
     def __init__(self, url: str, keys: Keys) -> None:
-        super().__init__(lambda lease: RedisStateStore(url, keys=keys, lease=lease))
+        super().__init__(lambda lease: RedisStateStore(url, keys=keys, lease=lease, policy=self.policy))
         self.client: Any = redis.Redis.from_url(url, decode_responses=True)
 
     def sleep(self, seconds: float) -> None:
@@ -302,6 +340,23 @@ class RedisKit(StoreKit):
             for index in (run.index("running"), run.index("running", "contract")):
                 self.client.zadd(index, {name: 1_700_000_000_000})
         return names
+
+    def stored(self, transaction_id: str = "order-1") -> dict[str, Any]:
+        run = self.store.keys.of_run(transaction_id)
+        hashes = {"fields": run.run, "context": run.context, "results": run.results, "blobs": run.blobs}
+        found = {name: self.client.hgetall(key) for name, key in hashes.items()}
+        return {**found, "history": self.client.lrange(run.history, 0, -1)} if any(found.values()) else {}
+
+    def letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+        return self.client.hgetall(self.store.keys.of_run(transaction_id).dead)
+
+    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
+        run = self.store.keys.of_run(transaction_id)
+        key = run.run if kind == "fields" else getattr(run, kind)
+        if text is None:
+            self.client.hdel(key, name)
+        else:
+            self.client.hset(key, name, text)
 
     def close(self) -> None:
         super().close()

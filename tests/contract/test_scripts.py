@@ -14,7 +14,9 @@ import pytest
 from multiagents.events import CommandEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import scripts
+from multiagents.state_store.archives.memory import InMemoryArchive
 from multiagents.state_store.base import Commit, Dispatch, Via
+from multiagents.state_store.policy import PayloadPolicy
 from multiagents.state_store.scripts import script
 from multiagents.state_store.transition import arguments_of, keys_of
 from multiagents.workflow.state import RunStatus
@@ -39,6 +41,11 @@ def claimed(kit: Any) -> None:
 def claimed_with_limits(kit: Any) -> None:
     kit.begin()
     kit.claim(timeout=30, heartbeat_timeout=5)
+
+
+def archivable(kit: Any) -> None:
+    kit.under(PayloadPolicy(archive=InMemoryArchive()))
+    kit.begin()
 
 
 def timer(kit: Any) -> None:
@@ -68,6 +75,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
             landed=True,
         ),
     ),
+    "archive": (archivable, lambda kit: kit.store.archive("order-1")),
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
@@ -308,6 +316,18 @@ def test_dispatch_moves_the_attempt_from_one_list_to_another(redis_kit: Any) -> 
     assert redis_kit.client.zrange(of.sent("celery.quarantine"), 0, -1) == ["a|order-1|reserve|d1"]
 
 
+def test_archive_drops_nothing_that_others_have_dropped_meanwhile(redis_kit: Any) -> None:
+    archivable(redis_kit)
+    of = redis_kit.store.keys.of_run("order-1")
+    trim = partial(run, redis_kit, "archive", [of.run, of.history])
+
+    assert trim([1, 1]) == [0]
+    assert run(redis_kit, "archive", [f"{of.run}-none", of.history], [0, 1]) == [0]
+    assert redis_kit.client.llen(of.history) == 2
+    assert trim([0, 1]) == [1]
+    assert (redis_kit.client.llen(of.history), redis_kit.client.hget(of.run, "archived")) == (1, "1")
+
+
 def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
     claimed(redis_kit)
     of = redis_kit.store.keys.of_run("order-1")
@@ -354,6 +374,6 @@ def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: Any) -> Non
     of = redis_kit.store.keys.of_run("order-1")
     commit = Commit("order-1", [], moved=("contract", "running", "completed"))
 
-    assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 11
+    assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 12
     assert {of.index("running"), of.index("completed", "contract")} < set(keys_of(of, commit))
     assert arguments_of(of, commit)

@@ -101,6 +101,17 @@ def suicidal(context: dict) -> dict:
     return _effect()
 
 
+@worker("crash.large")
+def large(context: dict) -> dict:
+    return {**_effect(), "scan": "x" * 5_000}
+
+
+@worker("crash.shred")
+def shred(context: dict) -> dict:
+    assert len(current_step().result["scan"]) == len(context["scan"]) == 5_000
+    return _effect()
+
+
 ONCE_MORE = RetryPolicy(max_attempts=3, initial_interval=0.2, jitter=False)
 
 
@@ -164,6 +175,13 @@ WAITING = (
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
 STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=3).build()
 BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()
+LARGE = (
+    flow("crash-large")
+    .add_step("scan", "crash.large", compensation="crash.shred")
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+BRIEF_LARGE = flow("crash-brief_large", retention=1.0).add_step("only", "crash.large").build()
 PARKED = (
     flow("crash-parked")
     .add_step("pay", "crash.do", compensation="crash.refuse", undo_retry=RetryPolicy(max_attempts=1))

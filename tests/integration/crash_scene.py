@@ -49,16 +49,20 @@ class Lane:
         self.plan = FaultPlan(folder / "faults")
         ledger_url = new_url()
         broker = new_url() if outbox else self.url
+        large = {"claim_check_store": new_url(), "claim_check_bytes": 2_000}
+        history = {"history_limit": 3, "history_archive": str(folder / "archive")}
         self.env = {
             "CELERY_BROKER_URL": broker,
             "MULTIAGENTS_REDIS_URL": self.url,
             "MULTIAGENTS_ORCHESTRATION": mode,
             "LEDGER_URL": ledger_url,
+            **{f"MULTIAGENTS_{name.upper()}": str(value) for name, value in {**large, **history}.items()},
             **self.plan.env,
         }
         self.redis = redis.Redis.from_url(self.url, decode_responses=True)
+        self.apart = redis.Redis.from_url(large["claim_check_store"], decode_responses=True)
         self.ledger = redis.Redis.from_url(ledger_url, decode_responses=True)
-        settings = {"redis_url": self.url, "orchestration": mode, "lease": app_crash.LEASE}
+        settings = {"redis_url": self.url, "orchestration": mode, "lease": app_crash.LEASE, **large, **history}
         self.orchestrator = init_app(Celery(f"crash-{pool}-{mode}", broker=broker, set_as_current=False), settings)
         self.store = self.orchestrator.store
         self.bus = RedisEventBus(self.url)
@@ -83,6 +87,7 @@ class Lane:
         self.bus.close()
         self.redis.close()
         self.ledger.close()
+        self.apart.close()
 
     def mend(self) -> None:
         """Start what was killed again, as whoever runs the workers would."""
@@ -249,6 +254,8 @@ SIGNAL = Play(app_crash.WAITING, RunStatus.COMPLETED, frozenset({"first", "last"
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)
 BRIEF = _forward(app_crash.BRIEF)
+LARGE = _back(app_crash.LARGE)
+BRIEF_LARGE = _forward(app_crash.BRIEF_LARGE)
 PARKED = Play(app_crash.PARKED, RunStatus.COMPENSATION_FAILED, frozenset({"pay"}), _parked)
 STRANGER = _forward(app_crash.FORWARD, _beside_a_strangers_answer)
 UNREADABLE = _forward(app_crash.FORWARD, _beside_an_unreadable_entry)
@@ -269,7 +276,7 @@ def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> No
         play.act(lane, identity, play.definition)
         lane.plan.wait_until_fired(PATIENCE)
         lane.mend()
-        if play is BRIEF:
+        if play in (BRIEF, BRIEF_LARGE):
             wait_until(lambda: _is_forgotten(lane, identity), PATIENCE, f"the end of the keys of {identity}")
             return
         lane.store.wait_for_end(identity, PATIENCE)
@@ -300,7 +307,8 @@ def _is_forgotten(lane: Lane, identity: str) -> bool:
     keys = lane.redis.keys(f"{{ma:0}}:*:{identity}")
     indexed = [key for key in lane.redis.keys("{ma:0}:index:*") if lane.redis.zscore(key, identity) is not None]
     due = [member for member in lane.redis.zrange("{ma:0}:due", 0, -1) if identity in member]
-    return not (keys or indexed or due)
+    apart = lane.apart.keys(f"{{ma:0}}:*:{identity}")
+    return not (keys or indexed or due or apart)
 
 
 def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> None:

@@ -16,6 +16,9 @@ from celery import Celery
 from multiagents.exceptions import ConfigurationError
 from multiagents.settings import Settings
 
+KEY = bytes(range(16))
+OLD = b"\xff" + KEY[1:]
+
 
 def load(conf: Any = None, environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
     return Settings.load(conf or {}, environ or {}, overrides)
@@ -185,6 +188,19 @@ def test_names_of_the_tests_and_of_others_do_not_even_warn(caplog: pytest.LogCap
         ("schedule_to_start", "1", 1.0),
         ("max_result_bytes", "1000", 1000),
         ("claim_check_bytes", 1e6, 1_000_000),
+        ("claim_check_store", "rediss://:secret@blobs:6380/3", "rediss://:secret@blobs:6380/3"),
+        ("claim_check_store", "shop.payloads.Bucket", "shop.payloads.Bucket"),
+        ("payload_codec", "gzip, aes-gcm", ("gzip", "aes-gcm")),
+        ("payload_codec", ["shop.payloads.Codec"], ("shop.payloads.Codec",)),
+        ("payload_decode", "gzip", ("gzip",)),
+        (
+            "encryption_keys",
+            "2026:AAECAwQFBgcICQoLDA0ODw==,2025:_wECAwQFBgcICQoLDA0ODw==",
+            (("2026", KEY), ("2025", OLD)),
+        ),
+        ("encryption_keys", {"2026": KEY, "2025": OLD}, (("2026", KEY), ("2025", OLD))),
+        ("redact", "*password*, pin", ("*password*", "pin")),
+        ("redact", ["pin"], ("pin",)),
         ("queue", "orders.eu", "orders.eu"),
         ("orchestrator_queue", "sagas", "sagas"),
         ("lean_qos", "off", False),
@@ -220,6 +236,12 @@ def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept:
         ("schedule_to_start", 0, "a number of seconds greater than 0"),
         ("max_result_bytes", "10 MB", "a number of bytes of at least 1"),
         ("claim_check_bytes", 0, "a number of bytes of at least 1"),
+        (
+            "payload_codec",
+            5,
+            'codecs: "gzip", "aes-gcm", dotted paths or objects with encode and decode, one or a list',
+        ),
+        ("redact", [5], 'patterns of keys such as "*password*", one or a list'),
         ("queue", "two words", "the name of a queue, without spaces"),
         ("orchestrator_queue", 5, "the name of a queue, without spaces"),
         ("lean_qos", "maybe", "true or false"),

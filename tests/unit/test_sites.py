@@ -27,7 +27,7 @@ SOURCES = [
 ]
 
 #: What Redis is called where it is used.
-CLIENTS = {"_redis", "_client", "client", "pipe"}
+CLIENTS = {"_redis", "_client", "_hasty_client", "client", "pipe"}
 #: What is asked of Redis without changing anything, and what is no command at all.
 READS = {
     "close",
@@ -65,6 +65,8 @@ EXEMPT = {
     "event_bus/redis.py:remove_group": "an operator's",
     "event_bus/redis.py:remove_consumer": "a subscription of the user's, when it ends",
     "event_bus/redis.py:discard": "an operator's",
+    "state_store/blobs/redis.py:put": "the way out of put_apart, whose callers have the site",
+    "state_store/blobs/redis.py:forget": "the way out of forget_apart, likewise",
     "orchestrator/celery.py:_send": "the way out of publish and send_wake, whose callers have the sites",
     "worker_sdk/kombu.py:__init__": "sets an option of a connection",
     "worker_sdk/tasks.py:_apply_async": "the user's own .delay(), outside of runs",

@@ -1,12 +1,12 @@
 -- commit: apply a transition of a run, or refuse it whole.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 sequence, 7-8 indexes left, 9-10 indexes entered,
---       11 dead letters
+--       11 dead letters, 12 payloads kept apart
 -- ARGV: transaction, prefix of the sent keys, lease (ms), step answered, prefix of its record, score its
 --       due entry must have, epoch, version, 1 if it raises the epoch, field of the results that must not be there,
 --       (step, record) taken back ...,
 --       then what `transition` reads
 -- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
---          | -3 its lease was renewed, now, joined}
+--          | -3 its lease was renewed, now, joined, if applied: events in the history, 0 if none was added}
 --#include apply
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
@@ -31,4 +31,5 @@ if answered ~= '' then release(KEYS[1], KEYS[5], sent, tid, answered, head[3]) e
 for _, row in ipairs(recalled) do release(KEYS[1], KEYS[5], sent, tid, row[1], row[2]) end
 local fields = {'v', int(head[2] + 1)}
 if turned == '1' then fields = {'v', fields[2], 'epoch', int(head[1] + 1)} end
-return {1, now, transition(tid, sent, lease, fields)}
+local joined, events = transition(tid, sent, lease, fields)
+return {1, now, joined, events}

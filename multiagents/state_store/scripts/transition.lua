@@ -13,20 +13,25 @@ local function rows(width)
 end
 -- The next n arguments into a key; by the thousand, because unpack fails at some thousands, half-way through a commit.
 local function write(command, key, n)
+  local reply
   for from = at + 1, at + n, 1000 do
-    redis.call(command, key, unpack(ARGV, from, math.min(from + 999, at + n)))
+    reply = redis.call(command, key, unpack(ARGV, from, math.min(from + 999, at + n)))
   end
   at = at + n
+  return reply
 end
 
+local own = {1, 2, 3, 4, 12} -- the keys that are the run's alone
+
 -- fields: what else goes into the run's hash, in the one command that writes it
+-- Returns 1 if a join was completed, and how many events the history has now (0 if none was added)
 local function transition(tid, sent, lease, fields)
   local run, due = KEYS[1], KEYS[5]
   for _ = 1, take() * 2 do fields[#fields + 1] = take() end
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
   write('HSET', KEYS[2], take() * 2)
   write('HSET', KEYS[3], take() * 2)
-  write('RPUSH', KEYS[4], tonumber(take()))
+  local events = write('RPUSH', KEYS[4], tonumber(take())) or 0
   write('HSET', KEYS[11], take() * 2)
   write('HDEL', KEYS[11], tonumber(take()))
   local joined = 0
@@ -54,16 +59,23 @@ local function transition(tid, sent, lease, fields)
     redis.call('ZADD', KEYS[10], started, tid)
   end
   local deadline, retention, channel, status = tonumber(take()), tonumber(take()), take(), take()
+  local blobs = tonumber(take())
+  if blobs > 0 then
+    write('HSET', KEYS[12], blobs * 2)
+    -- What a run that is over gets so late goes with the rest of it.
+    local left = redis.call('PTTL', run)
+    if left > 0 then redis.call('PEXPIRE', KEYS[12], left) end
+  end
   if deadline > 0 then redis.call('ZADD', due, now + deadline, 't|' .. tid) end
   if retention > 0 then
     -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
     redis.call('ZADD', due, now + retention, 'x|' .. tid)
     redis.call('ZREM', due, 'r|' .. tid, 't|' .. tid)
-    for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
+    for _, i in ipairs(own) do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
     redis.call('ZREM', due, 'x|' .. tid)
-    for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
+    for _, i in ipairs(own) do redis.call('PERSIST', KEYS[i]) end
   end
-  return joined
+  return joined, events
 end
