@@ -311,8 +311,8 @@ class Writing:
         return text
 
 
-#: What these say is the engine's own, and a replay reads it: a signal's key, the label of a choice. Data of users is not
-#: in them.
+#: What these say is the engine's own, and a replay reads it: a signal's key, the label of a choice. Data of users
+#: is not in them.
 _FACTS = frozenset({CHOSEN, RECEIVED, SIGNALLED, *VERBS, *RunStatus})
 #: Data as it is, whatever its size is below the default of ``multiagents_claim_check_bytes``.
 PLAIN = PayloadPolicy()
