@@ -71,12 +71,15 @@ class PayloadPolicy:
     redact: Callable[[Any], Any] | None = None
     archive: HistoryArchive | None = None
     history_limit: int | None = None
+    #: what is not data of users is written as it is, without a look at it: the hot path
+    is_plain: bool = field(init=False, repr=False, compare=False)
     #: name -> codec, of all that a value may have gone through
     _known: Mapping[str, PayloadCodec] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         known = {codec.name: codec for codec in (GzipCodec(), *self.readable, *self.codecs)}
         object.__setattr__(self, "_known", known)
+        object.__setattr__(self, "is_plain", not self.codecs and self.redact is None)
 
     # --- writing -----------------------------------------------------------------------------------------------------
 

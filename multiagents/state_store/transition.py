@@ -7,6 +7,7 @@ from typing import Any
 
 from multiagents.names import RunKeys
 from multiagents.state_store.base import Commit, Dispatch, signal_field
+from multiagents.state_store.codec import pack
 from multiagents.state_store.policy import PLAIN, Writing
 
 #: A run comes back from its end (rule S5): its keys must not expire any more.
@@ -43,7 +44,7 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
         else:
             fields += (name, policy.header(name, value))
     for name, state in commit.steps.items():
-        fields += (f"s:{name}", policy.step(state))
+        fields += (f"s:{name}", state.encode() if policy.is_plain else policy.step(state))
     args: list[Any] = [len(fields) // 2, *fields]
     args += (len(removed), *removed)
     context = [part for key, value in commit.context.items() for part in (key, writing.value(value))]
@@ -52,7 +53,8 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
     results += [part for step, value in commit.inputs.items() for part in (f"n:{step}", writing.value(value))]
     results += [part for key, value in commit.signals.items() for part in (signal_field(key), writing.value(value))]
     args += (len(results) // 2, *results)
-    args += (len(commit.events), *(policy.event(event) for event in commit.events))
+    written = pack if policy.is_plain else policy.event
+    args += (len(commit.events), *(written(event) for event in commit.events))
     letters = [part for key, letter in commit.letters.items() for part in (key, policy.text(letter))]
     args += (len(commit.letters), *letters)
     args += (len(commit.answered), *commit.answered)
