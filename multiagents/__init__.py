@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         WorkflowFailedError,
         WorkflowNotFoundError,
     )
+    from multiagents.orchestrator.conflicts import OnConflict
     from multiagents.orchestrator.orchestrator import Orchestrator
     from multiagents.orchestrator.run import Run, WorkflowState
     from multiagents.retry import RetryPolicy
@@ -43,6 +44,7 @@ _HOME = {
     "ErrorEvent": "events",
     "ErrorInfo": "events",
     "MultiAgentsError": "exceptions",
+    "OnConflict": "orchestrator.conflicts",
     "Orchestrator": "bootstrap",
     "OutcomeUnknownError": "exceptions",
     "Parallel": "workflow.elements",
@@ -78,6 +80,7 @@ __all__ = [
     "ErrorEvent",
     "ErrorInfo",
     "MultiAgentsError",
+    "OnConflict",
     "Orchestrator",
     "OutcomeUnknownError",
     "Parallel",

@@ -149,13 +149,21 @@ class WorkflowNotFoundError(WorkflowError):
 
 
 class WorkflowAlreadyExistsError(WorkflowError):
-    """A run with this transaction id exists and was started with something else."""
+    """A run with this transaction id exists, and the caller does not want that one.
 
-    def __init__(self, transaction_id: str, difference: str) -> None:
+    Attributes:
+        transaction_id: the run.
+        difference: what it was started with that is not the same; None when any run would have been refused.
+    """
+
+    def __init__(self, transaction_id: str, difference: str | None) -> None:
         self.transaction_id = transaction_id
         self.difference = difference
         super().__init__(
-            f"run {transaction_id!r} exists already and was started with another {difference}; choose another "
+            f'run {transaction_id!r} exists already, and on_conflict="fail" asks for a new one; choose another '
+            f'transaction id or idempotency key, or on_conflict="return" to get the existing run'
+            if difference is None
+            else f"run {transaction_id!r} exists already and was started with another {difference}; choose another "
             f"transaction id, or start it with the same workflow and input to get the existing run"
         )
 

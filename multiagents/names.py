@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple
 from zlib import crc32
 
@@ -77,9 +78,32 @@ def check_transaction_id(transaction_id: str) -> str:
     return transaction_id
 
 
-def idempotency_key(transaction_id: str, step: str) -> str:
-    """The key of a step of a run: the same for every attempt and for its undo (rule S25)."""
-    return f"{transaction_id}/{step}"
+def idempotency_key(transaction_id: str, step: str, generation: int = 1) -> str:
+    """The key of a step of a run: the same for every attempt and for its undo (rule S25).
+
+    Args:
+        transaction_id: the run.
+        step: the step.
+        generation: 1; one more for each run before it with this id that it replaced, for it is another run.
+
+    >>> idempotency_key("order-1", "charge"), idempotency_key("order-1", "charge", 2)
+    ('order-1/charge', 'order-1~2/charge')
+    """
+    return f"{transaction_id}/{step}" if generation == 1 else f"{transaction_id}~{generation}/{step}"
+
+
+def transaction_id_of(workflow: str, idempotency_key: str) -> str:
+    """The id of the run that a caller's own key stands for: always the same for the same workflow and key.
+
+    Args:
+        workflow: the definition's name.
+        idempotency_key: any characters, of any length.
+
+    >>> transaction_id_of("order", "basket 7/ü")
+    'order:key:e10b08d7731ef7401ed7fedd4c3edff2'
+    """
+    told_apart = f"{workflow}\0{idempotency_key}".encode(errors="surrogatepass")
+    return f"{workflow[:90]}:key:{sha256(told_apart).hexdigest()[:32]}"
 
 
 class Keys:
@@ -144,6 +168,11 @@ class PartitionKeys:
     def index(self, status: str, workflow: str | None = None) -> str:
         """Sorted set of the runs in a status (of one workflow), by the time they started."""
         return f"{self.tag}:index:{status}" if workflow is None else f"{self.tag}:index:{status}:{workflow}"
+
+    @property
+    def indexes(self) -> str:
+        """What the names of all these indexes start with."""
+        return self.index("")
 
 
 class RunKeys(PartitionKeys):

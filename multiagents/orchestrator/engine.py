@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 from multiagents.events import ErrorEvent, Event, ResultEvent
 from multiagents.exceptions import (
@@ -26,6 +27,7 @@ from multiagents.exceptions import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
@@ -77,7 +79,13 @@ class Engine(Requests):
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
-    def start(self, definition: Definition, transaction_id: str, input: dict[str, Any]) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        transaction_id: str,
+        input: dict[str, Any],
+        on_conflict: OnConflict = OnConflict.RETURN_SAME,
+    ) -> Started:
         """Create a run and send its first steps, in one script."""
         now = self.store.now()
         begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost)
@@ -110,6 +118,8 @@ class Engine(Requests):
             commit,
             input,
             digest(input),
+            call="" if on_conflict.gives_existing else uuid4().hex,
+            replaces=on_conflict.replaces,
         )
         if started.created:
             self._sender.publish(definition, transaction_id, dispatches)
@@ -211,7 +221,9 @@ class Engine(Requests):
             [event],
             (),
             site=WriteSite.LAND_UNDO if undo else WriteSite.LAND,
-            letters=letters_of(claim.definition, claim.state, after, lambda: self.store.payloads(transaction_id)),
+            letters=letters_of(
+                claim.definition, claim.state, after, lambda: self.store.payloads(transaction_id), claim.generation
+            ),
             retention=self.settings.retention,
             stored_results=claim.parts,
             answers=answers,

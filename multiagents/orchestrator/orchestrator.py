@@ -11,9 +11,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, did_you_mean
+from multiagents.exceptions import WorkflowError, did_you_mean
 from multiagents.names import Keys, check_transaction_id
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
+from multiagents.orchestrator.conflicts import OnConflict, identity_of
 from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.planner import digest
@@ -128,7 +129,13 @@ class Orchestrator:
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def start(
-        self, workflow: Definition | str, input: dict[str, Any] | None = None, *, transaction_id: str | None = None
+        self,
+        workflow: Definition | str,
+        input: dict[str, Any] | None = None,
+        transaction_id: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        on_conflict: OnConflict | str = OnConflict.RETURN_SAME,
     ) -> Run:
         """Start a run; when this returns, it is durable and its first steps are on their way.
 
@@ -137,27 +144,33 @@ class Orchestrator:
             input: the first context: a dict of what can be written as JSON.
             transaction_id: the run's id; made up if left out. Starting again with the same workflow and input gives the
                 run that exists, so a caller may repeat a start whose answer it did not get.
+            idempotency_key: in place of an id: the caller's own key, of any characters and length. The id is made of
+                the workflow's name and the key, so the same key gives the same run as long as it is kept: until its
+                retention is over, or it is deleted. After that the key starts a new run.
+            on_conflict: what to do when the run exists: ``"return_same"`` gives it if workflow and input are the same,
+                ``"return"`` whatever they were, ``"fail"`` never. ``"replace_ended"`` starts a new run in place of one
+                that has ended, ``"replace_failed"`` in place of one that did not end as completed; otherwise both do as
+                ``"return_same"``. Of a replaced run nothing is left but its dead letters; the steps of the new one have
+                idempotency keys of their own. A start with ``"fail"`` that is repeated finds its own run and fails.
 
         Raises:
-            WorkflowAlreadyExistsError: when the id is taken by a run of another workflow or input.
+            WorkflowAlreadyExistsError: when there is a run with this id that ``on_conflict`` does not give.
             WorkflowNotFoundError: when no workflow of this name is registered here.
-            WorkflowError: when the id or the input cannot be used.
+            WorkflowError: when the id, the key, the policy or the input cannot be used.
             StateStoreError: when the store does not answer. The run may or may not have started: start it again with
                 the same id.
 
         >>> run = orchestrator.start("order", {"order_id": "A-1"}, transaction_id="order-A-1")  # doctest: +SKIP
+        >>> run = orchestrator.start("order", {"order_id": "A-1"}, idempotency_key="basket 7/ü")  # doctest: +SKIP
         """
         definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
-        identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
+        identity = identity_of(definition.name, transaction_id, idempotency_key) or uuid4().hex
+        policy = OnConflict.of(on_conflict)
         given = {} if input is None else input
         _check_input(definition.name, given)
         self._check_once()
-        started = self.engine.start(definition, identity, given)
-        if not started.created:
-            if started.workflow != definition.name:
-                raise WorkflowAlreadyExistsError(identity, f'workflow ("{started.workflow}")')
-            if started.input_digest != digest(given):
-                raise WorkflowAlreadyExistsError(identity, "input")
+        started = self.engine.start(definition, identity, given, policy)
+        policy.check(started, identity, definition.name, digest(given))
         return Run(self, identity)
 
     def get(self, transaction_id: str) -> Run:

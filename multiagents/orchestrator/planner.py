@@ -214,7 +214,7 @@ def letters_answered(before: RunState, after: RunState) -> list[str]:
 
 
 def letters_of(
-    definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads]
+    definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads], generation: int
 ) -> dict[str, Any]:
     """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it.
 
@@ -223,6 +223,7 @@ def letters_of(
         before: the run, or the projection, that was decided upon.
         after: the same after the facts.
         payloads: loads the run's data; called only if there is a letter to write.
+        generation: of the run, for the key that its steps have.
     """
     letters: dict[str, Any] = {}
     for name, step in after.steps.items():
@@ -235,7 +236,7 @@ def letters_of(
             "compensation": definition.steps[name].compensation,
             "input": data.inputs.get(name, data.of(definition, name)),
             "result": data.results.get(name),
-            "idempotency_key": idempotency_key(after.transaction_id, name),
+            "idempotency_key": idempotency_key(after.transaction_id, name, generation),
             "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
             "original_error": after.error.model_dump(mode="json") if after.error else None,
         }

@@ -224,8 +224,8 @@ class WholeRuns:
             landed=owed,
             wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
             overtakes=_overtakes(snapshot, after, fences.get("answers")),
-            letters=letters_of(definition, before, after, payloads),
             answered=letters_answered(before, after),
+            letters=letters_of(definition, before, after, payloads, snapshot.generation),
             **fences,
         )
         verdict = self._store.commit(commit).verdict

@@ -15,7 +15,7 @@ What the store promises:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -70,7 +70,17 @@ class StateStore(ABC):
     """Where runs live. Every method is safe to call again, and safe to call from any thread."""
 
     @abstractmethod
-    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
         """Create a run with its first commit, unless it exists.
 
         Args:
@@ -79,6 +89,9 @@ class StateStore(ABC):
             commit: its first facts and dispatches.
             input: the run's input, a JSON object.
             digest: hash of the input, to tell a repeated start from a different one.
+            call: a token of this very call: sent twice, it gets the same answer. Without it, the second is told that
+                the run exists.
+            replaces: statuses in which a run that exists goes, with all that belongs to it, in favour of the new one.
         """
 
     @abstractmethod
@@ -198,8 +211,16 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def forget(self, transaction_id: str) -> None:
-        """Remove a run that is over, with everything that belongs to it."""
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
+        """Remove a run that is over, with everything that belongs to it.
+
+        Args:
+            transaction_id: the run.
+            seen_ms: refuse if its due entry has changed since (`Due.seen_ms`): another run may have taken its id.
+
+        Returns:
+            whether it is gone.
+        """
 
     @abstractmethod
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from json import loads
 from typing import Any, ClassVar
@@ -117,14 +117,29 @@ class InMemoryStateStore(StateStore):
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
-    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
         written, given, snapshot = Written.of(commit), dumps(input), definition.to_json()
         with self._tables.lock:
             known = self._tables.row(state.transaction_id)
+            fields = {"v": "1", "epoch": "1", "digest": digest} | ({"call": call} if call else {})
             if known is not None:
-                return Started(False, *(known.fields[name] for name in ("workflow", "definition", "digest")))
+                if call and known.fields.get("call") == call:
+                    return Started(True, definition.name, definition.content_hash, digest)
+                if known.fields["status"] not in replaces:
+                    return Started(False, *(known.fields[name] for name in ("workflow", "definition", "digest")))
+                self._tables.erase(state.transaction_id)
+                fields["generation"] = str(int(known.fields.get("generation", 1)) + 1)
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
-            fields = {"v": "1", "epoch": "1", "digest": digest}
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
             return Started(True, definition.name, definition.content_hash, digest)
@@ -186,6 +201,7 @@ class InMemoryStateStore(StateStore):
                     fields.get("error"),
                     fields.get("cause"),
                     fields.get("signals"),
+                    fields.get("generation"),
                 ),
                 step=fields[f"s:{step}"],
                 context=row.context.items() if direction is Direction.DO else (),
@@ -354,12 +370,12 @@ class InMemoryStateStore(StateStore):
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def forget(self, transaction_id: str) -> None:
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         with self._tables.lock:
-            self._tables.rows.pop(transaction_id, None)
-            for kind in "xr":
-                self._tables.due.pop(f"{kind}|{transaction_id}", None)
-            self._tables.ended.notify_all()
+            if seen_ms is not None and self._tables.due.get(f"x|{transaction_id}") != seen_ms:
+                return False
+            self._tables.erase(transaction_id)
+            return True
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
         noted = dumps(dict(letter))

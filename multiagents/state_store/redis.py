@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -93,11 +93,22 @@ class RedisStateStore(StateStore):
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
-    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
         run = self.keys.of_run(state.transaction_id)
         keys = [*keys_of(run, commit), run.definitions]
         head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
-        rest = [dumps(input), digest, definition.name, *arguments_of(run, commit)]
+        replaced = f"|{'|'.join(replaces)}|" if replaces else ""
+        rest = [dumps(input), digest, definition.name, run.indexes, call, replaced, *arguments_of(run, commit)]
         kept = (run.definitions, definition.content_hash)
         text = "" if kept in self._kept else definition.to_json()
         reply = self._server.run(WriteSite.START, "start", keys, [*head, text, *rest])
@@ -338,16 +349,11 @@ class RedisStateStore(StateStore):
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def forget(self, transaction_id: str) -> None:
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         run = self.keys.of_run(transaction_id)
-        workflow, status = self._server.call(lambda: self._client.hmget(run.run, ["workflow", "status"]))
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(run.run, run.context, run.results, run.history)
-            if workflow is not None and status is not None:
-                pipe.zrem(run.index(status), transaction_id)
-                pipe.zrem(run.index(status, workflow), transaction_id)
-            pipe.zrem(run.due, f"x|{transaction_id}", f"r|{transaction_id}")
-            self._server.call(lambda: write(WriteSite.FORGET, pipe.execute))
+        keys = [run.run, run.context, run.results, run.history, run.due]
+        args = [transaction_id, run.sent(""), run.indexes, "" if seen_ms is None else seen_ms]
+        return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)

@@ -35,6 +35,8 @@ class Snapshot:
     epoch: int
     #: the store's clock
     now: datetime
+    #: 1, and one more for each run that it replaced
+    generation: int = 1
 
     @property
     def awaits_others(self) -> bool:
@@ -62,6 +64,7 @@ class Claim(NamedTuple):
         merged: the context as the store has it (before ``inputs``), for the steps that follow.
         parts: steps whose results are in ``merged`` and not yet in the stored context.
         now: the store's clock.
+        generation: of the run: 1, and one more for each run that it replaced.
     """
 
     correlation: Correlation
@@ -80,6 +83,7 @@ class Claim(NamedTuple):
     deadline: datetime | None = None
     cancelled: bool = False
     signals_wait: bool = False
+    generation: int = 1
 
 
 class ClaimRefused(WorkflowError):  # noqa: N818 - not an error of anybody: the message came too late, or twice
@@ -150,6 +154,7 @@ class Header(NamedTuple):
     error: str | None
     cause: str | None
     signals: str | None
+    generation: str | None
 
 
 def claimed(
@@ -223,6 +228,7 @@ def claimed(
         deadline=from_ms(deadline) if deadline else None,
         cancelled=bool(header.stop),
         signals_wait=bool(header.signals),
+        generation=int(header.generation or 1),
     )
 
 
@@ -282,6 +288,7 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
         int(header["v"]),
         int(header["epoch"]),
         from_ms(now),
+        int(header.get("generation", 1)),
     )
 
 

@@ -116,6 +116,17 @@ class Tables:
             return None
         return found
 
+    def erase(self, transaction_id: str) -> None:
+        """Take a run away with all that belongs to it."""
+        row = self.rows.pop(transaction_id, None)
+        if row is not None:
+            for name in [each for each in row.fields if each.startswith("l:")]:
+                self.release(row, transaction_id, name[2:])
+        about = f"|{transaction_id}"
+        for member in [each for each in self.due if each[1:] == about or each.startswith(f"q{about}|")]:
+            del self.due[member]
+        self.ended.notify_all()
+
     # --- attempts ----------------------------------------------------------------------------------------------------
 
     def push(self, target: str, prefix: str, suffix: str) -> int:

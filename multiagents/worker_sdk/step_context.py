@@ -63,7 +63,8 @@ class StepContext:
 
         Never give a provider the same key for a charge and its refund: append ``direction``.
         """
-        return idempotency_key(self._claim.correlation.transaction_id, self._claim.correlation.step)
+        claim = self._claim
+        return idempotency_key(claim.correlation.transaction_id, claim.correlation.step, claim.generation)
 
     @property
     def deadline(self) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -102,6 +102,9 @@ class StoreKit:
         input: Any = None,
         dispatch: Dispatch | None = None,
         digest: str = "digest-1",
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+        store: StateStore | None = None,
         **fields: Any,
     ) -> Started:
         """Start a run; its first step is pushed to the broker unless said otherwise."""
@@ -134,7 +137,8 @@ class StoreKit:
             moved=(definition.name, "pending", "running"),
             **fields,
         )
-        return self.store.start(definition, state, commit, {"total": 5} if input is None else input, digest)
+        given = {"total": 5} if input is None else input
+        return (store or self.store).start(definition, state, commit, given, digest, call=call, replaces=replaces)
 
     def claim(
         self,

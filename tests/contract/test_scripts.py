@@ -21,7 +21,7 @@ from multiagents.workflow.state import RunStatus
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "transition"}
+PARTS = {"apply", "erase", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[Any], Any]
@@ -39,6 +39,12 @@ def claimed(kit: Any) -> None:
 def claimed_with_limits(kit: Any) -> None:
     kit.begin()
     kit.claim(timeout=30, heartbeat_timeout=5)
+
+
+def over(kit: Any) -> None:
+    kit.begin()
+    kit.begin("order-5")  # of the same partition
+    kit.end(retention_ms=1)
 
 
 def timer(kit: Any) -> None:
@@ -70,6 +76,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
     ),
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
+    "forget": (over, lambda kit: kit.store.forget("order-1")),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "take_due": (timer, lambda kit: kit.store.take_due()),
 }
@@ -318,6 +325,34 @@ def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
     assert run_expire(["order-1", "ship", "d1"])[0] == 0
     assert dump(redis_kit) == before
     assert run_expire(["order-1", "reserve", "d1"])[0] == 1
+
+
+def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: Any) -> None:
+    assert redis_kit.store.keys.partition_of("order-1") == redis_kit.store.keys.partition_of("order-5")
+    redis_kit.begin("order-5")
+    before = dump(redis_kit)
+    redis_kit.begin(dispatch=redis_kit.message("order-1", "reserve", start_within_ms=60_000))
+    redis_kit.claim()
+    redis_kit.end(retention_ms=60_000, ends=[])
+    of = redis_kit.store.keys.of_run("order-1")
+
+    keys = [of.run, of.context, of.results, of.history, of.due]
+    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, ""])
+
+    after = dump(redis_kit)
+    assert {key for key, value in after.items() if value != before.get(key)} == {of.sequence, "celery"}
+    assert after.keys() == before.keys()
+
+
+def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit: Any, monkeypatch: Any) -> None:
+    sent = Sent(redis_kit, monkeypatch)
+    redis_kit.begin(call="call-1")
+    once = dump(redis_kit)
+
+    again = run(redis_kit, *sent.calls[0])
+
+    assert again[0] == 1
+    assert dump(redis_kit) == once
 
 
 def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:

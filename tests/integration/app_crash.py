@@ -3,7 +3,7 @@
 What the steps do goes into a ledger in Redis by idempotency key, so that an effect that came twice counts once, and one
 that was not undone is seen.
 
-Run as a program it is the caller who may be killed: ``app_crash.py start|cancel|publish ...``.
+Run as a program it is the caller who may be killed: ``app_crash.py start|replace|cancel|publish ...``.
 """
 
 from __future__ import annotations
@@ -205,6 +205,8 @@ def _is_known(transaction_id: str) -> bool:
 def main(deed: str, *arguments: str) -> None:
     if deed == "start":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
+    elif deed == "replace":
+        orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1], on_conflict="replace_ended")
     elif deed == "cancel":
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)

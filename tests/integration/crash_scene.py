@@ -136,6 +136,15 @@ def _started_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Defi
     lane.start(definition, identity)  # who got no answer asks again
 
 
+def _replaced_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.start(definition, identity)
+    lane.store.wait_for_end(identity, PATIENCE)
+    lane.caller("replace", definition.name, identity)
+    # Who got no answer asks again.
+    run = lane.orchestrator.start(definition, {"started": True}, identity, on_conflict="replace_ended")
+    assert lane.store.load(run.transaction_id).generation >= 2, "the first run was not replaced"
+
+
 def _beside_a_worker_that_starts(lane: Lane, identity: str, definition: Definition) -> None:
     lane.workers[1].kill()
     lane.mend()
@@ -236,6 +245,7 @@ def _back(definition: Definition, act: Callable[[Lane, str, Definition], None] =
 FORWARD = _forward(app_crash.FORWARD)
 BACK = _back(app_crash.BACK)
 CALLER = _forward(app_crash.FORWARD, _started_by_a_caller_who_may_die)
+REPLACED = _forward(app_crash.FORWARD, _replaced_by_a_caller_who_may_die)
 FOREIGN = _forward(app_crash.FOREIGN, _answered)
 PRODUCER = _forward(app_crash.FOREIGN, _answered_by_a_producer_who_may_die)
 NEW_STREAM = _forward(app_crash.FOREIGN, _answered_on_a_new_stream)

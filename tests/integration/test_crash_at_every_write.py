@@ -29,6 +29,7 @@ from crash_scene import (
     PARKED,
     PAUSE,
     PRODUCER,
+    REPLACED,
     SHUTDOWN,
     SIGNAL,
     SLOW,
@@ -59,7 +60,7 @@ QUEUED: dict[WriteSite, Plays] = {
     WriteSite.LINK_WAKE: [(BACK, (1, 2))],
 }
 BOTH: dict[WriteSite, Plays] = {
-    WriteSite.START: [(CALLER, (1,))],
+    WriteSite.START: [(CALLER, (1,)), (REPLACED, (1,))],
     WriteSite.RECEIVE: [(FOREIGN, (1,))],
     WriteSite.LATE: [(MUTE, (1,))],
     WriteSite.GIVE_UP: [(MUTE, (1,))],
