@@ -174,6 +174,20 @@ class PartitionKeys:
         """What the names of all these indexes start with."""
         return self.index("")
 
+    @property
+    def attributes(self) -> str:
+        """What the names of the indexes by attribute start with."""
+        return f"{self.tag}:attribute:"
+
+    def by_attribute(self, name: str, kind: str, text: str = "") -> str:
+        """Sorted set of the runs that have a text, by the time they started, or that have a number, by it."""
+        return f"{self.attributes}{kind}:{name}:{text}" if kind == "s" else f"{self.attributes}{kind}:{name}"
+
+    @property
+    def runs(self) -> str:
+        """What the names of the runs' own keys start with."""
+        return f"{self.tag}:run:"
+
 
 class RunKeys(PartitionKeys):
     """What belongs to one run, and what it shares with the other runs of its partition."""

@@ -59,6 +59,8 @@ class WriteSite(StrEnum):
     SIGNAL = "store.signal"
     #: A sleep is over, or a wait goes on without its signal.
     WAKE_UP = "store.wake_up"
+    #: Somebody sets what a run is found by. He repeats it when in doubt.
+    ATTRIBUTES = "store.attributes"
 
     # --- other writes to the store ---
 

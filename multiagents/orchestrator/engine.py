@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from multiagents.exceptions import (
     DecodeError,
     StateStoreError,
     UnknownStepError,
+    WorkflowError,
     WorkflowNotFoundError,
 )
 from multiagents.names import Correlation, Direction
@@ -35,6 +36,7 @@ from multiagents.orchestrator.sending import Sender
 from multiagents.orchestrator.whole import WholeRuns
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
+from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import (
     Claim,
     Dispatch,
@@ -85,6 +87,7 @@ class Engine(Requests):
         transaction_id: str,
         input: dict[str, Any],
         on_conflict: OnConflict = OnConflict.RETURN_SAME,
+        attributes: Mapping[str, str] | None = None,
     ) -> Started:
         """Create a run and send its first steps, in one script."""
         now = self.store.now()
@@ -111,6 +114,7 @@ class Engine(Requests):
             retention=self.settings.retention,
             landed=owed,
             wake=self.dispatcher.wake(transaction_id) if owed else None,
+            attributes=attributes,
         )
         started = self.store.start(
             definition,
@@ -272,7 +276,8 @@ class Engine(Requests):
         """
         try:
             correlation = Correlation.parse(event.correlation_id)
-        except DecodeError as error:
+            encode_all(event.attributes)
+        except (DecodeError, WorkflowError) as error:
             self._whole.bury(event, str(error))
             return
         update = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from multiagents.exceptions import WorkflowError, did_you_mean
+from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
 from multiagents.orchestrator.conflicts import OnConflict, identity_of
@@ -19,12 +19,13 @@ from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.planner import digest
 from multiagents.orchestrator.run import Run
+from multiagents.orchestrator.searching import Filter, Statuses
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
+from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import dumps
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.registry import definitions
-from multiagents.workflow.state import RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class Orchestrator:
         *,
         idempotency_key: str | None = None,
         on_conflict: OnConflict | str = OnConflict.RETURN_SAME,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run; when this returns, it is durable and its first steps are on their way.
 
@@ -152,11 +154,12 @@ class Orchestrator:
                 that has ended, ``"replace_failed"`` in place of one that did not end as completed; otherwise both do as
                 ``"return_same"``. Of a replaced run nothing is left but its dead letters; the steps of the new one have
                 idempotency keys of their own. A start with ``"fail"`` that is repeated finds its own run and fails.
+            attributes: what the run is found by (`Run.set_attributes`); a run that exists keeps its own.
 
         Raises:
             WorkflowAlreadyExistsError: when there is a run with this id that ``on_conflict`` does not give.
             WorkflowNotFoundError: when no workflow of this name is registered here.
-            WorkflowError: when the id, the key, the policy or the input cannot be used.
+            WorkflowError: when the id, the key, the policy, the input or an attribute cannot be used.
             StateStoreError: when the store does not answer. The run may or may not have started: start it again with
                 the same id.
 
@@ -169,7 +172,7 @@ class Orchestrator:
         given = {} if input is None else input
         _check_input(definition.name, given)
         self._check_once()
-        started = self.engine.start(definition, identity, given, policy)
+        started = self.engine.start(definition, identity, given, policy, encode_all(attributes))
         policy.check(started, identity, definition.name, digest(given))
         return Run(self, identity)
 
@@ -186,12 +189,17 @@ class Orchestrator:
     def list(
         self,
         workflow: Definition | str | None = None,
-        status: RunStatus | str | Iterable[RunStatus | str] | None = None,
+        status: Statuses = None,
         since: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
     ) -> RunPage:
         """A page of runs, newest first.
+
+        With attributes, a page may be shorter than ``limit``, and even empty, and not the last: one call looks at no
+        more than a thousand runs of a partition. Go on until ``cursor`` is None.
 
         Args:
             workflow: of this definition only.
@@ -199,22 +207,31 @@ class Orchestrator:
             since: started at this time or later only.
             limit: how many at most.
             cursor: where the page before ended (`RunPage.cursor`).
+            attributes: with all of these only: a str, number or datetime to be equal to, or two numbers or datetimes to
+                lie between, both included, of which one may be None. If all are ranges, runs come in the order of the
+                first one's values, largest first.
+
+        Raises:
+            WorkflowError: when there is no such status, or an attribute or the cursor was not understood.
+
+        >>> page = orchestrator.list("order", attributes={"customer": "c-1", "amount": (10, 20)})  # doctest: +SKIP
         """
-        if status is None:
-            statuses = list(RunStatus)
-        elif isinstance(status, str):
-            statuses = [_status(status)]
-        else:
-            statuses = [_status(one) for one in status]
-        name = workflow.name if isinstance(workflow, Definition) else workflow
-        page = self.store.list_runs(statuses=statuses, workflow=name, since=since, limit=limit, cursor=cursor)
+        page = Filter.of(workflow, status, since, attributes).page(self.store, limit, cursor)
         return RunPage([Run(self, identity) for identity in page.transaction_ids], page.cursor)
 
-    def count(self, workflow: Definition | str | None = None, status: RunStatus | str | None = None) -> int:
-        """How many runs there are, of a workflow and in a status if given."""
-        name = workflow.name if isinstance(workflow, Definition) else workflow
-        statuses = list(RunStatus) if status is None else [_status(status)]
-        return sum(self.store.count(one, name) for one in statuses)
+    def count(
+        self,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> int:
+        """How many runs there are, of a workflow, in a status and with attributes if given.
+
+        One attribute alone costs one look; together with others, or with a workflow or status, all runs that have the
+        rarest text, or lie in the first range, are looked at, a thousand at a time.
+        """
+        return Filter.of(workflow, status, attributes=attributes).count(self.store)
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it."""
@@ -234,16 +251,6 @@ class Orchestrator:
 
     def __repr__(self) -> str:
         return f"<Orchestrator of Celery app {self.app.main!r}>"
-
-
-def _status(status: RunStatus | str) -> RunStatus:
-    try:
-        return RunStatus(status)
-    except ValueError:
-        raise WorkflowError(
-            f"there is no status {status!r}{did_you_mean(str(status), list(RunStatus))} "
-            f"(statuses: {', '.join(RunStatus)})"
-        ) from None
 
 
 def _check_input(workflow: str, given: Any) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from multiagents.events import Event
 from multiagents.names import Correlation
+from multiagents.state_store.attributes import Search
 from multiagents.state_store.commits import Commit, Committed, Verdict
 from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge, signal_field
 from multiagents.state_store.records import (
@@ -51,6 +52,7 @@ __all__ = [
     "Page",
     "Payloads",
     "Renewal",
+    "Search",
     "Snapshot",
     "Started",
     "StateStore",
@@ -196,6 +198,20 @@ class StateStore(ABC):
         cursor: str | None = None,
     ) -> Page:
         """The runs in these statuses, newest first."""
+
+    @abstractmethod
+    def search(self, search: Search) -> Page:
+        """The runs with certain attributes; a page may be short, or empty, and not the last."""
+
+    def count_found(self, search: Search) -> int:
+        """How many runs a search finds; unless one index has the answer, all that it walks are looked at, in pages."""
+        found, search = 0, search._replace(limit=1_000, cursor=None)
+        while True:
+            page = self.search(search)
+            found += len(page.transaction_ids)
+            if page.cursor is None:
+                return found
+            search = search._replace(cursor=page.cursor)
 
     @abstractmethod
     def count(self, status: RunStatus, workflow: str | None = None) -> int:

@@ -29,6 +29,7 @@ from multiagents.state_store.base import (
     Page,
     Payloads,
     Renewal,
+    Search,
     Snapshot,
     Started,
     StateStore,
@@ -353,6 +354,13 @@ class InMemoryStateStore(StateStore):
                 if row.started_ms >= lowest
             ]
         return page_of(found, limit, after)
+
+    def search(self, search: Search) -> Page:
+        after = search.after
+        with self._tables.lock:
+            alive = [(name, row) for name in list(self._tables.rows) if (row := self._tables.row(name)) is not None]
+            places = [search.place(name, row.fields) for name, row in alive]
+        return search.page(place for place in places if place is not None and (after is None or place < after))
 
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         with self._tables.lock:

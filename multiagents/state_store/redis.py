@@ -15,6 +15,7 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, Keys, PartitionKeys, RunKeys
 from multiagents.sites import WriteSite, write
+from multiagents.state_store.attributes import Place, arguments_of_search
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
     Claim,
@@ -26,6 +27,7 @@ from multiagents.state_store.base import (
     Page,
     Payloads,
     Renewal,
+    Search,
     Snapshot,
     Started,
     StateStore,
@@ -108,7 +110,16 @@ class RedisStateStore(StateStore):
         keys = [*keys_of(run, commit), run.definitions]
         head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
         replaced = f"|{'|'.join(replaces)}|" if replaces else ""
-        rest = [dumps(input), digest, definition.name, run.indexes, call, replaced, *arguments_of(run, commit)]
+        rest = [
+            dumps(input),
+            digest,
+            definition.name,
+            run.indexes,
+            run.attributes,
+            call,
+            replaced,
+            *arguments_of(run, commit),
+        ]
         kept = (run.definitions, definition.content_hash)
         text = "" if kept in self._kept else definition.to_json()
         reply = self._server.run(WriteSite.START, "start", keys, [*head, text, *rest])
@@ -316,6 +327,28 @@ class RedisStateStore(StateStore):
         rows = [row for found in self._of_each_partition(ask) for row in found]
         return page_of(((int(started), name) for name, started in rows), limit, after)
 
+    def search(self, search: Search) -> Page:
+        found: list[Place] = []
+        looked_to: list[Place] = []
+        for part in map(self.keys.of_partition, range(self.keys.partitions)):
+            indexes = [part.by_attribute(one.name, one.kind, one.text) for one in search.walked]
+            done, score, name, flat = self._server.run(None, "search", indexes, arguments_of_search(search, part.runs))
+            if not done:
+                looked_to.append((float(score), name))
+            found += zip(map(float, flat[::2]), flat[1::2], strict=True)
+        return search.page(found, looked_to)
+
+    def count_found(self, search: Search) -> int:
+        if not search.is_bare:
+            return super().count_found(search)
+        [one] = search.conditions
+        low, high = ("-inf" if one.low is None else one.low), ("+inf" if one.high is None else one.high)
+        return sum(
+            self._of_each_partition(
+                lambda pipe, part: pipe.zcount(part.by_attribute(one.name, one.kind, one.text), low, high)
+            )
+        )
+
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))
 
@@ -352,7 +385,7 @@ class RedisStateStore(StateStore):
     def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         run = self.keys.of_run(transaction_id)
         keys = [run.run, run.context, run.results, run.history, run.due]
-        args = [transaction_id, run.sent(""), run.indexes, "" if seen_ms is None else seen_ms]
+        args = [transaction_id, run.sent(""), run.indexes, run.attributes, "" if seen_ms is None else seen_ms]
         return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:

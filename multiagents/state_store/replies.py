@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ class Snapshot:
     now: datetime
     #: 1, and one more for each run that it replaced
     generation: int = 1
+    #: what it is found by, as `attributes.encode` writes it
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def awaits_others(self) -> bool:
@@ -265,13 +267,15 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
 
     Args:
         transaction_id: the run.
-        fields: header fields, ``s:<step>`` states, ``l:<step>`` records, and others that are not read.
+        fields: header fields, ``s:<step>`` states, ``l:<step>`` records, ``a:<name>`` attributes, and others that
+            are not read.
         definition: what it follows.
         now: the store's clock, in ms.
     """
     header: dict[str, str] = {}
     steps: dict[str, StepState] = {}
     in_flight: dict[str, InFlight] = {}
+    attributes: dict[str, str] = {}
     for name, value in fields.items():
         kind, _, step = name.partition(":")
         if not step:
@@ -280,6 +284,8 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
             steps[step] = StepState.decode(value)
         elif kind == "l":
             in_flight[step] = InFlight.parse(step, value)
+        elif kind == "a":
+            attributes[step] = value
     ordered = {name: steps[name] for name in definition.steps if name in steps}
     return Snapshot(
         RunState.decode(transaction_id, header, ordered),
@@ -289,6 +295,7 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
         int(header["epoch"]),
         from_ms(now),
         int(header.get("generation", 1)),
+        attributes,
     )
 
 

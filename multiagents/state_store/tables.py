@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from multiagents.state_store.attributes import MAX_ATTRIBUTES
 from multiagents.state_store.codec import pack
 from multiagents.state_store.commits import Commit
 from multiagents.state_store.payloads import dumps, signal_field
@@ -204,6 +205,12 @@ class Tables:
             self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
             self._end(row, commit.transaction_id, commit.retention_ms)
+        for name, stored in commit.attributes.items():
+            field = f"a:{name}"
+            if not stored:
+                row.fields.pop(field, None)
+            elif field in row.fields or sum(each.startswith("a:") for each in row.fields) < MAX_ATTRIBUTES:
+                row.fields[field] = stored
         return joined
 
     def _end(self, row: Row, transaction_id: str, retention_ms: int) -> None:

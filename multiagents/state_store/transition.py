@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from multiagents.names import RunKeys
+from multiagents.state_store.attributes import MAX_ATTRIBUTES
 from multiagents.state_store.base import Commit, Dispatch, dumps, signal_field
 from multiagents.state_store.codec import pack
 
@@ -55,6 +56,10 @@ def arguments_of(run: RunKeys, commit: Commit) -> list[Any]:
     args += (0,) if commit.wake is None else (1, *commit.wake)
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
+    args.append(len(commit.attributes))
+    if commit.attributes:
+        args += (part for pair in commit.attributes.items() for part in pair)
+        args += (run.attributes, MAX_ATTRIBUTES)
     return args
 
 

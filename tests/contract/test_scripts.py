@@ -14,25 +14,31 @@ import pytest
 from multiagents.events import CommandEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import scripts
-from multiagents.state_store.base import Commit, Dispatch, Via
+from multiagents.state_store.attributes import Condition
+from multiagents.state_store.base import Commit, Dispatch, Search, Via
 from multiagents.state_store.scripts import script
 from multiagents.state_store.transition import arguments_of, keys_of
 from multiagents.workflow.state import RunStatus
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "erase", "transition"}
+PARTS = {"apply", "attributes", "erase", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[Any], Any]
+TAGS = {"customer": "s|c-1", "amount": "n|12.5", "basket": "s|7"}
 
 
 def attempt(step: str = "reserve") -> Correlation:
     return Correlation("order-1", step, Direction.DO, 1)
 
 
+def tagged(kit: Any) -> None:
+    kit.begin(attributes=TAGS)
+
+
 def claimed(kit: Any) -> None:
-    kit.begin()
+    kit.begin(attributes=TAGS)
     kit.claim()
 
 
@@ -42,7 +48,7 @@ def claimed_with_limits(kit: Any) -> None:
 
 
 def over(kit: Any) -> None:
-    kit.begin()
+    kit.begin(attributes=TAGS)
     kit.begin("order-5")  # of the same partition
     kit.end(retention_ms=1)
 
@@ -59,7 +65,8 @@ def dispatch(kit: Any) -> Any:
 
 #: verb: how a run is brought to it, and the call.
 CALLS: dict[str, tuple[Do, Do]] = {
-    "start": (lambda _kit: None, lambda kit: kit.begin()),
+    "search": (tagged, lambda kit: kit.store.search(Search([Condition.of("customer", "c-1")]))),
+    "start": (lambda _kit: None, lambda kit: kit.begin(attributes=TAGS)),
     "claim": (lambda kit: kit.begin(), lambda kit: kit.claim(timeout=30)),
     "renew": (claimed_with_limits, lambda kit: kit.store.renew(attempt(), "owner-1", detail=[1])),
     "commit": (
@@ -72,6 +79,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
             epoch=1,
             version=1,
             landed=True,
+            attributes={"customer": "s|c-2", "amount": "n|3", "basket": ""},
         ),
     ),
     "dispatch": (timer, dispatch),
@@ -327,17 +335,48 @@ def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
     assert run_expire(["order-1", "reserve", "d1"])[0] == 1
 
 
+def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_kit: Any) -> None:
+    names = ["B", "_", "a", "b", "order-1", ".", "Z9", "Z", "aB"]
+    of = redis_kit.store.keys.of_run("order-1")
+    redis_kit.client.zadd("{ma:0}:some", dict.fromkeys(names, 5))
+    for name in names:
+        redis_kit.client.hset(f"{{ma:0}}:run:{name}", mapping={"workflow": "w", "status": "running", "started": 5})
+
+    def found(after: str) -> list[str]:
+        args = ["{ma:0}:run:", 100, 100, "", "", 5, after, "", "", 0]
+        flat = run(redis_kit, "search", ["{ma:0}:some"], args)[3]
+        return [str(name) for name in flat[1::2]]
+
+    ordered = sorted(names, reverse=True)
+    assert [found(name) for name in ordered] == [ordered[number + 1 :] for number in range(len(names))]
+    assert found("a-gone") == [name for name in ordered if name < "a-gone"]
+    assert of.runs[5:] == ":run:" or of.runs.endswith(":run:")
+
+
+def test_search_walks_the_shortest_index_and_looks_no_further_than_it_was_told(redis_kit: Any) -> None:
+    redis_kit.client.zadd("{ma:0}:long", {f"run-{number}": number for number in range(500)})
+    redis_kit.client.zadd("{ma:0}:short", {f"run-{number}": number for number in range(300)})
+    redis_kit.client.config_resetstat()
+
+    reply = run(
+        redis_kit, "search", ["{ma:0}:long", "{ma:0}:short"], ["{ma:0}:run:", 200, 10, "", "", "", "", "", "", 0]
+    )
+
+    assert reply == [0, "100", "run-100", []]
+    assert redis_kit.client.info("commandstats")["cmdstat_hmget"]["calls"] == 200
+
+
 def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: Any) -> None:
     assert redis_kit.store.keys.partition_of("order-1") == redis_kit.store.keys.partition_of("order-5")
-    redis_kit.begin("order-5")
+    redis_kit.begin("order-5", attributes=TAGS)
     before = dump(redis_kit)
-    redis_kit.begin(dispatch=redis_kit.message("order-1", "reserve", start_within_ms=60_000))
+    redis_kit.begin(dispatch=redis_kit.message("order-1", "reserve", start_within_ms=60_000), attributes=TAGS)
     redis_kit.claim()
     redis_kit.end(retention_ms=60_000, ends=[])
     of = redis_kit.store.keys.of_run("order-1")
 
     keys = [of.run, of.context, of.results, of.history, of.due]
-    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, ""])
+    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, ""])
 
     after = dump(redis_kit)
     assert {key for key, value in after.items() if value != before.get(key)} == {of.sequence, "celery"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -24,7 +24,6 @@ from multiagents import (
 from multiagents.exceptions import WorkflowError
 from multiagents.names import TRANSACTION_ID, transaction_id_of
 from multiagents.orchestrator.conflicts import OnConflict
-from multiagents.state_store.base import Commit
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
 
@@ -52,33 +51,6 @@ CHARGE = (
     .add_step("ship", refuse)
     .build(register=False)
 )
-
-
-@pytest.fixture(params=["memory", "redis", "redis-3-partitions"])
-def orchestrator(request: pytest.FixtureRequest) -> Iterator[Orchestrator]:
-    url = "memory://" if request.param == "memory" else request.getfixturevalue("new_redis_url")()
-    partitions = 3 if request.param.endswith("partitions") else 1
-    app = Celery("starting", broker=url, set_as_current=False)
-    settings = {"partitions": partitions, "key_prefix": f"t{uuid4().hex[:8]}"}
-    made = Orchestrator(app, settings)
-    yield made
-    made.store.close()
-
-
-def end(orchestrator: Orchestrator, identity: str, status: str = "completed") -> None:
-    """End a run as if its workers had."""
-    seen = orchestrator.store.load(identity)
-    orchestrator.store.commit(
-        Commit(
-            identity,
-            [],
-            header={"status": status, "finished": "1"},
-            moved=(seen.definition.name, seen.state.status.value, status),
-            retention_ms=60_000,
-            version=seen.version,
-            ends=[(step, entry.record) for step, entry in seen.in_flight.items()],
-        )
-    )
 
 
 @pytest.mark.parametrize("key", ["A-1", "basket 7/ü\n", "x" * 100_000, "\ud800", " "])
@@ -168,6 +140,7 @@ TABLE = [
 @pytest.mark.parametrize(("policy", "status", "second", "expected"), TABLE)
 def test_what_a_start_does_with_a_run_that_exists(
     orchestrator: Orchestrator,
+    end_run: Callable[..., None],
     policy: str,
     status: str | None,
     second: tuple[Definition, dict[str, Any]],
@@ -175,7 +148,7 @@ def test_what_a_start_does_with_a_run_that_exists(
 ) -> None:
     first = orchestrator.start(ORDER, {"n": 1}, "order-1")
     if status is not None:
-        end(orchestrator, "order-1", status)
+        end_run("order-1", status)
     before = first.describe()
 
     if expected == ERROR:

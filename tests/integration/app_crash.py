@@ -3,7 +3,7 @@
 What the steps do goes into a ledger in Redis by idempotency key, so that an effect that came twice counts once, and one
 that was not undone is seen.
 
-Run as a program it is the caller who may be killed: ``app_crash.py start|replace|cancel|publish ...``.
+Run as a program it is the caller who may be killed: ``app_crash.py start|replace|tag|cancel|publish ...``.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def _effect() -> dict:
 
 @worker("crash.do")
 def do(context: dict) -> dict:
+    current_step().set_attributes({"last": current_step().step, current_step().step: current_step().attempt})
     return _effect()
 
 
@@ -207,6 +208,10 @@ def main(deed: str, *arguments: str) -> None:
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
     elif deed == "replace":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1], on_conflict="replace_ended")
+    elif deed == "tag":
+        print("ready", flush=True)
+        wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
+        orchestrator.get(arguments[0]).set_attributes({"tagged": "yes"})
     elif deed == "cancel":
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)

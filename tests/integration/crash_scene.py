@@ -169,6 +169,12 @@ def _signalled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.orchestrator.get(identity).signal("payment", {"amount": 5}, key="webhook-1")
 
 
+def _tagged(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("tag", identity, then=lambda: lane.start(definition, identity))
+    lane.orchestrator.get(identity).set_attributes({"tagged": "yes"})  # who got no answer asks again
+    assert identity in [run.transaction_id for run in lane.orchestrator.list(attributes={"tagged": "yes"})]
+
+
 def _answered(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
     lane.await_step(identity, "ext", Via.EXTERNAL)
@@ -251,6 +257,7 @@ PRODUCER = _forward(app_crash.FOREIGN, _answered_by_a_producer_who_may_die)
 NEW_STREAM = _forward(app_crash.FOREIGN, _answered_on_a_new_stream)
 LEFT_LYING = _forward(app_crash.FOREIGN, _answered_and_left_lying)
 SLOW = _back(app_crash.SLOW)
+TAGGED = _back(app_crash.SLOW, _tagged)
 CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)
@@ -308,7 +315,11 @@ def _left_over(lane: Lane, identity: str) -> list[str]:
 
 def _is_forgotten(lane: Lane, identity: str) -> bool:
     keys = lane.redis.keys(f"{{ma:0}}:*:{identity}")
-    indexed = [key for key in lane.redis.keys("{ma:0}:index:*") if lane.redis.zscore(key, identity) is not None]
+    indexed = [
+        key
+        for key in [*lane.redis.keys("{ma:0}:index:*"), *lane.redis.keys("{ma:0}:attribute:*")]
+        if lane.redis.zscore(key, identity) is not None
+    ]
     due = [member for member in lane.redis.zrange("{ma:0}:due", 0, -1) if identity in member]
     return not (keys or indexed or due)
 
@@ -320,6 +331,9 @@ def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> 
         fold(play.definition, state.transaction_id, history) == state
     ), "its history tells another story than its state"
     assert lane.store.unattended() == []
+    for name, value in lane.orchestrator.get(state.transaction_id).describe().attributes.items():
+        found = lane.orchestrator.list(attributes={name: value}, limit=1_000)
+        assert state.transaction_id in [run.transaction_id for run in found], f"it is not found by its {name}"
     assert lane.ledger.smembers(app_crash.live(state.transaction_id)) == set(play.live), "its effects"
     for name, step in state.steps.items():
         counted = _counted(play.definition, state.transaction_id, history, name)

@@ -36,6 +36,7 @@ from crash_scene import (
     STARTED,
     STARTING,
     STRANGER,
+    TAGGED,
     UNREADABLE,
     Lanes,
     Plays,
@@ -69,6 +70,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.OPERATE: [(PAUSE, (1,))],
     WriteSite.SIGNAL: [(SIGNAL, (1,))],
     WriteSite.WAKE_UP: [(SIGNAL, (1,))],
+    WriteSite.ATTRIBUTES: [(TAGGED, (1,))],
     WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,))],
     WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5))],
     WriteSite.RENEW: [(SLOW, (1,))],
@@ -106,6 +108,7 @@ POOLLESS = frozenset(
         WriteSite.CANCEL,
         WriteSite.OPERATE,
         WriteSite.SIGNAL,
+        WriteSite.ATTRIBUTES,
         WriteSite.PARTITIONS,
         WriteSite.ANNOUNCE,
     )

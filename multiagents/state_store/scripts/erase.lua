@@ -1,9 +1,9 @@
 -- erase: take a run away with all that belongs to it. Included by `start` and `forget`; not a script of its own.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due; the names of indexes are put together, under the run's own tag.
--- It takes in what `apply` has.
+-- It takes in what `apply` and `attributes` have.
 
--- index: prefix of the indexes; sent: prefix of the sent keys
-local function erase(tid, sent, index)
+-- sent, index, tags: prefixes of the sent keys, of the indexes, and of those of attributes
+local function erase(tid, sent, index, tags)
   local run, due = KEYS[1], KEYS[5]
   local fields, header = redis.call('HGETALL', run), {}
   for i = 1, #fields, 2 do
@@ -11,6 +11,8 @@ local function erase(tid, sent, index)
     local kind, rest = string.match(name, '^(%l):(.*)$')
     if kind == 'l' then
       release(run, due, sent, tid, rest, value)
+    elseif kind == 'a' then
+      untag(tags, tid, rest, value)
     elseif kind == 's' then
       -- By when an attempt had to be claimed is looked at later, whatever became of it.
       for which, track in ipairs(cjson.decode(value)) do

@@ -1,15 +1,17 @@
 -- start: create a run with its first transition, unless it exists.
 -- KEYS: 1-11 as in commit, 12 definitions
 -- ARGV: transaction, prefix of the sent keys, lease (ms), content hash, definition (JSON; empty: it is kept already),
---       input (JSON), its digest, workflow, prefix of the indexes, token of this very call (empty: who repeats it is told
---       that the run exists), statuses |a|b| in which a run that exists is replaced, then what `transition` reads
+--       input (JSON), its digest, workflow, prefixes of the indexes and of those of attributes, token of this very call
+--       (empty: who repeats it is told that the run exists), statuses |a|b| in which a run that exists is replaced,
+--       then what `transition` reads
 -- Returns: {1 created | 0 exists | 2 the definition is not kept, and nothing was done, now, workflow, content hash, digest}
 --#include apply
+--#include attributes
 --#include erase
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
 local hash, definition, input, digest, workflow = take(), take(), take(), take(), take()
-local index, call, replaced = take(), take(), take()
+local index, tags, call, replaced = take(), take(), take(), take()
 local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest', 'status', 'call', 'generation')
 if known[1] and call ~= '' and known[5] == call then return {1, now, workflow, hash, digest} end
 local replaces = known[1] and string.find(replaced, '|' .. known[4] .. '|', 1, true)
@@ -22,7 +24,7 @@ end
 local fields = {'v', 1, 'epoch', 1, 'digest', digest}
 if call ~= '' then fields[7], fields[8] = 'call', call end
 if replaces then
-  erase(tid, sent, index)
+  erase(tid, sent, index, tags)
   fields[9], fields[10] = 'generation', int((known[6] or 1) + 1)
 end
 redis.call('HSET', KEYS[3], 'i', input)

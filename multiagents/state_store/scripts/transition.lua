@@ -1,4 +1,5 @@
 -- transition: the part of `start` and `commit` that writes. Included by them; not a script of its own.
+-- It takes in what `apply` and `attributes` have.
 -- KEYS as in commit; `at` is the last ARGV read so far.
 local at = 0
 local function take() at = at + 1; return ARGV[at] end
@@ -64,6 +65,11 @@ local function transition(tid, sent, lease, fields)
   elseif retention < 0 then
     redis.call('ZREM', due, 'x|' .. tid)
     for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
+  end
+  local attributes = rows(2)
+  if #attributes > 0 then
+    local prefix, limit = take(), tonumber(take())
+    for _, row in ipairs(attributes) do tag(run, prefix, tid, row[1], row[2], limit) end
   end
   return joined
 end
