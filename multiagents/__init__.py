@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         TerminalError,
         WorkflowAlreadyExistsError,
         WorkflowFailedError,
+        WorkflowNotEndedError,
         WorkflowNotFoundError,
     )
     from multiagents.orchestrator.conflicts import OnConflict
@@ -64,6 +65,7 @@ _HOME = {
     "WorkflowAlreadyExistsError": "exceptions",
     "WorkflowBuilder": "workflow.builder",
     "WorkflowFailedError": "exceptions",
+    "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
     "WorkflowState": "orchestrator.run",
     "current_step": "worker_sdk.step_context",
@@ -100,6 +102,7 @@ __all__ = [
     "WorkflowAlreadyExistsError",
     "WorkflowBuilder",
     "WorkflowFailedError",
+    "WorkflowNotEndedError",
     "WorkflowNotFoundError",
     "WorkflowState",
     "current_step",

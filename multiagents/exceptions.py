@@ -13,6 +13,7 @@
      │    ├── WorkflowAlreadyExistsError
      │    ├── WorkflowFailedError      the run ended, and not as completed
      │    ├── UnknownSignalError
+     │    ├── WorkflowNotEndedError
      │    ├── UnexpectedEventError
      │    └── StateConflictError
      ├── WorkerError
@@ -55,6 +56,7 @@ __all__ = [
     "WorkflowAlreadyExistsError",
     "WorkflowError",
     "WorkflowFailedError",
+    "WorkflowNotEndedError",
     "WorkflowNotFoundError",
     "did_you_mean",
 ]
@@ -201,6 +203,25 @@ class UnknownSignalError(WorkflowError):
         super().__init__(
             f'no step of workflow "{workflow}" waits for signal "{signal}"{did_you_mean(signal, self.known)} (signals: '
             f"{', '.join(self.known) or 'none'}); nothing was recorded"
+        )
+
+
+class WorkflowNotEndedError(WorkflowError):
+    """What was asked for takes a run that has ended.
+
+    Attributes:
+        transaction_id: the run.
+        status: where it stands.
+        verb: what was asked for.
+    """
+
+    def __init__(self, transaction_id: str, status: str, verb: str) -> None:
+        self.transaction_id = transaction_id
+        self.status = status
+        self.verb = verb
+        super().__init__(
+            f"run {transaction_id!r} is {status}, and {verb} takes a run that has ended; cancel() it and wait for its "
+            f"end first"
         )
 
 

@@ -142,7 +142,7 @@ class Keys:
 class PartitionKeys:
     """What the runs of one partition share."""
 
-    __slots__ = ("bus", "dead", "definitions", "due", "meta", "sequence", "tag", "workers")
+    __slots__ = ("bus", "dead", "definitions", "deleted", "due", "meta", "sequence", "tag", "workers")
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -154,6 +154,8 @@ class PartitionKeys:
         self.sequence = f"{tag}:sequence"
         #: hash: correlation id -> what could not be delivered or undone, and why
         self.dead = f"{tag}:dead"
+        #: sorted set: what is kept in place of deleted runs, by when they were deleted
+        self.deleted = f"{tag}:deleted"
         #: stream: events of foreign producers
         self.bus = f"{tag}:bus"
         #: hash: number of partitions, schema, time of the last sweep

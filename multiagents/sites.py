@@ -86,6 +86,8 @@ class WriteSite(StrEnum):
     EXPIRE = "store.expire"
     #: The sweep removes a run whose retention is over.
     FORGET = "store.forget"
+    #: Somebody erases a run that is over. He repeats it when in doubt.
+    DELETE = "store.delete"
     #: An event that belongs to no run or attempt is kept in the dead letters.
     BURY = "store.bury"
     #: The first user of a store writes down over how many partitions runs are spread.

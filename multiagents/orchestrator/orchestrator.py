@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
 from multiagents.orchestrator.conflicts import OnConflict, identity_of
+from multiagents.orchestrator.deleting import Tombstone, tombstones
 from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.planner import digest
@@ -236,6 +238,15 @@ class Orchestrator:
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it."""
         return self.store.dead_letters()
+
+    def deleted(self, limit: int = 100, before: datetime | None = None) -> builtins.list[Tombstone]:
+        """What is kept of runs that were deleted, newest first; the last 10,000 of a partition.
+
+        Args:
+            limit: how many at most.
+            before: deleted before this time only: `Tombstone.deleted_at` of the last one gives those that follow.
+        """
+        return tombstones(self.store, limit, before)
 
     def assert_may_wait(self) -> None:
         """Raise `RuntimeError` inside a worker's task: waiting there for other tasks can hold up every worker."""

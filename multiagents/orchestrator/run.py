@@ -12,6 +12,7 @@ from typing import Any
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
 from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.deleting import delete
 from multiagents.orchestrator.searching import set_attributes
 from multiagents.orchestrator.verbs import Verbs
 from multiagents.state_store.attributes import decode
@@ -202,6 +203,24 @@ class Run(Verbs):
         >>> run.set_attributes({"customer": "c-1", "amount": 12.5, "basket": None})  # doctest: +SKIP
         """
         set_attributes(self._orchestrator.store, self.transaction_id, attributes, reason=reason, actor=actor)
+
+    def delete(self, *, reason: str | None = None, actor: str | None = None) -> None:
+        """Erase the run, which is over, with its data, its history and its dead letters; it cannot be had back.
+
+        What remains is who did it, when and why: `Orchestrator.deleted`. Its id and its key are free again. Events of
+        it that were published on the bus stay there until the stream is trimmed.
+
+        Args:
+            reason: why, for the list of what was deleted.
+            actor: who, for that list.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run, or no more.
+            WorkflowNotEndedError: when it is not over.
+
+        >>> run.delete(reason="the customer asked for it", actor="ann")  # doctest: +SKIP
+        """
+        delete(self._orchestrator.store, self.transaction_id, reason=reason, actor=actor)
 
     def __repr__(self) -> str:
         return f"<Run {self.transaction_id}>"

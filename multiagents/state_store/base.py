@@ -38,9 +38,13 @@ from multiagents.state_store.replies import Claim, ClaimRefused, Due, Page, Rene
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Progress, RunState, RunStatus
 
+#: How many tombstones of deleted runs a partition keeps.
+MAX_DELETED = 10_000
+
 __all__ = [
     "LIMIT_GRACE_MS",
     "LINK_GRACE_MS",
+    "MAX_DELETED",
     "OUTBOX_GRACE_MS",
     "Claim",
     "ClaimRefused",
@@ -237,6 +241,21 @@ class StateStore(ABC):
         Returns:
             whether it is gone.
         """
+
+    @abstractmethod
+    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+        """Erase a run with everything that belongs to it, and keep a tombstone.
+
+        Args:
+            transaction_id: the run.
+            status: refuse if it is in another (`Verdict.CONFLICT`).
+            tombstone: what is kept in its place; no two are alike. The last `MAX_DELETED` of a partition are kept.
+            letters: the dead letters that go with it, by their keys.
+        """
+
+    @abstractmethod
+    def deleted(self, *, limit: int = 100, before_ms: int | None = None) -> list[tuple[int, str]]:
+        """When runs were deleted (ms of the store's clock), and their tombstones, newest first."""
 
     @abstractmethod
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:

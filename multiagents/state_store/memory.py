@@ -19,6 +19,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
+    MAX_DELETED,
     Claim,
     ClaimRefused,
     Commit,
@@ -384,6 +385,26 @@ class InMemoryStateStore(StateStore):
                 return False
             self._tables.erase(transaction_id)
             return True
+
+    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+        with self._tables.lock:
+            if any(known == tombstone for _, known in self._tables.deleted):
+                return Verdict.APPLIED
+            row = self._tables.row(transaction_id)
+            if row is None:
+                return Verdict.MISSING
+            if row.fields["status"] != status:
+                return Verdict.CONFLICT
+            self._tables.erase(transaction_id)
+            self._tables.deleted = [*self._tables.deleted, (self._tables.now(), tombstone)][-MAX_DELETED:]
+            for key in letters:
+                self._tables.dead.pop(key, None)
+            return Verdict.APPLIED
+
+    def deleted(self, *, limit: int = 100, before_ms: int | None = None) -> list[tuple[int, str]]:
+        with self._tables.lock:
+            rows = [row for row in self._tables.deleted if before_ms is None or row[0] < before_ms]
+        return sorted(rows, reverse=True)[:limit]
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
         noted = dumps(dict(letter))

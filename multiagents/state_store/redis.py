@@ -15,7 +15,6 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, Keys, PartitionKeys, RunKeys
 from multiagents.sites import WriteSite, write
-from multiagents.state_store.attributes import Place, arguments_of_search
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
     Claim,
@@ -27,10 +26,8 @@ from multiagents.state_store.base import (
     Page,
     Payloads,
     Renewal,
-    Search,
     Snapshot,
     Started,
-    StateStore,
     Verdict,
     Via,
     dumps,
@@ -39,6 +36,7 @@ from multiagents.state_store.base import (
     parse_mark,
 )
 from multiagents.state_store.codec import unpack
+from multiagents.state_store.finding import Finding
 from multiagents.state_store.replies import (
     REFUSED,
     Header,
@@ -63,7 +61,7 @@ _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
 
 
-class RedisStateStore(StateStore):
+class RedisStateStore(Finding):
     """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
 
     Args:
@@ -326,28 +324,6 @@ class RedisStateStore(StateStore):
 
         rows = [row for found in self._of_each_partition(ask) for row in found]
         return page_of(((int(started), name) for name, started in rows), limit, after)
-
-    def search(self, search: Search) -> Page:
-        found: list[Place] = []
-        looked_to: list[Place] = []
-        for part in map(self.keys.of_partition, range(self.keys.partitions)):
-            indexes = [part.by_attribute(one.name, one.kind, one.text) for one in search.walked]
-            done, score, name, flat = self._server.run(None, "search", indexes, arguments_of_search(search, part.runs))
-            if not done:
-                looked_to.append((float(score), name))
-            found += zip(map(float, flat[::2]), flat[1::2], strict=True)
-        return search.page(found, looked_to)
-
-    def count_found(self, search: Search) -> int:
-        if not search.is_bare:
-            return super().count_found(search)
-        [one] = search.conditions
-        low, high = ("-inf" if one.low is None else one.low), ("+inf" if one.high is None else one.high)
-        return sum(
-            self._of_each_partition(
-                lambda pipe, part: pipe.zcount(part.by_attribute(one.name, one.kind, one.text), low, high)
-            )
-        )
 
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))

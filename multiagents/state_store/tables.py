@@ -100,6 +100,8 @@ class Tables:
             #: broker list -> the attempts that wait there, by the number of their message
             self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
             self.dead: dict[str, str] = {}
+            #: when runs were deleted, and their tombstones
+            self.deleted: list[tuple[int, str]] = []
             #: worker -> what was announced of it
             self.workers: dict[str, str] = {}
             self.swept_ms: int | None = None

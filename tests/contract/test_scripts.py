@@ -82,6 +82,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
             attributes={"customer": "s|c-2", "amount": "n|3", "basket": ""},
         ),
     ),
+    "delete": (
+        over,
+        lambda kit: kit.store.delete("order-1", status=RunStatus.COMPLETED, tombstone="stone-1", letters=["order-1"]),
+    ),
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
     "forget": (over, lambda kit: kit.store.forget("order-1")),
@@ -392,6 +396,25 @@ def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit
 
     assert again[0] == 1
     assert dump(redis_kit) == once
+
+
+def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: Any) -> None:
+    of = redis_kit.store.keys.of_run("order-1")
+    keys = [of.run, of.context, of.results, of.history, of.due, of.deleted, of.dead]
+    redis_kit.store.bury("order-1", "order-1", {})
+    redis_kit.store.bury("order-1", "order-5", {})
+
+    for number in range(5):
+        redis_kit.begin()
+        redis_kit.end()
+        args = ["order-1", of.sent(""), of.indexes, of.attributes, "completed", f"stone-{number}", 3, "order-1"]
+        assert run(redis_kit, "delete", keys, args)[0] == 1
+
+    assert redis_kit.client.zrange(of.deleted, 0, -1) == ["stone-2", "stone-3", "stone-4"]
+    assert redis_kit.client.hkeys(of.dead) == ["order-5"]
+    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == 0
+    redis_kit.begin()
+    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == -1
 
 
 def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:

@@ -3,7 +3,7 @@
 What the steps do goes into a ledger in Redis by idempotency key, so that an effect that came twice counts once, and one
 that was not undone is seen.
 
-Run as a program it is the caller who may be killed: ``app_crash.py start|replace|tag|cancel|publish ...``.
+Run as a program it is the caller who may be killed: ``app_crash.py start|replace|tag|delete|cancel|publish ...``.
 """
 
 from __future__ import annotations
@@ -212,6 +212,8 @@ def main(deed: str, *arguments: str) -> None:
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
         orchestrator.get(arguments[0]).set_attributes({"tagged": "yes"})
+    elif deed == "delete":
+        orchestrator.get(arguments[0]).delete(reason="asked for")
     elif deed == "cancel":
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -175,6 +175,17 @@ def _tagged(lane: Lane, identity: str, definition: Definition) -> None:
     assert identity in [run.transaction_id for run in lane.orchestrator.list(attributes={"tagged": "yes"})]
 
 
+def _deleted(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.start(definition, identity)
+    lane.store.wait_for_end(identity, PATIENCE)
+    wait_until(lambda: _at_rest(lane, identity), PATIENCE, f"rest of {identity}")
+    lane.caller("delete", identity)
+    with suppress(WorkflowNotFoundError):  # who got no answer asks again
+        lane.orchestrator.get(identity).delete(reason="asked for")
+    tombstones = [each for each in lane.orchestrator.deleted(10_000) if each.transaction_id == identity]
+    assert len(tombstones) == 1, f"there are {len(tombstones)} tombstones"
+
+
 def _answered(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
     lane.await_step(identity, "ext", Via.EXTERNAL)
@@ -258,6 +269,7 @@ NEW_STREAM = _forward(app_crash.FOREIGN, _answered_on_a_new_stream)
 LEFT_LYING = _forward(app_crash.FOREIGN, _answered_and_left_lying)
 SLOW = _back(app_crash.SLOW)
 TAGGED = _back(app_crash.SLOW, _tagged)
+DELETED = _forward(app_crash.FORWARD, _deleted)
 CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)
@@ -286,7 +298,7 @@ def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> No
         play.act(lane, identity, play.definition)
         lane.plan.wait_until_fired(PATIENCE)
         lane.mend()
-        if play is BRIEF:
+        if play in (BRIEF, DELETED):
             wait_until(lambda: _is_forgotten(lane, identity), PATIENCE, f"the end of the keys of {identity}")
             return
         lane.store.wait_for_end(identity, PATIENCE)

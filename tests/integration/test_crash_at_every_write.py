@@ -19,6 +19,7 @@ from crash_scene import (
     BUSY,
     CALLER,
     CANCEL,
+    DELETED,
     FOREIGN,
     FORWARD,
     KILLED,
@@ -80,6 +81,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.TAKE_DUE: [(FORWARD, (1,))],
     WriteSite.DISCARD: [(STARTED, (1,))],
     WriteSite.FORGET: [(BRIEF, (1,))],
+    WriteSite.DELETE: [(DELETED, (1,))],
     WriteSite.BURY: [(STRANGER, (1,))],
     WriteSite.PARTITIONS: [(CALLER, (1,))],
     WriteSite.ANNOUNCE: [(STARTING, (1,))],
@@ -109,6 +111,7 @@ POOLLESS = frozenset(
         WriteSite.OPERATE,
         WriteSite.SIGNAL,
         WriteSite.ATTRIBUTES,
+        WriteSite.DELETE,
         WriteSite.PARTITIONS,
         WriteSite.ANNOUNCE,
     )

@@ -1,4 +1,4 @@
--- attributes: what a run is found by. Included by `start`, `commit` and `forget`; not a script of its own.
+-- attributes: what a run is found by. Included by `start`, `commit`, `forget` and `delete`; not a script of its own.
 --
 -- An attribute is the field a:<name> of the run: s|<text>, n|<number> or t|<ms>; the field `attributes` counts them.
 -- Its entry is in the sorted set <prefix>s:<name>:<text>, by the time the run started, or <prefix>n:<name> or

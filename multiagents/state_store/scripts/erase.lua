@@ -1,4 +1,4 @@
--- erase: take a run away with all that belongs to it. Included by `start` and `forget`; not a script of its own.
+-- erase: take a run away with all that belongs to it. Included by `start`, `forget` and `delete`; not a script of its own.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due; the names of indexes are put together, under the run's own tag.
 -- It takes in what `apply` and `attributes` have.
 
