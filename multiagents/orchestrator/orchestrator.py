@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
+from multiagents.orchestrator.bulk import BulkResult, bulk
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
 from multiagents.orchestrator.conflicts import OnConflict, identity_of
 from multiagents.orchestrator.deleting import Tombstone, tombstones
@@ -234,6 +235,51 @@ class Orchestrator:
         rarest text, or lie in the first range, are looked at, a thousand at a time.
         """
         return Filter.of(workflow, status, attributes=attributes).count(self.store)
+
+    def bulk(
+        self,
+        verb: str,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        since: datetime | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        limit: int = 1_000,
+        cursor: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> BulkResult:
+        """Do a verb of `Run` to many runs: ``"cancel"``, ``"delete"`` or another one that takes a reason and an actor.
+
+        The filter is that of `list`; of the runs that it finds, those are left alone in whose status the verb does
+        nothing. Each run is done by itself, one after the other; what goes wrong with one is told, and the others are
+        done. When the store does not answer, the call ends, and its cursor goes on from the page it was at.
+
+        Args:
+            verb: the method's name.
+            workflow: of this definition only.
+            status: in this status, or one of these, only.
+            since: started at this time or later only.
+            attributes: with all of these only.
+            dry_run: do nothing, and tell for which runs it would be done.
+            limit: how many runs at most; the result's cursor goes on.
+            cursor: where the call before ended.
+            reason: why, for the history of each.
+            actor: who, for the history of each.
+            arguments: what else the verb takes.
+
+        Raises:
+            WorkflowError: when there is no such verb, no filter, or one that was not understood.
+
+        >>> seen = orchestrator.bulk("cancel", attributes={"customer": "c-1"}, dry_run=True)  # doctest: +SKIP
+        >>> seen.counts  # doctest: +SKIP
+        {'would_cancel': 12}
+        """
+        given = {"reason": reason, "actor": actor, **(arguments or {})}
+        asked = Filter.of(workflow, status, since, attributes)
+        return bulk(self, verb, asked, dry_run=dry_run, limit=limit, cursor=cursor, arguments=given)
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it."""

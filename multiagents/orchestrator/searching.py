@@ -77,7 +77,8 @@ class Filter(NamedTuple):
         """How many runs are meant; ``since`` without attributes is not counted by."""
         if self.conditions:
             return store.count_found(self._search())
-        return sum(store.count(one, self.workflow) for one in (self.statuses or RunStatus))
+        statuses = list(RunStatus) if self.statuses is None else self.statuses
+        return sum(store.count(one, self.workflow) for one in statuses)
 
     def _search(self, limit: int = 50, cursor: str | None = None) -> Search:
         since = 0 if self.since is None else round(self.since.timestamp() * 1000)
