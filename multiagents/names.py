@@ -29,6 +29,8 @@ WORKFLOW_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}")
 HEADER = "multiagents"
 #: The Celery task that advances a run: the saga orchestrator.
 ORCHESTRATOR_TASK = "multiagents.orchestrate"
+#: The Celery task that beat sends for a tick of a schedule.
+TICK_TASK = "multiagents.tick"
 #: Steps that killed their worker twice go to ``<queue>.quarantine`` where such a queue is consumed.
 QUARANTINE_SUFFIX = ".quarantine"
 
@@ -142,7 +144,7 @@ class Keys:
 class PartitionKeys:
     """What the runs of one partition share."""
 
-    __slots__ = ("bus", "dead", "definitions", "deleted", "due", "meta", "sequence", "tag", "workers")
+    __slots__ = ("bus", "dead", "definitions", "deleted", "due", "meta", "schedules", "sequence", "tag", "workers")
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -160,6 +162,8 @@ class PartitionKeys:
         self.bus = f"{tag}:bus"
         #: hash: number of partitions, schema, time of the last sweep
         self.meta = f"{tag}:meta"
+        #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it
+        self.schedules = f"{tag}:schedules"
         #: hash, in the first partition: worker -> what whoever sends its steps has to know (queue, limits)
         self.workers = f"{tag}:workers"
 

@@ -95,6 +95,11 @@ class WriteSite(StrEnum):
     #: A worker process that starts writes down what whoever sends steps has to know of its workers.
     ANNOUNCE = "store.announce"
 
+    #: A schedule has come as far as this tick, whose run is there.
+    TICK = "store.tick"
+    #: An operator pauses a schedule, or has it go on. He repeats it when in doubt.
+    PAUSE_SCHEDULE = "store.pause_schedule"
+
     # --- messages that no commit pushes ---
 
     #: An attempt goes out through a broker that is not the store's database, after its commit.

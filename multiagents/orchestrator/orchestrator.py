@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
+from multiagents.orchestrator.beat.celery import Ticks
 from multiagents.orchestrator.bulk import BulkResult, bulk
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
 from multiagents.orchestrator.conflicts import OnConflict, identity_of
@@ -22,6 +23,7 @@ from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.planner import digest
 from multiagents.orchestrator.run import Run
+from multiagents.orchestrator.scheduling import Input, Schedule, Schedules
 from multiagents.orchestrator.searching import Filter, Statuses
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
@@ -74,6 +76,8 @@ class Orchestrator:
         self._overrides = settings
         self._lock = threading.RLock()
         self._checked = False
+        #: what `schedule` made, by name
+        self.schedules = Schedules()
         app.multiagents = self
         for hook in self.created:
             hook(self)
@@ -280,6 +284,43 @@ class Orchestrator:
         given = {"reason": reason, "actor": actor, **(arguments or {})}
         asked = Filter.of(workflow, status, since, attributes)
         return bulk(self, verb, asked, dry_run=dry_run, limit=limit, cursor=cursor, arguments=given)
+
+    def schedule(
+        self,
+        name: str,
+        workflow: Definition | str,
+        when: Any,
+        input: Input = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        catch_up: bool = False,
+    ) -> Schedule:
+        """Have a workflow started by the clock: Celery beat ticks, and every tick has one run, from however many beats.
+
+        Call it where beat and the workers import it, as with tasks. The run's id is the schedule's name and the tick's
+        time; it is found by the attributes ``schedule`` and ``tick``, too. With redbeat give a crontab: it knows
+        intervals from its own start only, so that the run of a tick comes late.
+
+        Args:
+            name: the schedule's; at most 96 characters of A-Z a-z 0-9 _ . @ -.
+            workflow: what is started.
+            when: seconds, a timedelta, a ``celery.schedules.crontab`` or its text. Seconds are counted from 1970, a
+                crontab is read in the app's ``timezone``; what the clocks there show twice in a night is one tick.
+            input: of each run; or what makes it of the tick's time, the same each time it is asked.
+            attributes: what the runs are found by besides.
+            catch_up: start what was missed while no beat or worker ran, too; without it only the latest tick of those.
+
+        Raises:
+            ConfigurationError: when ``when`` or the name cannot be used, or another schedule has the name.
+
+        >>> nightly = orchestrator.schedule("nightly", "report", "30 2 * * *")  # doctest: +SKIP
+        >>> nightly.pause(reason="the warehouse moves", actor="ann")  # doctest: +SKIP
+        """
+        ticks = Ticks(self.app, when)
+        made = Schedule(self, name, workflow, ticks, input, attributes, catch_up=catch_up)
+        self.schedules.add(made)
+        ticks.register(self.app, name)
+        return made
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it."""

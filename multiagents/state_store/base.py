@@ -278,6 +278,22 @@ class StateStore(ABC):
         """What was announced, by worker."""
 
     @abstractmethod
+    def schedule_state(self, name: str) -> tuple[int | None, str | None]:
+        """The last tick of a schedule that was dealt with (ms), and the note of who paused it; None for neither."""
+
+    @abstractmethod
+    def schedule_ticked(self, name: str, at_ms: int) -> bool:
+        """Write down that a schedule has come as far as this tick; never back.
+
+        Returns:
+            whether that is news.
+        """
+
+    @abstractmethod
+    def pause_schedule(self, name: str, note: str | None) -> None:
+        """Pause a schedule, or with None have it go on."""
+
+    @abstractmethod
     def unattended(self) -> list[str]:
         """Runs that nothing looks after (guarantee G4 says that there are none)."""
 

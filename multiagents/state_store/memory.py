@@ -429,6 +429,23 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             return {name: loads(facts) for name, facts in self._tables.workers.items()}
 
+    def schedule_state(self, name: str) -> tuple[int | None, str | None]:
+        with self._tables.lock:
+            return self._tables.ticked.get(name), self._tables.paused.get(name)
+
+    def schedule_ticked(self, name: str, at_ms: int) -> bool:
+        with self._tables.lock:
+            if self._tables.ticked.get(name, -1) >= at_ms:
+                return False
+            self._tables.ticked[name] = at_ms
+            return True
+
+    def pause_schedule(self, name: str, note: str | None) -> None:
+        with self._tables.lock:
+            self._tables.paused.pop(name, None)
+            if note is not None:
+                self._tables.paused[name] = note
+
     def unattended(self) -> list[str]:
         with self._tables.lock:
             alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)

@@ -52,6 +52,7 @@ from multiagents.state_store.replies import (
 from multiagents.state_store.scripts.redis import ScriptServer, hasty_client
 from multiagents.state_store.server import check_partitions, findings_of
 from multiagents.state_store.snapshots import Definitions
+from multiagents.state_store.ticking import Ticking
 from multiagents.state_store.transition import arguments_of, keys_of, row_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
@@ -61,7 +62,7 @@ _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
 
 
-class RedisStateStore(Finding):
+class RedisStateStore(Finding, Ticking):
     """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
 
     Args:

@@ -104,6 +104,9 @@ class Tables:
             self.deleted: list[tuple[int, str]] = []
             #: worker -> what was announced of it
             self.workers: dict[str, str] = {}
+            #: schedule -> its last tick; and who paused it
+            self.ticked: dict[str, int] = {}
+            self.paused: dict[str, str] = {}
             self.swept_ms: int | None = None
             self.grace_ms = 0
 

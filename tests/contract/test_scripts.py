@@ -90,6 +90,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
     "forget": (over, lambda kit: kit.store.forget("order-1")),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
+    "tick": (lambda _kit: None, lambda kit: kit.store.schedule_ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
 }
 
@@ -188,7 +189,8 @@ def test_every_key_has_the_tag_of_its_partition(redis_kit: Any, verb: str, monke
     for _, keys, _ in sent.calls:
         assert len({key.partition("}")[0] for key in keys}) == 1
         assert all(re.match(r"\{ma:[0-2]\}:", key) for key in keys)
-    tag = redis_kit.store.keys.tag(redis_kit.store.keys.partition_of("order-1"))
+    # Schedules belong to no run.
+    tag = redis_kit.store.keys.tag(0 if verb == "tick" else redis_kit.store.keys.partition_of("order-1"))
     swept = {f"{redis_kit.store.keys.tag(number)}:meta" for number in range(3)}
     of_the_run = {key for key in redis_kit.client.keys("*") if key not in swept | {"celery"}}
     assert of_the_run
@@ -426,6 +428,15 @@ def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:
     assert abs(now - now_ms(redis_kit)) < 5_000
     assert dict(zip(flat[::2], flat[1::2], strict=True)) == redis_kit.client.hgetall(of.run)
     assert len(run(redis_kit, "load", [f"{of.run}-none"], [])) == 1
+
+
+def test_tick_never_goes_back(redis_kit: Any) -> None:
+    written = [redis_kit.store.schedule_ticked("nightly", at) for at in (1_700_000_000_000, 1_600_000_000_000)]
+    redis_kit.store.schedule_ticked("hourly", 5)
+
+    assert written == [True, False]
+    assert redis_kit.store.schedule_state("nightly") == (1_700_000_000_000, None)
+    assert redis_kit.store.schedule_state("hourly") == (5, None)
 
 
 def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: Any) -> None:

@@ -186,6 +186,22 @@ def _deleted(lane: Lane, identity: str, definition: Definition) -> None:
     assert len(tombstones) == 1, f"there are {len(tombstones)} tombstones"
 
 
+def _ticked(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("tick", identity)
+    run = lane.orchestrator.get(app_crash.tick_of(lane.orchestrator, identity))  # beat's next one
+    lane.store.wait_for_end(run.transaction_id, PATIENCE)
+    assert lane.orchestrator.list(attributes={"schedule": identity}).runs == [run]
+    lane.start(definition, identity)
+
+
+def _schedule_paused(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("pause_schedule", identity)
+    schedule = app_crash.schedule_of(lane.orchestrator, identity)
+    schedule.pause(reason="a test")  # who got no answer asks again
+    assert schedule.tick() == []
+    lane.start(definition, identity)
+
+
 def _answered(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
     lane.await_step(identity, "ext", Via.EXTERNAL)
@@ -270,6 +286,8 @@ LEFT_LYING = _forward(app_crash.FOREIGN, _answered_and_left_lying)
 SLOW = _back(app_crash.SLOW)
 TAGGED = _back(app_crash.SLOW, _tagged)
 DELETED = _forward(app_crash.FORWARD, _deleted)
+TICKED = _forward(app_crash.FORWARD, _ticked)
+SCHEDULE_PAUSED = _forward(app_crash.FORWARD, _schedule_paused)
 CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)

@@ -67,6 +67,7 @@ EXEMPT = {
     "event_bus/redis.py:remove_consumer": "a subscription of the user's, when it ends",
     "event_bus/redis.py:discard": "an operator's",
     "orchestrator/celery.py:_send": "the way out of publish and send_wake, whose callers have the sites",
+    "orchestrator/beat/celery.py:register": "tells beat what it is to send",
     "worker_sdk/kombu.py:__init__": "sets an option of a connection",
     "worker_sdk/tasks.py:_apply_async": "the user's own .delay(), outside of runs",
 }
