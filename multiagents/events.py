@@ -189,7 +189,7 @@ class ResultEvent(Event):
     Attributes:
         worker: who ran it (a Celery node name), if known.
         started_at: when it began.
-        attributes: what the run is to be found by from now on; written with the outcome.
+        attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
     """
 
     type: Literal["result"] = "result"
@@ -208,7 +208,7 @@ class ErrorEvent(Event):
         retry_policy: the worker's own policy; the step's goes before it.
         worker: who ran it, if known.
         started_at: when it began, if it did.
-        attributes: what the run is to be found by from now on; written with the outcome.
+        attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
     """
 
     type: Literal["error"] = "error"
