@@ -167,7 +167,7 @@ class Engine(Requests):
             return self._land(event, claim, answers)
         if correlation.direction is Direction.DO and self._settle_in_place(event, claim, answers):
             return []
-        return self._settle_whole(event, answers, may_link=isinstance(event, ResultEvent))
+        return self._settle_whole(event, answers, may_link=isinstance(event, ResultEvent), generation=claim.generation)
 
     def _settle_in_place(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> bool:
         definition, before = claim.definition, claim.state
@@ -203,7 +203,7 @@ class Engine(Requests):
         if verdict is Verdict.CONFLICT:
             return False
         if verdict is not Verdict.APPLIED:
-            self._whole.came_late(event)
+            self._whole.came_late(event, claim.generation)
             # If it is our own commit that came twice, the first answer is lost, and with it whether a join is complete.
             self.advance(after.transaction_id)
             return True
@@ -237,9 +237,9 @@ class Engine(Requests):
         )
         verdict, _ = self.store.commit(commit)
         if verdict is Verdict.CONFLICT:
-            return self._settle_whole(event, answers, may_link=False)
+            return self._settle_whole(event, answers, may_link=False, generation=claim.generation)
         if verdict is not Verdict.APPLIED:
-            self._whole.came_late(event)
+            self._whole.came_late(event, claim.generation)
             return []
         if linked:
             return [self.dispatcher.wake_link(transaction_id)]
@@ -254,6 +254,7 @@ class Engine(Requests):
         *,
         site: WriteSite | None = None,
         may_link: bool = False,
+        generation: int | None = None,
     ) -> list[Any]:
         if site is None:
             site = WriteSite.SETTLE_UNDO if event.direction is Direction.UNDO else WriteSite.SETTLE_WHOLE
@@ -265,7 +266,7 @@ class Engine(Requests):
             self._whole.bury(event, str(error))
             return []
         if verdict in (Verdict.LATE, Verdict.MISSING):
-            self._whole.came_late(event)
+            self._whole.came_late(event, generation)
         return links
 
     def receive(self, event: ResultEvent | ErrorEvent) -> None:

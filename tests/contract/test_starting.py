@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,10 @@ import pytest
 from celery import Celery
 
 from multiagents import (
+    ErrorEvent,
+    ErrorInfo,
     Orchestrator,
+    ResultEvent,
     RetryPolicy,
     TerminalError,
     WorkflowAlreadyExistsError,
@@ -22,7 +26,7 @@ from multiagents import (
     worker,
 )
 from multiagents.exceptions import WorkflowError
-from multiagents.names import TRANSACTION_ID, transaction_id_of
+from multiagents.names import TRANSACTION_ID, Correlation, Direction, transaction_id_of
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
@@ -185,6 +189,34 @@ def test_the_id_that_is_made_of_a_key_is_the_same_in_every_release() -> None:
     assert transaction_id_of("order", "basket 7/ü") == "order:key:e10b08d7731ef7401ed7fedd4c3edff2"
     assert transaction_id_of(long, "1") != transaction_id_of(long[:-1] + "v", "1")
     assert transaction_id_of(long[:-1], "w1") != transaction_id_of(long, "1")
+
+
+@pytest.mark.parametrize("mode", ["inline", "queued"])
+@pytest.mark.parametrize("outcome", ["result", "error"])
+def test_a_worker_that_comes_back_with_an_outcome_of_the_replaced_run_does_not_move_the_new_one(
+    orchestrator: Orchestrator, end_run: Callable[..., None], outcome: str, mode: str
+) -> None:
+    orchestrator.settings = replace(orchestrator.settings, orchestration=mode)
+    run = orchestrator.start(ORDER, {"n": 1}, "order-1")
+    correlation = Correlation("order-1", "reserve", Direction.DO, 1)
+    claim = orchestrator.store.claim(correlation, ORDER.content_hash, owner="old", worker="w", timeout=None)
+    end_run("order-1", "terminated")
+    orchestrator.start(ORDER, {"n": 2}, "order-1", on_conflict="replace_ended")
+    before = run.describe(), len(run.history())
+    said = {"transaction_id": "order-1", "correlation_id": str(correlation), "step": "reserve", "attempt": 1}
+
+    orchestrator.engine.settle(
+        (
+            ResultEvent(**said, payload={"late": True})
+            if outcome == "result"
+            else ErrorEvent(**said, error=ErrorInfo(type="ValueError", message="late"), retryable=False)
+        ),
+        claim,
+    )
+
+    assert (run.describe(), len(run.history())) == before
+    letter = orchestrator.dead_letters()[str(correlation)]
+    assert letter["why"] == "the run has been replaced by a new one since"
 
 
 def test_S25_the_steps_of_a_run_that_replaces_another_have_keys_of_their_own() -> None:
