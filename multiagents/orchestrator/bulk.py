@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
 #: How many runs are looked up at a time.
 PAGE = 100
+_LIVE = frozenset(status for status in RunStatus if not status.is_end)
 #: In which statuses a verb does anything; one that is not listed is called in all.
 DOES_IN: dict[str, frozenset[RunStatus]] = {
-    "cancel": frozenset(status for status in RunStatus if not status.is_end),
-    "delete": frozenset(status for status in RunStatus if status.is_end),
+    "cancel": _LIVE,
+    "compensate": frozenset({RunStatus.COMPLETED}),
+    "delete": frozenset(RunStatus) - _LIVE,
+    "pause": _LIVE,
+    "resume": frozenset({RunStatus.PAUSED}),
+    "terminate": _LIVE,
 }
 
 

@@ -207,8 +207,9 @@ class Run(Verbs):
     def delete(self, *, reason: str | None = None, actor: str | None = None) -> None:
         """Erase the run, which is over, with its data, its history and its dead letters; it cannot be had back.
 
-        What remains is who did it, when and why: `Orchestrator.deleted`. Its id and its key are free again. Events of
-        it that were published on the bus stay there until the stream is trimmed.
+        What remains is who did it, when and why: `Orchestrator.deleted`. Its id and its key are free again, and the
+        steps of a run that takes them have the same idempotency keys, as nothing remembers this one; a start with
+        ``on_conflict="replace_ended"`` gives new ones. Its events on the bus stay until the stream is trimmed.
 
         Args:
             reason: why, for the list of what was deleted.

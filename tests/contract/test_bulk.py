@@ -143,6 +143,17 @@ def test_a_store_that_is_away_ends_the_call_where_it_can_be_taken_up_again(
     assert orchestrator.count() == 0
 
 
+def test_runs_are_paused_and_resumed_together(orchestrator: Orchestrator, end_run: Callable[..., None]) -> None:
+    names = begin(orchestrator, 4)
+    end_run(names[0])
+
+    paused = orchestrator.bulk("pause", ORDER, reason="the other side is away")
+    resumed = orchestrator.bulk("resume", ORDER)
+
+    assert (paused.counts, resumed.counts) == ({"paused": 3}, {"running": 3})
+    assert orchestrator.bulk("terminate", ORDER).counts == {"terminated": 3}
+
+
 def test_any_verb_of_a_run_with_a_reason_and_an_actor_will_do(orchestrator: Orchestrator) -> None:
     names = begin(orchestrator, 4)
 

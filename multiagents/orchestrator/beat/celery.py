@@ -78,7 +78,7 @@ class Ticks:
         asked = moment
         while True:
             start, step, _ = self.schedule.remaining_delta(asked)
-            found: datetime = (start + step).replace(fold=0).astimezone(UTC)
+            found: datetime = (start + step).astimezone(UTC)
             if found > moment:
                 return found
             asked += timedelta(minutes=1)
