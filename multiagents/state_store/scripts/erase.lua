@@ -14,9 +14,10 @@ local function erase(tid, sent, index, tags)
     elseif kind == 'a' then
       untag(tags, tid, rest, value)
     elseif kind == 's' then
-      -- By when an attempt had to be claimed is looked at later, whatever became of it.
+      -- By when an attempt had to be claimed is looked at later, whatever became of it; of old ones it has been.
       for which, track in ipairs(cjson.decode(value)) do
-        for attempt = 1, which <= 2 and track[2] or 0 do
+        local last = which <= 2 and track[2] or 0
+        for attempt = math.max(1, last - 99), last do
           redis.call('ZREM', due, 'q|' .. tid .. '|' .. rest .. '|' .. (which == 1 and 'd' or 'u') .. int(attempt))
         end
       end
