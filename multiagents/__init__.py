@@ -18,8 +18,10 @@ if TYPE_CHECKING:
         TerminalError,
         WorkflowAlreadyExistsError,
         WorkflowFailedError,
+        WorkflowNotEndedError,
         WorkflowNotFoundError,
     )
+    from multiagents.orchestrator.conflicts import OnConflict
     from multiagents.orchestrator.orchestrator import Orchestrator
     from multiagents.orchestrator.run import Run, WorkflowState
     from multiagents.retry import RetryPolicy
@@ -43,6 +45,7 @@ _HOME = {
     "ErrorEvent": "events",
     "ErrorInfo": "events",
     "MultiAgentsError": "exceptions",
+    "OnConflict": "orchestrator.conflicts",
     "Orchestrator": "bootstrap",
     "OutcomeUnknownError": "exceptions",
     "Parallel": "workflow.elements",
@@ -62,6 +65,7 @@ _HOME = {
     "WorkflowAlreadyExistsError": "exceptions",
     "WorkflowBuilder": "workflow.builder",
     "WorkflowFailedError": "exceptions",
+    "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
     "WorkflowState": "orchestrator.run",
     "current_step": "worker_sdk.step_context",
@@ -78,6 +82,7 @@ __all__ = [
     "ErrorEvent",
     "ErrorInfo",
     "MultiAgentsError",
+    "OnConflict",
     "Orchestrator",
     "OutcomeUnknownError",
     "Parallel",
@@ -97,6 +102,7 @@ __all__ = [
     "WorkflowAlreadyExistsError",
     "WorkflowBuilder",
     "WorkflowFailedError",
+    "WorkflowNotEndedError",
     "WorkflowNotFoundError",
     "WorkflowState",
     "current_step",

@@ -189,11 +189,13 @@ class ResultEvent(Event):
     Attributes:
         worker: who ran it (a Celery node name), if known.
         started_at: when it began.
+        attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
     """
 
     type: Literal["result"] = "result"
     worker: str | None = None
     started_at: datetime | None = None
+    attributes: dict[str, Any] | None = None
 
 
 class ErrorEvent(Event):
@@ -206,6 +208,7 @@ class ErrorEvent(Event):
         retry_policy: the worker's own policy; the step's goes before it.
         worker: who ran it, if known.
         started_at: when it began, if it did.
+        attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
     """
 
     type: Literal["error"] = "error"
@@ -215,6 +218,7 @@ class ErrorEvent(Event):
     retry_policy: RetryPolicy | None = None
     worker: str | None = None
     started_at: datetime | None = None
+    attributes: dict[str, Any] | None = None
 
 
 class StatusEvent(Event):

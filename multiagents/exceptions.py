@@ -13,6 +13,7 @@
      │    ├── WorkflowAlreadyExistsError
      │    ├── WorkflowFailedError      the run ended, and not as completed
      │    ├── UnknownSignalError
+     │    ├── WorkflowNotEndedError
      │    ├── UnexpectedEventError
      │    └── StateConflictError
      ├── WorkerError
@@ -57,6 +58,7 @@ __all__ = [
     "WorkflowAlreadyExistsError",
     "WorkflowError",
     "WorkflowFailedError",
+    "WorkflowNotEndedError",
     "WorkflowNotFoundError",
     "did_you_mean",
 ]
@@ -151,13 +153,21 @@ class WorkflowNotFoundError(WorkflowError):
 
 
 class WorkflowAlreadyExistsError(WorkflowError):
-    """A run with this transaction id exists and was started with something else."""
+    """A run with this transaction id exists, and the caller does not want that one.
 
-    def __init__(self, transaction_id: str, difference: str) -> None:
+    Attributes:
+        transaction_id: the run.
+        difference: what it was started with that is not the same; None when any run would have been refused.
+    """
+
+    def __init__(self, transaction_id: str, difference: str | None) -> None:
         self.transaction_id = transaction_id
         self.difference = difference
         super().__init__(
-            f"run {transaction_id!r} exists already and was started with another {difference}; choose another "
+            f'run {transaction_id!r} exists already, and on_conflict="fail" asks for a new one; choose another '
+            f'transaction id or idempotency key, or on_conflict="return" to get the existing run'
+            if difference is None
+            else f"run {transaction_id!r} exists already and was started with another {difference}; choose another "
             f"transaction id, or start it with the same workflow and input to get the existing run"
         )
 
@@ -195,6 +205,25 @@ class UnknownSignalError(WorkflowError):
         super().__init__(
             f'no step of workflow "{workflow}" waits for signal "{signal}"{did_you_mean(signal, self.known)} (signals: '
             f"{', '.join(self.known) or 'none'}); nothing was recorded"
+        )
+
+
+class WorkflowNotEndedError(WorkflowError):
+    """What was asked for takes a run that has ended.
+
+    Attributes:
+        transaction_id: the run.
+        status: where it stands.
+        verb: what was asked for.
+    """
+
+    def __init__(self, transaction_id: str, status: str, verb: str) -> None:
+        self.transaction_id = transaction_id
+        self.status = status
+        self.verb = verb
+        super().__init__(
+            f"run {transaction_id!r} is {status}, and {verb} takes a run that has ended; cancel() it and wait for its "
+            f"end first"
         )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple
 from zlib import crc32
 
@@ -28,6 +29,8 @@ WORKFLOW_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}")
 HEADER = "multiagents"
 #: The Celery task that advances a run: the saga orchestrator.
 ORCHESTRATOR_TASK = "multiagents.orchestrate"
+#: The Celery task that beat sends for a tick of a schedule.
+TICK_TASK = "multiagents.tick"
 #: Steps that killed their worker twice go to ``<queue>.quarantine`` where such a queue is consumed.
 QUARANTINE_SUFFIX = ".quarantine"
 
@@ -77,9 +80,32 @@ def check_transaction_id(transaction_id: str) -> str:
     return transaction_id
 
 
-def idempotency_key(transaction_id: str, step: str) -> str:
-    """The key of a step of a run: the same for every attempt and for its undo (rule S25)."""
-    return f"{transaction_id}/{step}"
+def idempotency_key(transaction_id: str, step: str, generation: int = 1) -> str:
+    """The key of a step of a run: the same for every attempt and for its undo (rule S25).
+
+    Args:
+        transaction_id: the run.
+        step: the step.
+        generation: 1; one more for each run before it with this id that it replaced, for it is another run.
+
+    >>> idempotency_key("order-1", "charge"), idempotency_key("order-1", "charge", 2)
+    ('order-1/charge', 'order-1~2/charge')
+    """
+    return f"{transaction_id}/{step}" if generation == 1 else f"{transaction_id}~{generation}/{step}"
+
+
+def transaction_id_of(workflow: str, idempotency_key: str) -> str:
+    """The id of the run that a caller's own key stands for: always the same for the same workflow and key.
+
+    Args:
+        workflow: the definition's name.
+        idempotency_key: any characters, of any length.
+
+    >>> transaction_id_of("order", "basket 7/ü")
+    'order:key:e10b08d7731ef7401ed7fedd4c3edff2'
+    """
+    told_apart = f"{workflow}\0{idempotency_key}".encode(errors="surrogatepass")
+    return f"{workflow[:90]}:key:{sha256(told_apart).hexdigest()[:32]}"
 
 
 class Keys:
@@ -118,7 +144,7 @@ class Keys:
 class PartitionKeys:
     """What the runs of one partition share."""
 
-    __slots__ = ("bus", "dead", "definitions", "due", "meta", "sequence", "tag", "workers")
+    __slots__ = ("bus", "dead", "definitions", "deleted", "due", "meta", "schedules", "sequence", "tag", "workers")
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -130,10 +156,14 @@ class PartitionKeys:
         self.sequence = f"{tag}:sequence"
         #: hash: correlation id -> what could not be delivered or undone, and why
         self.dead = f"{tag}:dead"
+        #: sorted set: what is kept in place of deleted runs, by when they were deleted
+        self.deleted = f"{tag}:deleted"
         #: stream: events of foreign producers
         self.bus = f"{tag}:bus"
         #: hash: number of partitions, schema, time of the last sweep
         self.meta = f"{tag}:meta"
+        #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it
+        self.schedules = f"{tag}:schedules"
         #: hash, in the first partition: worker -> what whoever sends its steps has to know (queue, limits)
         self.workers = f"{tag}:workers"
 
@@ -144,6 +174,25 @@ class PartitionKeys:
     def index(self, status: str, workflow: str | None = None) -> str:
         """Sorted set of the runs in a status (of one workflow), by the time they started."""
         return f"{self.tag}:index:{status}" if workflow is None else f"{self.tag}:index:{status}:{workflow}"
+
+    @property
+    def indexes(self) -> str:
+        """What the names of all these indexes start with."""
+        return self.index("")
+
+    @property
+    def attributes(self) -> str:
+        """What the names of the indexes by attribute start with."""
+        return f"{self.tag}:attribute:"
+
+    def by_attribute(self, name: str, kind: str, text: str = "") -> str:
+        """Sorted set of the runs that have a text, by the time they started, or that have a number, by it."""
+        return f"{self.attributes}{kind}:{name}:{text}" if kind == "s" else f"{self.attributes}{kind}:{name}"
+
+    @property
+    def runs(self) -> str:
+        """What the names of the runs' own keys start with."""
+        return f"{self.tag}:run:"
 
 
 class RunKeys(PartitionKeys):

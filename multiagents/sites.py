@@ -59,6 +59,8 @@ class WriteSite(StrEnum):
     SIGNAL = "store.signal"
     #: A sleep is over, or a wait goes on without its signal.
     WAKE_UP = "store.wake_up"
+    #: Somebody sets what a run is found by. He repeats it when in doubt.
+    ATTRIBUTES = "store.attributes"
 
     # --- other writes to the store ---
 
@@ -92,12 +94,19 @@ class WriteSite(StrEnum):
     PUT_APART = "store.put_apart"
     #: What a run has in such a store is removed, before the run.
     FORGET_APART = "store.forget_apart"
+    #: Somebody erases a run that is over. He repeats it when in doubt.
+    DELETE = "store.delete"
     #: An event that belongs to no run or attempt is kept in the dead letters.
     BURY = "store.bury"
     #: The first user of a store writes down over how many partitions runs are spread.
     PARTITIONS = "store.partitions"
     #: A worker process that starts writes down what whoever sends steps has to know of its workers.
     ANNOUNCE = "store.announce"
+
+    #: A schedule has come as far as this tick, whose run is there.
+    TICK = "store.tick"
+    #: An operator pauses a schedule, or has it go on. He repeats it when in doubt.
+    PAUSE_SCHEDULE = "store.pause_schedule"
 
     # --- messages that no commit pushes ---
 

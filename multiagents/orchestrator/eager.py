@@ -103,9 +103,9 @@ class EagerEngine(Engine):
         #: the runs that somebody drives now -> whether he has to look once more
         self._driven: dict[str, bool] = {}
 
-    def start(self, definition: Definition, transaction_id: str, input: dict[str, Any]) -> Started:
+    def start(self, definition: Definition, transaction_id: str, *args: Any, **kwargs: Any) -> Started:
         """Create a run and run it."""
-        started = super().start(definition, transaction_id, input)
+        started = super().start(definition, transaction_id, *args, **kwargs)
         if started.created:
             self._drive(transaction_id)
         return started

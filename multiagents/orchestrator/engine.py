@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 from multiagents.events import ErrorEvent, Event, ResultEvent
 from multiagents.exceptions import (
     DecodeError,
     StateStoreError,
     UnknownStepError,
+    WorkflowError,
     WorkflowNotFoundError,
 )
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
@@ -33,6 +36,7 @@ from multiagents.orchestrator.sending import Sender
 from multiagents.orchestrator.whole import WholeRuns
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
+from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import (
     Claim,
     Dispatch,
@@ -77,7 +81,14 @@ class Engine(Requests):
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
-    def start(self, definition: Definition, transaction_id: str, input: dict[str, Any]) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        transaction_id: str,
+        input: dict[str, Any],
+        on_conflict: OnConflict = OnConflict.RETURN_SAME,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Started:
         """Create a run and send its first steps, in one script."""
         now = self.store.now()
         begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost)
@@ -103,6 +114,7 @@ class Engine(Requests):
             retention=self.settings.retention,
             landed=owed,
             wake=self.dispatcher.wake(transaction_id) if owed else None,
+            attributes=attributes,
         )
         started = self.store.start(
             definition,
@@ -110,6 +122,8 @@ class Engine(Requests):
             commit,
             input,
             digest(input),
+            call="" if on_conflict.gives_existing else uuid4().hex,
+            replaces=on_conflict.replaces,
         )
         if started.created:
             self._sender.publish(definition, transaction_id, dispatches)
@@ -153,7 +167,7 @@ class Engine(Requests):
             return self._land(event, claim, answers)
         if correlation.direction is Direction.DO and self._settle_in_place(event, claim, answers):
             return []
-        return self._settle_whole(event, answers, may_link=isinstance(event, ResultEvent))
+        return self._settle_whole(event, answers, may_link=isinstance(event, ResultEvent), generation=claim.generation)
 
     def _settle_in_place(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> bool:
         definition, before = claim.definition, claim.state
@@ -189,7 +203,7 @@ class Engine(Requests):
         if verdict is Verdict.CONFLICT:
             return False
         if verdict is not Verdict.APPLIED:
-            self._whole.came_late(event)
+            self._whole.came_late(event, claim.generation)
             # If it is our own commit that came twice, the first answer is lost, and with it whether a join is complete.
             self.advance(after.transaction_id)
             return True
@@ -211,7 +225,9 @@ class Engine(Requests):
             [event],
             (),
             site=WriteSite.LAND_UNDO if undo else WriteSite.LAND,
-            letters=letters_of(claim.definition, claim.state, after, lambda: self.store.payloads(transaction_id)),
+            letters=letters_of(
+                claim.definition, claim.state, after, lambda: self.store.payloads(transaction_id), claim.generation
+            ),
             retention=self.settings.retention,
             stored_results=claim.parts,
             answers=answers,
@@ -221,9 +237,9 @@ class Engine(Requests):
         )
         verdict, _ = self.store.commit(commit)
         if verdict is Verdict.CONFLICT:
-            return self._settle_whole(event, answers, may_link=False)
+            return self._settle_whole(event, answers, may_link=False, generation=claim.generation)
         if verdict is not Verdict.APPLIED:
-            self._whole.came_late(event)
+            self._whole.came_late(event, claim.generation)
             return []
         if linked:
             return [self.dispatcher.wake_link(transaction_id)]
@@ -238,6 +254,7 @@ class Engine(Requests):
         *,
         site: WriteSite | None = None,
         may_link: bool = False,
+        generation: int | None = None,
     ) -> list[Any]:
         if site is None:
             site = WriteSite.SETTLE_UNDO if event.direction is Direction.UNDO else WriteSite.SETTLE_WHOLE
@@ -249,7 +266,7 @@ class Engine(Requests):
             self._whole.bury(event, str(error))
             return []
         if verdict in (Verdict.LATE, Verdict.MISSING):
-            self._whole.came_late(event)
+            self._whole.came_late(event, generation)
         return links
 
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
@@ -260,7 +277,8 @@ class Engine(Requests):
         """
         try:
             correlation = Correlation.parse(event.correlation_id)
-        except DecodeError as error:
+            encode_all(event.attributes)
+        except (DecodeError, WorkflowError) as error:
             self._whole.bury(event, str(error))
             return
         update = {

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, did_you_mean
+from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
+from multiagents.orchestrator.beat.celery import Ticks
+from multiagents.orchestrator.bulk import BulkResult, bulk
 from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
+from multiagents.orchestrator.conflicts import OnConflict, identity_of
+from multiagents.orchestrator.deleting import Tombstone, tombstones
 from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.planner import digest
 from multiagents.orchestrator.run import Run
+from multiagents.orchestrator.scheduling import Input, Schedule, Schedules
+from multiagents.orchestrator.searching import Filter, Statuses
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
+from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import dumps
 from multiagents.state_store.configured import policy_of
 from multiagents.state_store.policy import PayloadPolicy
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.registry import definitions
-from multiagents.workflow.state import RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +78,8 @@ class Orchestrator:
         self._overrides = settings
         self._lock = threading.RLock()
         self._checked = False
+        #: what `schedule` made, by name
+        self.schedules = Schedules()
         app.multiagents = self
         for hook in self.created:
             hook(self)
@@ -135,7 +144,14 @@ class Orchestrator:
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def start(
-        self, workflow: Definition | str, input: dict[str, Any] | None = None, *, transaction_id: str | None = None
+        self,
+        workflow: Definition | str,
+        input: dict[str, Any] | None = None,
+        transaction_id: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        on_conflict: OnConflict | str = OnConflict.RETURN_SAME,
+        attributes: Mapping[str, Any] | None = None,
     ) -> Run:
         """Start a run; when this returns, it is durable and its first steps are on their way.
 
@@ -144,27 +160,34 @@ class Orchestrator:
             input: the first context: a dict of what can be written as JSON.
             transaction_id: the run's id; made up if left out. Starting again with the same workflow and input gives the
                 run that exists, so a caller may repeat a start whose answer it did not get.
+            idempotency_key: in place of an id: the caller's own key, of any characters and length. The id is made of
+                the workflow's name and the key, so the same key gives the same run as long as it is kept: until its
+                retention is over, or it is deleted. After that the key starts a new run.
+            on_conflict: what to do when the run exists: ``"return_same"`` gives it if workflow and input are the same,
+                ``"return"`` whatever they were, ``"fail"`` never. ``"replace_ended"`` starts a new run in place of one
+                that has ended, ``"replace_failed"`` in place of one that did not end as completed; otherwise both do as
+                ``"return_same"``. Of a replaced run nothing is left but its dead letters; the steps of the new one have
+                idempotency keys of their own. A start with ``"fail"`` that is repeated finds its own run and fails.
+            attributes: what the run is found by (`Run.set_attributes`); a run that exists keeps its own.
 
         Raises:
-            WorkflowAlreadyExistsError: when the id is taken by a run of another workflow or input.
+            WorkflowAlreadyExistsError: when there is a run with this id that ``on_conflict`` does not give.
             WorkflowNotFoundError: when no workflow of this name is registered here.
-            WorkflowError: when the id or the input cannot be used.
+            WorkflowError: when the id, the key, the policy, the input or an attribute cannot be used.
             StateStoreError: when the store does not answer. The run may or may not have started: start it again with
                 the same id.
 
         >>> run = orchestrator.start("order", {"order_id": "A-1"}, transaction_id="order-A-1")  # doctest: +SKIP
+        >>> run = orchestrator.start("order", {"order_id": "A-1"}, idempotency_key="basket 7/ü")  # doctest: +SKIP
         """
         definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
-        identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
+        identity = identity_of(definition.name, transaction_id, idempotency_key) or uuid4().hex
+        policy = OnConflict.of(on_conflict)
         given = {} if input is None else input
         _check_input(definition.name, given)
         self._check_once()
-        started = self.engine.start(definition, identity, given)
-        if not started.created:
-            if started.workflow != definition.name:
-                raise WorkflowAlreadyExistsError(identity, f'workflow ("{started.workflow}")')
-            if started.input_digest != digest(given):
-                raise WorkflowAlreadyExistsError(identity, "input")
+        started = self.engine.start(definition, identity, given, policy, encode_all(attributes))
+        policy.check(started, identity, definition.name, digest(given))
         return Run(self, identity)
 
     def get(self, transaction_id: str) -> Run:
@@ -180,12 +203,17 @@ class Orchestrator:
     def list(
         self,
         workflow: Definition | str | None = None,
-        status: RunStatus | str | Iterable[RunStatus | str] | None = None,
+        status: Statuses = None,
         since: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
     ) -> RunPage:
         """A page of runs, newest first.
+
+        With attributes, a page may be shorter than ``limit``, and even empty, and not the last: one call looks at no
+        more than a thousand runs of a partition. Go on until ``cursor`` is None.
 
         Args:
             workflow: of this definition only.
@@ -193,22 +221,113 @@ class Orchestrator:
             since: started at this time or later only.
             limit: how many at most.
             cursor: where the page before ended (`RunPage.cursor`).
+            attributes: with all of these only: a str, number or datetime to be equal to, or two numbers or datetimes to
+                lie between, both included, of which one may be None. If all are ranges, runs come in the order of the
+                first one's values, largest first.
+
+        Raises:
+            WorkflowError: when there is no such status, or an attribute or the cursor was not understood.
+
+        >>> page = orchestrator.list("order", attributes={"customer": "c-1", "amount": (10, 20)})  # doctest: +SKIP
         """
-        if status is None:
-            statuses = list(RunStatus)
-        elif isinstance(status, str):
-            statuses = [_status(status)]
-        else:
-            statuses = [_status(one) for one in status]
-        name = workflow.name if isinstance(workflow, Definition) else workflow
-        page = self.store.list_runs(statuses=statuses, workflow=name, since=since, limit=limit, cursor=cursor)
+        page = Filter.of(workflow, status, since, attributes).page(self.store, limit, cursor)
         return RunPage([Run(self, identity) for identity in page.transaction_ids], page.cursor)
 
-    def count(self, workflow: Definition | str | None = None, status: RunStatus | str | None = None) -> int:
-        """How many runs there are, of a workflow and in a status if given."""
-        name = workflow.name if isinstance(workflow, Definition) else workflow
-        statuses = list(RunStatus) if status is None else [_status(status)]
-        return sum(self.store.count(one, name) for one in statuses)
+    def count(
+        self,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> int:
+        """How many runs there are, of a workflow, in a status and with attributes if given.
+
+        One attribute alone costs one look; together with others, or with a workflow or status, all runs that have the
+        rarest text, or lie in the first range, are looked at, a thousand at a time.
+        """
+        return Filter.of(workflow, status, attributes=attributes).count(self.store)
+
+    def bulk(
+        self,
+        verb: str,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        since: datetime | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        limit: int = 1_000,
+        cursor: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> BulkResult:
+        """Do a verb of `Run` to many runs: ``"cancel"``, ``"delete"`` or another one that takes a reason and an actor.
+
+        The filter is that of `list`; of the runs that it finds, those are left alone in whose status the verb does
+        nothing. Each run is done by itself, one after the other; what goes wrong with one is told, and the others are
+        done. When the store does not answer, the call ends, and its cursor goes on from the page it was at.
+
+        Args:
+            verb: the method's name.
+            workflow: of this definition only.
+            status: in this status, or one of these, only.
+            since: started at this time or later only.
+            attributes: with all of these only.
+            dry_run: do nothing, and tell for which runs it would be done.
+            limit: how many runs at most; the result's cursor goes on.
+            cursor: where the call before ended.
+            reason: why, for the history of each.
+            actor: who, for the history of each.
+            arguments: what else the verb takes.
+
+        Raises:
+            WorkflowError: when there is no such verb, no filter, or one that was not understood.
+
+        >>> seen = orchestrator.bulk("cancel", attributes={"customer": "c-1"}, dry_run=True)  # doctest: +SKIP
+        >>> seen.counts  # doctest: +SKIP
+        {'would_cancel': 12}
+        """
+        given = {"reason": reason, "actor": actor, **(arguments or {})}
+        asked = Filter.of(workflow, status, since, attributes)
+        return bulk(self, verb, asked, dry_run=dry_run, limit=limit, cursor=cursor, arguments=given)
+
+    def schedule(
+        self,
+        name: str,
+        workflow: Definition | str,
+        when: Any,
+        input: Input = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        catch_up: bool = False,
+    ) -> Schedule:
+        """Have a workflow started by the clock: Celery beat ticks, and every tick has one run, from however many beats.
+
+        Call it where beat and the workers import it, as with tasks. The run's id is the schedule's name and the tick's
+        time; it is found by the attributes ``schedule`` and ``tick``, too. With redbeat give a crontab: it knows
+        intervals from its own start only, so that the run of a tick comes late.
+
+        Args:
+            name: the schedule's; at most 96 characters of A-Z a-z 0-9 _ . @ -.
+            workflow: what is started.
+            when: seconds, a timedelta, a ``celery.schedules.crontab`` or its text. Seconds are counted from 1970, a
+                crontab is read in the app's ``timezone``; what the clocks there show twice in a night is one tick.
+            input: of each run; or what makes it of the tick's time, the same each time it is asked.
+            attributes: what the runs are found by besides.
+            catch_up: start what was missed while no beat or worker ran, too; without it only the latest tick of those.
+
+        Raises:
+            ConfigurationError: when ``when`` or the name cannot be used, or another schedule has the name.
+
+        >>> nightly = orchestrator.schedule("nightly", "report", "30 2 * * *")  # doctest: +SKIP
+        >>> nightly.pause(reason="the warehouse moves", actor="ann")  # doctest: +SKIP
+        """
+        ticks = Ticks(self.app, when)
+        made = Schedule(self, name, workflow, ticks, input, attributes, catch_up=catch_up)
+        self.schedules.add(made)
+        ticks.register(self.app, name)
+        return made
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it.
@@ -217,6 +336,15 @@ class Orchestrator:
         """
         letters, redact = self.store.dead_letters(), self.payload_policy.redact
         return letters if redact is None else {key: redact(letter) for key, letter in letters.items()}
+
+    def deleted(self, limit: int = 100, before: datetime | None = None) -> builtins.list[Tombstone]:
+        """What is kept of runs that were deleted, newest first; the last 10,000 of a partition.
+
+        Args:
+            limit: how many at most.
+            before: deleted before this time only: `Tombstone.deleted_at` of the last one gives those that follow.
+        """
+        return tombstones(self.store, limit, before)
 
     def assert_may_wait(self) -> None:
         """Raise `RuntimeError` inside a worker's task: waiting there for other tasks can hold up every worker."""
@@ -232,16 +360,6 @@ class Orchestrator:
 
     def __repr__(self) -> str:
         return f"<Orchestrator of Celery app {self.app.main!r}>"
-
-
-def _status(status: RunStatus | str) -> RunStatus:
-    try:
-        return RunStatus(status)
-    except ValueError:
-        raise WorkflowError(
-            f"there is no status {status!r}{did_you_mean(str(status), list(RunStatus))} "
-            f"(statuses: {', '.join(RunStatus)})"
-        ) from None
 
 
 def _check_input(workflow: str, given: Any) -> None:

@@ -11,6 +11,7 @@ from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.sites import WriteSite
+from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
 from multiagents.workflow.decider import CHOSEN, RECEIVED, SIGNALLED
@@ -108,6 +109,7 @@ def build_commit(
     retention: float,
     stored_results: Mapping[str, Any] | None = None,
     stop: bool = False,
+    attributes: Mapping[str, str] | None = None,
     **fences: Any,
 ) -> Commit:
     """Put a decision into the form that the store applies whole or not at all.
@@ -122,6 +124,7 @@ def build_commit(
         retention: seconds to keep the run once it is over.
         stored_results: results of earlier steps, where a finished trunk step has to fold some in.
         stop: tell steps in flight that the run is to stop.
+        attributes: what the run is found by, as it is stored; what an answered attempt has set is added.
         fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
     """
     changed = changed_steps(before, after)
@@ -163,6 +166,7 @@ def build_commit(
         joins=joins(definition, done) if done else {},
         moved=moved,
         retention_ms=retention_ms,
+        attributes=attributes or _attributes_set(facts, fences.get("answers")),
         site=site,
         **fences,
     )
@@ -185,6 +189,12 @@ def _result_of(event: Event) -> Any:
 def _signals_in(facts: Sequence[Event]) -> dict[str, Any]:
     found = [event.payload for event in facts if isinstance(event, StatusEvent) and event.status == SIGNALLED]
     return {payload["key"]: payload["data"] for payload in found}
+
+
+def _attributes_set(facts: Sequence[Event], answered: tuple[str, str] | None) -> Mapping[str, str]:
+    """What the answered attempt has set; what comes late or twice sets nothing."""
+    given = getattr(facts[0], "attributes", None) if answered is not None and facts else None
+    return encode_all(given) if given else {}
 
 
 def changed_header(before: RunState, after: RunState) -> dict[str, str]:
@@ -214,7 +224,7 @@ def letters_answered(before: RunState, after: RunState) -> list[str]:
 
 
 def letters_of(
-    definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads]
+    definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads], generation: int
 ) -> dict[str, Any]:
     """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it.
 
@@ -223,6 +233,7 @@ def letters_of(
         before: the run, or the projection, that was decided upon.
         after: the same after the facts.
         payloads: loads the run's data; called only if there is a letter to write.
+        generation: of the run, for the key that its steps have.
     """
     letters: dict[str, Any] = {}
     for name, step in after.steps.items():
@@ -235,7 +246,7 @@ def letters_of(
             "compensation": definition.steps[name].compensation,
             "input": data.inputs.get(name, data.of(definition, name)),
             "result": data.results.get(name),
-            "idempotency_key": idempotency_key(after.transaction_id, name),
+            "idempotency_key": idempotency_key(after.transaction_id, name, generation),
             "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
             "original_error": after.error.model_dump(mode="json") if after.error else None,
         }

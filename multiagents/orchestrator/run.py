@@ -12,7 +12,10 @@ from typing import Any
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
 from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.deleting import delete
+from multiagents.orchestrator.searching import set_attributes
 from multiagents.orchestrator.verbs import Verbs
+from multiagents.state_store.attributes import decode
 from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
 from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
 
@@ -72,6 +75,7 @@ class WorkflowState:
         steps: every step of the definition, in its order.
         effects: step -> what is known of its effect (rule S28): ``live``, ``undone`` or ``unknown``; steps without one
             are left out.
+        attributes: what it is found by.
     """
 
     transaction_id: str
@@ -85,6 +89,7 @@ class WorkflowState:
     finished_at: datetime | None
     steps: Mapping[str, StepView] = field(default_factory=dict)
     effects: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run(Verbs):
@@ -157,6 +162,7 @@ class Run(Verbs):
                 for name, step in snapshot.definition.steps.items()
                 if step.is_work and (effect := state.step(name).effect) is not None
             },
+            attributes={name: decode(stored) for name, stored in snapshot.attributes.items()},
         )
 
     def history(self) -> list[Event]:
@@ -196,6 +202,44 @@ class Run(Verbs):
             if ended:
                 return
             time.sleep(poll)
+
+    def set_attributes(
+        self, attributes: Mapping[str, Any], *, reason: str | None = None, actor: str | None = None
+    ) -> None:
+        """Set what the run is found by; durable when this returns, and safe to repeat. It may be over.
+
+        Args:
+            attributes: name -> str (at most 256 characters, found as it is), int, float or datetime with a time zone
+                (found by range), or None to remove it. At most 32 for a run.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Raises:
+            WorkflowError: when a name or a value cannot be used, or there are too many.
+            WorkflowNotFoundError: when there is no such run.
+
+        >>> run.set_attributes({"customer": "c-1", "amount": 12.5, "basket": None})  # doctest: +SKIP
+        """
+        set_attributes(self._orchestrator.store, self.transaction_id, attributes, reason=reason, actor=actor)
+
+    def delete(self, *, reason: str | None = None, actor: str | None = None) -> None:
+        """Erase the run, which is over, with its data, its history and its dead letters; it cannot be had back.
+
+        What remains is who did it, when and why: `Orchestrator.deleted`. Its id and its key are free again, and the
+        steps of a run that takes them have the same idempotency keys, as nothing remembers this one; a start with
+        ``on_conflict="replace_ended"`` gives new ones. Its events on the bus stay until the stream is trimmed.
+
+        Args:
+            reason: why, for the list of what was deleted.
+            actor: who, for that list.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run, or no more.
+            WorkflowNotEndedError: when it is not over.
+
+        >>> run.delete(reason="the customer asked for it", actor="ann")  # doctest: +SKIP
+        """
+        delete(self._orchestrator.store, self.transaction_id, reason=reason, actor=actor)
 
     def __repr__(self) -> str:
         return f"<Run {self.transaction_id}>"

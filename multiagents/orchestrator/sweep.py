@@ -136,7 +136,7 @@ class Sweep:
 
     def _forget(self, entry: Due) -> None:
         if self.store.load(entry.transaction_id).state.status.is_end:
-            self.store.forget(entry.transaction_id)
+            self.store.forget(entry.transaction_id, entry.seen_ms)
         else:
             self.store.discard(entry.member, entry.transaction_id)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from celery import shared_task
 
-from multiagents.names import ORCHESTRATOR_TASK
+from multiagents.exceptions import StateStoreError
+from multiagents.names import ORCHESTRATOR_TASK, TICK_TASK
 
 
 @shared_task(
@@ -18,3 +19,16 @@ def orchestrate(self: Any, transaction_id: str) -> None:
     following = engine.advance_linked(transaction_id)
     if following:
         self.request.callbacks = following
+
+
+#: While the store is away, a tick is tried again after so many seconds, so many times.
+PAUSE, TRIES = 10, 60
+
+
+@shared_task(name=TICK_TASK, bind=True, acks_late=True, ignore_result=True, max_retries=TRIES)
+def tick(self: Any, name: str) -> None:
+    """Start what a schedule has due. Harmless when nothing is, and when it is called twice."""
+    try:
+        self.app.multiagents.schedules.named(name).tick()
+    except StateStoreError as error:
+        raise self.retry(exc=error, countdown=PAUSE) from error

@@ -141,13 +141,21 @@ class WholeRuns:
             links = self._sender.links(snapshot.definition, facts)
         return Decision(verdict, links, state, facts)
 
-    def came_late(self, event: ResultEvent | ErrorEvent) -> None:
-        """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23)."""
+    def came_late(self, event: ResultEvent | ErrorEvent, generation: int | None = None) -> None:
+        """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23).
+
+        Args:
+            event: the outcome.
+            generation: of the run that it belongs to, where that is known: another run may have its id by now.
+        """
         for _ in range(MAX_RACES):
             try:
                 snapshot = self._store.load(event.transaction_id)
             except WorkflowNotFoundError:
                 self.bury(event, "the state store does not know this run")
+                return
+            if generation is not None and generation != snapshot.generation:
+                self.bury(event, "the run has been replaced by a new one since")
                 return
             correlation = Correlation.parse(event.correlation_id)
             known = snapshot.state.step(correlation.step).track(correlation.direction).attempt
@@ -224,8 +232,8 @@ class WholeRuns:
             landed=owed,
             wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
             overtakes=_overtakes(snapshot, after, fences.get("answers")),
-            letters=letters_of(definition, before, after, payloads),
             answered=letters_answered(before, after),
+            letters=letters_of(definition, before, after, payloads, snapshot.generation),
             **fences,
         )
         verdict = self._store.commit(commit).verdict

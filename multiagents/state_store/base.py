@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from multiagents.events import Event
 from multiagents.exceptions import MultiAgentsError
 from multiagents.names import Correlation
+from multiagents.state_store.attributes import Search
 from multiagents.state_store.commits import Commit, Committed, Verdict
 from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge, signal_field
 from multiagents.state_store.policy import PayloadPolicy
@@ -40,9 +41,13 @@ from multiagents.state_store.replies import Claim, ClaimRefused, Due, Page, Rene
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Progress, RunState, RunStatus
 
+#: How many tombstones of deleted runs a partition keeps.
+MAX_DELETED = 10_000
+
 __all__ = [
     "LIMIT_GRACE_MS",
     "LINK_GRACE_MS",
+    "MAX_DELETED",
     "OUTBOX_GRACE_MS",
     "Claim",
     "ClaimRefused",
@@ -54,6 +59,7 @@ __all__ = [
     "Page",
     "Payloads",
     "Renewal",
+    "Search",
     "Snapshot",
     "Started",
     "StateStore",
@@ -79,7 +85,17 @@ class StateStore(ABC):
     policy: PayloadPolicy
 
     @abstractmethod
-    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
         """Create a run with its first commit, unless it exists.
 
         Args:
@@ -88,6 +104,9 @@ class StateStore(ABC):
             commit: its first facts and dispatches.
             input: the run's input, a JSON object.
             digest: hash of the input, to tell a repeated start from a different one.
+            call: a token of this very call: sent twice, it gets the same answer. Without it, the second is told that
+                the run exists.
+            replaces: statuses in which a run that exists goes, with all that belongs to it, in favour of the new one.
         """
 
     @abstractmethod
@@ -211,6 +230,20 @@ class StateStore(ABC):
         """The runs in these statuses, newest first."""
 
     @abstractmethod
+    def search(self, search: Search) -> Page:
+        """The runs with certain attributes; a page may be short, or empty, and not the last."""
+
+    def count_found(self, search: Search) -> int:
+        """How many runs a search finds; unless one index has the answer, all that it walks are looked at, in pages."""
+        found, search = 0, search._replace(limit=1_000, cursor=None)
+        while True:
+            page = self.search(search)
+            found += len(page.transaction_ids)
+            if page.cursor is None:
+                return found
+            search = search._replace(cursor=page.cursor)
+
+    @abstractmethod
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         """How many runs are in a status."""
 
@@ -224,8 +257,31 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def forget(self, transaction_id: str) -> None:
-        """Remove a run that is over, with everything that belongs to it."""
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
+        """Remove a run that is over, with everything that belongs to it.
+
+        Args:
+            transaction_id: the run.
+            seen_ms: refuse if its due entry has changed since (`Due.seen_ms`): another run may have taken its id.
+
+        Returns:
+            whether it is gone.
+        """
+
+    @abstractmethod
+    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+        """Erase a run with everything that belongs to it, and keep a tombstone.
+
+        Args:
+            transaction_id: the run.
+            status: refuse if it is in another (`Verdict.CONFLICT`).
+            tombstone: what is kept in its place; no two are alike. The last `MAX_DELETED` of a partition are kept.
+            letters: the dead letters that go with it, by their keys.
+        """
+
+    @abstractmethod
+    def deleted(self, *, limit: int = 100, before_ms: int | None = None) -> list[tuple[int, str]]:
+        """When runs were deleted (ms of the store's clock), and their tombstones, newest first."""
 
     @abstractmethod
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
@@ -246,6 +302,22 @@ class StateStore(ABC):
     @abstractmethod
     def announced_workers(self) -> dict[str, dict[str, Any]]:
         """What was announced, by worker."""
+
+    @abstractmethod
+    def schedule_state(self, name: str) -> tuple[int | None, str | None]:
+        """The last tick of a schedule that was dealt with (ms), and the note of who paused it; None for neither."""
+
+    @abstractmethod
+    def schedule_ticked(self, name: str, at_ms: int) -> bool:
+        """Write down that a schedule has come as far as this tick; never back.
+
+        Returns:
+            whether that is news.
+        """
+
+    @abstractmethod
+    def pause_schedule(self, name: str, note: str | None) -> None:
+        """Pause a schedule, or with None have it go on."""
 
     @abstractmethod
     def unattended(self) -> list[str]:

@@ -41,6 +41,7 @@ _SHORT = {
     "delay": "d",
     "outcome": "x",
     "version": "v",
+    "attributes": "n",
 }
 _LONG: dict[str, str] = {short: long for long, short in _SHORT.items()}
 _TIMES = ("timestamp", "occurred_at", "started_at")

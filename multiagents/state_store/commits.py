@@ -44,6 +44,7 @@ class Commit(NamedTuple):
         deadline_ms: the run begins, and is to be undone if it is not over after that long. None is without limit.
         retention_ms: the run is over; keep it that long. None while it is not.
         overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
+        attributes: what the run is found by, as `attributes.encode` writes it; an empty value removes one.
         site: where the engine makes it.
     """
 
@@ -72,6 +73,7 @@ class Commit(NamedTuple):
     deadline_ms: int | None = None
     retention_ms: int | None = None
     overtakes: bool = False
+    attributes: Mapping[str, str] = _NOTHING
     site: WriteSite = WriteSite.ADVANCE
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
+    MAX_DELETED,
     Claim,
     ClaimRefused,
     Commit,
@@ -30,6 +31,7 @@ from multiagents.state_store.base import (
     Page,
     Payloads,
     Renewal,
+    Search,
     Snapshot,
     Started,
     StateStore,
@@ -128,16 +130,31 @@ class InMemoryStateStore(StateStore):
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
-    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
         writing = Writing(self.policy)
         given, written, snapshot = writing.value(input), Written.of(commit, writing), definition.to_json()
         with self._tables.lock:
             known = self._tables.row(state.transaction_id)
+            fields = {"v": "1", "epoch": "1", "digest": self.policy.seal(digest)} | ({"call": call} if call else {})
             if known is not None:
-                fields = known.fields
-                return Started(False, fields["workflow"], fields["definition"], self.policy.open(fields["digest"]))
+                if call and known.fields.get("call") == call:
+                    return Started(True, definition.name, definition.content_hash, digest)
+                if known.fields["status"] not in replaces:
+                    kept = known.fields
+                    return Started(False, kept["workflow"], kept["definition"], self.policy.open(kept["digest"]))
+                self._tables.erase(state.transaction_id)
+                fields["generation"] = str(int(known.fields.get("generation", 1)) + 1)
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
-            fields = {"v": "1", "epoch": "1", "digest": self.policy.seal(digest)}
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
             return Started(True, definition.name, definition.content_hash, digest)
@@ -199,6 +216,7 @@ class InMemoryStateStore(StateStore):
                     fields.get("error"),
                     fields.get("cause"),
                     fields.get("signals"),
+                    fields.get("generation"),
                 ),
                 step=fields[f"s:{step}"],
                 context=dict(row.context) if direction is Direction.DO else {},
@@ -375,6 +393,13 @@ class InMemoryStateStore(StateStore):
             ]
         return page_of(found, limit, after)
 
+    def search(self, search: Search) -> Page:
+        after = search.after
+        with self._tables.lock:
+            alive = [(name, row) for name in list(self._tables.rows) if (row := self._tables.row(name)) is not None]
+            places = [search.place(name, row.fields) for name, row in alive]
+        return search.page(place for place in places if place is not None and (after is None or place < after))
+
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         with self._tables.lock:
             return len(self._tables.in_status(status.value, workflow))
@@ -391,13 +416,34 @@ class InMemoryStateStore(StateStore):
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def forget(self, transaction_id: str) -> None:
-        self.policy.forget(transaction_id)
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         with self._tables.lock:
-            self._tables.rows.pop(transaction_id, None)
-            for kind in "xr":
-                self._tables.due.pop(f"{kind}|{transaction_id}", None)
-            self._tables.ended.notify_all()
+            if seen_ms is not None and self._tables.due.get(f"x|{transaction_id}") != seen_ms:
+                return False
+            self.policy.forget(transaction_id)
+            self._tables.erase(transaction_id)
+            return True
+
+    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+        with self._tables.lock:
+            if any(known == tombstone for _, known in self._tables.deleted):
+                return Verdict.APPLIED
+            row = self._tables.row(transaction_id)
+            if row is None:
+                return Verdict.MISSING
+            if row.fields["status"] != status:
+                return Verdict.CONFLICT
+            self.policy.forget(transaction_id)
+            self._tables.erase(transaction_id)
+            self._tables.deleted = [*self._tables.deleted, (self._tables.now(), tombstone)][-MAX_DELETED:]
+            for key in letters:
+                self._tables.dead.pop(key, None)
+            return Verdict.APPLIED
+
+    def deleted(self, *, limit: int = 100, before_ms: int | None = None) -> list[tuple[int, str]]:
+        with self._tables.lock:
+            rows = [row for row in self._tables.deleted if before_ms is None or row[0] < before_ms]
+        return sorted(rows, reverse=True)[:limit]
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
         noted = self.policy.text(dict(letter))
@@ -421,6 +467,23 @@ class InMemoryStateStore(StateStore):
     def announced_workers(self) -> dict[str, dict[str, Any]]:
         with self._tables.lock:
             return {name: from_json(facts) for name, facts in self._tables.workers.items()}
+
+    def schedule_state(self, name: str) -> tuple[int | None, str | None]:
+        with self._tables.lock:
+            return self._tables.ticked.get(name), self._tables.paused.get(name)
+
+    def schedule_ticked(self, name: str, at_ms: int) -> bool:
+        with self._tables.lock:
+            if self._tables.ticked.get(name, -1) >= at_ms:
+                return False
+            self._tables.ticked[name] = at_ms
+            return True
+
+    def pause_schedule(self, name: str, note: str | None) -> None:
+        with self._tables.lock:
+            self._tables.paused.pop(name, None)
+            if note is not None:
+                self._tables.paused[name] = note
 
     def unattended(self) -> list[str]:
         with self._tables.lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -28,7 +28,6 @@ from multiagents.state_store.base import (
     Renewal,
     Snapshot,
     Started,
-    StateStore,
     Verdict,
     Via,
     dumps,
@@ -37,6 +36,7 @@ from multiagents.state_store.base import (
     parse_mark,
 )
 from multiagents.state_store.codec import unpack
+from multiagents.state_store.finding import Finding
 from multiagents.state_store.policy import PLAIN, PayloadPolicy, Reading, Writing
 from multiagents.state_store.replies import (
     REFUSED,
@@ -53,6 +53,7 @@ from multiagents.state_store.replies import (
 from multiagents.state_store.scripts.redis import ScriptServer, hasty_client
 from multiagents.state_store.server import check_partitions, findings_of
 from multiagents.state_store.snapshots import Definitions
+from multiagents.state_store.ticking import Ticking
 from multiagents.state_store.transition import apart_of, arguments_of, keys_of, row_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
@@ -62,7 +63,7 @@ _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
 
 
-class RedisStateStore(StateStore):
+class RedisStateStore(Finding, Ticking):
     """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
 
     Args:
@@ -102,13 +103,33 @@ class RedisStateStore(StateStore):
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
-    def start(self, definition: Definition, state: RunState, commit: Commit, input: Any, digest: str) -> Started:
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
         run = self.keys.of_run(state.transaction_id)
         keys = [*keys_of(run, commit), run.definitions]
         head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
+        replaced = f"|{'|'.join(replaces)}|" if replaces else ""
         writing = Writing(self.policy)
         given = writing.value(input)
-        rest = [given, self.policy.seal(digest), definition.name, *self._arguments_of(run, commit, writing)]
+        rest = [
+            given,
+            self.policy.seal(digest),
+            definition.name,
+            run.indexes,
+            run.attributes,
+            call,
+            replaced,
+            *self._arguments_of(run, commit, writing),
+        ]
         kept = (run.definitions, definition.content_hash)
         text = "" if kept in self._kept else definition.to_json()
         reply = self._server.run(WriteSite.START, "start", keys, [*head, text, *rest])
@@ -393,17 +414,16 @@ class RedisStateStore(StateStore):
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def forget(self, transaction_id: str) -> None:
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         run = self.keys.of_run(transaction_id)
+        entry = f"x|{transaction_id}"
+        if seen_ms is not None and self._server.call(lambda: self._client.zscore(run.due, entry)) != seen_ms:
+            return False
+        # Before the run, so that it is done again if it was not.
         self.policy.forget(transaction_id)
-        workflow, status = self._server.call(lambda: self._client.hmget(run.run, ["workflow", "status"]))
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(run.run, run.context, run.results, run.history, run.blobs)
-            if workflow is not None and status is not None:
-                pipe.zrem(run.index(status), transaction_id)
-                pipe.zrem(run.index(status, workflow), transaction_id)
-            pipe.zrem(run.due, f"x|{transaction_id}", f"r|{transaction_id}")
-            self._server.call(lambda: write(WriteSite.FORGET, pipe.execute))
+        keys = [run.run, run.context, run.results, run.history, run.due, run.blobs]
+        args = [transaction_id, run.sent(""), run.indexes, run.attributes, "" if seen_ms is None else seen_ms]
+        return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -38,6 +38,10 @@ class Snapshot:
     epoch: int
     #: the store's clock
     now: datetime
+    #: 1, and one more for each run that it replaced
+    generation: int = 1
+    #: what it is found by, as `attributes.encode` writes it
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def awaits_others(self) -> bool:
@@ -66,6 +70,7 @@ class Claim(NamedTuple):
             ``inputs``, so does not read it, what of it is kept apart or encoded is fetched when it is first asked for.
         parts: steps whose results are in ``merged`` and not yet in the stored context.
         now: the store's clock.
+        generation: of the run: 1, and one more for each run that it replaced.
     """
 
     correlation: Correlation
@@ -84,6 +89,7 @@ class Claim(NamedTuple):
     deadline: datetime | None = None
     cancelled: bool = False
     signals_wait: bool = False
+    generation: int = 1
 
 
 class ClaimRefused(WorkflowError):  # noqa: N818 - not an error of anybody: the message came too late, or twice
@@ -154,6 +160,7 @@ class Header(NamedTuple):
     error: str | None
     cause: str | None
     signals: str | None
+    generation: str | None
 
 
 def claimed(
@@ -266,6 +273,7 @@ def _claimed(
         deadline=from_ms(deadline) if deadline else None,
         cancelled=bool(header.stop),
         signals_wait=bool(header.signals),
+        generation=int(header.generation or 1),
     )
 
 
@@ -302,13 +310,15 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
 
     Args:
         transaction_id: the run.
-        fields: header fields, ``s:<step>`` states, ``l:<step>`` records, and others that are not read.
+        fields: header fields, ``s:<step>`` states, ``l:<step>`` records, ``a:<name>`` attributes, and others that
+            are not read.
         definition: what it follows.
         now: the store's clock, in ms.
     """
     header: dict[str, str] = {}
     steps: dict[str, StepState] = {}
     in_flight: dict[str, InFlight] = {}
+    attributes: dict[str, str] = {}
     for name, value in fields.items():
         kind, _, step = name.partition(":")
         if not step:
@@ -317,6 +327,8 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
             steps[step] = StepState.decode(value)
         elif kind == "l":
             in_flight[step] = InFlight.parse(step, value)
+        elif kind == "a":
+            attributes[step] = value
     ordered = {name: steps[name] for name in definition.steps if name in steps}
     return Snapshot(
         RunState.decode(transaction_id, header, ordered),
@@ -325,6 +337,8 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
         int(header["v"]),
         int(header["epoch"]),
         from_ms(now),
+        int(header.get("generation", 1)),
+        attributes,
     )
 
 

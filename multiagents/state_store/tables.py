@@ -11,6 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from multiagents.state_store.attributes import MAX_ATTRIBUTES
 from multiagents.state_store.commits import Commit
 from multiagents.state_store.payloads import signal_field
 from multiagents.state_store.policy import Writing
@@ -104,8 +105,13 @@ class Tables:
             #: broker list -> the attempts that wait there, by the number of their message
             self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
             self.dead: dict[str, str] = {}
+            #: when runs were deleted, and their tombstones
+            self.deleted: list[tuple[int, str]] = []
             #: worker -> what was announced of it
             self.workers: dict[str, str] = {}
+            #: schedule -> its last tick; and who paused it
+            self.ticked: dict[str, int] = {}
+            self.paused: dict[str, str] = {}
             self.swept_ms: int | None = None
             self.grace_ms = 0
 
@@ -120,6 +126,17 @@ class Tables:
             del self.rows[transaction_id]
             return None
         return found
+
+    def erase(self, transaction_id: str) -> None:
+        """Take a run away with all that belongs to it."""
+        row = self.rows.pop(transaction_id, None)
+        if row is not None:
+            for name in [each for each in row.fields if each.startswith("l:")]:
+                self.release(row, transaction_id, name[2:])
+        about = f"|{transaction_id}"
+        for member in [each for each in self.due if each[1:] == about or each.startswith(f"q{about}|")]:
+            del self.due[member]
+        self.ended.notify_all()
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -199,6 +216,12 @@ class Tables:
             self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
             self._end(row, commit.transaction_id, commit.retention_ms)
+        for name, stored in commit.attributes.items():
+            field = f"a:{name}"
+            if not stored:
+                row.fields.pop(field, None)
+            elif field in row.fields or sum(each.startswith("a:") for each in row.fields) < MAX_ATTRIBUTES:
+                row.fields[field] = stored
         return joined
 
     def _end(self, row: Row, transaction_id: str, retention_ms: int) -> None:

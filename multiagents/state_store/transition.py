@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiagents.names import RunKeys
+from multiagents.state_store.attributes import MAX_ATTRIBUTES
 from multiagents.state_store.base import Commit, Dispatch, signal_field
 from multiagents.state_store.codec import pack
 from multiagents.state_store.policy import PLAIN, Writing
@@ -68,6 +69,10 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
     args += (0,) if commit.wake is None else (1, *commit.wake)
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
+    args.append(len(commit.attributes))
+    if commit.attributes:
+        args += (part for pair in commit.attributes.items() for part in pair)
+        args += (run.attributes, MAX_ATTRIBUTES)
     return args
 
 

@@ -149,7 +149,8 @@ class Invocation:
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
         correlation = claim.correlation
         started_at = claim.now
-        token = running.set(StepContext(claim, lease, self._load_results))
+        step = StepContext(claim, lease, self._load_results)
+        token = running.set(step)
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
                 raise limits.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
@@ -158,7 +159,7 @@ class Invocation:
             returned = _call(worker, positional, keywords, seconds, pool)
             payload = signature.result(returned, self._settings.max_result_bytes)
         except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
-            return self._failed(worker, claim, error, started_at, hostname), error
+            return self._failed(worker, claim, error, started_at, hostname, step.attributes), error
         except SystemExit as error:
             if type(error) is not SystemExit or error.code in _SIGNALLED:
                 raise  # Celery's own, by which a worker shuts down; or a pool child was told to end
@@ -167,7 +168,7 @@ class Invocation:
                 f"raise an error instead"
             )
             failure.__cause__ = error
-            return self._failed(worker, claim, failure, started_at, hostname), failure
+            return self._failed(worker, claim, failure, started_at, hostname, step.attributes), failure
         finally:
             running.reset(token)
         correlation_id = str(correlation)
@@ -184,12 +185,19 @@ class Invocation:
                 payload=None if payload == {} else payload,  # a worker that has nothing to tell
                 worker=hostname,
                 started_at=started_at,
+                attributes=step.attributes,
             ),
             None,
         )
 
     def _failed(
-        self, worker: Worker, claim: Claim, error: Exception, started_at: datetime, hostname: str
+        self,
+        worker: Worker,
+        claim: Claim,
+        error: Exception,
+        started_at: datetime,
+        hostname: str,
+        attributes: dict[str, Any] | None,
     ) -> ErrorEvent:
         correlation = claim.correlation
         kind, retryable = classify(error, _policy_in_force(worker, claim))
@@ -204,6 +212,7 @@ class Invocation:
             retry_policy=worker.retry_policy,
             worker=hostname,
             started_at=started_at,
+            attributes=attributes,
         )
 
     def _load_results(self, transaction_id: str) -> Mapping[str, Any]:

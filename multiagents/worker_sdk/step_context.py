@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from multiagents.exceptions import WorkerError
 from multiagents.names import idempotency_key
+from multiagents.state_store.attributes import check_count, plain
 
 if TYPE_CHECKING:
     from multiagents.events import ErrorInfo
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 class StepContext:
     """The attempt that is running. Workers get it from `current_step`."""
 
-    __slots__ = ("_claim", "_lease", "_load_results", "_results")
+    __slots__ = ("_claim", "_lease", "_load_results", "_results", "attributes")
 
     def __init__(self, claim: Claim, lease: Lease, load_results: Callable[[str], Mapping[str, Any]]) -> None:
         self._claim = claim
         self._lease = lease
         self._load_results = load_results
         self._results: Results | None = None
+        #: what `set_attributes` was given and the commit of the step writes; None is nothing
+        self.attributes: dict[str, Any] | None = None
 
     @property
     def transaction_id(self) -> str:
@@ -63,7 +66,8 @@ class StepContext:
 
         Never give a provider the same key for a charge and its refund: append ``direction``.
         """
-        return idempotency_key(self._claim.correlation.transaction_id, self._claim.correlation.step)
+        claim = self._claim
+        return idempotency_key(claim.correlation.transaction_id, claim.correlation.step, claim.generation)
 
     @property
     def deadline(self) -> datetime | None:
@@ -104,6 +108,25 @@ class StepContext:
             detail: JSON-ready progress, shown with the run.
         """
         self._lease.heartbeat(detail)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Say what the run is found by from now on; written with the outcome of this attempt, whatever it is.
+
+        Nothing is asked of the store for it. The last value of a name counts; of an attempt that is lost or comes too
+        late nothing is written. A run has at most 32 attributes; what a step sets beyond that is not kept.
+
+        Args:
+            attributes: name -> str (at most 256 characters, found as it is), int, float or datetime with a time zone
+                (found by range), or None to remove it.
+
+        Raises:
+            WorkflowError: when a name or a value cannot be used.
+
+        >>> current_step().set_attributes({"customer": "c-1", "amount": 12.5})  # doctest: +SKIP
+        """
+        merged = {**(self.attributes or {}), **plain(attributes)}
+        check_count(len(merged), self.transaction_id)
+        self.attributes = merged
 
     def is_cancelled(self) -> bool:
         """Whether there is no point in going on: the run is to stop, or the attempt is no longer this worker's.

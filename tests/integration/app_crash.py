@@ -3,7 +3,8 @@
 What the steps do goes into a ledger in Redis by idempotency key, so that an effect that came twice counts once, and one
 that was not undone is seen.
 
-Run as a program it is the caller who may be killed: ``app_crash.py start|cancel|publish ...``.
+Run as a program it is the caller who may be killed:
+``app_crash.py start|replace|tag|delete|tick|pause|cancel|publish ...``.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import time
 import redis
 from celery import Celery
 
-from multiagents import RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
+from multiagents import Orchestrator, RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator import dispatcher, upkeep
+from multiagents.orchestrator.scheduling import Schedule
 from multiagents.state_store.base import Via
 from multiagents.testing import faults, wait_until
 
@@ -61,6 +63,7 @@ def _effect() -> dict:
 
 @worker("crash.do")
 def do(context: dict) -> dict:
+    current_step().set_attributes({"last": current_step().step, current_step().step: current_step().attempt})
     return _effect()
 
 
@@ -205,6 +208,19 @@ def result_of(transaction_id: str, step: str) -> ResultEvent:
     )
 
 
+def schedule_of(orchestrator: Orchestrator, name: str) -> Schedule:
+    """A schedule whose only tick so far was the beginning of 2026."""
+    return orchestrator.schedules.get(name) or orchestrator.schedule(name, FORWARD, "0 0 1 1 *", {"started": True})
+
+
+def tick_of(orchestrator: Orchestrator, name: str) -> str:
+    """Tick, and give the id of the run."""
+    schedule = schedule_of(orchestrator, name)
+    schedule.tick()
+    assert schedule.last_tick is not None
+    return schedule.run_id(schedule.last_tick)
+
+
 def _is_claimed(transaction_id: str, step: str) -> bool:
     try:
         found = orchestrator.store.load(transaction_id).in_flight.get(step)
@@ -223,6 +239,18 @@ def _is_known(transaction_id: str) -> bool:
 def main(deed: str, *arguments: str) -> None:
     if deed == "start":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
+    elif deed == "replace":
+        orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1], on_conflict="replace_ended")
+    elif deed == "tag":
+        print("ready", flush=True)
+        wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
+        orchestrator.get(arguments[0]).set_attributes({"tagged": "yes"})
+    elif deed == "delete":
+        orchestrator.get(arguments[0]).delete(reason="asked for")
+    elif deed == "tick":
+        tick_of(orchestrator, arguments[0])
+    elif deed == "pause_schedule":
+        schedule_of(orchestrator, arguments[0]).pause(reason="a test")
     elif deed == "cancel":
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -141,6 +141,15 @@ def _started_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Defi
     lane.start(definition, identity)  # who got no answer asks again
 
 
+def _replaced_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.start(definition, identity)
+    lane.store.wait_for_end(identity, PATIENCE)
+    lane.caller("replace", definition.name, identity)
+    # Who got no answer asks again.
+    run = lane.orchestrator.start(definition, {"started": True}, identity, on_conflict="replace_ended")
+    assert lane.store.load(run.transaction_id).generation >= 2, "the first run was not replaced"
+
+
 def _beside_a_worker_that_starts(lane: Lane, identity: str, definition: Definition) -> None:
     lane.workers[1].kill()
     lane.mend()
@@ -163,6 +172,39 @@ def _signalled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.caller("signal", identity, then=lambda: lane.start(definition, identity))
     # Who got no answer asks again, with the same key.
     lane.orchestrator.get(identity).signal("payment", {"amount": 5}, key="webhook-1")
+
+
+def _tagged(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("tag", identity, then=lambda: lane.start(definition, identity))
+    lane.orchestrator.get(identity).set_attributes({"tagged": "yes"})  # who got no answer asks again
+    assert identity in [run.transaction_id for run in lane.orchestrator.list(attributes={"tagged": "yes"})]
+
+
+def _deleted(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.start(definition, identity)
+    lane.store.wait_for_end(identity, PATIENCE)
+    wait_until(lambda: _at_rest(lane, identity), PATIENCE, f"rest of {identity}")
+    lane.caller("delete", identity)
+    with suppress(WorkflowNotFoundError):  # who got no answer asks again
+        lane.orchestrator.get(identity).delete(reason="asked for")
+    tombstones = [each for each in lane.orchestrator.deleted(10_000) if each.transaction_id == identity]
+    assert len(tombstones) == 1, f"there are {len(tombstones)} tombstones"
+
+
+def _ticked(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("tick", identity)
+    run = lane.orchestrator.get(app_crash.tick_of(lane.orchestrator, identity))  # beat's next one
+    lane.store.wait_for_end(run.transaction_id, PATIENCE)
+    assert lane.orchestrator.list(attributes={"schedule": identity}).runs == [run]
+    lane.start(definition, identity)
+
+
+def _schedule_paused(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("pause_schedule", identity)
+    schedule = app_crash.schedule_of(lane.orchestrator, identity)
+    schedule.pause(reason="a test")  # who got no answer asks again
+    assert schedule.tick() == []
+    lane.start(definition, identity)
 
 
 def _answered(lane: Lane, identity: str, definition: Definition) -> None:
@@ -241,11 +283,16 @@ def _back(definition: Definition, act: Callable[[Lane, str, Definition], None] =
 FORWARD = _forward(app_crash.FORWARD)
 BACK = _back(app_crash.BACK)
 CALLER = _forward(app_crash.FORWARD, _started_by_a_caller_who_may_die)
+REPLACED = _forward(app_crash.FORWARD, _replaced_by_a_caller_who_may_die)
 FOREIGN = _forward(app_crash.FOREIGN, _answered)
 PRODUCER = _forward(app_crash.FOREIGN, _answered_by_a_producer_who_may_die)
 NEW_STREAM = _forward(app_crash.FOREIGN, _answered_on_a_new_stream)
 LEFT_LYING = _forward(app_crash.FOREIGN, _answered_and_left_lying)
 SLOW = _back(app_crash.SLOW)
+TAGGED = _back(app_crash.SLOW, _tagged)
+DELETED = _forward(app_crash.FORWARD, _deleted)
+TICKED = _forward(app_crash.FORWARD, _ticked)
+SCHEDULE_PAUSED = _forward(app_crash.FORWARD, _schedule_paused)
 CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)
@@ -276,7 +323,7 @@ def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> No
         play.act(lane, identity, play.definition)
         lane.plan.wait_until_fired(PATIENCE)
         lane.mend()
-        if play in (BRIEF, BRIEF_LARGE):
+        if play in (BRIEF, BRIEF_LARGE, DELETED):
             wait_until(lambda: _is_forgotten(lane, identity), PATIENCE, f"the end of the keys of {identity}")
             return
         lane.store.wait_for_end(identity, PATIENCE)
@@ -305,7 +352,11 @@ def _left_over(lane: Lane, identity: str) -> list[str]:
 
 def _is_forgotten(lane: Lane, identity: str) -> bool:
     keys = lane.redis.keys(f"{{ma:0}}:*:{identity}")
-    indexed = [key for key in lane.redis.keys("{ma:0}:index:*") if lane.redis.zscore(key, identity) is not None]
+    indexed = [
+        key
+        for key in [*lane.redis.keys("{ma:0}:index:*"), *lane.redis.keys("{ma:0}:attribute:*")]
+        if lane.redis.zscore(key, identity) is not None
+    ]
     due = [member for member in lane.redis.zrange("{ma:0}:due", 0, -1) if identity in member]
     apart = lane.apart.keys(f"{{ma:0}}:*:{identity}")
     return not (keys or indexed or due or apart)
@@ -318,6 +369,9 @@ def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> 
         fold(play.definition, state.transaction_id, history) == state
     ), "its history tells another story than its state"
     assert lane.store.unattended() == []
+    for name, value in lane.orchestrator.get(state.transaction_id).describe().attributes.items():
+        found = lane.orchestrator.list(attributes={name: value}, limit=1_000)
+        assert state.transaction_id in [run.transaction_id for run in found], f"it is not found by its {name}"
     assert lane.ledger.smembers(app_crash.live(state.transaction_id)) == set(play.live), "its effects"
     for name, step in state.steps.items():
         counted = _counted(play.definition, state.transaction_id, history, name)

@@ -48,10 +48,11 @@ ERROR = ErrorInfo(
     attempt=2,
     causes=(ErrorInfo(type="RefundFailed", message="bank closed"),),
 )
+TAGS = {"customer": "c-1", "amount": 12.5}
 EVENTS = [
     CommandEvent(**COMMON, worker="charge_card", delay=1.5),
     CompensationEvent(**COMMON, worker="refund_card", delay=0.5, outcome="unknown"),
-    ResultEvent(**COMMON, worker="celery@host", started_at=NOON),
+    ResultEvent(**COMMON, worker="celery@host", started_at=NOON, attributes=TAGS),
     ErrorEvent(
         **COMMON,
         error=ERROR,
@@ -60,6 +61,7 @@ EVENTS = [
         retry_policy=RetryPolicy(max_attempts=7, jitter=False, non_retryable=("shop.CardDeclined",)),
         worker="celery@host",
         started_at=NOON,
+        attributes=TAGS,
     ),
     StatusEvent(**COMMON, status="compensating", reason="operator", actor="ann", error=ERROR),
 ]

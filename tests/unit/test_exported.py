@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "WorkerNotFoundError": ("chrage_card", ["charge_card"]),
     "WorkflowAlreadyExistsError": ("order-1", "input"),
     "WorkflowFailedError": ("order-1", "compensated", None, {"charge": "failed"}),
+    "WorkflowNotEndedError": ("order-1", "running", "delete"),
     "WorkflowNotFoundError": ("order-1",),
 }
 

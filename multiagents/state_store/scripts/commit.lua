@@ -8,6 +8,7 @@
 -- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
 --          | -3 its lease was renewed, now, joined, if applied: events in the history, 0 if none was added}
 --#include apply
+--#include attributes
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
 local answered, prefix, unrenewed, epoch, version, turned = take(), take(), take(), take(), take(), take()

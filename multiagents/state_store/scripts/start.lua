@@ -1,19 +1,32 @@
 -- start: create a run with its first transition, unless it exists.
 -- KEYS: 1-12 as in commit, 13 definitions
 -- ARGV: transaction, prefix of the sent keys, lease (ms), content hash, definition (JSON; empty: it is kept already),
---       input (JSON), its digest, workflow, then what `transition` reads
+--       input (JSON), its digest, workflow, prefixes of the indexes and of those of attributes, token of this very call
+--       (empty: who repeats it is told that the run exists), statuses |a|b| in which a run that exists is replaced,
+--       then what `transition` reads
 -- Returns: {1 created | 0 exists | 2 the definition is not kept, and nothing was done, now, workflow, content hash, digest}
 --#include apply
+--#include attributes
+--#include erase
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
 local hash, definition, input, digest, workflow = take(), take(), take(), take(), take()
-local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest')
-if known[1] then return {0, now, known[1], known[2], known[3]} end
+local index, tags, call, replaced = take(), take(), take(), take()
+local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest', 'status', 'call', 'generation')
+if known[1] and call ~= '' and known[5] == call then return {1, now, workflow, hash, digest} end
+local replaces = known[1] and string.find(replaced, '|' .. known[4] .. '|', 1, true)
+if known[1] and not replaces then return {0, now, known[1], known[2], known[3]} end
 if definition ~= '' then
   redis.call('HSETNX', KEYS[13], hash, definition)
 elseif redis.call('HEXISTS', KEYS[13], hash) == 0 then
   return {2, now, workflow, hash, digest}
 end
+local fields = {'v', 1, 'epoch', 1, 'digest', digest}
+if call ~= '' then fields[7], fields[8] = 'call', call end
+if replaces then
+  erase(tid, sent, index, tags, KEYS[12])
+  fields[9], fields[10] = 'generation', int((known[6] or 1) + 1)
+end
 redis.call('HSET', KEYS[3], 'i', input)
-transition(tid, sent, lease, {'v', 1, 'epoch', 1, 'digest', digest})
+transition(tid, sent, lease, fields)
 return {1, now, workflow, hash, digest}

@@ -1,4 +1,5 @@
 -- transition: the part of `start` and `commit` that writes. Included by them; not a script of its own.
+-- It takes in what `apply` and `attributes` have.
 -- KEYS as in commit; `at` is the last ARGV read so far.
 local at = 0
 local function take() at = at + 1; return ARGV[at] end
@@ -59,6 +60,11 @@ local function transition(tid, sent, lease, fields)
     redis.call('ZADD', KEYS[10], started, tid)
   end
   local deadline, retention, channel, status = tonumber(take()), tonumber(take()), take(), take()
+  local attributes = rows(2)
+  if #attributes > 0 then
+    local prefix, limit = take(), tonumber(take())
+    for _, row in ipairs(attributes) do tag(run, prefix, tid, row[1], row[2], limit) end
+  end
   local blobs = tonumber(take())
   if blobs > 0 then
     write('HSET', KEYS[12], blobs * 2)

@@ -1,0 +1,1 @@
+"""Celery beat as the clock of schedules."""

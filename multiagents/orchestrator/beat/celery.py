@@ -1,0 +1,103 @@
+"""What Celery's schedules say of the ticks: when the next one is, whoever asks and whenever."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery.schedules import crontab, schedstate, schedule
+
+from multiagents.exceptions import ConfigurationError
+from multiagents.names import TICK_TASK
+
+#: Seconds by which a beat's clock may be ahead of the store's.
+EARLY = 5.0
+
+
+class Every(schedule):
+    """Due at every multiple of so many seconds since 1970: all beats, and all that ask, agree on the ticks."""
+
+    run_every: timedelta
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """How long it is from now to the tick after the last run."""
+        return self.after(self.maybe_make_aware(last_run_at)) - self.maybe_make_aware(self.now())
+
+    def is_due(self, last_run_at: datetime) -> schedstate:
+        """Whether that tick has come, and the seconds to the next look."""
+        left = self.remaining_estimate(last_run_at).total_seconds()
+        if left > 0:
+            return schedstate(is_due=False, next=left)
+        now = self.maybe_make_aware(self.now())
+        return schedstate(is_due=True, next=(self.after(now) - now).total_seconds())
+
+    def after(self, moment: datetime) -> datetime:
+        """The first tick after a moment."""
+        seconds = self.run_every.total_seconds()
+        return datetime.fromtimestamp((math.floor(moment.timestamp() / seconds) + 1) * seconds, UTC)
+
+
+class Ticks:
+    """The ticks of a schedule.
+
+    Args:
+        app: whose time zone a crontab is read in.
+        when: seconds (at least 1), a timedelta, a `celery.schedules.crontab`, or its text (``"30 2 * * *"``).
+
+    Raises:
+        ConfigurationError: when it is none of these.
+    """
+
+    def __init__(self, app: Any, when: Any) -> None:
+        if isinstance(when, str):
+            when = _read(when)
+        if isinstance(when, int | float) and not isinstance(when, bool):
+            when = timedelta(seconds=when)
+        if isinstance(when, timedelta):
+            if when < timedelta(seconds=1):
+                raise ConfigurationError(f"a schedule ticks every {when.total_seconds():g} s; expected 1 s or more")
+            when = Every(when)
+        if not isinstance(when, crontab | Every):
+            raise ConfigurationError(
+                f"a schedule ticks at {when!r:.80}; expected seconds, a timedelta, a celery.schedules.crontab, or its "
+                f'text such as "30 2 * * *"'
+            )
+        when.app = app
+        #: as beat takes it
+        self.schedule = when
+        #: how long before its time a tick counts as come
+        self.early = timedelta(seconds=EARLY)
+        if isinstance(when, Every):
+            self.early = min(self.early, when.run_every / 2)
+
+    def after(self, moment: datetime) -> datetime:
+        """The first tick after a moment; of an hour that a change of the clocks repeats, a crontab knows the first."""
+        if isinstance(self.schedule, Every):
+            return self.schedule.after(moment)
+        asked = moment
+        while True:
+            start, step, _ = self.schedule.remaining_delta(asked)
+            found: datetime = (start + step).astimezone(UTC)
+            if found > moment:
+                return found
+            asked += timedelta(minutes=1)
+
+    def register(self, app: Any, name: str) -> None:
+        """Have beat send the tick's task."""
+        app.add_periodic_task(self.schedule, app.signature(TICK_TASK), args=(name,), name=f"{TICK_TASK}:{name}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ticks) and repr(other.schedule) == repr(self.schedule)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _read(text: str) -> crontab:
+    try:
+        return crontab.from_string(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"a schedule ticks at {text!r:.80}, which is no crontab ({error}); expected five fields, such as "
+            f'"30 2 * * *": minute, hour, day of month, month, day of week'
+        ) from None

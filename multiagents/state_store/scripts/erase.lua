@@ -1,0 +1,34 @@
+-- erase: take a run away with all that belongs to it. Included by `start`, `forget` and `delete`; not a script of its own.
+-- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due; the names of indexes are put together, under the run's own tag.
+-- It takes in what `apply` and `attributes` have.
+
+-- sent, index, tags: prefixes of the sent keys, of the indexes, and of those of attributes
+-- blobs: the key of the payloads that are kept apart
+local function erase(tid, sent, index, tags, blobs)
+  local run, due = KEYS[1], KEYS[5]
+  local fields, header = redis.call('HGETALL', run), {}
+  for i = 1, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    local kind, rest = string.match(name, '^(%l):(.*)$')
+    if kind == 'l' then
+      release(run, due, sent, tid, rest, value)
+    elseif kind == 'a' then
+      untag(tags, tid, rest, value)
+    elseif kind == 's' and string.sub(value, 1, 1) == '[' then -- else a codec has sealed it
+      -- By when an attempt had to be claimed is looked at later, whatever became of it; of old ones it has been.
+      for which, track in ipairs(cjson.decode(value)) do
+        local last = which <= 2 and track[2] or 0
+        for attempt = math.max(1, last - 99), last do
+          redis.call('ZREM', due, 'q|' .. tid .. '|' .. rest .. '|' .. (which == 1 and 'd' or 'u') .. int(attempt))
+        end
+      end
+    end
+    header[name] = value
+  end
+  if header.status then
+    redis.call('ZREM', index .. header.status, tid)
+    redis.call('ZREM', index .. header.status .. ':' .. header.workflow, tid)
+  end
+  redis.call('ZREM', due, 'x|' .. tid, 'r|' .. tid, 't|' .. tid)
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs)
+end
