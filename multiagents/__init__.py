@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.worker import worker
     from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
-    from multiagents.workflow.elements import Approval, Choice, Parallel, Sleep, Step, Wait
+    from multiagents.workflow.elements import Approval, Choice, Loop, Parallel, Sleep, Step, Wait
     from multiagents.workflow.state import RunStatus, StepStatus
 
 __version__ = "0.1.0"
@@ -44,6 +44,7 @@ _HOME = {
     "Definition": "workflow.definition",
     "ErrorEvent": "events",
     "ErrorInfo": "events",
+    "Loop": "workflow.elements",
     "MultiAgentsError": "exceptions",
     "OnConflict": "orchestrator.conflicts",
     "Orchestrator": "bootstrap",
@@ -81,6 +82,7 @@ __all__ = [
     "Definition",
     "ErrorEvent",
     "ErrorInfo",
+    "Loop",
     "MultiAgentsError",
     "OnConflict",
     "Orchestrator",

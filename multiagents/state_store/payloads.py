@@ -78,7 +78,8 @@ def as_mapping(step: str, result: Any) -> dict[str, Any]:
     """What a result adds to the context: itself if it is a dict, else itself under the step's name."""
     if result is None:
         return {}
-    return result if isinstance(result, dict) else {step: result}
+    # A round of a loop answers under the name that all its rounds share.
+    return result if isinstance(result, dict) else {step.partition("#")[0]: result}
 
 
 def merge(context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]) -> dict[str, Any]:

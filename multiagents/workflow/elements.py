@@ -12,7 +12,7 @@ from typing import Any
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.step import StepKind
 
-__all__ = ["Approval", "Choice", "Element", "Node", "Parallel", "Sleep", "Step", "Wait"]
+__all__ = ["Approval", "Choice", "Element", "Loop", "Node", "Parallel", "Sleep", "Step", "Wait"]
 
 _Code = Callable[[dict[str, Any]], Any]
 
@@ -136,6 +136,19 @@ class Parallel:
     after: str | Sequence[str] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Run steps again and again, a bounded number of times; the arguments are those of `WorkflowBuilder.add_loop`."""
+
+    name: str
+    steps: Any
+    until: Callable[[dict[str, Any]], bool]
+    max_iterations: int
+    on_exhausted: str = "continue"
+    _: KW_ONLY
+    after: str | Sequence[str] | None = None
+
+
 #: What becomes a step though no worker does it.
 Node = Wait | Approval | Sleep | Choice
-Element = Step | Node | Parallel
+Element = Step | Node | Parallel | Loop

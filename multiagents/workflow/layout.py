@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from multiagents.exceptions import DefinitionError, DuplicateStepError, UnknownStepError
 from multiagents.workflow import validation as check
-from multiagents.workflow.elements import Choice, Element, Node, Parallel, Step
+from multiagents.workflow.elements import Approval, Choice, Element, Loop, Node, Parallel, Step, Wait
 from multiagents.workflow.step import BlockDefinition
 
 
@@ -43,6 +44,8 @@ class Layout:
         self.blocks: dict[str, BlockDefinition] = {}
         #: a block or a choice -> what whoever follows it waits for
         self.ends: dict[str, tuple[str, ...]] = {}
+        #: what the names of the round being laid out end in, such as ``#2``
+        self.round = ""
 
     def sequence(self, elements: Iterable[Any], follows: Any, block: Parallel | None = None) -> Any:
         """Lay out what runs one after the other; returns what comes next follows."""
@@ -52,13 +55,15 @@ class Layout:
                 self._parallel(element, before)
             elif isinstance(element, Choice):
                 self._choice(element, before, block)
+            elif isinstance(element, Loop):
+                self._loop(element, before, block)
             else:
                 self._place(element, before, block)
             follows = element.name
         return follows
 
     def _place(self, step: Step | Node, follows: Any, block: Parallel | None, **more: Any) -> None:
-        check.name_of_step(self.workflow, step.name)
+        check.name_of_step(self.workflow, self._given(step.name))
         if step.name in self.placed:
             raise DuplicateStepError(self.workflow, step.name)
         cancel = block is not None and block.on_failure == "cancel"
@@ -70,7 +75,7 @@ class Layout:
         return tuple(self.placed)[known:], end
 
     def _parallel(self, element: Parallel, follows: Any) -> None:
-        check.name_of_step(self.workflow, element.name, kind="block")
+        check.name_of_step(self.workflow, self._given(element.name), kind="block")
         check.on_failure(self.workflow, element.name, element.on_failure)
         check.branches(self.workflow, element.name, element.branches)
         if element.name in self.blocks:
@@ -102,6 +107,42 @@ class Layout:
         self.placed[element.name] = replace(place, branches=branches)
         self.ends[element.name] = tuple(dict.fromkeys(ends))
 
+    def _loop(self, element: Loop, follows: Any, block: Parallel | None) -> None:
+        """Lay a loop out as its rounds. Behind each stands a choice: whether all further rounds are skipped."""
+        name, outer = self._given(element.name), self.round
+        check.loop(self.workflow, element, name)
+        if isinstance(element.steps, Element) or check.is_listing(element.steps):
+            written = self._written(f'loop "{name}"', element.steps)
+        else:
+            written = self._written(f'loop "{name}"', Step(name + outer, element.steps))
+        inside = set(_names(written))
+        last, fails = element.max_iterations, element.on_exhausted == "fail"
+        checks: list[str] = []
+        for number in range(1, last + 1):
+            self.round = f"{outer}#{number}"
+            steps = [_renamed(each, f"#{number}", inside) for each in written]
+            _, follows = self._branch(steps, follows, block)
+            if number < last or fails:
+                chooser = partial(_again, element.until, rounds=last if number == last else None)
+                self._place(Choice(f"{name}.until{self.round}", chooser, {AGAIN: [], DONE: []}), follows, block)
+                checks.append(f"{name}.until{self.round}")
+                follows = Itself(checks[-1])
+        self.round = outer
+        self._skip_from(checks)
+        self.ends[element.name] = tuple(dict.fromkeys([*map(Itself, checks), follows]))
+
+    def _skip_from(self, checks: list[str]) -> None:
+        """What each check of a loop skips once the loop is done: all that was laid out behind it."""
+        names = list(self.placed)
+        at = {name: number for number, name in enumerate(names)}
+        for name in checks:
+            again = tuple(names[at[name] + 1 :])
+            self.placed[name] = replace(self.placed[name], branches={AGAIN: again, DONE: ()})
+
+    def _given(self, name: Any) -> Any:
+        """A name as it was given, without the mark of the round it stands in."""
+        return name.removesuffix(self.round) if isinstance(name, str) else name
+
     def _written(self, where: str, branch: Any) -> list[Any]:
         if isinstance(branch, Element):
             return [branch]
@@ -132,3 +173,67 @@ class Layout:
             yield name
         else:
             raise UnknownStepError(self.workflow, name, (*self.placed, *self.blocks), named_by=step)
+
+
+#: What the check behind a round of a loop answers.
+AGAIN, DONE = "again", "done"
+
+
+def _again(until: Callable[[dict[str, Any]], bool], context: dict[str, Any], *, rounds: int | None) -> str:
+    if until(context):
+        return DONE
+    if rounds is not None:
+        raise RuntimeError(f"the loop is not done after {rounds} rounds, and on_exhausted is 'fail'")
+    return AGAIN
+
+
+def _held(element: Element) -> list[Any]:
+    """The elements that an element holds; a worker that stands there is none."""
+    match element:
+        case Parallel():
+            return list(element.branches) if check.is_listing(element.branches) else []
+        case Choice():
+            return list(element.branches.values()) if isinstance(element.branches, Mapping) else []
+        case Loop():
+            return [element.steps]
+    return []
+
+
+def _names(elements: Any) -> Iterator[str]:
+    for each in elements:
+        if isinstance(each, Element):
+            yield each.name
+            yield from _names(_held(each))
+        elif check.is_listing(each):
+            yield from _names(each)
+        elif (name := check.worker_name(each)) is not None:
+            yield name
+
+
+def _renamed(element: Any, suffix: str, inside: set[str]) -> Any:
+    """An element, and all that it holds, under the names of one round of the loop whose names are ``inside``."""
+    if not isinstance(element, Element):
+        if check.is_listing(element):
+            return [_renamed(each, suffix, inside) for each in element]
+        name = check.worker_name(element)
+        return element if name is None else Step(name + suffix, element)
+    changes: dict[str, Any] = {"name": f"{element.name}{suffix}", "after": _after(element.after, suffix, inside)}
+    match element:
+        case Step():
+            changes["worker"] = element.worker or element.name
+        case Loop() if isinstance(element.steps, Element) or check.is_listing(element.steps):
+            # A worker instead is named after its loop, once that is laid out.
+            changes["steps"] = _renamed(element.steps, suffix, inside)
+        case Parallel() if check.is_listing(element.branches):
+            changes["branches"] = [_renamed(each, suffix, inside) for each in element.branches]
+        case Choice() if isinstance(element.branches, Mapping):
+            changes["branches"] = {label: _renamed(each, suffix, inside) for label, each in element.branches.items()}
+        case Wait() | Approval():
+            changes["signal"] = element.signal or element.name
+    return replace(element, **changes)
+
+
+def _after(given: Any, suffix: str, inside: set[str]) -> Any:
+    if isinstance(given, str):
+        return given + suffix if given in inside else given
+    return [_after(each, suffix, inside) for each in given] if check.is_listing(given) else given

@@ -1,11 +1,12 @@
-"""What `WorkflowBuilder` adds that no worker does: choices, waits, approvals and sleeps."""
+"""What `WorkflowBuilder` adds beside steps and blocks: choices, loops, waits, approvals and sleeps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
-from multiagents.workflow.elements import Approval, Choice, Element, Sleep, Wait
+from multiagents.workflow import validation as check
+from multiagents.workflow.elements import Approval, Choice, Element, Loop, Sleep, Wait
 
 
 class Nodes:
@@ -49,6 +50,40 @@ class Nodes:
         ('check_sums',)
         """
         self._elements.append(Choice(name, chooser, branches, default, after=after, when=when, summary=summary))
+        return self
+
+    def add_loop(
+        self,
+        name: str,
+        steps: Any,
+        until: Callable[[dict[str, Any]], bool],
+        max_iterations: int,
+        on_exhausted: Literal["continue", "fail"] = "continue",
+        *,
+        after: str | Sequence[str] | None = None,
+    ) -> Self:
+        """Run steps again and again until a condition holds, at most so many times.
+
+        Every round has steps of its own: ``poll#1``, ``poll#2``, ... with idempotency keys of their own; rounds that
+        were not needed show as skipped, and the others are undone newest first (rule S9). Behind a round stands the
+        check ``<name>.until#<n>``, whose result is ``again`` or ``done``.
+
+        Args:
+            name: what the loop is called; ``after=[name]`` waits for its end.
+            steps: a worker (its rounds are named after the loop), a `Step`, or a list of these that run one after the
+                other.
+            until: called with the context after each round; true ends the loop.
+            max_iterations: how many rounds there are at most, 1 to 100.
+            on_exhausted: what it means that the condition still does not hold then: go on, or ``fail``.
+            after: the steps or blocks it waits for; None is the one added before.
+
+        >>> from multiagents import WorkflowBuilder
+        >>> text = WorkflowBuilder("text").add_loop("write", ["draft", "review"], lambda ctx: ctx["good"], 3).build()
+        >>> list(text.steps)[:3]
+        ['draft#1', 'review#1', 'write.until#1']
+        """
+        kept = list(steps) if check.is_listing(steps) else steps
+        self._elements.append(Loop(name, kept, until, max_iterations, on_exhausted, after=after))
         return self
 
     def add_wait(

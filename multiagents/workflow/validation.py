@@ -18,8 +18,10 @@ from multiagents.workflow.step import ON_UNKNOWN, StepDefinition
 
 if TYPE_CHECKING:
     from multiagents.workflow.definition import Definition
-    from multiagents.workflow.elements import Choice, Step
+    from multiagents.workflow.elements import Choice, Loop, Step
 
+#: How many rounds a loop may have; each is laid out as steps of its own.
+MAX_ITERATIONS = 100
 #: What a failing branch of a parallel block may do to its siblings (rule S7).
 ON_FAILURE = ("wait", "cancel")
 
@@ -125,6 +127,21 @@ def choice(workflow: str, written: Choice) -> None:
     if written.default is not None and written.default not in given:
         expected = f"one of its labels{did_you_mean(str(written.default), given)} ({', '.join(given)}), or None"
         raise _refusal(workflow, written.name, "default", written.default, expected)
+
+
+def loop(workflow: str, written: Loop, name: Any) -> None:
+    """Refuse a loop whose bound or condition does not fit."""
+    name_of_step(workflow, name, kind="loop")
+    _plain_function(workflow, name, "until", written.until)
+    if not callable(written.until):
+        expected = 'a function of the context that says whether it is done, such as lambda ctx: ctx["approved"]'
+        raise _refusal(workflow, name, "until", written.until, expected)
+    rounds: Any = written.max_iterations
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= MAX_ITERATIONS:
+        expected = f"a whole number from 1 to {MAX_ITERATIONS}: every loop is bounded"
+        raise _refusal(workflow, name, "max_iterations", rounds, expected)
+    if written.on_exhausted not in ("continue", "fail"):
+        raise _refusal(workflow, name, "on_exhausted", written.on_exhausted, "'continue' or 'fail'")
 
 
 def node(workflow: str, written: Node) -> None:

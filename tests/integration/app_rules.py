@@ -287,6 +287,19 @@ routed = (
     .add_step("last", "play")
     .build()
 )
+looping = (
+    WorkflowBuilder("looping")
+    .add_step("first", "play")
+    .add_loop(
+        "write",
+        [Step("draft", "play", compensation="undo"), Step("review", "play")],
+        lambda ctx: ctx["good"] >= 2,
+        3,
+        "fail",
+    )
+    .add_step("last", "play")
+    .build()
+)
 napping = (
     WorkflowBuilder("napping")
     .add_step("first", "play")

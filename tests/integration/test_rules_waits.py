@@ -1,4 +1,4 @@
-"""Rules S20, S23 and G3 for what no worker does: waits, approvals, sleeps and choices, on real workers."""
+"""Rules S20, S23 and G3 for what no worker does: waits, approvals, sleeps, choices and loops, on real workers."""
 
 from __future__ import annotations
 
@@ -217,3 +217,30 @@ def test_a_chooser_that_raises_fails_its_step_and_is_named(rules: Scenario) -> N
 
     assert seen.status == "failed"
     assert "chooser= of step 'route' raised KeyError" in seen.error.message
+
+
+# Loops --------------------------------------------------------------------------------------------------------------
+
+
+def test_S25_a_loop_runs_until_its_condition_holds_and_each_round_has_its_own_key(rules: Scenario) -> None:
+    run = rules.start(app_rules.looping, **{"review#1": [{"good": 1}], "review#2": [{"good": 2}]})
+
+    seen = rules.end(run)
+
+    assert seen.status == "completed"
+    assert (seen.context["write.until"], seen.steps["review#3"].status) == ("done", "skipped")
+    played = rules.journal(run)
+    assert [entry["step"] for entry in played] == ["first", "draft#1", "review#1", "draft#2", "review#2", "last"]
+    assert len({entry["key"] for entry in played}) == len(played)
+
+
+def test_S9_a_loop_that_never_ends_fails_by_name_and_its_rounds_are_undone_newest_first(rules: Scenario) -> None:
+    run = rules.start(app_rules.looping, **{f"review#{number}": [{"good": 1}] for number in (1, 2, 3)})
+
+    seen = rules.end(run)
+
+    assert seen.status == "compensated"
+    assert seen.steps["write.until#3"].status == "failed"
+    assert "not done after 3 rounds" in seen.steps["write.until#3"].error.message
+    undone = [entry["step"] for entry in rules.journal(run) if entry["direction"] == "undo"]
+    assert undone == ["draft#3", "draft#2", "draft#1"]
