@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from multiagents.exceptions import DefinitionError, DuplicateStepError, UnknownStepError
 from multiagents.workflow import validation as check
-from multiagents.workflow.elements import Approval, Choice, Element, Loop, Node, Parallel, Step, Wait
+from multiagents.workflow.elements import Choice, Element, Loop, Node, Parallel, Step
+from multiagents.workflow.rounds import AGAIN, DONE, again, holds_steps, names_in, renamed
 from multiagents.workflow.step import BlockDefinition
 
 
@@ -111,19 +112,19 @@ class Layout:
         """Lay a loop out as its rounds. Behind each stands a choice: whether all further rounds are skipped."""
         name, outer = self._given(element.name), self.round
         check.loop(self.workflow, element, name)
-        if isinstance(element.steps, Element) or check.is_listing(element.steps):
+        if holds_steps(element):
             written = self._written(f'loop "{name}"', element.steps)
         else:
             written = self._written(f'loop "{name}"', Step(name + outer, element.steps))
-        inside = set(_names(written))
+        inside = set(names_in(written))
         last, fails = element.max_iterations, element.on_exhausted == "fail"
         checks: list[str] = []
         for number in range(1, last + 1):
             self.round = f"{outer}#{number}"
-            steps = [_renamed(each, f"#{number}", inside) for each in written]
+            steps = [renamed(each, f"#{number}", inside) for each in written]
             _, follows = self._branch(steps, follows, block)
             if number < last or fails:
-                chooser = partial(_again, element.until, rounds=last if number == last else None)
+                chooser = partial(again, element.until, rounds=last if number == last else None)
                 self._place(Choice(f"{name}.until{self.round}", chooser, {AGAIN: [], DONE: []}), follows, block)
                 checks.append(f"{name}.until{self.round}")
                 follows = Itself(checks[-1])
@@ -136,8 +137,8 @@ class Layout:
         names = list(self.placed)
         at = {name: number for number, name in enumerate(names)}
         for name in checks:
-            again = tuple(names[at[name] + 1 :])
-            self.placed[name] = replace(self.placed[name], branches={AGAIN: again, DONE: ()})
+            further = tuple(names[at[name] + 1 :])
+            self.placed[name] = replace(self.placed[name], branches={AGAIN: further, DONE: ()})
 
     def _given(self, name: Any) -> Any:
         """A name as it was given, without the mark of the round it stands in."""
@@ -173,67 +174,3 @@ class Layout:
             yield name
         else:
             raise UnknownStepError(self.workflow, name, (*self.placed, *self.blocks), named_by=step)
-
-
-#: What the check behind a round of a loop answers.
-AGAIN, DONE = "again", "done"
-
-
-def _again(until: Callable[[dict[str, Any]], bool], context: dict[str, Any], *, rounds: int | None) -> str:
-    if until(context):
-        return DONE
-    if rounds is not None:
-        raise RuntimeError(f"the loop is not done after {rounds} rounds, and on_exhausted is 'fail'")
-    return AGAIN
-
-
-def _held(element: Element) -> list[Any]:
-    """The elements that an element holds; a worker that stands there is none."""
-    match element:
-        case Parallel():
-            return list(element.branches) if check.is_listing(element.branches) else []
-        case Choice():
-            return list(element.branches.values()) if isinstance(element.branches, Mapping) else []
-        case Loop():
-            return [element.steps]
-    return []
-
-
-def _names(elements: Any) -> Iterator[str]:
-    for each in elements:
-        if isinstance(each, Element):
-            yield each.name
-            yield from _names(_held(each))
-        elif check.is_listing(each):
-            yield from _names(each)
-        elif (name := check.worker_name(each)) is not None:
-            yield name
-
-
-def _renamed(element: Any, suffix: str, inside: set[str]) -> Any:
-    """An element, and all that it holds, under the names of one round of the loop whose names are ``inside``."""
-    if not isinstance(element, Element):
-        if check.is_listing(element):
-            return [_renamed(each, suffix, inside) for each in element]
-        name = check.worker_name(element)
-        return element if name is None else Step(name + suffix, element)
-    changes: dict[str, Any] = {"name": f"{element.name}{suffix}", "after": _after(element.after, suffix, inside)}
-    match element:
-        case Step():
-            changes["worker"] = element.worker or element.name
-        case Loop() if isinstance(element.steps, Element) or check.is_listing(element.steps):
-            # A worker instead is named after its loop, once that is laid out.
-            changes["steps"] = _renamed(element.steps, suffix, inside)
-        case Parallel() if check.is_listing(element.branches):
-            changes["branches"] = [_renamed(each, suffix, inside) for each in element.branches]
-        case Choice() if isinstance(element.branches, Mapping):
-            changes["branches"] = {label: _renamed(each, suffix, inside) for label, each in element.branches.items()}
-        case Wait() | Approval():
-            changes["signal"] = element.signal or element.name
-    return replace(element, **changes)
-
-
-def _after(given: Any, suffix: str, inside: set[str]) -> Any:
-    if isinstance(given, str):
-        return given + suffix if given in inside else given
-    return [_after(each, suffix, inside) for each in given] if check.is_listing(given) else given
