@@ -21,9 +21,12 @@ if TYPE_CHECKING:
         WorkflowNotEndedError,
         WorkflowNotFoundError,
     )
+    from multiagents.orchestrator.bulk import BulkResult
     from multiagents.orchestrator.conflicts import OnConflict
     from multiagents.orchestrator.orchestrator import Orchestrator
     from multiagents.orchestrator.run import Run, WorkflowState
+    from multiagents.orchestrator.scheduling import Schedule
+    from multiagents.orchestrator.signals import SignalOutcome
     from multiagents.retry import RetryPolicy
     from multiagents.settings import Settings
     from multiagents.worker_sdk.manager import WorkerManager
@@ -38,6 +41,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Approval": "workflow.elements",
+    "BulkResult": "orchestrator.bulk",
     "Choice": "workflow.elements",
     "CommandEvent": "events",
     "CompensationEvent": "events",
@@ -55,7 +59,9 @@ _HOME = {
     "RetryPolicy": "retry",
     "Run": "orchestrator.run",
     "RunStatus": "workflow.state",
+    "Schedule": "orchestrator.scheduling",
     "Settings": "settings",
+    "SignalOutcome": "orchestrator.signals",
     "Sleep": "workflow.elements",
     "StatusEvent": "events",
     "Step": "workflow.elements",
@@ -76,6 +82,7 @@ _HOME = {
 
 __all__ = [
     "Approval",
+    "BulkResult",
     "Choice",
     "CommandEvent",
     "CompensationEvent",
@@ -93,7 +100,9 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "RunStatus",
+    "Schedule",
     "Settings",
+    "SignalOutcome",
     "Sleep",
     "StatusEvent",
     "Step",
