@@ -27,10 +27,10 @@ goes back like what failed, and ends under its own name (S18).
 |---|---|
 | `pending` | announced, and not yet in the store |
 | `running` | going forward |
-| `paused` | somebody has paused it, or a person has to settle a step: its outcome is unknown, or it failed behind a pivot |
+| `paused` | somebody holds it, or a person has to settle a step: unknown outcome, or failed behind a pivot |
 | `compensating` | going back: what is in flight settles, then what was done is undone |
 | `completed` | every step succeeded or was skipped |
-| `compensated` | a step failed, or a completed run was taken back on request, and every effect that has a compensation was undone |
+| `compensated` | a step failed, or a completed run was taken back; all that has a compensation was undone |
 | `compensated_partially` | as compensated, but an operator skipped an undo |
 | `compensation_failed` | an undo is parked: it failed for good, or nobody knows whether it took effect |
 | `cancelled` | cancelled on request, after undo |

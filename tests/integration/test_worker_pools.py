@@ -322,7 +322,7 @@ def test_engine_messages_are_acknowledged_late_and_plain_ones_as_celery_does(sho
 
 
 def test_workers_are_registered_under_their_own_names(shop: Shop) -> None:
-    registered = shop.app.control.inspect(timeout=5).registered()
+    registered = shop.app.control.inspect(timeout=5, limit=1).registered()
 
     [names] = registered.values()
     assert {"charge", "charge_async", "hangs"} <= set(names)

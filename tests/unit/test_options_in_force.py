@@ -50,12 +50,12 @@ def test_without_any_limit_there_is_none():
 
 
 @pytest.fixture
-def dispatcher():
+def dispatcher(redis_url):
     @worker("charge", queue="payments", timeout=7200, retry=RetryPolicy(max_attempts=9))
     def charge(context):
         return {}
 
-    app = Celery("options", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    app = Celery("options", broker=redis_url, set_as_current=False)
     yield init_app(app).dispatcher
     workers.unregister("charge")
 
