@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider import (
     CANCEL_REQUESTED,
+    CHOSEN,
     RECALLED,
     advance,
     decide,
@@ -23,6 +25,7 @@ from multiagents.workflow.decider import (
 )
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
+from multiagents.workflow.step import StepDefinition, StepKind
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -38,16 +41,45 @@ def in_words(event: Event) -> str:
     return f"{event.step} failed"
 
 
+def _choosing(label: Callable[[str], str]) -> Any:
+    """An `Ask` that gives a choice of this name this answer."""
+
+    def ask(step: StepDefinition, said: Event) -> Event:
+        if not isinstance(said, CommandEvent) or step.kind is not StepKind.CHOICE:
+            return said
+        return Status(
+            id=f"{said.transaction_id}/chosen/{step.name}",
+            transaction_id=said.transaction_id,
+            timestamp=said.timestamp,
+            occurred_at=said.occurred_at,
+            step=step.name,
+            status=CHOSEN,
+            payload={"label": label(step.name)},
+        )
+
+    return ask
+
+
 class DrivenRun:
     """Run "A-1" of a definition; each method gives it one event and returns what follows, in words.
+
+    ``label`` answers for its choices, by their names.
 
     After every event it checks what holds at every moment: the history folds to the state, and nothing more is due.
     """
 
     id = "A-1"
 
-    def __init__(self, builder: WorkflowBuilder | Definition, *, max_lost: int = 5, ask: Any = None) -> None:
+    def __init__(
+        self,
+        builder: WorkflowBuilder | Definition,
+        *,
+        max_lost: int = 5,
+        ask: Any = None,
+        label: Callable[[str], str] | None = None,
+    ) -> None:
         self.definition = builder if isinstance(builder, Definition) else builder.build(register=False)
+        ask = _choosing(label) if label else ask
         self.ask = {} if ask is None else {"ask": ask}
         self.now = NOON
         self.state = RunState(self.id, self.definition.name)

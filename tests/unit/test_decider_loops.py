@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.exceptions import DefinitionError
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import CHOSEN
 from multiagents.workflow.elements import Choice, Loop, Parallel, Step, Wait
-from multiagents.workflow.step import StepDefinition, StepKind
 
 RunOf = Any
 
 
-def done_at(*checks: str) -> Any:
-    """An `Ask` that ends a loop at these checks, and nowhere else."""
-
-    def ask(step: StepDefinition, said: Event) -> Event:
-        if not isinstance(said, CommandEvent) or step.kind is not StepKind.CHOICE:
-            return said
-        return StatusEvent(
-            id=f"{said.transaction_id}/chosen/{step.name}",
-            transaction_id=said.transaction_id,
-            timestamp=said.timestamp,
-            occurred_at=said.occurred_at,
-            step=step.name,
-            status=CHOSEN,
-            payload={"label": "done" if step.name in checks else "again"},
-        )
-
-    return ask
+def done_at(*checks: str) -> Callable[[str], str]:
+    """Answers that end a loop at these checks, and nowhere else."""
+    return lambda name: "done" if name in checks else "again"
 
 
 def never(context: dict[str, Any]) -> bool:
@@ -47,7 +31,7 @@ def writing(on_exhausted: Any = "continue") -> WorkflowBuilder:
 
 
 def test_a_round_runs_after_the_other_until_the_condition_holds(run_of: RunOf) -> None:
-    run = run_of(writing(), ask=done_at("write.until#2"))
+    run = run_of(writing(), label=done_at("write.until#2"))
 
     assert run.succeeds("ask") == ["draft#1/do/1"]
     assert run.succeeds("draft#1") == ["review#1/do/1"]
@@ -59,7 +43,7 @@ def test_a_round_runs_after_the_other_until_the_condition_holds(run_of: RunOf) -
 
 
 def test_the_last_round_needs_no_check(run_of: RunOf) -> None:
-    run = run_of(writing(), ask=done_at())
+    run = run_of(writing(), label=done_at())
     run.succeeds("ask")
     for number in (1, 2, 3):
         run.succeeds(f"draft#{number}")
@@ -70,7 +54,7 @@ def test_the_last_round_needs_no_check(run_of: RunOf) -> None:
 
 
 def test_a_loop_that_must_end_is_checked_after_its_last_round_too(run_of: RunOf) -> None:
-    run = run_of(writing("fail"), ask=done_at("write.until#3"))
+    run = run_of(writing("fail"), label=done_at("write.until#3"))
     run.succeeds("ask")
     for number in (1, 2, 3):
         run.succeeds(f"draft#{number}")
@@ -80,7 +64,7 @@ def test_a_loop_that_must_end_is_checked_after_its_last_round_too(run_of: RunOf)
 
 
 def test_S9_rounds_are_undone_newest_first(run_of: RunOf) -> None:
-    run = run_of(writing(), ask=done_at("write.until#2"))
+    run = run_of(writing(), label=done_at("write.until#2"))
     for step in ("ask", "draft#1", "review#1", "draft#2", "review#2"):
         run.succeeds(step)
 
@@ -110,7 +94,7 @@ def test_loops_stand_in_loops_choices_and_blocks(run_of: RunOf) -> None:
     route = Choice("route", lambda ctx: "done", {"done": [Loop("outer", ["start", inner], never, 2)], "other": []})
     run = run_of(
         WorkflowBuilder("deep").add_parallel("side_by_side", [[route], "beside"]).add_step("last"),
-        ask=done_at("route", "inner.until#1#1", "outer.until#1"),
+        label=done_at("route", "inner.until#1#1", "outer.until#1"),
     )
 
     assert run.first == ["route chosen", "beside/do/1", "start#1/do/1"]

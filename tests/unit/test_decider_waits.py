@@ -8,31 +8,12 @@ import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import CHOSEN, SIGNALLED
+from multiagents.workflow.decider import SIGNALLED
 from multiagents.workflow.elements import Choice, Parallel, Step, Wait
 from multiagents.workflow.state import RunStatus, Signal
-from multiagents.workflow.step import StepDefinition, StepKind
+from multiagents.workflow.step import StepDefinition
 
 RunOf = Any
-
-
-def choosing(label: str) -> Any:
-    """An `Ask` that gives every choice this answer."""
-
-    def ask(step: StepDefinition, said: Event) -> Event:
-        if not isinstance(said, CommandEvent) or step.kind is not StepKind.CHOICE:
-            return said
-        return StatusEvent(
-            id=f"{said.transaction_id}/chosen/{step.name}",
-            transaction_id=said.transaction_id,
-            timestamp=said.timestamp,
-            occurred_at=said.occurred_at,
-            step=step.name,
-            status=CHOSEN,
-            payload={"label": label},
-        )
-
-    return ask
 
 
 def signal(run: Any, name: str, key: str, **facts: Any) -> list[str]:
@@ -182,7 +163,7 @@ def checks() -> WorkflowBuilder:
     ],
 )
 def test_exactly_one_branch_of_a_choice_runs(run_of: RunOf, label: str, first: str, skipped: set[str]) -> None:
-    run = run_of(checks(), ask=choosing(label))
+    run = run_of(checks(), label=lambda _: label)
 
     said = run.succeeds("classify")
 
@@ -191,7 +172,7 @@ def test_exactly_one_branch_of_a_choice_runs(run_of: RunOf, label: str, first: s
 
 
 def test_what_follows_a_choice_waits_for_the_end_of_the_branch_that_ran(run_of: RunOf) -> None:
-    run = run_of(checks(), ask=choosing("passport"))
+    run = run_of(checks(), label=lambda _: "passport")
     run.succeeds("classify")
 
     assert run.succeeds("identity") == ["photo/do/1"]
@@ -203,7 +184,8 @@ def test_branches_of_a_choice_may_hold_blocks_and_choices(run_of: RunOf) -> None
     inner = Choice("inner", lambda ctx: "a", {"a": "left", "b": "right"})
     outer = {"a": [Parallel("both", ["one", [inner, "after_inner"]])], "b": "nothing_else"}
     run = run_of(
-        WorkflowBuilder("nested").add_choice("outer", lambda ctx: "a", outer).add_step("last"), ask=choosing("a")
+        WorkflowBuilder("nested").add_choice("outer", lambda ctx: "a", outer).add_step("last"),
+        label=lambda _: "a",
     )
 
     assert run.first == ["outer chosen", "one/do/1", "inner chosen", "left/do/1"]
@@ -217,7 +199,7 @@ def test_branches_of_a_choice_may_hold_blocks_and_choices(run_of: RunOf) -> None
 def test_only_the_branch_that_ran_is_undone(run_of: RunOf) -> None:
     branches = {"card": Step("charge", compensation="refund"), "cash": Step("collect", compensation="give_back")}
     builder = WorkflowBuilder("pay").add_choice("how", lambda ctx: "card", branches).add_step("ship")
-    run = run_of(builder, ask=choosing("card"))
+    run = run_of(builder, label=lambda _: "card")
     run.succeeds("charge")
 
     assert run.fails_for_good("ship") == ["compensating", "charge/undo/1"]
