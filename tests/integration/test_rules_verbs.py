@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scenario import Scenario, events, statuses
 
@@ -19,8 +21,8 @@ ORDER = (
 )
 
 
-def until(rules: Scenario, run: object, status: str) -> None:
-    wait_until(lambda: run.status == status, 20, f"status {status}")  # type: ignore[attr-defined]
+def until(rules: Scenario, run: Any, status: str) -> None:
+    wait_until(lambda: run.status == status, 20, f"status {status}")
 
 
 def test_S22_a_paused_run_sends_nothing_out_until_it_is_resumed(rules: Scenario) -> None:

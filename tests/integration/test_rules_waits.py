@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import app_rules
 import pytest
@@ -22,8 +23,8 @@ PAID = (
 )
 
 
-def waits(rules: Scenario, run: object, step: str) -> None:
-    wait_until(lambda: step in rules.store.load(run.transaction_id).in_flight, 20, f"{step} to wait")  # type: ignore[attr-defined]
+def waits(rules: Scenario, run: Any, step: str) -> None:
+    wait_until(lambda: step in rules.store.load(run.transaction_id).in_flight, 20, f"{step} to wait")
 
 
 # Signals ------------------------------------------------------------------------------------------------------------
