@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.worker import worker
     from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
-    from multiagents.workflow.elements import Approval, Choice, Loop, Parallel, Sleep, Step, Wait
+    from multiagents.workflow.elements import Approval, Child, Choice, Loop, Map, Parallel, Sleep, Step, Wait
     from multiagents.workflow.state import RunStatus, StepStatus
 
 __version__ = "0.1.0"
@@ -42,6 +42,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Approval": "workflow.elements",
     "BulkResult": "orchestrator.bulk",
+    "Child": "workflow.elements",
     "Choice": "workflow.elements",
     "CommandEvent": "events",
     "CompensationEvent": "events",
@@ -49,6 +50,7 @@ _HOME = {
     "ErrorEvent": "events",
     "ErrorInfo": "events",
     "Loop": "workflow.elements",
+    "Map": "workflow.elements",
     "MultiAgentsError": "exceptions",
     "OnConflict": "orchestrator.conflicts",
     "Orchestrator": "bootstrap",
@@ -83,6 +85,7 @@ _HOME = {
 __all__ = [
     "Approval",
     "BulkResult",
+    "Child",
     "Choice",
     "CommandEvent",
     "CompensationEvent",
@@ -90,6 +93,7 @@ __all__ = [
     "ErrorEvent",
     "ErrorInfo",
     "Loop",
+    "Map",
     "MultiAgentsError",
     "OnConflict",
     "Orchestrator",

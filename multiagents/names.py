@@ -108,6 +108,20 @@ def transaction_id_of(workflow: str, idempotency_key: str) -> str:
     return f"{workflow[:90]}:key:{sha256(told_apart).hexdigest()[:32]}"
 
 
+def child_id(transaction_id: str, step: str, generation: int = 1) -> str:
+    """The id of the run that a step of a run is.
+
+    >>> child_id("order-1", "payment"), child_id("album-1", "resize[3]")
+    ('order-1:payment', 'album-1:resize:3')
+    """
+    told_apart = "" if generation == 1 else f":g{generation}"
+    name = re.sub(r"[^A-Za-z0-9._:@-]", ":", step).rstrip(":")
+    full = f"{transaction_id}{told_apart}:{name}"
+    if len(full) <= 128:
+        return full
+    return f"{full[:90]}:{sha256(f'{transaction_id}/{generation}/{step}'.encode()).hexdigest()[:32]}"
+
+
 class Keys:
     """The Redis keys of one deployment.
 

@@ -1,4 +1,4 @@
-"""Where user code is asked: ``when``, ``inputs``, the chooser of a choice, how long to sleep.
+"""Where user code is asked: ``when``, ``inputs``, the chooser of a choice, the list of a map, how long to sleep.
 
 The core never calls them. The shell does, and what they answered is recorded in the event that commits, so that a
 replay reads the answer and does not ask again. A callable that raises is a definite failure of its step that names it.
@@ -7,15 +7,16 @@ replay reads the answer and does not ask again. A callable that raises is a defi
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.state_store.base import dumps, merge
-from multiagents.workflow.decider import CHOSEN, SKIPPED, Ask
+from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, SKIPPED, Ask
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.step import StepDefinition
+from multiagents.workflow.items import item_name
+from multiagents.workflow.step import StepDefinition, StepKind
 
 
 class CodeElsewhereError(Exception):
@@ -31,6 +32,7 @@ def asker(
     context_of: Callable[[str], dict[str, Any]],
     *,
     data_of: Callable[[str], Any] | None = None,
+    results: Callable[[], Mapping[str, Any]] | None = None,
     waits_too_long: Callable[[str], bool] = lambda _step: False,
 ) -> Ask:
     """Make the `Ask` for one decision.
@@ -39,6 +41,7 @@ def asker(
         definition: what the run follows.
         context_of: the context of a step as it was before this decision, loaded when it is first needed.
         data_of: the data of a signal, by its key.
+        results: gives the results of the run's steps; None where only a part of the run is in hand.
         waits_too_long: whether a step whose code is not here is to be given up (rule S27).
     """
     #: results that come of this very decision: the label of a choice, the data of a signal
@@ -49,12 +52,20 @@ def asker(
         return merge(known, fresh, definition.ancestors(step)) if fresh else known
 
     def ask(step: StepDefinition, said: Event) -> Event:
+        if step.kind is StepKind.MAP and results is None:
+            raise WholeNeededError(step.name)
+        if isinstance(said, StatusEvent) and said.status == GATHERED:
+            assert results is not None
+            known = results()
+            items = [item_name(step.name, index) for index in range(said.payload["count"])]
+            fresh[step.name] = gathered = [known.get(item) for item in items]
+            return said.model_copy(update={"payload": {**said.payload, "results": gathered}})
         if not isinstance(said, CommandEvent):
             assert data_of is not None  # only a decision that was told of signals takes one
             data = data_of(said.payload["key"])
             fresh[step.name] = data
             return said.model_copy(update={"payload": {**said.payload, "data": data}})
-        if step.inputs is None and not step.has_code:
+        if step.inputs is None and not step.has_code and step.kind is not StepKind.MAP:
             return said
         if step.lacks_code:
             if not waits_too_long(step.name):
@@ -70,6 +81,10 @@ def asker(
         return answer
 
     return ask
+
+
+class WholeNeededError(CodeElsewhereError):
+    """What a map is made of is looked at with the whole run in hand only."""
 
 
 class _Asked:
@@ -93,6 +108,9 @@ class _Asked:
                     raise LookupError(f"there is no branch {label!r}")
                 label = step.default
             return _settled(step, command, CHOSEN, payload={"label": label})
+        if step.item is not None:
+            self.name = "over"
+            return _settled(step, command, LAID_OUT, payload=_items(step, step.item, context, definition))
         if callable(step.seconds):
             self.name = "seconds"
             seconds = float(step.seconds(dict(context)))
@@ -104,7 +122,39 @@ class _Asked:
         self.name = "inputs"
         given = step.inputs(dict(context)) if callable(step.inputs) else definition.input_of(step.name, context)
         dumps(given)
+        if step.kind is StepKind.CHILD and not isinstance(given, dict):
+            raise TypeError(f"the input of a run is a dict, not {type(given).__name__}")
         return command.model_copy(update={"payload": given})
+
+
+def _items(
+    step: StepDefinition, item: StepDefinition, context: dict[str, Any], definition: Definition
+) -> dict[str, Any]:
+    """The items of a map, and the context that they share: that of the map without its list."""
+    if callable(step.over):
+        items, shared = step.over(dict(context)), context
+    else:
+        path = str(step.over)
+        items, shared = definition.narrowed(step.name, {"over": path}, context)["over"], without(context, path)
+    if not isinstance(items, list | tuple):
+        raise TypeError(f"it is {type(items).__name__}, and a map runs over a list")
+    if item.inputs is not None:
+        narrow = item.inputs
+        shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
+    dumps([items, shared])
+    return {"count": len(items), "items": list(items), "shared": shared}
+
+
+def without(context: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A context without what a dotted path leads to.
+
+    >>> without({"order": {"id": 7, "lines": [1, 2]}}, "order.lines")
+    {'order': {'id': 7}}
+    """
+    first, _, rest = path.partition(".")
+    inner = context.get(first)
+    kept = {key: value for key, value in context.items() if key not in (first, path)}
+    return {**kept, first: without(inner, rest)} if rest and isinstance(inner, Mapping) else kept
 
 
 def _settled(step: StepDefinition, command: CommandEvent, status: str, **facts: Any) -> StatusEvent:
@@ -124,6 +174,7 @@ def _settled(step: StepDefinition, command: CommandEvent, status: str, **facts: 
 _EXPECTED = {
     "when": "a truth value",
     "chooser": "the label of one of its branches",
+    "over": "a list of what can be written as JSON",
     "seconds": "a number of seconds",
     "inputs": "what can be written as JSON",
 }

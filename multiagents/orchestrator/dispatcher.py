@@ -15,6 +15,9 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
 from multiagents.workflow.step import StepKind
 
+#: Whoever commits that a run of its own is to be started, or undone, does it; the sweep looks after that time.
+CHILD_GRACE_MS = 5_000
+
 
 def outbox_grace_ms(lease: float) -> int:
     """After how long (ms) an attempt that nobody claimed is published again, for a lease in seconds: two of them."""
@@ -122,6 +125,8 @@ def _plan(
         close_ms = (track.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
     if command.delay:
         return Dispatch(name, mark, Via.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
+    if step.kind is StepKind.CHILD and (not undo or step.is_undone_as_child):
+        return Dispatch(name, mark, Via.CHILD, delay_ms=CHILD_GRACE_MS)
     if step.kind is StepKind.SLEEP:
         seconds: Any = command.payload["seconds"] if isinstance(command.payload, Mapping) else step.seconds
         return Dispatch(name, mark, Via.SLEEP, delay_ms=round(float(seconds) * 1000))

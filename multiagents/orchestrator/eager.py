@@ -170,7 +170,7 @@ class EagerEngine(Engine):
     def _waiting(self, transaction_id: str) -> tuple[Snapshot, InFlight] | None:
         snapshot = self.store.load(transaction_id)
         for entry in snapshot.in_flight.values():
-            if entry.via not in (Via.CLAIMED, Via.EXTERNAL):
+            if entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD):
                 return snapshot, entry
         return None
 

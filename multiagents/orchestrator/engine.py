@@ -28,6 +28,7 @@ from multiagents.exceptions import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.children import Children, has_others_to_tell
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
@@ -51,10 +52,11 @@ from multiagents.workflow.decider import (
     advance,
     decide,
     evolve,
+    fills_page,
     start_event,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.state import Parent, RunState, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,9 @@ class Engine(Requests):
 
     def __init__(self, store: StateStore, dispatcher: Dispatcher, settings: Settings) -> None:
         self._sender = Sender(dispatcher, settings)
-        super().__init__(store, WholeRuns(store, self._sender, settings))
+        self.children = Children(self)
+        self._sender.children = self.children.tend
+        super().__init__(store, WholeRuns(store, self._sender, settings, self.children.tell))
         self.dispatcher = dispatcher
         self.settings = settings
 
@@ -88,10 +92,11 @@ class Engine(Requests):
         input: dict[str, Any],
         on_conflict: OnConflict = OnConflict.RETURN_SAME,
         attributes: Mapping[str, str] | None = None,
+        parent: Parent | None = None,
     ) -> Started:
         """Create a run and send its first steps, in one script."""
         now = self.store.now()
-        begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost)
+        begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost, parent=parent)
         before = RunState(transaction_id, workflow="")
         state = evolve(definition, before, begun)
         ask = asker(definition, lambda _step: dict(input))
@@ -100,8 +105,10 @@ class Engine(Requests):
         try:
             after, said = advance(definition, state, now=now, ask=ask, near=definition.entries)
             facts += said
+            owed = fills_page(said)
         except CodeElsewhereError:
             after, owed = state, True
+        tells = has_others_to_tell(definition, state, after)
         dispatches = self._sender.dispatches(definition, after, facts)
         commit = build_commit(
             definition,
@@ -112,7 +119,7 @@ class Engine(Requests):
             site=WriteSite.START,
             deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
             retention=self.settings.retention,
-            landed=owed,
+            landed=owed or tells,
             wake=self.dispatcher.wake(transaction_id) if owed else None,
             attributes=attributes,
         )
@@ -129,6 +136,8 @@ class Engine(Requests):
             self._sender.publish(definition, transaction_id, dispatches)
             if owed and not self.dispatcher.atomic:
                 self._sender.wake(transaction_id)
+            if tells:
+                self.advance(transaction_id)
         return started
 
     # --- the outcome of an attempt -----------------------------------------------------------------------------------
@@ -183,8 +192,9 @@ class Engine(Requests):
             after, said = decide(definition, before, event, ask)
         except CodeElsewhereError:
             return False
-        if after is before or after.status not in (RunStatus.RUNNING, RunStatus.COMPLETED):
+        if after is before or after.status not in (RunStatus.RUNNING, RunStatus.COMPLETED) or fills_page(said):
             return False
+        tells = has_others_to_tell(definition, before, after)
         facts = [event, *said]
         dispatches = self._sender.dispatches(definition, after, said)
         commit = build_commit(
@@ -198,6 +208,7 @@ class Engine(Requests):
             stored_results=claim.parts,
             answers=answers,
             epoch=claim.epoch,
+            landed=tells,
         )
         verdict, joined = self.store.commit(commit)
         if verdict is Verdict.CONFLICT:
@@ -208,7 +219,7 @@ class Engine(Requests):
             self.advance(after.transaction_id)
             return True
         self._sender.publish(definition, after.transaction_id, dispatches)
-        if joined:
+        if joined or tells:
             self.advance(after.transaction_id)
         return True
 
@@ -324,7 +335,11 @@ class Engine(Requests):
         """
         found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
         mark = mark_of(correlation.direction, correlation.attempt)
-        if found is None or found.mark != mark or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP):
+        if (
+            found is None
+            or found.mark != mark
+            or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP, Via.CHILD)
+        ):
             return
         waited = round(self.store.now().timestamp() * 1000) - found.first_ms
         again = Dispatch(

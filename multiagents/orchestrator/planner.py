@@ -14,8 +14,9 @@ from multiagents.sites import WriteSite
 from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
-from multiagents.workflow.decider import CHOSEN, RECEIVED, SIGNALLED
+from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.items import item_name
 from multiagents.workflow.merging import merge_note
 from multiagents.workflow.operating import SUPPLY
 from multiagents.workflow.state import RunState, RunStatus, StepState
@@ -127,14 +128,11 @@ def build_commit(
         attributes: what the run is found by, as it is stored; what an answered attempt has set is added.
         fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
     """
+    definition = definition.laid_out(after.sizes)
     changed = changed_steps(before, after)
     done = newly_done(before, changed)
     own = {event.step: result for event in facts if event.step and not says_nothing(result := _result_of(event))}
-    inputs = {
-        event.step: event.payload
-        for event in facts
-        if isinstance(event, CommandEvent) and event.step and event.payload is not None
-    }
+    inputs = _inputs_in(facts)
     header = changed_header(before, after)
     if stop:
         header["stop"] = "1"
@@ -166,6 +164,7 @@ def build_commit(
         joins=joins(definition, done) if done else {},
         moved=moved,
         retention_ms=retention_ms,
+        outlives=after.parent is not None,
         attributes=attributes or _attributes_set(facts, fences.get("answers")),
         site=site,
         **fences,
@@ -181,9 +180,24 @@ def _result_of(event: Event) -> Any:
             return event.payload["label"]
         if event.status == RECEIVED:
             return event.payload["data"]
+        if event.status == GATHERED:
+            return event.payload["results"]
         if event.status == SUPPLY and event.payload["direction"] == Direction.DO:
             return event.payload["result"]
     return None
+
+
+def _inputs_in(facts: Sequence[Event]) -> dict[str, Any]:
+    """What ``inputs`` have answered; of a map, what its items share, and each item."""
+    found: dict[str, Any] = {}
+    for event in facts:
+        if isinstance(event, CommandEvent) and event.step and event.payload is not None:
+            found[event.step] = event.payload
+        elif isinstance(event, StatusEvent) and event.status == LAID_OUT and event.step:
+            found[event.step] = event.payload["shared"]
+            for index, item in enumerate(event.payload["items"]):
+                found[item_name(event.step, index)] = {"item": item, "index": index}
+    return found
 
 
 def _signals_in(facts: Sequence[Event]) -> dict[str, Any]:
@@ -206,6 +220,8 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
         and before.cancel_requested is after.cancel_requested
         and before.held is after.held
         and before.signals is after.signals
+        and before.sizes is after.sizes
+        and before.parent is after.parent
         and before.finished_at == after.finished_at
     ):
         return {}
@@ -243,8 +259,8 @@ def letters_of(
         letters[str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))] = {
             "why": "the undo is over without success" + unread,
             "step": name,
-            "compensation": definition.steps[name].compensation,
-            "input": data.inputs.get(name, data.of(definition, name)),
+            "compensation": definition.own(name).compensation,
+            "input": data.input_of(definition, name),
             "result": data.results.get(name),
             "idempotency_key": idempotency_key(after.transaction_id, name, generation),
             "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
@@ -261,8 +277,14 @@ def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:
         return Payloads({}, {}, {}, {}), f"; its data is left out: {error}"
 
 
-#: What status events carry that is kept with the run's data: status -> the name of it in their payload.
-_CARRIED = {SIGNALLED: "data", RECEIVED: "data", SUPPLY: "result"}
+#: What status events carry that is kept with the run's data: status -> the names of it in their payload.
+_CARRIED = {
+    SIGNALLED: ("data",),
+    RECEIVED: ("data",),
+    SUPPLY: ("result",),
+    LAID_OUT: ("items", "shared"),
+    GATHERED: ("results",),
+}
 
 
 def without_payload(event: Event) -> Event:
@@ -271,8 +293,8 @@ def without_payload(event: Event) -> Event:
         return event
     if isinstance(event, StatusEvent) and event.status in _CARRIED:
         carried = _CARRIED[event.status]
-        facts = {name: value for name, value in event.payload.items() if name != carried}
-        data = event.payload[carried]
+        facts = {name: value for name, value in event.payload.items() if name not in carried}
+        data = event.payload[carried[0]]
         return event.model_copy(update={"payload": facts, "digest": None if data is None else digest(data)})
     if not isinstance(event, ResultEvent | CommandEvent):
         return event

@@ -11,12 +11,13 @@ from typing import Any
 
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation, Direction, child_id
 from multiagents.orchestrator.deleting import delete
 from multiagents.orchestrator.searching import set_attributes
 from multiagents.orchestrator.verbs import Verbs
 from multiagents.state_store.attributes import decode
 from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
+from multiagents.workflow.items import map_of
 from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
 
 
@@ -157,11 +158,7 @@ class Run(Verbs):
             started_at=None if state.started_at is None else from_ms(state.started_at),
             finished_at=None if state.finished_at is None else from_ms(state.finished_at),
             steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
-            effects={
-                name: effect
-                for name, step in snapshot.definition.steps.items()
-                if step.is_work and (effect := state.step(name).effect) is not None
-            },
+            effects=_effects(snapshot),
             attributes={name: decode(stored) for name, stored in snapshot.attributes.items()},
         )
 
@@ -252,7 +249,19 @@ class Run(Verbs):
 
 
 def _context(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
-    return merge(dict(payloads.input), payloads.results, snapshot.definition.order)
+    return merge(dict(payloads.input), payloads.results, snapshot.definition.graph.order)
+
+
+def _effects(snapshot: Snapshot) -> dict[str, str]:
+    state, found = snapshot.state, {}
+    for name, step in snapshot.definition.steps.items():
+        effect = state.step(name).effect if step.is_work else None
+        if effect is not None:
+            # The items of a map that was undone in one go are undone with it.
+            whole = map_of(name)
+            in_bulk = whole is not None and state.step(whole).effect == "undone"
+            found[name] = "undone" if in_bulk else effect
+    return found
 
 
 def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
@@ -261,6 +270,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
     status = step.status
     if in_flight is not None and in_flight.via is Via.CLAIMED and in_flight.direction is Direction.DO:
         status = StepStatus.RUNNING
+    is_child = snapshot.definition.steps[name].workflow is not None and step.do.attempt > 0
     undo = None
     if step.undo.progress is not Progress.IDLE:
         undo = AttemptView(**_track(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
@@ -269,6 +279,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
         status=status,
         result=payloads.results.get(name, {} if step.do.progress is Progress.SUCCEEDED else None),
         compensation=undo,
+        child=child_id(snapshot.state.transaction_id, name, snapshot.generation) if is_child else None,
     )
 
 

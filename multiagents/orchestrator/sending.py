@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ class Sender:
     def __init__(self, dispatcher: Dispatcher, settings: Settings) -> None:
         self.dispatcher = dispatcher
         self._settings = settings
+        #: does what steps that are runs of their own ask for: set by the engine, which starts runs
+        self.children: Callable[[str, Collection[str]], None] = lambda _parent, _steps: None
 
     def dispatches(
         self, definition: Definition, state: RunState, facts: Iterable[Event], *, may_link: bool = False
@@ -71,6 +73,15 @@ class Sender:
 
     def publish(self, definition: Definition, transaction_id: str, dispatches: Iterable[Dispatch]) -> None:
         """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
+        dispatches = list(dispatches)
+        children = [dispatch.step for dispatch in dispatches if dispatch.via is Via.CHILD]
+        if children:
+            try:
+                self.children(transaction_id, children)
+            except Exception:
+                logger.warning(
+                    "children of run %s were not started; the sweep will do it", transaction_id, exc_info=True
+                )
         for dispatch in dispatches:
             if dispatch.via is Via.OUTBOX:
                 correlation = Correlation(transaction_id, dispatch.step, *parse_mark(dispatch.mark))

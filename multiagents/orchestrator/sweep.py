@@ -15,7 +15,7 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
 from multiagents.names import QUARANTINE_SUFFIX, Correlation, Direction
 from multiagents.orchestrator.consumed import CONSUMED_FOR
-from multiagents.orchestrator.dispatcher import outbox_grace_ms
+from multiagents.orchestrator.dispatcher import CHILD_GRACE_MS, outbox_grace_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine
 from multiagents.orchestrator.unclaimable import why_unclaimable
 from multiagents.sites import WriteSite, write
@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 #: The longest pause between two publications of the same attempt through another broker.
 OUTBOX_LONGEST_MS = 15 * 60_000
+#: How often it is looked whether the parent of a child whose retention is over is still there.
+CHILD_KEPT_MS = 3_600_000
+#: The longest pause between two looks at a child that has not said that it is over.
+CHILD_LOOKED_AT_MS = 15 * 60_000
 #: How many due entries one tick handles at most, so that a tick stays short.
 BATCH = 100
 
@@ -135,10 +139,21 @@ class Sweep:
         self._yields_until = time.monotonic() + settings.lease + 2 * settings.sweep_interval
 
     def _forget(self, entry: Due) -> None:
-        if self.store.load(entry.transaction_id).state.status.is_end:
+        state = self.store.load(entry.transaction_id).state
+        if state.status.is_end and state.parent is not None and self._exists(state.parent.correlation_id):
+            # It may be undone with its parent, and is shown with it.
+            self.store.postpone(entry.member, entry.transaction_id, CHILD_KEPT_MS)
+        elif state.status.is_end:
             self.store.forget(entry.transaction_id, entry.seen_ms)
         else:
             self.store.discard(entry.member, entry.transaction_id)
+
+    def _exists(self, correlation_id: str) -> bool:
+        try:
+            self.store.load(Correlation.parse(correlation_id).transaction_id)
+        except WorkflowNotFoundError:
+            return False
+        return True
 
     def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         now = round(snapshot.now.timestamp() * 1000)
@@ -147,6 +162,10 @@ class Sweep:
                 self._silent(entry, found, now)
             case Via.SLEEP:
                 self.engine.wake(self._correlation(entry), found.record)
+            case Via.CHILD:
+                self.engine.children.tend(entry.transaction_id, [entry.step])
+                pause = min(CHILD_LOOKED_AT_MS, max(CHILD_GRACE_MS, now - found.since_ms))
+                self.store.postpone(entry.member, entry.transaction_id, pause)
             case Via.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
                 self._no_signal(entry, snapshot, found)
             case Via.EXTERNAL:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from multiagents.events import ErrorEvent, Event, ResultEvent, StatusEvent
@@ -17,6 +18,7 @@ from multiagents.exceptions import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.children import has_others_to_tell
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.sending import Sender
 from multiagents.settings import Settings
@@ -30,7 +32,7 @@ from multiagents.state_store.base import (
     Via,
     mark_of,
 )
-from multiagents.workflow.decider import SIGNALLED, advance, evolve
+from multiagents.workflow.decider import SIGNALLED, Ask, advance, evolve, fills_page
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Cause, Progress, RunState, RunStatus
 
@@ -49,6 +51,8 @@ class Decision(NamedTuple):
     #: the run after it, and the facts that led there, if it was applied
     after: RunState
     facts: list[Event]
+    #: it has left something to be done: there is more to say, or somebody to tell
+    owes: bool = False
 
 
 class WholeRuns:
@@ -58,12 +62,14 @@ class WholeRuns:
         store: where runs live.
         sender: how attempts go out.
         settings: the deployment's settings.
+        tell: tells the parent and the children of a run what concerns them; safe to repeat.
     """
 
-    def __init__(self, store: StateStore, sender: Sender, settings: Settings) -> None:
+    def __init__(self, store: StateStore, sender: Sender, settings: Settings, tell: Callable[[Snapshot], None]) -> None:
         self._store = store
         self._sender = sender
         self._settings = settings
+        self._tell = tell
 
     def decide(
         self,
@@ -80,12 +86,23 @@ class WholeRuns:
             decision = self._decide_once(
                 self._store.load(transaction_id), event, site=site, answers=answers, may_link=may_link, fences=fences
             )
-            if decision.verdict is not Verdict.CONFLICT:
-                return decision
+            if decision.verdict is Verdict.CONFLICT:
+                continue
+            if decision.owes:
+                self._make_good(transaction_id)
+            return decision
         raise StateConflictError(
             f"run {transaction_id!r} was changed by others {MAX_RACES} times while one decision was made; the sweep "
             f"will make it: nothing is lost"
         )
+
+    def _make_good(self, transaction_id: str) -> None:
+        """Do what a commit has left: say more of what is due, tell others; its entry in ``due`` stays until then."""
+        try:
+            while self._decide_once(self._store.load(transaction_id), None, site=WriteSite.ADVANCE).owes:
+                pass
+        except Exception:
+            logger.warning("run %s is not done with; the sweep will go on", transaction_id, exc_info=True)
 
     def _decide_once(
         self,
@@ -93,31 +110,29 @@ class WholeRuns:
         event: Event | None,
         *,
         site: WriteSite,
-        answers: tuple[str, str] | None,
-        may_link: bool,
-        fences: Mapping[str, Any],
+        answers: tuple[str, str] | None = None,
+        may_link: bool = False,
+        fences: Mapping[str, Any] = MappingProxyType({}),
     ) -> Decision:
+        if event is None:
+            self._tell(snapshot)
         if isinstance(event, ErrorEvent) and event.retry_policy is None:
             # It may have ended without its worker, whose policy holds all the same.
             policy = self._sender.dispatcher.retry_policy(snapshot.definition, Correlation.parse(event.correlation_id))
             event = event.model_copy(update={"retry_policy": policy})
         payloads = self._lazily(snapshot)
-        ask = asker(
-            snapshot.definition,
-            lambda step: self._context(payloads(), snapshot, event, step),
-            data_of=lambda key: _data_of(key, event, payloads),
-            waits_too_long=lambda step: self._waits_too_long(snapshot, step),
-        )
+        ask = self._asker(snapshot, event, payloads)
         now = event.at if event is not None else snapshot.now
         before = snapshot.state
         state = before if event is None else evolve(snapshot.definition, before, event)
         facts: list[Event] = [] if event is None else [event]
         beside = self._beside(snapshot, answers)
         unclaimed = {entry.step for entry in beside if _is_untaken(snapshot.definition, entry)}
-        owed = False
+        owed = paged = False
         try:
             state, said = advance(snapshot.definition, state, now=now, ask=ask, unclaimed=unclaimed)
             facts += said
+            paged = fills_page(said)
         except CodeElsewhereError:
             if event is None:
                 raise
@@ -135,11 +150,26 @@ class WholeRuns:
             payloads=payloads,
             may_link=may_link,
             owed=owed,
+            paged=paged,
         )
         links: list[Any] = []
         if verdict is Verdict.APPLIED and may_link:
             links = self._sender.links(snapshot.definition, facts)
-        return Decision(verdict, links, state, facts)
+        owes = verdict is Verdict.APPLIED and (paged or self._tells(snapshot, state))
+        return Decision(verdict, links, state, facts, owes)
+
+    @staticmethod
+    def _tells(snapshot: Snapshot, after: RunState) -> bool:
+        return has_others_to_tell(snapshot.definition.laid_out(after.sizes), snapshot.state, after)
+
+    def _asker(self, snapshot: Snapshot, event: Event | None, payloads: Callable[[], Payloads]) -> Ask:
+        return asker(
+            snapshot.definition,
+            lambda step: self._context(payloads(), snapshot, event, step),
+            data_of=lambda key: _data_of(key, event, payloads),
+            results=lambda: _results(payloads(), snapshot, event),
+            waits_too_long=lambda step: self._waits_too_long(snapshot, step),
+        )
 
     def came_late(self, event: ResultEvent | ErrorEvent, generation: int | None = None) -> None:
         """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23).
@@ -176,9 +206,13 @@ class WholeRuns:
             # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
             keeps = after is not before and after.step(correlation.step).do.progress is not Progress.SUCCEEDED
             facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
+            payloads = self._lazily(snapshot)
+            paged = False
             if after is not before and after.status is not RunStatus.RUNNING:
-                after, said = advance(snapshot.definition, after, now=event.at)
+                ask = self._asker(snapshot, event, payloads)
+                after, said = advance(snapshot.definition, after, now=event.at, ask=ask)
                 facts += said
+                paged = fills_page(said)
             # A decision that is owed (a join's) is not made here, so its entry has to stay.
             verdict = self._commit(
                 snapshot,
@@ -186,10 +220,13 @@ class WholeRuns:
                 facts,
                 site=WriteSite.LATE,
                 fences={},
-                payloads=self._lazily(snapshot),
+                payloads=payloads,
                 decided=False,
+                paged=paged,
             )
             if verdict is Verdict.APPLIED:
+                if paged or self._tells(snapshot, after):
+                    self._make_good(event.transaction_id)
                 logger.info("event %s came late or twice; it is recorded", event.correlation_id)
                 return
 
@@ -210,9 +247,11 @@ class WholeRuns:
         payloads: Callable[[], Payloads],
         may_link: bool = False,
         owed: bool = False,
+        paged: bool = False,
         decided: bool = True,
     ) -> Verdict:
-        definition, before = snapshot.definition, snapshot.state
+        definition, before = snapshot.definition.laid_out(after.sizes), snapshot.state
+        left = owed or paged or self._tells(snapshot, after)
         dispatches = self._sender.dispatches(definition, after, facts, may_link=may_link)
         if site is WriteSite.ADVANCE and before.status is RunStatus.COMPENSATING:
             site = WriteSite.ADVANCE_UNDO
@@ -228,8 +267,8 @@ class WholeRuns:
             stored_results=self._stored(definition, before, after, payloads),
             stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
             version=snapshot.version,
-            decided=decided and not owed,
-            landed=owed,
+            decided=decided and not left,
+            landed=left,
             wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
             overtakes=_overtakes(snapshot, after, fences.get("answers")),
             answered=letters_answered(before, after),
@@ -274,9 +313,7 @@ class WholeRuns:
 
     @staticmethod
     def _context(payloads: Payloads, snapshot: Snapshot, event: Event | None, step: str) -> dict[str, Any]:
-        results = payloads.results
-        if isinstance(event, ResultEvent) and event.step and event.direction is Direction.DO:
-            results = {**results, event.step: event.payload}
+        results = _with_own(payloads.results, event)
         known = Payloads(payloads.input, payloads.context, results, payloads.inputs)
         return known.of(snapshot.definition, step)
 
@@ -286,6 +323,19 @@ class WholeRuns:
         if state.cause is not Cause.FAILURE:
             return True
         return any(definition.steps[name].cancel_siblings for name, step in state.steps.items() if step.do.is_over)
+
+
+def _with_own(results: dict[str, Any], event: Event | None) -> dict[str, Any]:
+    """Results with that of the event that has just come."""
+    if isinstance(event, ResultEvent) and event.step and event.direction is Direction.DO:
+        return {**results, event.step: event.payload}
+    return results
+
+
+def _results(payloads: Payloads, snapshot: Snapshot, event: Event | None) -> dict[str, Any]:
+    """Step -> result, of the steps that have succeeded; ``{}`` of one that had nothing to tell."""
+    done = [name for name, step in snapshot.state.steps.items() if step.do.progress is Progress.SUCCEEDED]
+    return _with_own({**{name: {} for name in done}, **payloads.results}, event)
 
 
 class _Lazy:
@@ -303,7 +353,7 @@ class _Lazy:
 
 def _is_untaken(definition: Definition, entry: InFlight) -> bool:
     """Whether nobody does the attempt yet, so that it can be taken back; nobody ever does a wait."""
-    return entry.via not in (Via.CLAIMED, Via.EXTERNAL) or definition.steps[entry.step].awaits_signal
+    return entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD) or definition.steps[entry.step].awaits_signal
 
 
 def _data_of(key: str, event: Event | None, payloads: Callable[[], Payloads]) -> Any:

@@ -43,6 +43,7 @@ class Commit(NamedTuple):
         moved: (workflow, status before, status after): the run changes its place in the indexes.
         deadline_ms: the run begins, and is to be undone if it is not over after that long. None is without limit.
         retention_ms: the run is over; keep it that long. None while it is not.
+        outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
         overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
         attributes: what the run is found by, as `attributes.encode` writes it; an empty value removes one.
         site: where the engine makes it.
@@ -72,6 +73,7 @@ class Commit(NamedTuple):
     moved: tuple[str, str, str] | None = None
     deadline_ms: int | None = None
     retention_ms: int | None = None
+    outlives: bool = False
     overtakes: bool = False
     attributes: Mapping[str, str] = _NOTHING
     site: WriteSite = WriteSite.ADVANCE

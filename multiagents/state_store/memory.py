@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from multiagents.events import Event
-from multiagents.names import Correlation, Direction, Keys
+from multiagents.names import Correlation, Keys
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
     MAX_DELETED,
@@ -43,6 +43,7 @@ from multiagents.state_store.replies import (
     due_of,
     fields_of,
     limits_of,
+    reads_context,
     snapshot_of,
 )
 from multiagents.state_store.snapshots import Definitions
@@ -202,9 +203,11 @@ class InMemoryStateStore(Tabled):
                     fields.get("cause"),
                     fields.get("signals"),
                     fields.get("generation"),
+                    fields.get("sizes"),
+                    fields.get("parent"),
                 ),
                 step=fields[f"s:{step}"],
-                context=dict(row.context) if direction is Direction.DO else {},
+                context=dict(row.context) if reads_context(correlation) else {},
                 values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
                 reading=lambda: self._reading(transaction_id, row),
             )

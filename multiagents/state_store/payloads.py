@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from multiagents.exceptions import DecodeError
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.items import map_of
 
 # Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
@@ -54,6 +55,13 @@ class Payloads:
             signals={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("g:")},
         )
 
+    def input_of(self, definition: Definition, step: str) -> Any:
+        """What a step was given: what its ``inputs`` answered, an item of its map, or else its context."""
+        if step not in self.inputs:
+            return self.of(definition, step)
+        name = map_of(step)
+        return self.inputs[step] if name is None else {**as_given(name, self.inputs[name]), **self.inputs[step]}
+
     def of(self, definition: Definition, step: str) -> dict[str, Any]:
         """The context of a step: the input and the results of all its ancestors, the later ones last."""
         return merge(dict(self.input), self.results, definition.ancestors(step))
@@ -78,8 +86,13 @@ def as_mapping(step: str, result: Any) -> dict[str, Any]:
     """What a result adds to the context: itself if it is a dict, else itself under the step's name."""
     if result is None:
         return {}
-    # A round of a loop answers under the name that all its rounds share.
-    return result if isinstance(result, dict) else {step.partition("#")[0]: result}
+    # A round of a loop, or an item of a map, answers under the name that all of them share.
+    return result if isinstance(result, dict) else {(map_of(step) or step).partition("#")[0]: result}
+
+
+def as_given(name: str, shared: Any) -> dict[str, Any]:
+    """What the items of a map share: the answer of ``inputs``, under the map's name if it is no dict."""
+    return shared if isinstance(shared, dict) else {name: shared}
 
 
 def merge(context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Via(StrEnum):
     SLEEP = "z"
     #: nobody is asked: a foreign producer answers, or a signal
     EXTERNAL = "e"
+    #: a run of its own does it, and answers at its end
+    CHILD = "k"
     #: a worker holds it under a lease
     CLAIMED = "c"
 

@@ -37,6 +37,7 @@ from multiagents.state_store.replies import (
     due_of,
     fields_of,
     limits_of,
+    reads_context,
     snapshot_of,
 )
 from multiagents.state_store.scripts.redis import ScriptServer, hasty_client
@@ -162,6 +163,7 @@ class RedisStateStore(Looking):
                 self.lease_ms,
                 LIMIT_GRACE_MS,
                 run.sent(""),
+                int(reads_context(correlation)),
                 *fields,
             ],
         )

@@ -15,11 +15,12 @@ from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.contexts import DeferredContext, apart, by_place, merged_context
 from multiagents.state_store.envelope import has_marks
-from multiagents.state_store.payloads import as_mapping
+from multiagents.state_store.payloads import as_given, as_mapping
 from multiagents.state_store.policy import Reading
 from multiagents.state_store.records import InFlight, Via
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Cause, RunState, RunStatus, StepState
+from multiagents.workflow.items import map_of
+from multiagents.workflow.state import Cause, RunState, RunStatus, StepState, parent_of, sizes_of
 
 
 def from_ms(milliseconds: int) -> datetime:
@@ -161,6 +162,8 @@ class Header(NamedTuple):
     cause: str | None
     signals: str | None
     generation: str | None
+    sizes: str | None
+    parent: str | None
 
 
 def claimed(
@@ -195,6 +198,7 @@ def claimed(
         StateStoreError: when something of it is kept apart, and that place does not answer.
     """
     lease = (owner, now, deadline)
+    definition = definition.laid_out(sizes_of(header.sizes))
     try:
         return _claimed(correlation, definition, lease, header, step, context, values)
     except ValueError:
@@ -204,7 +208,7 @@ def claimed(
     opens = reading()
     header, step = header._replace(error=opens.text(header.error)), opens.text(step) or ""
     texts = by_place(context, values)
-    if f"n:{correlation.step}" not in values:
+    if f"n:{correlation.step}" not in values or map_of(correlation.step) is not None:
         context, values = apart(opens.texts(texts))
         return _claimed(correlation, definition, lease, header, step, context, values)
     # A step with inputs of its own does not read the context, and an undo of it no other results.
@@ -231,10 +235,14 @@ def _claimed(
     undo = correlation.direction is Direction.UNDO
     parts = _parts(correlation, definition)
     results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
-    if merged is None:
-        merged = merged_context(context, values["i"], results, parts)
     given = f"n:{correlation.step}" in values
-    own_input = from_json(values[f"n:{correlation.step}"]) if given else merged
+    own_input = from_json(values[f"n:{correlation.step}"]) if given else {}
+    if (name := map_of(correlation.step)) is not None:
+        own_input = merged = {**as_given(name, from_json(values[f"n:{name}"])), **own_input}
+    elif merged is None:
+        merged = merged_context(context, values["i"], results, parts)
+    if not given:
+        own_input = merged
     state = StepState.decode(step)
     error = ErrorInfo.model_validate_json(header.error) if header.error else None
     result = None
@@ -262,6 +270,8 @@ def _claimed(
             {correlation.step: state},
             error=error,
             cause=Cause(header.cause) if header.cause else None,
+            sizes=sizes_of(header.sizes),
+            parent=parent_of(header.parent),
         ),
         epoch=int(header.epoch),
         merged=merged,
@@ -279,10 +289,17 @@ def _claimed(
 
 def fields_of(correlation: Correlation, definition: Definition) -> list[str]:
     """The fields of a run's results that running an attempt, and deciding it, needs."""
-    fields = ["i", f"n:{correlation.step}", *(f"r:{part}" for part in _parts(correlation, definition))]
+    name = map_of(correlation.step)
+    fields = ["i" if name is None else f"n:{name}", f"n:{correlation.step}"]
+    fields += [f"r:{part}" for part in _parts(correlation, definition)]
     if correlation.direction is Direction.UNDO:
         fields.append(f"r:{correlation.step}")
     return fields
+
+
+def reads_context(correlation: Correlation) -> bool:
+    """Whether an attempt is given the stored context: an undo has that of its step, an item of a map its own."""
+    return correlation.direction is Direction.DO and map_of(correlation.step) is None
 
 
 def limits_of(
@@ -292,7 +309,7 @@ def limits_of(
 
     What the step says goes before what its worker says; an undo has its own worker's.
     """
-    step = definition.steps[correlation.step]
+    step = definition.own(correlation.step)
     if correlation.direction is Direction.DO:
         timeout = timeout if step.timeout is None else step.timeout
         heartbeat_timeout = heartbeat_timeout if step.heartbeat_timeout is None else step.heartbeat_timeout
@@ -300,6 +317,8 @@ def limits_of(
 
 
 def _parts(correlation: Correlation, definition: Definition) -> Sequence[str]:
+    if map_of(correlation.step) is not None:
+        return ()
     # The stored context has what came before on the trunk; an undo needs what there was when its step ran.
     undo = correlation.direction is Direction.UNDO
     return definition.ancestors(correlation.step) if undo else definition.parts(correlation.step)
@@ -329,6 +348,7 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
             in_flight[step] = InFlight.parse(step, value)
         elif kind == "a":
             attributes[step] = value
+    definition = definition.laid_out(sizes_of(header.get("sizes")))
     ordered = {name: steps[name] for name in definition.steps if name in steps}
     return Snapshot(
         RunState.decode(transaction_id, header, ordered),

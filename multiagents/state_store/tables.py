@@ -215,7 +215,7 @@ class Tables:
         if commit.deadline_ms is not None:
             self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
-            self._end(row, commit.transaction_id, commit.retention_ms)
+            self._end(row, commit, commit.retention_ms)
         for name, stored in commit.attributes.items():
             field = f"a:{name}"
             if not stored:
@@ -224,16 +224,18 @@ class Tables:
                 row.fields[field] = stored
         return joined
 
-    def _end(self, row: Row, transaction_id: str, retention_ms: int) -> None:
+    def _end(self, row: Row, commit: Commit, retention_ms: int) -> None:
         """The run is over, or (below zero) comes back from its end."""
+        transaction_id = commit.transaction_id
         if retention_ms < 0:
             row.expires_ms = None
             self.due.pop(f"x|{transaction_id}", None)
             return
-        self.due.pop(f"r|{transaction_id}", None)
+        if not commit.landed:
+            self.due.pop(f"r|{transaction_id}", None)
         self.due.pop(f"t|{transaction_id}", None)
         self.due[f"x|{transaction_id}"] = self.now() + retention_ms
-        row.expires_ms = self.now() + retention_ms + EXPIRY_GRACE_MS
+        row.expires_ms = None if commit.outlives else self.now() + retention_ms + EXPIRY_GRACE_MS
         self.ended.notify_all()
 
     # --- what is due -------------------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
     args += (0,) if commit.wake is None else (1, *commit.wake)
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
+    args.append(int(commit.outlives))
     args.append(len(commit.attributes))
     if commit.attributes:
         args += (part for pair in commit.attributes.items() for part in pair)

@@ -12,40 +12,17 @@ from typing import Any, Literal
 
 from multiagents.exceptions import DefinitionError
 from multiagents.retry import RetryPolicy
+from multiagents.workflow import nested
 from multiagents.workflow import validation as check
-from multiagents.workflow.definition import Definition, StepDefinition, definitions
-from multiagents.workflow.elements import Parallel, Step
+from multiagents.workflow.assembly import assembled
+from multiagents.workflow.definition import Definition, definitions
+from multiagents.workflow.elements import Child, Map, Parallel, Step
 from multiagents.workflow.layout import Layout
+from multiagents.workflow.nesting import Nesting
 from multiagents.workflow.nodes import Nodes
-from multiagents.workflow.step import StepKind
-
-#: What fields of a `Step` become fields of a `StepDefinition` unchanged.
-_COPIED = (
-    "when",
-    "inputs",
-    "retry",
-    "undo_retry",
-    "timeout",
-    "schedule_to_start",
-    "schedule_to_close",
-    "heartbeat_timeout",
-    "cancel_safe",
-    "external",
-    "pivot",
-    "on_unknown",
-    "compensate_on_failure",
-    "no_compensation",
-    "queue",
-    "priority",
-    "summary",
-)
 
 
-#: What fields of a node become fields of a `StepDefinition` unchanged.
-_COPIED_FROM_NODES = ("when", "schema", "timeout", "on_timeout", "seconds", "chooser", "default", "summary")
-
-
-class WorkflowBuilder(Nodes):
+class WorkflowBuilder(Nodes, Nesting):
     """Describe a workflow step by step; every method but `build` returns the builder.
 
     Args:
@@ -242,9 +219,13 @@ class WorkflowBuilder(Nodes):
         for each in layout.placed.values():
             if isinstance(each.step, Step):
                 check.step_options(self.name, each.step)
+            elif isinstance(each.step, Child):
+                nested.check_child(self.name, each.step)
+            elif isinstance(each.step, Map):
+                nested.check_map(self.name, each.step)
             else:
                 check.node(self.name, each.step)
-        steps = self._steps(layout)
+        steps = assembled(layout)
         options = check.workflow_options(
             self.name, steps, self._deadline, self._retention, self._strict, self._compensate_in, self._on_end
         )
@@ -259,34 +240,6 @@ class WorkflowBuilder(Nodes):
                     stacklevel=2,
                 )
         return definitions.register(definition) if register else definition
-
-    def _steps(self, layout: Layout) -> dict[str, StepDefinition]:
-        """Resolve what each step waits for, and make the steps."""
-        place = {name: number for number, name in enumerate(layout.placed)}
-        steps = {}
-        for name, each in layout.placed.items():
-            step = each.step
-            named = each.follows if step.after is None else step.after
-            before = {b for other in check.after(self.name, name, named) for b in layout.waited_for(other, name)}
-            common: dict[str, Any] = {
-                "name": name,
-                "after": tuple(sorted(before, key=place.__getitem__)),
-                "block": each.block,
-                "cancel_siblings": each.cancel_siblings,
-            }
-            if isinstance(step, Step):
-                steps[name] = StepDefinition(
-                    worker=check.worker_name(step.worker) or name,
-                    compensation=check.worker_name(step.compensation),
-                    **{field: getattr(step, field) for field in _COPIED},
-                    **common,
-                )
-            else:
-                own = {field: getattr(step, field) for field in _COPIED_FROM_NODES if hasattr(step, field)}
-                if step.kind in (StepKind.WAIT, StepKind.APPROVAL):
-                    own["signal"] = getattr(step, "signal", None) or name
-                steps[name] = StepDefinition(kind=step.kind, branches=each.branches, **own, **common)
-        return steps
 
     def __repr__(self) -> str:
         names = ", ".join(repr(element.name) for element in self._elements) or "no steps yet"

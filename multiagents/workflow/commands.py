@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.state import Parent, RunState, RunStatus
 
 __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
     "CHOSEN",
+    "GATHERED",
+    "LAID_OUT",
     "NOT_YET",
     "RECALLED",
     "RECEIVED",
@@ -39,6 +41,10 @@ ABANDONED = "abandoned"
 CHOSEN = "chosen"
 #: A step that waits for a signal has it: its data is the step's result.
 RECEIVED = "received"
+#: The list of a map is known: its items are steps from now on.
+LAID_OUT = "laid_out"
+#: The items of a map are done, or what was done of them is to be undone in one go: its result is the list of theirs.
+GATHERED = "gathered"
 #: What a person says to the run; it is a fact before anything follows from it.
 CANCEL_REQUESTED = "cancel_requested"
 #: A signal came: it is kept until a step takes it.
@@ -48,7 +54,9 @@ SIGNALLED = "signalled"
 NOT_YET = datetime.min.replace(tzinfo=UTC)
 
 
-def start_event(definition: Definition, transaction_id: str, *, now: datetime, max_lost: int = 5) -> StatusEvent:
+def start_event(
+    definition: Definition, transaction_id: str, *, now: datetime, max_lost: int = 5, parent: Parent | None = None
+) -> StatusEvent:
     """The first fact of a run: which definition it follows, and the settings it is pinned to.
 
     Args:
@@ -56,6 +64,7 @@ def start_event(definition: Definition, transaction_id: str, *, now: datetime, m
         transaction_id: the run.
         now: the store's clock.
         max_lost: losses after which a step's outcome is unknown (rule S1a).
+        parent: the attempt that this run is, if it is a child.
     """
     return StatusEvent(
         id=f"{transaction_id}/running",
@@ -68,6 +77,7 @@ def start_event(definition: Definition, transaction_id: str, *, now: datetime, m
             "version": definition.version,
             "definition": definition.content_hash,
             "max_lost": max_lost,
+            **({"parent": list(parent)} if parent else {}),
         },
     )
 

@@ -21,11 +21,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
-from multiagents.events import CommandEvent, ErrorEvent, Event
+from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Event
 from multiagents.workflow.commands import (
     ABANDONED,
     CANCEL_REQUESTED,
     CHOSEN,
+    GATHERED,
+    LAID_OUT,
     RECALLED,
     RECEIVED,
     SIGNALLED,
@@ -34,13 +36,16 @@ from multiagents.workflow.commands import (
 )
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.evolve import evolve, fold
-from multiagents.workflow.react import needs_undo, react
+from multiagents.workflow.items import item_name
+from multiagents.workflow.react import PAGE, is_told_to_stop, needs_undo, react
 from multiagents.workflow.state import RUN, RunState, RunStatus
 
 __all__ = [
     "ABANDONED",
     "CANCEL_REQUESTED",
     "CHOSEN",
+    "GATHERED",
+    "LAID_OUT",
     "RECALLED",
     "RECEIVED",
     "RUN",
@@ -50,7 +55,9 @@ __all__ = [
     "advance",
     "decide",
     "evolve",
+    "fills_page",
     "fold",
+    "is_told_to_stop",
     "needs_undo",
     "react",
     "start_event",
@@ -121,6 +128,7 @@ def decide(
     after = evolve(definition, state, event)
     if after is state:
         return state, ()
+    definition = definition.laid_out(after.sizes)
     near = None if event.step is None else (event.step, *definition.successors[event.step])
     return advance(definition, after, now=event.at, ask=ask, near=near)
 
@@ -134,7 +142,7 @@ def advance(
     near: Iterable[str] | None = None,
     unclaimed: Collection[str] = (),
 ) -> tuple[RunState, tuple[Event, ...]]:
-    """React, record what was said, and react again, until nothing more is due.
+    """React, record what was said, and react again, until nothing more is due, or a page is full (`fills_page`).
 
     Args:
         definition: what the run follows.
@@ -147,24 +155,40 @@ def advance(
     said: list[Event] = []
     steps = None if near is None else tuple(near)
     while commands := react(definition, state, steps, _untaken(state, unclaimed, said), now):
-        events = [_asked(definition, command, ask) for command in commands]
+        definition = definition.laid_out(state.sizes)
+        events = [_asked(definition, command, ask) for command in commands[: PAGE - _sent(said)]]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         refused = [event for event in events if isinstance(event, ErrorEvent)]
         for event in refused or events:
             state = evolve(definition, state, event)
         said += refused or events
+        if fills_page(said):
+            break
+        definition = definition.laid_out(state.sizes)
         if not refused:
             # What was due is said. More can only be due behind a step that settled just now without having been done
             # (it was skipped, or took its signal), or for a step that waits for a signal which is there already.
             settled = [event.step for event in events if event.step and not isinstance(event, CommandEvent)]
             for choice in [definition.steps[step] for step in settled if definition.steps[step].branches]:
                 settled += [name for names in choice.branches.values() for name in names]
+            settled += [item_name(step, index) for step in settled for index in range(definition.sizes.get(step, 0))]
             waiting = [event.step for event in events if event.step and isinstance(event, CommandEvent)]
             ahead = [after for step in settled for after in definition.successors[step]]
-            steps = tuple(dict.fromkeys([*settled, *ahead, *(waiting if state.signals else ())]))
-            if any(event.step is None for event in events):
-                steps = None  # The run goes another way: everything may be due.
+            again = steps or () if len(commands) == PAGE else ()
+            found = tuple(dict.fromkeys([*settled, *ahead, *(waiting if state.signals else ()), *again]))
+            # Where the run goes another way, everything may be due.
+            everything = any(event.step is None for event in events) or (steps is None and len(commands) == PAGE)
+            steps = None if everything else found
     return state, tuple(said)
+
+
+def _sent(said: Iterable[Event]) -> int:
+    return sum(isinstance(event, CommandEvent | CompensationEvent) for event in said)
+
+
+def fills_page(said: Iterable[Event]) -> bool:
+    """Whether so much is to be sent out that the rest is left to a commit of its own."""
+    return _sent(said) >= PAGE
 
 
 def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event]) -> Collection[str]:
@@ -176,6 +200,6 @@ def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event])
 
 def _asked(definition: Definition, command: Event, ask: Ask) -> Event:
     asks = isinstance(command, CommandEvent) and command.attempt == 1
-    if command.step is not None and (asks or getattr(command, "status", None) == RECEIVED):
+    if command.step is not None and (asks or getattr(command, "status", None) in (RECEIVED, GATHERED)):
         return ask(definition.steps[command.step], command)
     return command

@@ -4,9 +4,9 @@ What is data and what is code:
 
 - Everything that `Definition.to_dict` returns is data. It is stored with each run, so that a run ends by the definition
   it started with, and hashed into `Definition.content_hash`.
-- ``when`` and callable ``inputs`` are code. The data says only that they exist (``true``). A definition that was read
-  from the store *lacks* that code (`Definition.lacks_code`) until `Definition.with_code_of` finds it in a definition
-  built in this process.
+- ``when``, callable ``inputs`` and the like are code. The data says only that they exist (``true``). A definition that
+  was read from the store *lacks* that code (`Definition.lacks_code`) until `Definition.with_code_of` finds it in a
+  definition built in this process.
 - What equals its default is left out of the data, so that a field added by a later release changes no hash. A release
   that changes what existing data *means* raises `SCHEMA`; an older one then refuses to read it and says so.
 """
@@ -25,6 +25,7 @@ from multiagents.exceptions import DecodeError, DefinitionError, UnknownStepErro
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.diagram import ascii_diagram, mermaid_diagram
 from multiagents.workflow.graph import Graph
+from multiagents.workflow.items import Layouts, map_of
 from multiagents.workflow.registry import DefinitionRegistry, definitions
 from multiagents.workflow.step import ON_UNKNOWN, STEP_DEFAULTS, BlockDefinition, StepDefinition, code_elsewhere, plain
 
@@ -82,7 +83,10 @@ class Definition:
     has_code: bool = field(init=False)
     #: some of that code is not loaded in this process: only another one can decide
     lacks_code: bool = field(init=False)
+    #: the order of steps as they were defined: results are merged by it
     graph: Graph = field(init=False)
+    #: map -> how many items of it are among the steps
+    sizes: Mapping[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -100,6 +104,15 @@ class Definition:
             put(self, derived, getattr(graph, derived))
         put(self, "has_code", any(step.has_code for step in self.steps.values()))
         put(self, "lacks_code", any(step.lacks_code for step in self.steps.values()))
+
+    @cached_property
+    def _layouts(self) -> Layouts:
+        return Layouts(self)
+
+    @cached_property
+    def has_children(self) -> bool:
+        """Whether some step, or an item of a map, is a run of its own."""
+        return any((step.item or step).workflow is not None for step in self.steps.values())
 
     @cached_property
     def pivots(self) -> tuple[str, ...]:
@@ -122,20 +135,40 @@ class Definition:
         except KeyError:
             raise UnknownStepError(self.name, name, self.steps) from None
 
+    def laid_out(self, sizes: Mapping[str, int]) -> Definition:
+        """This definition with the items of its maps as steps, as far as their numbers are known.
+
+        Args:
+            sizes: map -> how many items it has.
+        """
+        if sizes == self.sizes:
+            return self
+        return self._layouts.of(sizes)
+
+    def own(self, step: str) -> StepDefinition:
+        """A step, or an item of a map that is not laid out here.
+
+        Raises:
+            UnknownStepError: when there is none.
+        """
+        name = step if step in self.steps else map_of(step)
+        found = self.step(step if name is None else name)
+        return found if name == step or found.item is None else found.item
+
     def ancestors(self, step: str) -> tuple[str, ...]:
-        """All steps that must be done before this one, in topological order (`order`)."""
-        return self.graph.ancestors(self.step(step).name)
+        """All steps that must be done before this one, in topological order; items of maps are left out."""
+        return self.graph.ancestors(map_of(step) or self.step(step).name)
 
     def is_trunk(self, step: str) -> bool:
         """Whether nothing can run beside this step: all others come before it or after it."""
-        return self.graph.is_trunk(self.step(step).name)
+        return map_of(step) is None and self.graph.is_trunk(self.step(step).name)
 
     def parts(self, step: str) -> tuple[str, ...]:
         """Steps whose results must be merged onto the trunk context to get this step's context, in topological order.
 
         The trunk context holds the input and the results of the latest finished trunk step and all its ancestors.
         """
-        return self.graph.parts(self.step(step).name)
+        return self.graph.parts(map_of(step) or self.step(step).name)
 
     def tail_parts(self) -> tuple[str, ...]:
         """Steps whose results must be merged onto the trunk context to get the context of the run's end."""
@@ -151,11 +184,17 @@ class Definition:
             WorkflowError: when the context lacks something that the mapping names.
         """
         inputs = self.step(step).inputs
-        if not isinstance(inputs, Mapping):
-            return context
+        return self.narrowed(step, inputs, context) if isinstance(inputs, Mapping) else context
+
+    def narrowed(self, step: str, inputs: Mapping[str, str], context: Mapping[str, Any]) -> dict[str, Any]:
+        """What a mapping of argument to dotted path takes from a context, for a step.
+
+        Raises:
+            WorkflowError: when the context lacks something that the mapping names.
+        """
         return {argument: self._look_up(step, argument, path, context) for argument, path in inputs.items()}
 
-    def _look_up(self, step: str, argument: str, path: str, context: dict[str, Any]) -> Any:
+    def _look_up(self, step: str, argument: str, path: str, context: Mapping[str, Any]) -> Any:
         try:
             return _follow(context, path.split("."))
         except LookupError:
@@ -191,7 +230,7 @@ class Definition:
                     f"workflow {data.get('name')!r} was stored in schema {schema}, this process reads up to {SCHEMA}; "
                     f"upgrade multiagents here, or leave the run to processes of the newer release"
                 )
-            steps = [StepDefinition.from_dict(step) for step in data["steps"]]
+            steps = [StepDefinition.from_dict(step, cls.from_dict) for step in data["steps"]]
             blocks = [BlockDefinition.from_dict(block) for block in data.get("blocks", ())]
             definition = cls(
                 name=data["name"],
@@ -279,10 +318,12 @@ def _has_unknown_keys(data: Mapping[str, Any]) -> bool:
     if not _KEYS.issuperset(data):
         return True
     policies = RetryPolicy.model_fields.keys()
+    steps = [*data["steps"], *(step["item"] for step in data["steps"] if "item" in step)]
     return any(
         not STEP_DEFAULTS.keys() >= step.keys()
         or any(name in step and not policies >= step[name].keys() for name in ("retry", "undo_retry"))
-        for step in data["steps"]
+        or _has_unknown_keys(step.get("workflow", {"steps": ()}))
+        for step in steps
     ) or any(not {"name", "branches", "on_failure"} >= block.keys() for block in data.get("blocks", ()))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.step import StepKind
 
-__all__ = ["Approval", "Choice", "Element", "Loop", "Node", "Parallel", "Sleep", "Step", "Wait"]
+__all__ = ["Approval", "Child", "Choice", "Element", "Loop", "Map", "Node", "Parallel", "Sleep", "Step", "Wait"]
 
 _Code = Callable[[dict[str, Any]], Any]
 
@@ -126,6 +126,44 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Child:
+    """Run another workflow; the arguments are those of `WorkflowBuilder.add_child`."""
+
+    name: str
+    workflow: Any = None
+    inputs: _Code | Mapping[str, str] | None = None
+    compensation: Any = None
+    detached: bool = False
+    _: KW_ONLY
+    no_compensation: str | None = None
+    undo_retry: RetryPolicy | None = None
+    after: str | Sequence[str] | None = None
+    when: Callable[[dict[str, Any]], bool] | None = None
+    summary: str | None = None
+
+    kind = StepKind.CHILD
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Run the same for each item of a list; the arguments are those of `WorkflowBuilder.add_map`."""
+
+    name: str
+    worker: Any = None
+    over: str | _Code = "items"
+    max_concurrency: int | None = None
+    compensation: Any = None
+    compensate_each: bool = True
+    _: KW_ONLY
+    undo_retry: RetryPolicy | None = None
+    after: str | Sequence[str] | None = None
+    when: Callable[[dict[str, Any]], bool] | None = None
+    summary: str | None = None
+
+    kind = StepKind.MAP
+
+
+@dataclass(frozen=True, slots=True)
 class Parallel:
     """Run branches side by side; the arguments are those of `WorkflowBuilder.add_parallel`."""
 
@@ -149,6 +187,6 @@ class Loop:
     after: str | Sequence[str] | None = None
 
 
-#: What becomes a step though no worker does it.
-Node = Wait | Approval | Sleep | Choice
+#: What becomes a step though no worker does it itself.
+Node = Wait | Approval | Sleep | Choice | Child | Map
 Element = Step | Node | Parallel | Loop

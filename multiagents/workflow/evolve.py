@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from multiagents.events import (
     CommandEvent,
@@ -30,6 +31,8 @@ from multiagents.workflow.commands import (
     ABANDONED,
     CANCEL_REQUESTED,
     CHOSEN,
+    GATHERED,
+    LAID_OUT,
     RECALLED,
     RECEIVED,
     SIGNALLED,
@@ -42,6 +45,7 @@ from multiagents.workflow.state import (
     RUN,
     TRACK,
     Cause,
+    Parent,
     Progress,
     RunState,
     RunStatus,
@@ -78,6 +82,7 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
             f"an event of run {event.transaction_id!r} was given to run {state.transaction_id!r}; "
             f"load the run that the event names"
         )
+    definition = definition.laid_out(state.sizes)
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
@@ -92,6 +97,10 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
         if isinstance(event, ResultEvent | ErrorEvent):
             return _replied(definition, state, event, event.step)
     return state
+
+
+def _facts(event: StatusEvent) -> Mapping[str, Any]:
+    return event.payload if isinstance(event.payload, Mapping) else {}
 
 
 def _ms(moment: datetime | None) -> int | None:
@@ -116,7 +125,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
         if state.status.is_end or (state.cancel_requested and not state.held):
             return state
         return state._replace(cancel_requested=True, held=False)
-    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    facts = _facts(event)
     if event.status == SIGNALLED:
         if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return state  # Too late: it is on record, and changes nothing (rule S23).
@@ -136,6 +145,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             version=facts["version"],
             definition_hash=facts["definition"],
             max_lost=facts["max_lost"],
+            parent=_parent(facts),
             started_at=_ms(event.at),
         )
     if status is RunStatus.COMPENSATING:
@@ -145,10 +155,14 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             for name, step in state.steps.items()
         }
         cause = state.cause or Cause(facts.get("cause", Cause.FAILURE))
-        return state._replace(
-            status=status, steps=steps, cause=cause, error=state.error or event.error, finished_at=None
-        )
+        parent = _parent(facts) or state.parent
+        error = state.error or event.error
+        return state._replace(status=status, steps=steps, cause=cause, error=error, parent=parent, finished_at=None)
     return state._replace(status=status, finished_at=_ms(event.at) if status.is_end else None)
+
+
+def _parent(facts: Mapping[str, Any]) -> Parent | None:
+    return Parent(*facts["parent"]) if facts.get("parent") else None
 
 
 def _step_status(definition: Definition, state: RunState, event: StatusEvent, name: str) -> RunState:
@@ -158,10 +172,15 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
     track = step.do
     if event.status == RECEIVED:
         return _received(state, event, name)
+    if event.status == LAID_OUT:
+        known = name in state.sizes or track.progress is not Progress.IDLE
+        return state if known else state._replace(sizes={**state.sizes, name: _facts(event)["count"]})
     if event.status == SKIPPED:
         trigger = Trigger.SKIP
     elif event.status == CHOSEN:
         trigger = Trigger.CHOICE
+    elif event.status == GATHERED:
+        trigger = Trigger.PART if _facts(event).get("in_part") else Trigger.CHOICE
     elif event.status == RECALLED and track.in_flight:
         trigger = track.taken_back
     elif event.status == ABANDONED:
@@ -174,7 +193,9 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
     if event.status == RECALLED:
         track = track._replace(progress=progress)
     else:
-        track = track._replace(progress=progress, in_doubt=trigger is Trigger.DOUBT, finished_at=_ms(event.at))
+        track = track._replace(
+            progress=progress, in_doubt=trigger in (Trigger.DOUBT, Trigger.PART), finished_at=_ms(event.at)
+        )
     return state.with_step(name, step._replace(do=track))
 
 
@@ -182,7 +203,7 @@ def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent)
     """Of a choice, every step of the branches that were not chosen is skipped; of one that is skipped, all of them."""
     if not step.branches or state.step(step.name).do.progress is not Progress.IDLE:
         return state
-    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    facts = _facts(event)
     chosen = facts.get("label") if event.status == CHOSEN else None
     skipped = StepState(Track(Progress.SKIPPED, finished_at=_ms(event.at)))
     others = {name: skipped for label, names in step.branches.items() if label != chosen for name in names}
@@ -192,7 +213,7 @@ def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent)
 def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
     """A step takes its signal; an approval that got a no has failed."""
     step = state.step(name)
-    facts = event.payload if isinstance(event.payload, Mapping) else {}
+    facts = _facts(event)
     progress = TRACK.get((step.do.progress, Trigger.RESULT if event.error is None else Trigger.FAILURE))
     left = tuple(signal for signal in state.signals if signal.key != facts.get("key"))
     if progress is None or left == state.signals:

@@ -16,15 +16,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 
 from multiagents.events import ErrorInfo, Event
-from multiagents.workflow.commands import ABANDONED, NOT_YET, RECALLED, RECEIVED, command, compensation, status
+from multiagents.workflow.commands import (
+    ABANDONED,
+    GATHERED,
+    NOT_YET,
+    RECALLED,
+    RECEIVED,
+    command,
+    compensation,
+    status,
+)
 from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.items import item_name
 from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
 from multiagents.workflow.step import StepKind
 
-__all__ = ["needs_undo", "react"]
+__all__ = ["PAGE", "is_told_to_stop", "needs_undo", "react"]
+
+#: How much is said at once; what is due beyond that is said when this is so. A script that pushes 10,000 messages
+#: would hold up the server for 60 to 90 ms.
+PAGE = 500
 
 
 def react(
@@ -45,17 +60,19 @@ def react(
             them back, for they had no effect; without this they are waited for.
         at: what time it is; it goes into what is said, and decides nothing.
     """
+    definition = definition.laid_out(state.sizes)
     if state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
         return (status(state, RunStatus.PAUSED, at, reason="somebody has paused it"),)
     match state.status:
         case RunStatus.RUNNING:
-            return tuple(_forward(definition, state, tuple(definition.steps if near is None else near), at))
+            due = _forward(definition, state, tuple(definition.steps if near is None else near), at)
         case RunStatus.PAUSED:
-            return tuple(_decided(definition, state, at))
+            due = _decided(definition, state, at)
         case RunStatus.COMPENSATING:
-            return tuple(_back(definition, state, unclaimed, at))
+            due = _back(definition, state, unclaimed, at)
         case _:
-            return tuple(_reopened(definition, state, at))
+            due = _reopened(definition, state, at)
+    return tuple(islice(due, PAGE))
 
 
 def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at: datetime) -> Iterator[Event]:
@@ -78,7 +95,8 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
         elif step.do.progress is Progress.IDLE and all(
             state.step(before).is_done for before in definition.steps[name].after
         ):
-            yield command(definition, state, name, at)
+            laid_out = name in definition.sizes
+            yield _gathered(definition, state, name, at) if laid_out else command(definition, state, name, at)
     yield from _signals_taken(definition, state, names, at)
     if all(state.step(name).is_done for name in definition.exits):
         yield status(state, RunStatus.COMPLETED, at)
@@ -98,6 +116,11 @@ def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ..
             if taken.refuses and step.kind is StepKind.APPROVAL:
                 error = ErrorInfo(type="ApprovalRejected", message=f"step {name!r} was not approved")
             yield status(state, RECEIVED, at, step=name, error=error, payload={"key": taken.key})
+
+
+def _gathered(definition: Definition, state: RunState, name: str, at: datetime, *, in_part: bool = False) -> Event:
+    facts = {"count": definition.sizes[name]} | ({"in_part": True} if in_part else {})
+    return status(state, GATHERED, at, step=name, payload=facts)
 
 
 def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
@@ -127,7 +150,7 @@ def _paused(state: RunState, name: str, at: datetime) -> Event:
 
 def needs_undo(definition: StepDefinition, step: StepState) -> bool:
     """Whether the step's effect is, or may be, live, and something is there to undo it (rule S3)."""
-    if definition.compensation is None or step.outcome is None:
+    if not definition.is_undoable or step.outcome is None:
         return False
     # A step that failed before anybody was asked to do it had no effect, whatever is declared.
     return step.outcome != "failed" or (definition.compensate_on_failure and step.do.attempt > 0)
@@ -148,7 +171,7 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
         for name in in_flight:
             if name in unclaimed:
                 yield status(state, RECALLED, at, step=name, reason="the run goes back, and nobody had claimed it")
-            elif definition.steps[name].cancel_safe and _is_told_to_stop(definition, state, name):
+            elif definition.steps[name].cancel_safe and is_told_to_stop(definition, state, name):
                 yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
         return
     if past_pivot(definition, state):
@@ -158,6 +181,10 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
         if is_parked(definition, state, name):
             yield _paused(state, name, at)
             return
+    if partly := [name for name in definition.sizes if _is_done_in_part(definition, state, name)]:
+        for name in partly:
+            yield _gathered(definition, state, name, at, in_part=True)
+        return
     turn = _turn(definition, state)
     for name in turn:
         undo = state.step(name).undo
@@ -167,7 +194,15 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
         yield status(state, _end(state), at)
 
 
-def _is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
+def _is_done_in_part(definition: Definition, state: RunState, name: str) -> bool:
+    """Whether some items of a map are to be undone that is undone in one go (rule S8), and this is not on record."""
+    if definition.steps[name].compensation is None or state.step(name).do.progress is not Progress.IDLE:
+        return False
+    items = (state.step(item_name(name, index)) for index in range(definition.sizes[name]))
+    return any(item.outcome in ("succeeded", "unknown") for item in items)
+
+
+def is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
     """Rule S7: a failed step stops the other branches of its block where that is declared; a cancel stops them all."""
     if state.cause is not Cause.FAILURE:
         return True

@@ -26,6 +26,7 @@ __all__ = [
     "RUN",
     "TRACK",
     "Cause",
+    "Parent",
     "Progress",
     "RunState",
     "RunStatus",
@@ -120,6 +121,7 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
 
 
 _NOT_STARTED = StepState()
+_NO_MAPS: Mapping[str, int] = MappingProxyType({})
 
 
 class Signal(NamedTuple):
@@ -129,6 +131,14 @@ class Signal(NamedTuple):
     key: str
     #: for an approval: it says no
     refuses: bool = False
+
+
+class Parent(NamedTuple):
+    """The attempt that waits for the end of this run."""
+
+    correlation_id: str
+    #: hash of the definition that the parent follows
+    definition_hash: str
 
 
 class RunState(NamedTuple):
@@ -149,6 +159,10 @@ class RunState(NamedTuple):
     held: bool = False
     #: signals that no step has taken yet, oldest first
     signals: tuple[Signal, ...] = ()
+    #: map -> how many items it has, where that is known
+    sizes: Mapping[str, int] = _NO_MAPS
+    #: the run is a child: who waits for its end
+    parent: Parent | None = None
     #: losses after which a step's outcome is unknown; fixed when the run starts
     max_lost: int = 5
     started_at: int | None = None
@@ -174,6 +188,8 @@ class RunState(NamedTuple):
             "cancel": "1" if self.cancel_requested else "",
             "held": "1" if self.held else "",
             "signals": json.dumps(self.signals) if self.signals else "",
+            "sizes": json.dumps(dict(self.sizes)) if self.sizes else "",
+            "parent": json.dumps(self.parent) if self.parent else "",
             "error": json.dumps(self.error.model_dump(mode="json", exclude_defaults=True)) if self.error else "",
             "started": "" if self.started_at is None else str(self.started_at),
             "finished": "" if self.finished_at is None else str(self.finished_at),
@@ -196,7 +212,19 @@ class RunState(NamedTuple):
             cancel_requested=bool(header.get("cancel")),
             held=bool(header.get("held")),
             signals=tuple(Signal(*signal) for signal in json.loads(header.get("signals") or "[]")),
+            sizes=sizes_of(header.get("sizes")),
+            parent=parent_of(header.get("parent")),
             max_lost=int(header.get("max_lost", 5)),
             started_at=int(header["started"]) if header.get("started") else None,
             finished_at=int(header["finished"]) if header.get("finished") else None,
         )
+
+
+def sizes_of(text: str | None) -> Mapping[str, int]:
+    """The sizes of a run's maps, as its header has them."""
+    return json.loads(text) if text else _NO_MAPS
+
+
+def parent_of(text: str | None) -> Parent | None:
+    """Who waits for a run, as its header has it."""
+    return Parent(*json.loads(text)) if text else None

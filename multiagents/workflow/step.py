@@ -1,6 +1,7 @@
 """The pieces a definition is made of: its steps and its blocks, as frozen data.
 
-``when``, ``chooser``, and callable ``inputs`` and ``seconds`` are code: the data says only that they exist (``true``).
+``when``, ``chooser``, and callable ``inputs``, ``over`` and ``seconds`` are code: the data says only that they exist
+(``true``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ON_UNKNOWN = ("compensate", "park")
 
 _TIMES = ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout")
 #: The fields that may be code.
-_CODE = ("when", "inputs", "seconds", "chooser", "schema")
+_CODE = ("when", "inputs", "seconds", "chooser", "over", "schema")
 
 
 class StepKind(StrEnum):
@@ -35,13 +36,17 @@ class StepKind(StrEnum):
     SLEEP = "sleep"
     #: nobody: its answer says which branch runs; the others are skipped
     CHOICE = "choice"
+    #: a run of another workflow
+    CHILD = "child"
+    #: its items, which are steps of their own once their number is known; it is done when they are
+    MAP = "map"
 
 
 def plain(value: Any) -> Any:
     """A field's value as JSON-ready data; code becomes ``True``."""
     if callable(value):
         return True
-    if isinstance(value, RetryPolicy):
+    if hasattr(value, "to_dict"):
         return value.to_dict()
     if isinstance(value, Mapping):
         return dict(value)
@@ -96,6 +101,11 @@ class StepDefinition:
         chooser: of a choice: answers the label of the branch that runs.
         branches: of a choice: label -> all steps of that branch.
         default: of a choice: the branch for any other label.
+        workflow: of a child: the `Definition` that its run follows.
+        detached: of a child: it is started and left alone.
+        over: of a map: dotted path to its list in the context, or a callable that answers it.
+        item: of a map: what every item is, but for its name and place.
+        max_concurrency: of a map: how many items run at once; None is all of them.
     """
 
     name: str
@@ -129,6 +139,11 @@ class StepDefinition:
     chooser: Callable[[dict[str, Any]], str] | None = None
     branches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default: str | None = None
+    workflow: Any = None
+    detached: bool = False
+    over: str | Callable[[dict[str, Any]], Any] | None = None
+    item: StepDefinition | None = None
+    max_concurrency: int | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -147,17 +162,39 @@ class StepDefinition:
     @property
     def has_code(self) -> bool:
         """Whether part of this step is code, which its data can only mention."""
-        return any(callable(code) for code in (self.when, self.inputs, self.seconds, self.chooser))
+        return any(callable(code) for code in self._code)
 
     @property
     def lacks_code(self) -> bool:
         """Whether it has code, needed to decide, that was never loaded here."""
-        return any(code is code_elsewhere for code in (self.when, self.inputs, self.seconds, self.chooser))
+        return any(code is code_elsewhere for code in self._code)
+
+    @property
+    def _code(self) -> tuple[Any, ...]:
+        return (self.when, self.inputs, self.seconds, self.chooser, self.over, self.item and self.item.inputs)
 
     @property
     def is_work(self) -> bool:
-        """Whether somebody is asked to do it."""
-        return self.kind is StepKind.WORK
+        """Whether a worker, or a run of its own, does it: it may have an effect."""
+        return self.kind in (StepKind.WORK, StepKind.CHILD)
+
+    @property
+    def is_undoable(self) -> bool:
+        """Whether something is there to undo it: a worker, or of a child run its own journal (rule S11)."""
+        return self.compensation is not None or self.is_undone_as_child
+
+    @property
+    def is_undone_as_child(self) -> bool:
+        """Whether its effect is undone by undoing the run that it is."""
+        own = self.kind is StepKind.CHILD and self.compensation is None and self.no_compensation is None
+        return own and not self.detached and not self.pivot
+
+    @property
+    def says_how_undone(self) -> bool:
+        """Whether it is settled what becomes of its effect (rule S14)."""
+        if self.is_undoable or self.no_compensation is not None or self.detached or self.pivot:
+            return True
+        return self.item is not None and self.item.says_how_undone
 
     @property
     def awaits_signal(self) -> bool:
@@ -174,13 +211,22 @@ class StepDefinition:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StepDefinition:
-        """The inverse of `to_dict`; keys that this release does not know are passed over."""
+    def from_dict(cls, data: Mapping[str, Any], nested: Callable[[Mapping[str, Any]], Any]) -> StepDefinition:
+        """The inverse of `to_dict`; keys that this release does not know are passed over.
+
+        Args:
+            data: the step.
+            nested: makes the definition of a child.
+        """
         values = {name: value for name, value in data.items() if name in STEP_DEFAULTS}
         for name in ("retry", "undo_retry"):
             if name in values:
                 known = {key: values[name][key] for key in RetryPolicy.model_fields if key in values[name]}
                 values[name] = RetryPolicy.from_dict(known)
+        if "workflow" in values:
+            values["workflow"] = nested(values["workflow"])
+        if "item" in values:
+            values["item"] = cls.from_dict(values["item"], nested)
         for name in _CODE:
             if values.get(name) is True:
                 values[name] = code_elsewhere
@@ -192,7 +238,7 @@ class StepDefinition:
                 f"{', '.join(StepKind)}: upgrade multiagents in this process"
             ) from None
         step = cls(**values)
-        if step.is_work and not step.worker:
+        if step.kind is StepKind.WORK and not step.worker:
             raise KeyError("worker")
         if step.on_unknown not in ON_UNKNOWN:
             raise DecodeError(

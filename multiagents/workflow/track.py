@@ -70,8 +70,10 @@ class Trigger(StrEnum):
     #: an attempt that may have taken effect: lost, timed out, abandoned, or not told
     DOUBT = "doubt"
     SKIP = "skip"
-    #: its chooser has answered
+    #: its chooser has answered, or its items are done
     CHOICE = "choice"
+    #: some of its items are done, and are to be undone in one go
+    PART = "part"
     #: a first attempt that nobody had claimed is taken back
     RECALL = "recall"
 
@@ -83,7 +85,9 @@ TRACK: Mapping[tuple[Progress, Trigger], Progress] = MappingProxyType(
         (Progress.IDLE, Trigger.SKIP): Progress.SKIPPED,
         # Its `when` or `inputs` raised: it failed before anybody was asked to do it.
         (Progress.IDLE, Trigger.FAILURE): Progress.FAILED,
-        # The chooser of a choice has answered: nobody is asked to do it.
+        # A map that is undone in one go, and of whose items only some were done.
+        (Progress.IDLE, Trigger.PART): Progress.UNKNOWN,
+        # The chooser of a choice has answered, or the items of a map are done: nobody is asked to do it.
         (Progress.IDLE, Trigger.CHOICE): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.RESULT): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.FAILURE): Progress.FAILED,

@@ -74,7 +74,7 @@ def after(workflow: str, step: str, given: Any) -> list[str]:
     """The names in an ``after``, which is one name or a list of names."""
     names: list[Any] = [given] if isinstance(given, str) else list(given) if is_listing(given) else [None]
     if not all(isinstance(name, str) for name in names):
-        raise _refusal(workflow, step, "after", given, 'the name of a step or a block, or a list such as ["reserve"]')
+        raise refusal(workflow, step, "after", given, 'the name of a step or a block, or a list such as ["reserve"]')
     return names
 
 
@@ -93,23 +93,23 @@ def step_options(workflow: str, step: Step) -> None:
     """Refuse a step whose options are not what they must be, or do not fit together."""
     _later_release(workflow, step)
     for name in ("worker", "compensation"):
-        _worker(workflow, f'step "{step.name}"', name, getattr(step, name))
+        worker(workflow, f'step "{step.name}"', name, getattr(step, name))
     for name in ("retry", "undo_retry"):
-        _retry(workflow, step.name, name, getattr(step, name))
+        retry(workflow, step.name, name, getattr(step, name))
     for name in ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout"):
         value = getattr(step, name)
         if not _is_seconds(value, zero=name == "timeout"):
             expected = "0 or more seconds (0 is no limit)" if name == "timeout" else "more than 0 seconds"
-            raise _refusal(workflow, step.name, name, value, f"a number, {expected}, or None for the default")
+            raise refusal(workflow, step.name, name, value, f"a number, {expected}, or None for the default")
     for name in ("cancel_safe", "external", "pivot", "compensate_on_failure"):
         if not isinstance(getattr(step, name), bool):
-            raise _refusal(workflow, step.name, name, getattr(step, name), "True or False")
+            raise refusal(workflow, step.name, name, getattr(step, name), "True or False")
     for name in ("queue", "no_compensation", "summary"):
         value = getattr(step, name)
         if value is not None and (not isinstance(value, str) or not value.strip()):
             expected = "the reason, in words" if name == "no_compensation" else "a string that is not empty"
-            raise _refusal(workflow, step.name, name, value, expected)
-    _code(workflow, step)
+            raise refusal(workflow, step.name, name, value, expected)
+    code(workflow, step)
     _choices(workflow, step)
     _compensation(workflow, step)
 
@@ -119,14 +119,14 @@ def choice(workflow: str, written: Choice) -> None:
     _plain_function(workflow, written.name, "chooser", written.chooser)
     if not callable(written.chooser):
         expected = 'a function of the context that answers a label, such as lambda ctx: ctx["kind"]'
-        raise _refusal(workflow, written.name, "chooser", written.chooser, expected)
+        raise refusal(workflow, written.name, "chooser", written.chooser, expected)
     given = written.branches
     if not isinstance(given, Mapping) or not given or not all(isinstance(label, str) and label for label in given):
         expected = 'a mapping of labels to steps, such as {"invoice": "check_sums", "other": []}'
-        raise _refusal(workflow, written.name, "branches", given, expected)
+        raise refusal(workflow, written.name, "branches", given, expected)
     if written.default is not None and written.default not in given:
         expected = f"one of its labels{did_you_mean(str(written.default), given)} ({', '.join(given)}), or None"
-        raise _refusal(workflow, written.name, "default", written.default, expected)
+        raise refusal(workflow, written.name, "default", written.default, expected)
 
 
 def loop(workflow: str, written: Loop, name: Any) -> None:
@@ -135,13 +135,13 @@ def loop(workflow: str, written: Loop, name: Any) -> None:
     _plain_function(workflow, name, "until", written.until)
     if not callable(written.until):
         expected = 'a function of the context that says whether it is done, such as lambda ctx: ctx["approved"]'
-        raise _refusal(workflow, name, "until", written.until, expected)
+        raise refusal(workflow, name, "until", written.until, expected)
     rounds: Any = written.max_iterations
     if isinstance(rounds, bool) or not isinstance(rounds, int) or not 1 <= rounds <= MAX_ITERATIONS:
         expected = f"a whole number from 1 to {MAX_ITERATIONS}: every loop is bounded"
-        raise _refusal(workflow, name, "max_iterations", rounds, expected)
+        raise refusal(workflow, name, "max_iterations", rounds, expected)
     if written.on_exhausted not in ("continue", "fail"):
-        raise _refusal(workflow, name, "on_exhausted", written.on_exhausted, "'continue' or 'fail'")
+        raise refusal(workflow, name, "on_exhausted", written.on_exhausted, "'continue' or 'fail'")
 
 
 def node(workflow: str, written: Node) -> None:
@@ -149,24 +149,24 @@ def node(workflow: str, written: Node) -> None:
     _plain_function(workflow, written.name, "when", written.when)
     if written.when is not None and not callable(written.when):
         expected = 'a function of the context, such as lambda ctx: ctx["total"] > 0'
-        raise _refusal(workflow, written.name, "when", written.when, expected)
+        raise refusal(workflow, written.name, "when", written.when, expected)
     if isinstance(written, Sleep):
         _plain_function(workflow, written.name, "seconds", written.seconds)
         if not callable(written.seconds) and (written.seconds is None or not _is_seconds(written.seconds, zero=True)):
             expected = "a number, 0 or more seconds, or a function of the context that answers one"
-            raise _refusal(workflow, written.name, "seconds", written.seconds, expected)
+            raise refusal(workflow, written.name, "seconds", written.seconds, expected)
     elif isinstance(written, Wait | Approval):
         if not _is_seconds(written.timeout, zero=False):
             expected = "a number, more than 0 seconds, or None to wait as long as it takes"
-            raise _refusal(workflow, written.name, "timeout", written.timeout, expected)
+            raise refusal(workflow, written.name, "timeout", written.timeout, expected)
         options = ("fail", "continue") if isinstance(written, Wait) else ("reject", "continue")
         if written.on_timeout not in options:
             expected = (
                 f"{' or '.join(repr(option) for option in options)}{did_you_mean(str(written.on_timeout), options)}"
             )
-            raise _refusal(workflow, written.name, "on_timeout", written.on_timeout, expected)
+            raise refusal(workflow, written.name, "on_timeout", written.on_timeout, expected)
         if written.signal is not None and (not isinstance(written.signal, str) or not written.signal.strip()):
-            raise _refusal(workflow, written.name, "signal", written.signal, "a name, or None for the step's own")
+            raise refusal(workflow, written.name, "signal", written.signal, "a name, or None for the step's own")
 
 
 def _plain_function(workflow: str, step: str, option: str, value: Any) -> None:
@@ -200,7 +200,7 @@ def workflow_options(
             f"step, and the compensation of the first"
         )
     if strict:
-        silent = [s.name for s in steps.values() if s.is_work and s.compensation is None and s.no_compensation is None]
+        silent = [step.name for step in steps.values() if _is_silent(step)]
         if silent:
             raise DefinitionError(
                 f'workflow "{workflow}" is strict, and {_quoted(silent)} of it '
@@ -213,6 +213,14 @@ def workflow_options(
         "strict": strict,
         "compensate_in": _compensate_in(workflow, steps, compensate_in),
     }
+
+
+def _is_undoable(step: StepDefinition) -> bool:
+    return step.is_undoable or (step.item is not None and step.item.is_undoable)
+
+
+def _is_silent(step: StepDefinition) -> bool:
+    return (step.is_work or step.item is not None) and not step.says_how_undone
 
 
 def pivots(definition: Definition) -> None:
@@ -230,8 +238,7 @@ def pivots(definition: Definition) -> None:
                 f'workflow "{workflow}" has two pivots on one path, "{other[0]}" and "{pivot}"; behind the first there '
                 f"is no way back already: keep one of them"
             )
-        silent = [steps[name] for name in before if steps[name].is_work]
-        if silent := [step for step in silent if step.compensation is None and step.no_compensation is None]:
+        if silent := [steps[name] for name in before if _is_silent(steps[name])]:
             raise DefinitionError(
                 f'workflow "{workflow}" has a pivot, "{pivot}", and {_quoted(step.name for step in silent)} before it '
                 f'does not say how to undo what was done; give each a compensation="worker" or a '
@@ -239,7 +246,8 @@ def pivots(definition: Definition) -> None:
             )
         for name, step in steps.items():
             endless = step.retry is not None and step.retry.max_attempts == 0
-            if step.compensation is not None and pivot in definition.ancestors(name) and not endless:
+            undone = step.compensation or (step.item and step.item.compensation)
+            if undone and pivot in definition.ancestors(name) and not endless:
                 raise DefinitionError(
                     f'workflow "{workflow}" step "{name}" has a compensation and comes behind the pivot "{pivot}", '
                     f"where nothing is undone any more; have it tried again without limit "
@@ -255,7 +263,8 @@ def _is_seconds(value: Any, *, zero: bool) -> bool:
     return value > 0 or (zero and value == 0)
 
 
-def _refusal(workflow: str, step: str, option: str, value: Any, expected: str) -> DefinitionError:
+def refusal(workflow: str, step: str, option: str, value: Any, expected: str) -> DefinitionError:
+    """What is said of an option that does not fit."""
     return DefinitionError(f'workflow "{workflow}" step "{step}" has {option}={value!r}; expected {expected}')
 
 
@@ -279,7 +288,8 @@ def _later_release(workflow: str, step: Step) -> None:
             )
 
 
-def _worker(workflow: str, owner: str, option: str, value: Any) -> None:
+def worker(workflow: str, owner: str, option: str, value: Any) -> None:
+    """Refuse what is no worker."""
     if value is None or worker_name(value) is not None:
         return
     where = f'workflow "{workflow}" {owner}'
@@ -295,27 +305,29 @@ def _worker(workflow: str, owner: str, option: str, value: Any) -> None:
     )
 
 
-def _retry(workflow: str, step: str, option: str, value: Any) -> None:
+def retry(workflow: str, step: str, option: str, value: Any) -> None:
+    """Refuse what is no policy."""
     if value is None or isinstance(value, RetryPolicy):
         return
     attempts = value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 3
-    raise _refusal(workflow, step, option, value, f"a RetryPolicy; write {option}=RetryPolicy(max_attempts={attempts})")
+    raise refusal(workflow, step, option, value, f"a RetryPolicy; write {option}=RetryPolicy(max_attempts={attempts})")
 
 
-def _code(workflow: str, step: Step) -> None:
-    for name in ("when", "inputs"):
-        _plain_function(workflow, step.name, name, getattr(step, name))
+def code(workflow: str, step: Any) -> None:
+    """Refuse a ``when`` or ``inputs`` that cannot be asked."""
+    for name in ("when", "inputs", "over"):
+        _plain_function(workflow, step.name, name, getattr(step, name, None))
     if step.when is not None and not callable(step.when):
-        raise _refusal(
+        raise refusal(
             workflow, step.name, "when", step.when, 'a function of the context, such as lambda ctx: ctx["total"] > 0'
         )
-    inputs: Any = step.inputs
+    inputs: Any = getattr(step, "inputs", None)
     if inputs is None or callable(inputs):
         return
     if not isinstance(inputs, Mapping) or not all(
         isinstance(text, str) and text for pair in inputs.items() for text in pair
     ):
-        raise _refusal(
+        raise refusal(
             workflow,
             step.name,
             "inputs",
@@ -332,7 +344,7 @@ def _choices(workflow: str, step: Step) -> None:
         )
     priority: Any = step.priority
     if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9):
-        raise _refusal(workflow, step.name, "priority", priority, "a whole number from 0 to 9")
+        raise refusal(workflow, step.name, "priority", priority, "a whole number from 0 to 9")
 
 
 def _compensation(workflow: str, step: Step) -> None:
@@ -358,7 +370,7 @@ def _compensate_in(workflow: str, steps: Mapping[str, StepDefinition], given: An
     names = tuple(given) if is_listing(given) else (None,)
     if not all(isinstance(name, str) for name in names):
         raise DefinitionError(f"{what} is {given!r}; expected a list of step names, the one to be undone first first")
-    compensable = [step.name for step in steps.values() if step.compensation is not None]
+    compensable = [step.name for step in steps.values() if _is_undoable(step)]
     for name in names:
         if name not in steps:
             raise DefinitionError(

@@ -260,7 +260,7 @@ def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_ki
     of = redis_kit.store.keys.of_run("order-1")
     redis_kit.client.hset(of.results, mapping={f"r:{number}": f"v{number}" for number in range(0, 9_000, 2)})
     fields = [f"r:{number}" for number in range(9_000)]
-    args = ["order-1", "reserve", "d1", "owner", "node", 5_000, 0, 30_000, 1_000, of.sent("")]
+    args = ["order-1", "reserve", "d1", "owner", "node", 5_000, 0, 30_000, 1_000, of.sent(""), 1]
 
     reply = run(redis_kit, "claim", [of.run, of.context, of.results, of.due], [*args, "i", *fields])
 

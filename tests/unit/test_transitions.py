@@ -21,7 +21,7 @@ from multiagents.events import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import ABANDONED, CANCEL_REQUESTED, CHOSEN, RECALLED, SKIPPED, evolve
+from multiagents.workflow.decider import ABANDONED, CANCEL_REQUESTED, CHOSEN, GATHERED, RECALLED, SKIPPED, evolve
 from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, RunStatus, StepState, Track, Trigger
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -56,6 +56,8 @@ def event_of(trigger: Trigger, direction: Direction, attempt: int) -> Event:
             return StatusEvent(**common, status=SKIPPED)
         case Trigger.CHOICE:
             return StatusEvent(**common, status=CHOSEN, payload={"label": "paid"})
+        case Trigger.PART:
+            return StatusEvent(**common, status=GATHERED, payload={"count": 2, "in_part": True})
         case Trigger.RECALL:
             return StatusEvent(**common, status=RECALLED)
 
@@ -72,7 +74,7 @@ def test_a_track_moves_as_the_table_says_and_else_stays(
     after = evolve(ORDER, before, event_of(trigger, direction, track.attempt))
 
     # Skipping, choosing, taking back and failing unasked happen to the step, never to its undo.
-    only_do = trigger in (Trigger.SKIP, Trigger.CHOICE, Trigger.RECALL) or (progress, trigger) == (
+    only_do = trigger in (Trigger.SKIP, Trigger.CHOICE, Trigger.PART, Trigger.RECALL) or (progress, trigger) == (
         Progress.IDLE,
         Trigger.FAILURE,
     )

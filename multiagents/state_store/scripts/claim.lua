@@ -1,17 +1,18 @@
 -- claim: take an attempt under a lease, and return what running and deciding it needs.
 -- KEYS: 1 run, 2 context, 3 results, 4 due
 -- ARGV: 1 transaction, 2 step, 3 mark, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0 none),
---       8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11.. fields of results to return
--- Returns: {1, now, deadline, {status, stop, epoch, error, cause, signals, generation}, step, context, results}
+--       8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11 1 if the context is asked for,
+--       12.. fields of results to return
+-- Returns: {1, now, deadline, {status, stop, epoch, error, cause, signals, generation, sizes, parent}, step, context, results}
 --          or {0, now, 1 no such run | 2 not this attempt | 3 claimed by somebody else}
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local int = function(n) return string.format('%.0f', n) end
 local run, step, owner = KEYS[1], ARGV[2], ARGV[4]
-local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause', 'signals', 'generation', 's:' .. step,
-  'l:' .. step)
+local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause', 'signals', 'generation', 'sizes',
+  'parent', 's:' .. step, 'l:' .. step)
 if not head[1] then return {0, now, 1} end
-local mark, via, rest = string.match(head[9] or '', '^(%w+)|(%w)|(.*)$')
+local mark, via, rest = string.match(head[11] or '', '^(%w+)|(%w)|(.*)$')
 if mark ~= ARGV[3] or via == 'w' or via == 'e' or via == 'z' then return {0, now, 2} end
 
 local member = 'a|' .. ARGV[1] .. '|' .. step .. '|' .. mark
@@ -36,11 +37,11 @@ else
   redis.call('ZADD', KEYS[4], lease, member)
 end
 
-local results = redis.call('HMGET', KEYS[3], unpack(ARGV, 11, math.min(#ARGV, 1010)))
-for from = 1011, #ARGV, 1000 do -- unpack fails at some thousands
+local results = redis.call('HMGET', KEYS[3], unpack(ARGV, 12, math.min(#ARGV, 1011)))
+for from = 1012, #ARGV, 1000 do -- unpack fails at some thousands
   for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(ARGV, from, math.min(#ARGV, from + 999)))) do
     results[#results + 1] = value
   end
 end
-local context = string.sub(mark, 1, 1) == 'd' and redis.call('HGETALL', KEYS[2]) or {}
-return {1, now, deadline, {unpack(head, 1, 7)}, head[8], context, results}
+local context = ARGV[11] == '1' and redis.call('HGETALL', KEYS[2]) or {}
+return {1, now, deadline, {unpack(head, 1, 9)}, head[10], context, results}

@@ -60,6 +60,7 @@ local function transition(tid, sent, lease, fields)
     redis.call('ZADD', KEYS[10], started, tid)
   end
   local deadline, retention, channel, status = tonumber(take()), tonumber(take()), take(), take()
+  local outlives = take() == '1'
   local attributes = rows(2)
   if #attributes > 0 then
     local prefix, limit = take(), tonumber(take())
@@ -76,8 +77,9 @@ local function transition(tid, sent, lease, fields)
   if retention > 0 then
     -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
     redis.call('ZADD', due, now + retention, 'x|' .. tid)
-    redis.call('ZREM', due, 'r|' .. tid, 't|' .. tid)
-    for _, i in ipairs(own) do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
+    redis.call('ZREM', due, 't|' .. tid)
+    if landed ~= '1' then redis.call('ZREM', due, 'r|' .. tid) end
+    for _, i in ipairs(outlives and {} or own) do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
     redis.call('ZREM', due, 'x|' .. tid)
