@@ -99,8 +99,10 @@ class WholeRuns:
     def _make_good(self, transaction_id: str) -> None:
         """Do what a commit has left: say more of what is due, tell others; its entry in ``due`` stays until then."""
         try:
-            while self._decide_once(self._store.load(transaction_id), None, site=WriteSite.ADVANCE).owes:
-                pass
+            owes = True
+            while owes:
+                decision = self._decide_once(self._store.load(transaction_id), None, site=WriteSite.ADVANCE)
+                owes = decision.owes or decision.verdict is Verdict.CONFLICT
         except Exception:
             logger.warning("run %s is not done with; the sweep will go on", transaction_id, exc_info=True)
 

@@ -134,6 +134,7 @@ class Child:
     inputs: _Code | Mapping[str, str] | None = None
     compensation: Any = None
     detached: bool = False
+    on_failure: str = "fail"
     _: KW_ONLY
     no_compensation: str | None = None
     undo_retry: RetryPolicy | None = None

@@ -316,8 +316,11 @@ def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEve
         retry_in = _policy(step, event, undo=undo).delay(failures, seed=event.correlation_id)
     if retry_in is not None and not undo and _closes_before(step, track, event, retry_in):
         retry_in = None
+    trigger = Trigger.DOUBT if in_doubt else Trigger.FAILURE
+    if trigger is Trigger.FAILURE and track.in_flight and step.on_failure == "continue" and not undo:
+        trigger = Trigger.PASSED_OVER
     return track._replace(
-        progress=TRACK[track.progress, Trigger.DOUBT if in_doubt else Trigger.FAILURE],
+        progress=TRACK[track.progress, trigger],
         failures=failures,
         losses=losses,
         in_doubt=in_doubt,

@@ -83,11 +83,11 @@ class Layouts:
                 continue
             items = [item_name(name, index) for index in range(sizes[name])]
             row = step.max_concurrency or len(items)
+            # What its ``inputs`` take from the context is taken once, for all items.
+            template = replace(step.item, inputs=None, block=step.block, cancel_siblings=step.cancel_siblings)
             for index, item in enumerate(items):
                 after = step.after if index < row else (items[index - row],)
-                steps[item] = replace(
-                    step.item, name=item, after=after, block=step.block, cancel_siblings=step.cancel_siblings
-                )
+                steps[item] = replace(template, name=item, after=after)
             steps[name] = replace(step, after=tuple(items))
         laid_out = replace(base, steps=steps, compensate_in=_order(base.compensate_in, sizes))
         put = object.__setattr__

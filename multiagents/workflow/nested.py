@@ -61,6 +61,7 @@ def child_fields(workflow: str, child: Child) -> dict[str, Any]:
         "undo_retry": child.undo_retry,
         "no_compensation": child.no_compensation,
         "detached": child.detached,
+        "on_failure": None if child.on_failure == "fail" else child.on_failure,
         "pivot": bool(definition.pivots) and not (compensation or child.detached or child.no_compensation),
     }
 
@@ -84,8 +85,8 @@ def map_fields(workflow: str, written: Map) -> dict[str, Any]:
 
 
 def _item(workflow: str, written: Map) -> StepDefinition:
-    if isinstance(written.worker, Definition):
-        child = Child(written.name, written.worker)
+    if isinstance(written.worker, Definition | Child):
+        child = written.worker if isinstance(written.worker, Child) else Child(written.name, written.worker)
         return StepDefinition(name=written.name, kind=StepKind.CHILD, **child_fields(workflow, child))
     step = written.worker if isinstance(written.worker, Step) else Step(written.name, written.worker)
     return StepDefinition(**{**step_fields(step), "name": written.name})
@@ -114,6 +115,8 @@ def check_child(workflow: str, child: Child) -> None:
     check.retry(workflow, child.name, "undo_retry", child.undo_retry)
     if not isinstance(child.detached, bool):
         raise check.refusal(workflow, child.name, "detached", child.detached, "True or False")
+    if child.on_failure not in ("fail", "continue"):
+        raise check.refusal(workflow, child.name, "on_failure", child.on_failure, "'fail' or 'continue'")
     if child.detached and child.compensation is not None:
         raise DefinitionError(
             f'workflow "{workflow}" step "{child.name}" is detached and has a compensation; a detached run is left '
@@ -145,15 +148,18 @@ def check_map(workflow: str, written: Map) -> None:
             f'compensation="worker", which undoes all items in one go'
         )
     if isinstance(written.worker, Step):
+        check.step_options(workflow, written.worker)
+        _check_item(workflow, name, written.worker, written)
+    elif isinstance(written.worker, Child):
+        check_child(workflow, written.worker)
         _check_item(workflow, name, written.worker, written)
     elif not isinstance(written.worker, Definition):
         check.worker(workflow, f'map "{name}"', "worker", written.worker)
 
 
-def _check_item(workflow: str, name: str, item: Step, written: Map) -> None:
-    check.step_options(workflow, item)
+def _check_item(workflow: str, name: str, item: Step | Child, written: Map) -> None:
     for option in _OF_THE_MAP:
-        if getattr(item, option):
+        if getattr(item, option, None):
             raise DefinitionError(
                 f'workflow "{workflow}" map "{name}" has items with {option}={getattr(item, option)!r}; all items run '
                 f"when the map does: give it to the map, or leave it out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.elements import Child, Element, Map
@@ -21,6 +21,7 @@ class Nesting:
         inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None,
         compensation: Any = None,
         detached: bool = False,  # noqa: FBT001, FBT002 - as users would write it
+        on_failure: Literal["fail", "continue"] = "fail",
         *,
         no_compensation: str | None = None,
         undo_retry: RetryPolicy | None = None,
@@ -42,6 +43,8 @@ class Nesting:
                 context.
             compensation: a worker that undoes the completed child in place of its own journal.
             detached: start it and go on; whatever becomes of either run, the other is left alone.
+            on_failure: what it means for this run that the child has failed, and has undone what it did: it has
+                failed, too, or it goes on, and the step counts as skipped (rule S10).
             no_compensation: why the completed child is not undone with its parent, in words.
             undo_retry: how failed attempts of ``compensation`` are retried.
             after: the steps or blocks it waits for; None is the one added before.
@@ -61,6 +64,7 @@ class Nesting:
                 inputs,
                 compensation,
                 detached,
+                on_failure,
                 no_compensation=no_compensation,
                 undo_retry=undo_retry,
                 after=after,
@@ -93,8 +97,9 @@ class Nesting:
 
         Args:
             name: what the map is called.
-            worker: what is run for each item: a worker, a `Step` with options of its own (its ``inputs`` narrow the
-                context that items share), or a definition: then each is a run of that workflow. None: the map's name.
+            worker: what is run for each item: a worker, or a definition, and then each is a run of that workflow. A
+                `Step` or a `Child` gives it options of its own (its ``inputs`` narrow the context that items share).
+                None is the map's name.
             over: dotted path of the list in the context, or a callable that answers it.
             max_concurrency: how many items run at once; None is all of them. Item i waits for item i - n, so that of n
                 rows each goes its own way.

@@ -103,6 +103,7 @@ class StepDefinition:
         default: of a choice: the branch for any other label.
         workflow: of a child: the `Definition` that its run follows.
         detached: of a child: it is started and left alone.
+        on_failure: of a child: what its failure, which it has undone, means for its parent: ``fail`` or ``continue``.
         over: of a map: dotted path to its list in the context, or a callable that answers it.
         item: of a map: what every item is, but for its name and place.
         max_concurrency: of a map: how many items run at once; None is all of them.
@@ -141,6 +142,7 @@ class StepDefinition:
     default: str | None = None
     workflow: Any = None
     detached: bool = False
+    on_failure: str | None = None
     over: str | Callable[[dict[str, Any]], Any] | None = None
     item: StepDefinition | None = None
     max_concurrency: int | None = None

@@ -55,7 +55,7 @@ class Progress(StrEnum):
     FAILED = "x"
     #: an attempt may have taken effect
     UNKNOWN = "u"
-    #: its ``when`` was false
+    #: its ``when`` was false, or it failed and the run goes on
     SKIPPED = "k"
 
 
@@ -67,6 +67,8 @@ class Trigger(StrEnum):
     RESULT = "result"
     #: a definite failure, and no earlier attempt is in doubt
     FAILURE = "failure"
+    #: a definite failure that the definition says to go on from
+    PASSED_OVER = "passed_over"
     #: an attempt that may have taken effect: lost, timed out, abandoned, or not told
     DOUBT = "doubt"
     SKIP = "skip"
@@ -91,6 +93,8 @@ TRACK: Mapping[tuple[Progress, Trigger], Progress] = MappingProxyType(
         (Progress.IDLE, Trigger.CHOICE): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.RESULT): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.FAILURE): Progress.FAILED,
+        # Rule S10: a child has failed, has undone what it did, and its parent goes on without it.
+        (Progress.IN_FLIGHT, Trigger.PASSED_OVER): Progress.SKIPPED,
         (Progress.IN_FLIGHT, Trigger.DOUBT): Progress.UNKNOWN,
         (Progress.IN_FLIGHT, Trigger.RECALL): Progress.IDLE,
         (Progress.FAILED, Trigger.COMMAND): Progress.IN_FLIGHT,

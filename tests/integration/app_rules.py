@@ -314,3 +314,19 @@ expense = (
     .add_step("pay", "echo", inputs=lambda ctx: {"limit": ctx["limit"]})
     .build()
 )
+
+#: Every item of a list is a run that waits for a person.
+review = (
+    WorkflowBuilder("review")
+    .add_step("open", "play", compensation="undo")
+    .add_wait("verdict")
+    .add_step("close", "play")
+    .build()
+)
+reviews = (
+    WorkflowBuilder("reviews")
+    .add_step("first", "play", compensation="undo")
+    .add_map("review", review, over=lambda ctx: ctx["papers"])
+    .add_step("last", "play")
+    .build()
+)

@@ -27,6 +27,7 @@ from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, Ru
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DOCS = Path(__file__).parents[2] / "docs"
 ORDER = WorkflowBuilder("order").add_step("charge", compensation="refund").build(register=False)
+TOLERANT = WorkflowBuilder("tolerant").add_child("charge", ORDER, on_failure="continue").build(register=False)
 ERROR = ErrorInfo(type="CardDeclined", message="no funds")
 STARTED = {"workflow": "order", "version": "1", "definition": "h", "max_lost": 5}
 
@@ -48,7 +49,7 @@ def event_of(trigger: Trigger, direction: Direction, attempt: int) -> Event:
             return (CommandEvent if direction is Direction.DO else CompensationEvent)(**common, **about)
         case Trigger.RESULT:
             return ResultEvent(**common, **about)
-        case Trigger.FAILURE:
+        case Trigger.FAILURE | Trigger.PASSED_OVER:
             return ErrorEvent(**common, **about, error=ERROR, retryable=False)
         case Trigger.DOUBT:
             return ErrorEvent(**common, **about, error=ERROR, kind=ErrorKind.UNKNOWN)
@@ -71,8 +72,11 @@ def test_a_track_moves_as_the_table_says_and_else_stays(
     before = state_of(progress, direction)
     track = before.step("charge").track(direction)
 
-    after = evolve(ORDER, before, event_of(trigger, direction, track.attempt))
+    definition = TOLERANT if trigger is Trigger.PASSED_OVER else ORDER
+    after = evolve(definition, before, event_of(trigger, direction, track.attempt))
 
+    if trigger is Trigger.PASSED_OVER and (direction is Direction.UNDO or progress is not Progress.IN_FLIGHT):
+        trigger = Trigger.FAILURE  # only what was done, and failed, is passed over
     # Skipping, choosing, taking back and failing unasked happen to the step, never to its undo.
     only_do = trigger in (Trigger.SKIP, Trigger.CHOICE, Trigger.PART, Trigger.RECALL) or (progress, trigger) == (
         Progress.IDLE,
