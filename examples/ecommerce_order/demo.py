@@ -25,12 +25,14 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from examples.books import books
 from examples.ecommerce_order.ledger import ledger_report
 from examples.ecommerce_order.order import ORDERS, Case, read_cases
 from examples.ecommerce_order.shop import DATABASE, PACE, Shop, Work
-from examples.ecommerce_order.view import board, books, legend, outcomes, timeline
+from examples.ecommerce_order.view import board, legend, outcomes
 from examples.ecommerce_order.watch import Followed, Watch
 from examples.stage import StageError, WorkerProcess, end_on_sigterm, own_stage
+from examples.timeline import timeline
 from multiagents.exceptions import MultiAgentsError
 
 #: Seconds without a sign of life after which an attempt counts as lost: short, so that recovery can be watched.

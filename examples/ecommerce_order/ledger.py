@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from examples.books import Line
 from examples.ecommerce_order.order import euros
 from examples.ecommerce_order.shop import Shop
-
-
-@dataclass(frozen=True)
-class Line:
-    """One rule of the books, and whether it holds."""
-
-    rule: str
-    holds: bool
-    #: the figures, or what broke the rule
-    detail: str
 
 
 def ledger_report(shop: Shop, completed: Mapping[str, int]) -> list[Line]:
@@ -43,10 +33,10 @@ def ledger_report(shop: Shop, completed: Mapping[str, int]) -> list[Line]:
 
 _KEY_TWICE = "SELECT key FROM journal WHERE answer = 'done' GROUP BY key HAVING count(*) > 1"
 _CHARGED_TWICE = """
-    SELECT order_id FROM effects WHERE kind = 'charge' AND status <> 'void' GROUP BY order_id HAVING count(*) > 1"""
+    SELECT subject FROM effects WHERE kind = 'charge' AND status <> 'void' GROUP BY subject HAVING count(*) > 1"""
 _SHIPPED_UNPAID = """
-    SELECT order_id FROM effects WHERE kind = 'charge' AND status = 'undone'
-    INTERSECT SELECT order_id FROM effects WHERE kind = 'ship' AND status = 'live'"""
+    SELECT subject FROM effects WHERE kind = 'charge' AND status = 'undone'
+    INTERSECT SELECT subject FROM effects WHERE kind = 'ship' AND status = 'live'"""
 
 
 def _number(db: sqlite3.Connection, query: str) -> int:
@@ -90,7 +80,7 @@ def _money(db: sqlite3.Connection, completed: Mapping[str, int]) -> Line:
 
 def _parcels(db: sqlite3.Connection, completed: Mapping[str, int]) -> Line:
     shipped = {
-        row["order_id"] for row in db.execute("SELECT order_id FROM effects WHERE kind = 'ship' AND status = 'live'")
+        row["subject"] for row in db.execute("SELECT subject FROM effects WHERE kind = 'ship' AND status = 'live'")
     }
     wrong = sorted(shipped ^ set(completed))
     return Line(

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from examples.ecommerce_order.order import Case, read_cases
 from examples.ecommerce_order.shop import DATABASE
-from examples.ecommerce_order.view import bars_of, short_type, timeline
 from examples.stage import BROKER, end_on_sigterm, own_stage
+from examples.timeline import bars_of, short_type, timeline
 from multiagents.exceptions import WorkflowFailedError
 
 #: One order of each kind, from ``orders.jsonl``.

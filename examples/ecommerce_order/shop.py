@@ -1,13 +1,6 @@
 """The outside world of the example: a shop's stock, its payment provider, its carrier and its mail, in one SQLite file.
 
-It knows nothing of the engine, so it can testify about it. Three rules make an effect safe to ask for again:
-
-1. Every call names an idempotency key. The first call with a key takes effect; a repeated one gets the same answer.
-2. An undo has a key of its own and names the key of what it undoes. Undoing what never happened is a normal no-op.
-3. An undo that comes first leaves a mark, and the late call that it was meant for is refused. Otherwise a worker that
-   was given up and wakes up again would charge a customer whose order is long cancelled.
-
-Every call, repeated and refused ones included, is a line of the journal.
+The rules that make its effects safe to ask for again are those of `examples.world`.
 """
 
 from __future__ import annotations
@@ -20,8 +13,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from examples.world import NoAnswerError, RefusedError, UnavailableError, World, add
 
 #: Where workers find the shop's database; the default is for a worker started by hand in the project's folder.
 DATABASE = "SHOP_DB"
@@ -43,25 +37,15 @@ CATALOGUE: Mapping[str, tuple[str, int, int]] = {
     "POSTER-GOLD": ("Gold poster", 1900, 0),
 }
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS stock (
     product TEXT PRIMARY KEY, opening INTEGER NOT NULL, pieces INTEGER NOT NULL CHECK (pieces >= 0));
-CREATE TABLE IF NOT EXISTS effects (
-    key TEXT PRIMARY KEY, kind TEXT NOT NULL, order_id TEXT, amount INTEGER NOT NULL DEFAULT 0,
-    detail TEXT NOT NULL DEFAULT '{}', status TEXT NOT NULL CHECK (status IN ('live', 'undone', 'void')));
 CREATE TABLE IF NOT EXISTS reserved (
     key TEXT NOT NULL, product TEXT NOT NULL, pieces INTEGER NOT NULL, shipped INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS journal (
-    n INTEGER PRIMARY KEY, at REAL NOT NULL, call TEXT NOT NULL, key TEXT NOT NULL, order_id TEXT,
-    amount INTEGER NOT NULL, answer TEXT NOT NULL, pid INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS work (
     n INTEGER PRIMARY KEY, key TEXT NOT NULL, order_id TEXT NOT NULL, attempt INTEGER NOT NULL,
     pid INTEGER NOT NULL, started_at REAL NOT NULL, finished_at REAL);
 """
-
-
-class RefusedError(Exception):
-    """The outside world said no, and will say no again."""
 
 
 class CardDeclinedError(RefusedError):
@@ -80,16 +64,8 @@ class MailBouncedError(RefusedError):
     """Nobody reads mail at that address."""
 
 
-class AlreadyUndoneError(RefusedError):
-    """This was undone before it came (rule 3 of this module)."""
-
-
-class GatewayUnavailableError(Exception):
+class GatewayUnavailableError(UnavailableError):
     """The payment provider is down; nothing was charged, and trying again may help."""
-
-
-class NoAnswerError(Exception):
-    """The payment provider did not answer; the card may have been charged."""
 
 
 @dataclass(frozen=True)
@@ -103,49 +79,20 @@ class Work:
     pid: int
 
 
-class Shop:
-    """One shop. Every call opens the database anew, so that any process and thread may use the same object.
+class Shop(World):
+    """One shop; the opening stock is there when its file is new."""
 
-    Args:
-        path: the SQLite file; it and the opening stock are made when the file is new.
-        pace: by what the world's own slowness is multiplied; 0 is none.
-    """
-
-    def __init__(self, path: str | Path, pace: float = 1.0) -> None:
-        self.path = Path(path)
-        self.pace = pace
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.transaction() as db:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            opening = [(product, pieces, pieces) for product, (_, _, pieces) in CATALOGUE.items()]
-            db.executemany("INSERT OR IGNORE INTO stock VALUES (?, ?, ?)", opening)
+    tables = _TABLES
 
     @classmethod
-    def from_environment(cls) -> Shop:
+    def from_environment(cls) -> Self:
         """The shop that ``SHOP_DB`` names, else ``.multiagents/shop.db``."""
         return cls(os.environ.get(DATABASE, ".multiagents/shop.db"), float(os.environ.get(PACE, "1")))
 
-    def delay(self, seconds: float) -> float:
-        """How long the world takes for something that takes so many seconds at pace 1."""
-        return seconds * self.pace
-
-    @contextmanager
-    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
-        """All or nothing; writers wait for each other up to 10 s, readers never wait."""
-        db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
-        try:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("BEGIN IMMEDIATE" if write else "BEGIN DEFERRED")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-        finally:
-            db.close()
+    def open(self, db: sqlite3.Connection) -> None:
+        """Fill the shelves."""
+        opening = [(product, pieces, pieces) for product, (_, _, pieces) in CATALOGUE.items()]
+        db.executemany("INSERT OR IGNORE INTO stock VALUES (?, ?, ?)", opening)
 
     # -- stock ---------------------------------------------------------------------------------------------------------
 
@@ -155,7 +102,7 @@ class Shop:
         Raises:
             OutOfStockError: when there are not enough pieces of a product.
         """
-        with self._call("reserve", key, order_id) as (db, known):
+        with self.doing("reserve", key, order_id) as (db, known):
             if known:
                 return known
             for product, wanted in sorted(pieces.items()):
@@ -165,11 +112,11 @@ class Shop:
                     raise OutOfStockError(f"{wanted} x {product} were ordered, {left} are left")
                 db.execute("UPDATE stock SET pieces = pieces - ? WHERE product = ?", (wanted, product))
                 db.execute("INSERT INTO reserved VALUES (?, ?, ?, 0)", (key, product, wanted))
-            return _add(db, "reserve", key, order_id, 0, {"reservation": key, "pieces": sum(pieces.values())})
+            return add(db, "reserve", key, order_id, 0, {"reservation": key, "pieces": sum(pieces.values())})
 
     def release(self, key: str, order_id: str, of: str) -> bool:
         """Put the pieces of a reservation back; False when there was nothing to put back."""
-        with self._undo("release", key, order_id, of, "reserve") as (db, live):
+        with self.undoing("release", key, order_id, of, "reserve") as (db, live):
             if live:
                 for row in db.execute("SELECT product, pieces FROM reserved WHERE key = ?", (of,)).fetchall():
                     db.execute(
@@ -191,13 +138,13 @@ class Shop:
             GatewayUnavailableError: when the provider is down and nothing was charged.
             NoAnswerError: when nobody knows.
         """
-        with self._call("charge", key, order_id, amount) as (db, known):
+        with self.doing("charge", key, order_id, amount) as (db, known):
             if token == "tok_declined":
                 raise CardDeclinedError(f"the bank refused {amount} cents: insufficient funds")
             tries = db.execute("SELECT count(*) FROM journal WHERE call = 'charge' AND key = ?", (key,)).fetchone()[0]
             if token == "tok_down" or (token == "tok_flaky" and tries == 0):
                 raise GatewayUnavailableError("the payment provider answered 503")
-            answer = known or _add(
+            answer = known or add(
                 db, "charge", key, order_id, amount, {"charge_id": f"ch_{_digest(key)}", "charged": amount}
             )
         if token == "tok_silent":
@@ -206,7 +153,7 @@ class Shop:
 
     def refund(self, key: str, order_id: str, of: str) -> bool:
         """Give back what a charge took; False when there was no charge."""
-        with self._undo("refund", key, order_id, of, "charge") as (_, live):
+        with self.undoing("refund", key, order_id, of, "charge") as (_, live):
             return live
 
     # -- parcels -------------------------------------------------------------------------------------------------------
@@ -217,7 +164,7 @@ class Shop:
         Raises:
             AddressNotServedError: when no carrier delivers there.
         """
-        with self._call("ship", key, order_id) as (db, known):
+        with self.doing("ship", key, order_id) as (db, known):
             if known:
                 return known
             if country == "AQ" or street.upper().startswith("PO BOX"):
@@ -227,11 +174,11 @@ class Shop:
             )
             db.execute("UPDATE reserved SET shipped = 1 WHERE key = ?", (reservation,))
             detail = {"carrier": carrier, "tracking_number": f"{carrier[:2].upper()}{_digest(key)}", "of": reservation}
-            return _add(db, "ship", key, order_id, 0, detail)
+            return add(db, "ship", key, order_id, 0, detail)
 
     def cancel_shipment(self, key: str, order_id: str, of: str) -> bool:
         """Call a parcel back into the warehouse; False when there was none."""
-        with self._undo("cancel", key, order_id, of, "ship") as (db, live):
+        with self.undoing("cancel", key, order_id, of, "ship") as (db, live):
             if live:
                 detail = json.loads(db.execute("SELECT detail FROM effects WHERE key = ?", (of,)).fetchone()["detail"])
                 db.execute("UPDATE reserved SET shipped = 0 WHERE key = ?", (detail["of"],))
@@ -243,12 +190,12 @@ class Shop:
         Raises:
             MailBouncedError: when nobody reads it.
         """
-        with self._call("mail", key, order_id) as (db, known):
+        with self.doing("mail", key, order_id) as (db, known):
             if known:
                 return known
             if to.endswith("@bounce.example"):
                 raise MailBouncedError(f"mail to {to} came back")
-            return _add(db, "mail", key, order_id, 0, {"mailed_to": to, "characters": len(text)})
+            return add(db, "mail", key, order_id, 0, {"mailed_to": to, "characters": len(text)})
 
     # -- who is busy ---------------------------------------------------------------------------------------------------
 
@@ -278,65 +225,6 @@ class Shop:
         with self.transaction(write=False) as db:
             query = "SELECT count(*) FROM journal WHERE call = 'charge' AND answer = 'done'"
             return int(db.execute(query).fetchone()[0])
-
-    def journal_of(self, order_id: str) -> list[dict[str, Any]]:
-        """Every call about an order, oldest first."""
-        query = "SELECT at, call, key, amount, answer, pid FROM journal WHERE order_id = ? ORDER BY n"
-        with self.transaction(write=False) as db:
-            return [dict(row) for row in db.execute(query, (order_id,))]
-
-    # -- the rules at the head of this module --------------------------------------------------------------------------
-
-    @contextmanager
-    def _call(
-        self, call: str, key: str, order_id: str, amount: int = 0
-    ) -> Iterator[tuple[sqlite3.Connection, dict[str, Any] | None]]:
-        """Run a call in a transaction, with the answer that its key got before; refused or not, the journal has it."""
-        try:
-            with self.transaction() as db:
-                row = db.execute("SELECT status, kind, amount, detail FROM effects WHERE key = ?", (key,)).fetchone()
-                if row and row["status"] != "live":
-                    raise AlreadyUndoneError(f"{call} {key} came after it was undone")
-                if row and (row["kind"], row["amount"]) != (call, amount):
-                    raise ValueError(
-                        f"key {key} was used for {row['kind']} of {row['amount']}, not for {call} of {amount}"
-                    )
-                yield db, json.loads(row["detail"]) if row else None
-                _note(db, call, key, order_id, amount, "repeated" if row else "done")
-        except (RefusedError, GatewayUnavailableError) as error:
-            with self.transaction() as db:
-                _note(db, call, key, order_id, amount, f"refused: {type(error).__name__}")
-            raise
-
-    @contextmanager
-    def _undo(
-        self, call: str, key: str, order_id: str, of: str, kind: str
-    ) -> Iterator[tuple[sqlite3.Connection, bool]]:
-        """Run an undo in a transaction; it is told whether there is anything to undo."""
-        with self.transaction() as db:
-            row = db.execute("SELECT status, amount FROM effects WHERE key = ?", (of,)).fetchone()
-            live = row is not None and row["status"] == "live"
-            yield db, live
-            if row is None:
-                mark = (of, kind, order_id)
-                db.execute("INSERT INTO effects (key, kind, order_id, status) VALUES (?, ?, ?, 'void')", mark)
-            elif live:
-                db.execute("UPDATE effects SET status = 'undone' WHERE key = ?", (of,))
-            answer = "done" if live else "nothing to undo" if row is None or row["status"] == "void" else "repeated"
-            _note(db, call, key, order_id, row["amount"] if row else 0, answer)
-
-
-def _add(
-    db: sqlite3.Connection, kind: str, key: str, order_id: str, amount: int, detail: dict[str, Any]
-) -> dict[str, Any]:
-    row = (key, kind, order_id, amount, json.dumps(detail))
-    db.execute("INSERT INTO effects (key, kind, order_id, amount, detail, status) VALUES (?, ?, ?, ?, ?, 'live')", row)
-    return detail
-
-
-def _note(db: sqlite3.Connection, call: str, key: str, order_id: str, amount: int, answer: str) -> None:
-    insert = "INSERT INTO journal (at, call, key, order_id, amount, answer, pid) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    db.execute(insert, (time.time(), call, key, order_id, amount, answer, os.getpid()))
 
 
 def _digest(key: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from examples.ecommerce_order.order import Case
-from examples.ecommerce_order.view import Bar, Row, Verdict, bars_of, short_type
+from examples.ecommerce_order.view import Row, Verdict
+from examples.timeline import Bar, bars_of, short_type
 
 #: Statuses of a run that has not ended.
 LIVE = frozenset({"pending", "running", "paused", "compensating"})

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any
 
 from examples.ecommerce_order.order import Order, euros
-from examples.ecommerce_order.shop import CATALOGUE, NoAnswerError, RefusedError, Shop
+from examples.ecommerce_order.shop import CATALOGUE, Shop
+from examples.world import NoAnswerError, RefusedError
 from multiagents import OutcomeUnknownError, RetryPolicy, TerminalError, current_step, worker
 
 #: What the outside world refuses, it refuses again; anything else is worth two more attempts.

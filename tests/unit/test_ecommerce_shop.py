@@ -15,20 +15,21 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from examples.books import books
 from examples.ecommerce_order.ledger import ledger_report
 from examples.ecommerce_order.order import Case, Expectation, Order, euros, read_cases
 from examples.ecommerce_order.shop import (
     CATALOGUE,
     AddressNotServedError,
-    AlreadyUndoneError,
     CardDeclinedError,
     GatewayUnavailableError,
-    NoAnswerError,
     OutOfStockError,
     Shop,
 )
-from examples.ecommerce_order.view import Bar, bars_of, board, books, outcomes, timeline
+from examples.ecommerce_order.view import board, outcomes
 from examples.ecommerce_order.watch import Followed, Watch
+from examples.timeline import Bar, bars_of, timeline
+from examples.world import AlreadyUndoneError, NoAnswerError
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -203,7 +204,7 @@ def test_the_books_of_a_quiet_day_add_up(shop: Shop) -> None:
         ("UPDATE journal SET amount = 891 WHERE call = 'charge'", "money adds up to the cent"),
         ("UPDATE journal SET key = 'A-1/payment', call = 'x'", "no key took effect twice"),
         (
-            """INSERT INTO effects SELECT 'again', kind, order_id, amount, detail, status FROM effects
+            """INSERT INTO effects SELECT 'again', kind, subject, amount, detail, status FROM effects
                WHERE kind = 'charge'""",
             "no order was charged twice",
         ),

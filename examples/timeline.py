@@ -1,0 +1,142 @@
+"""The mirror timeline of a run, for a terminal.
+
+It shows a step and its undo on one line and one time axis: what went forward, and how it was taken back. It is drawn
+from the run's history alone; every attempt is a bar of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.text import Text
+
+#: run status -> colour
+COLOURS: Mapping[str, str] = {
+    "running": "cyan",
+    "compensating": "magenta",
+    "completed": "green",
+    "compensated": "magenta",
+    "failed": "yellow",
+    "compensation_failed": "bold red",
+}
+#: how an attempt ended -> what its bar is made of, and its colour; doing and undoing differ
+_BARS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("do", "open"): ("█", "cyan"),
+    ("do", "succeeded"): ("█", "green"),
+    ("do", "failed"): ("▚", "red"),
+    ("do", "lost"): ("░", "bold yellow"),
+    ("do", "unknown"): ("▚", "yellow"),
+    ("undo", "open"): ("▒", "bold magenta"),
+    ("undo", "succeeded"): ("▒", "magenta"),
+    ("undo", "failed"): ("▚", "red"),
+    ("undo", "lost"): ("░", "bold yellow"),
+    ("undo", "unknown"): ("▚", "yellow"),
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One attempt on the time axis."""
+
+    step: str
+    direction: str
+    attempt: int
+    start: datetime
+    #: None while it is in flight
+    end: datetime | None
+    #: "open", "succeeded", "failed", "lost" or "unknown"
+    outcome: str
+    worker: str = ""
+    error: str = ""
+
+
+def bars_of(history: Iterable[Any]) -> list[Bar]:
+    """Read the attempts out of a run's events: commands open a bar, results and errors close it."""
+    bars: dict[str, Bar] = {}
+    for event in history:
+        if event.type in ("command", "compensation"):
+            direction = "do" if event.type == "command" else "undo"
+            worker = event.worker
+            bars[event.correlation_id] = Bar(event.step, direction, event.attempt, event.at, None, "open", worker)
+        elif event.type in ("result", "error") and event.correlation_id:
+            known = bars.get(event.correlation_id)
+            if known is not None and known.end is not None:
+                continue  # a late or repeated answer
+            outcome, error = "succeeded", ""
+            if event.type == "error":
+                outcome = {"failed": "failed", "lost": "lost"}.get(str(event.kind), "unknown")
+                error = f"{short_type(event.error.type)}: {event.error.message}"
+            start = getattr(event, "started_at", None) or (known.start if known else event.at)
+            direction, worker = str(event.direction.value), known.worker if known else ""
+            bars[event.correlation_id] = Bar(
+                event.step, direction, event.attempt, start, event.at, outcome, worker, error
+            )
+    return sorted(bars.values(), key=lambda bar: bar.start)
+
+
+def short_type(name: str) -> str:
+    """The class name without its module."""
+    return name.rpartition(".")[2]
+
+
+def timeline(
+    title: str, status: str, steps: Sequence[str], bars: Sequence[Bar], width: int, *, now: datetime | None = None
+) -> Text:
+    """Draw one run as a mirror timeline.
+
+    Args:
+        title: what stands above it.
+        status: the run's status.
+        steps: its steps, in workflow order.
+        bars: its attempts.
+        width: columns of the terminal; the time axis takes what the names and the remarks leave.
+        now: where bars in flight end; None: at the last time that any event names.
+    """
+    picture = Text(no_wrap=True, overflow="ellipsis")
+    room = max(20, width - len(status) - 12)  # what its status and its time leave
+    picture.append(title if len(title) <= room else f"{title[: room - 1]}…", style="bold")
+    picture.append(f"  {status}", style=COLOURS.get(status, ""))
+    if not bars:
+        return picture
+    width = min(56, max(20, width - 60))
+    first = min(bar.start for bar in bars)
+    last = max([bar.end or bar.start for bar in bars] + ([now] if now and any(b.end is None for b in bars) else []))
+    seconds = max((last - first).total_seconds(), 0.001)
+    picture.append(f"  {seconds:.1f} s\n", style="dim")
+
+    def column(moment: datetime) -> int:
+        return min(width - 1, max(0, round((moment - first).total_seconds() / seconds * (width - 1))))
+
+    for step in steps:
+        own = [bar for bar in bars if bar.step == step]
+        cells: list[tuple[str, str]] = [(" ", "")] * width
+        done = [column(bar.end or last) for bar in own if bar.direction == "do"]
+        undone = [column(bar.start) for bar in own if bar.direction == "undo"]
+        if done and undone:
+            for at in range(max(done) + 1, min(undone)):
+                cells[at] = ("·", "dim")
+        for bar in own:
+            for at in range(column(bar.start), column(bar.end or last) + 1):
+                cells[at] = _BARS[bar.direction, bar.outcome]
+        picture.append(f"  {step:<13}")
+        for glyph, style in cells:
+            picture.append(glyph, style=style)
+        picture.append(f"  {_remark(own)}".rstrip() + "\n", style="dim")
+    return picture
+
+
+def _remark(bars: Sequence[Bar]) -> str:
+    words = []
+    for bar in bars:
+        if bar.direction == "undo":
+            words.append(f"← {bar.worker}" if bar.attempt == 1 else f"{bar.worker} again")
+        elif bar.outcome == "lost":
+            words.append(f"attempt {bar.attempt} lost with its process")
+        elif bar.attempt > 1 and bar.outcome == "succeeded":
+            words.append(f"attempt {bar.attempt} ✓")
+        elif bar.error:
+            words.append(bar.error)
+    return ", ".join(words)
