@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from celery import Celery
 
+from examples import EXAMPLES
 from multiagents import init_app
 
 app = Celery("multiagents", broker="redis://localhost:6379/0")
 app.conf.broker_connection_retry_on_startup = True
 orchestrator = init_app(app)
 app.autodiscover_tasks(["workers"])
-app.autodiscover_tasks(["examples.ecommerce_order"], related_name="workflow")
+app.autodiscover_tasks([f"examples.{name}" for name in EXAMPLES], related_name="workflow")

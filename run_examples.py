@@ -1,38 +1,48 @@
-"""Run every example, each in a process of its own, and sum up: ``python run_examples.py``.
+"""Run every example, or those that are named, each in a process of its own, and sum up.
 
-The exit code is 0 when all of them ended as they should.
+``python run_examples.py``, or ``python run_examples.py trip_booking money_transfer``. The exit code is 0 when all of
+them ended as they should.
 """
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-EXAMPLES = ("examples.ecommerce_order.main",)
+from examples import EXAMPLES
+
 #: Seconds that an example may take.
 TIMEOUT = 300.0
 
 
-def run(module: str) -> str:
+def run(name: str) -> str:
     """Run one example; how it went, in words."""
     try:
-        code = subprocess.run([sys.executable, "-m", module], timeout=TIMEOUT, check=False).returncode
+        code = subprocess.run([sys.executable, "-m", f"examples.{name}.main"], timeout=TIMEOUT, check=False).returncode
     except subprocess.TimeoutExpired:
         return f"took longer than {TIMEOUT:g} s"
     return "ok" if code == 0 else f"failed with exit code {code}"
 
 
-def main() -> int:
-    """Run all of them; returns the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run them; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python run_examples.py", description="Run the examples and sum up.")
+    known = f"any of {', '.join(EXAMPLES)}; without a name, all of them"
+    parser.add_argument("names", nargs="*", metavar="name", help=known)
+    names = parser.parse_args(arguments).names or EXAMPLES
+    if unknown := [name for name in names if name not in EXAMPLES]:
+        parser.error(f"there is no example {', '.join(map(repr, unknown))}; expected {known}")
     summary = []
-    for module in EXAMPLES:
-        print(f"== {module}", flush=True)
+    for name in names:
+        print(f"== {name}", flush=True)
         began = time.monotonic()
-        summary.append((module, run(module), time.monotonic() - began))
+        summary.append((name, run(name), time.monotonic() - began))
     print("\nSummary")
-    for module, outcome, seconds in summary:
-        print(f"  {module:<36} {outcome} ({seconds:.1f} s)")
+    for name, outcome, seconds in summary:
+        print(f"  {name:<24} {outcome} ({seconds:.1f} s)")
     return 0 if all(outcome == "ok" for _, outcome, _ in summary) else 1
 
 

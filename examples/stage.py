@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+
+from rich.console import Console
 
 from multiagents.embedded import EmbeddedServer, bound_to_parent
 
@@ -28,19 +32,27 @@ class StageError(Exception):
 
 
 class WorkerProcess:
-    """``celery -A celery_app worker`` with two prefork children, as a process group of its own.
+    """``celery -A celery_app worker`` with prefork children, as a process group of its own.
 
     Args:
         folder: where its log goes.
+        concurrency: how many children it has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, concurrency: int = 2) -> None:
         self.log_file = folder / "worker.log"
-        command = ["-m", "celery", "-A", "celery_app", "worker", "--pool=prefork", "--concurrency=2"]
-        command += ["--loglevel=INFO", "--without-gossip", "--without-mingle", "--hostname=demo@localhost"]
-        with self.log_file.open("wb") as log:
+        self._command = ["-m", "celery", "-A", "celery_app", "worker", "--pool=prefork"]
+        self._command += [f"--concurrency={concurrency}", "--loglevel=INFO", "--hostname=demo@localhost"]
+        self._command += ["--without-gossip", "--without-mingle"]
+        self.log_file.unlink(missing_ok=True)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or another one in its place when it was killed; the log goes on."""
+        with self.log_file.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
-                bound_to_parent([sys.executable, *command]),
+                bound_to_parent([sys.executable, *self._command]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -77,12 +89,18 @@ class WorkerProcess:
             time.sleep(0.05)
 
     def log(self) -> str:
-        """All that it logged."""
-        return self.log_file.read_text(errors="replace")
+        """All that it logged since its last start."""
+        return self.log_file.read_bytes()[self._log_start :].decode(errors="replace")
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines of its log, indented."""
         return "\n".join(f"  {line}" for line in self.log().splitlines()[-lines:])
+
+    def kill(self) -> None:
+        """Kill the whole group with SIGKILL, as when its machine is lost."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
 
     def stop(self) -> None:
         """Stop it: first kindly, then the whole group with SIGKILL, so that no child is left behind."""
@@ -90,13 +108,11 @@ class WorkerProcess:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_TIMEOUT)
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+        self.kill()
 
 
 @contextmanager
-def own_stage(folder: Path, environ: Mapping[str, str]) -> Iterator[WorkerProcess]:
+def own_stage(folder: Path, environ: Mapping[str, str], concurrency: int = 2) -> Iterator[WorkerProcess]:
     """Run a Valkey and a worker on it; both are gone when the block ends, however it ends.
 
     This process gets the same environment, so that ``celery_app``, imported after this, talks to the same Valkey.
@@ -104,16 +120,45 @@ def own_stage(folder: Path, environ: Mapping[str, str]) -> Iterator[WorkerProces
     Args:
         folder: where the data and the logs go.
         environ: settings for this process and for the worker.
+        concurrency: how many children the worker has.
     """
     with EmbeddedServer(folder / "valkey") as server:
         # The store is named too: a setting from outside must not send these runs elsewhere.
         os.environ.update({**environ, BROKER: server.url, STORE: server.url})
-        worker = WorkerProcess(folder)
+        worker = WorkerProcess(folder, concurrency)
         try:
             worker.wait_until_ready()
             yield worker
         finally:
             worker.stop()
+
+
+@contextmanager
+def own_folder(data: Path, name: str) -> Iterator[Path]:
+    """Give an example an empty folder that nobody else uses; its files stay there until the next time.
+
+    Raises:
+        StageError: when the same example runs there already.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(
+                f"another {name} runs in {data}; wait for its end, or choose another folder with --data"
+            ) from None
+        folder = (data / name).resolve()
+        # Runs of an example that was broken off would go on here, in a world that never heard of them.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        yield folder
+
+
+def new_console() -> Console:
+    """A console that is wide enough for the pictures where it is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
 
 
 def end_on_sigterm() -> None:

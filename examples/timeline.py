@@ -7,8 +7,9 @@ from the run's history alone; every attempt is a bar of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from rich.text import Text
@@ -34,14 +35,26 @@ _BARS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("undo", "failed"): ("▚", "red"),
     ("undo", "lost"): ("░", "bold yellow"),
     ("undo", "unknown"): ("▚", "yellow"),
+    ("wait", "open"): ("─", "bold cyan"),
+    ("wait", "succeeded"): ("─", "green"),
+    ("wait", "failed"): ("─", "red"),
+    ("wait", "unknown"): ("─", "dim"),
+    ("told", "succeeded"): ("◆", "bold yellow"),
+}
+#: what a person may say about a step -> how that reads
+_TOLD: Mapping[str, str] = {
+    "retry_requested": "tried again",
+    "skip_requested": "skipped",
+    "result_supplied": "result supplied",
 }
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One attempt on the time axis."""
+    """One attempt on the time axis, a wait, or what a person said about the step."""
 
     step: str
+    #: "do", "undo", "wait" or "told"
     direction: str
     attempt: int
     start: datetime
@@ -51,14 +64,25 @@ class Bar:
     outcome: str
     worker: str = ""
     error: str = ""
+    #: the person who decided, and why
+    by: str = ""
 
 
 def bars_of(history: Iterable[Any]) -> list[Bar]:
-    """Read the attempts out of a run's events: commands open a bar, results and errors close it."""
+    """Read the attempts out of a run's events: commands open a bar, results, errors and signals close it."""
     bars: dict[str, Bar] = {}
+    signals: dict[str, str] = {}
     for event in history:
-        if event.type in ("command", "compensation"):
-            direction = "do" if event.type == "command" else "undo"
+        if event.type == "status":
+            if event.status == "signalled":
+                signals[event.payload["key"]] = _by(event)
+            elif event.step is not None and event.status in _TOLD:
+                said = f"{_TOLD[event.status]} by {_by(event)}"
+                bars[event.id] = Bar(event.step, "told", 0, event.at, event.at, "succeeded", by=said)
+            elif event.step is not None:
+                _settle(bars, event, signals)
+        elif event.type in ("command", "compensation"):
+            direction = "undo" if event.type == "compensation" else "do" if event.worker else "wait"
             worker = event.worker
             bars[event.correlation_id] = Bar(event.step, direction, event.attempt, event.at, None, "open", worker)
         elif event.type in ("result", "error") and event.correlation_id:
@@ -70,11 +94,30 @@ def bars_of(history: Iterable[Any]) -> list[Bar]:
                 outcome = {"failed": "failed", "lost": "lost"}.get(str(event.kind), "unknown")
                 error = f"{short_type(event.error.type)}: {event.error.message}"
             start = getattr(event, "started_at", None) or (known.start if known else event.at)
-            direction, worker = str(event.direction.value), known.worker if known else ""
+            direction = known.direction if known else str(event.direction.value)
+            worker = known.worker if known else ""
             bars[event.correlation_id] = Bar(
                 event.step, direction, event.attempt, start, event.at, outcome, worker, error
             )
     return sorted(bars.values(), key=lambda bar: bar.start)
+
+
+def _settle(bars: dict[str, Bar], event: Any, signals: Mapping[str, str]) -> None:
+    """Close the bar of a wait that took its signal, or of what the run, going back, does not wait for."""
+    key = next((key for key, bar in bars.items() if bar.step == event.step and bar.end is None), None)
+    if key is None:
+        return
+    if event.status == "received":
+        by, outcome = signals.get(event.payload["key"], ""), "failed" if event.error else "succeeded"
+        bars[key] = replace(bars[key], end=event.at, outcome=outcome, by=by)
+    elif event.status == "abandoned" or bars[key].direction == "wait":
+        bars[key] = replace(bars[key], end=event.at, outcome="unknown")
+    elif event.status == "recalled":
+        del bars[key]  # nobody had begun it
+
+
+def _by(event: Any) -> str:
+    return f"{event.actor or 'somebody'}{f': {event.reason}' if event.reason else ''}"
 
 
 def short_type(name: str) -> str:
@@ -110,10 +153,11 @@ def timeline(
     def column(moment: datetime) -> int:
         return min(width - 1, max(0, round((moment - first).total_seconds() / seconds * (width - 1))))
 
+    longest = max([12, *map(len, steps)]) + 1
     for step in steps:
         own = [bar for bar in bars if bar.step == step]
         cells: list[tuple[str, str]] = [(" ", "")] * width
-        done = [column(bar.end or last) for bar in own if bar.direction == "do"]
+        done = [column(bar.end or last) for bar in own if bar.direction != "undo"]
         undone = [column(bar.start) for bar in own if bar.direction == "undo"]
         if done and undone:
             for at in range(max(done) + 1, min(undone)):
@@ -121,7 +165,7 @@ def timeline(
         for bar in own:
             for at in range(column(bar.start), column(bar.end or last) + 1):
                 cells[at] = _BARS[bar.direction, bar.outcome]
-        picture.append(f"  {step:<13}")
+        picture.append(f"  {step:<{longest}}")
         for glyph, style in cells:
             picture.append(glyph, style=style)
         picture.append(f"  {_remark(own)}".rstrip() + "\n", style="dim")
@@ -129,8 +173,10 @@ def timeline(
 
 
 def _remark(bars: Sequence[Bar]) -> str:
-    words = []
+    words = [bar.by for bar in bars if bar.by]
     for bar in bars:
+        if bar.by:
+            continue
         if bar.direction == "undo":
             words.append(f"← {bar.worker}" if bar.attempt == 1 else f"{bar.worker} again")
         elif bar.outcome == "lost":
@@ -139,4 +185,7 @@ def _remark(bars: Sequence[Bar]) -> str:
             words.append(f"attempt {bar.attempt} ✓")
         elif bar.error:
             words.append(bar.error)
-    return ", ".join(words)
+    return ", ".join(
+        word if times == 1 else f"{times} x {word}"
+        for word, times in ((w, len(list(same))) for w, same in groupby(words))
+    )

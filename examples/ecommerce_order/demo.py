@@ -8,9 +8,7 @@ recovered, and the shop's books add up; 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -31,7 +29,7 @@ from examples.ecommerce_order.order import ORDERS, Case, read_cases
 from examples.ecommerce_order.shop import DATABASE, PACE, Shop, Work
 from examples.ecommerce_order.view import board, legend, outcomes
 from examples.ecommerce_order.watch import Followed, Watch
-from examples.stage import StageError, WorkerProcess, end_on_sigterm, own_stage
+from examples.stage import StageError, WorkerProcess, end_on_sigterm, new_console, own_folder, own_stage
 from examples.timeline import timeline
 from multiagents.exceptions import MultiAgentsError
 
@@ -57,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns its exit code."""
     options = _options(arguments)
     end_on_sigterm()
-    console = _console()
+    console = new_console()
     try:
-        with _own_folder(options.data) as folder:
+        with own_folder(options.data, "demo") as folder:
             environ = {
                 DATABASE: str(folder / "shop.db"),
                 "MULTIAGENTS_LEASE": str(LEASE),
@@ -266,29 +264,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--deadline", type=float, default=90.0, help="seconds after which the demo gives up")
     parser.add_argument("--plain", action="store_true", default="CI" in os.environ, help="lines, no live picture")
     return parser.parse_args(arguments)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
-
-
-@contextmanager
-def _own_folder(data: Path) -> Iterator[Path]:
-    """Give the demo an empty folder that no other demo uses; its files stay there until the next one."""
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "demo.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoError(
-                f"another demo runs in {data}; wait for its end, or choose another folder with --data"
-            ) from None
-        folder = (data / "demo").resolve()
-        # Runs of a demo that was broken off would go on here, in a shop that never heard of them.
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        yield folder
 
 
 @contextmanager

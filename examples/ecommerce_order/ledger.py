@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from examples.books import Line
+from examples.books import Line, keys_twice
 from examples.ecommerce_order.order import euros
 from examples.ecommerce_order.shop import Shop
 
@@ -24,14 +24,13 @@ def ledger_report(shop: Shop, completed: Mapping[str, int]) -> list[Line]:
             _pieces(db),
             _nothing_set_aside(db),
             _money(db, completed),
-            _none(db, "no key took effect twice", _KEY_TWICE),
+            keys_twice(shop),
             _none(db, "no order was charged twice", _CHARGED_TWICE),
             _none(db, "no refunded order was shipped", _SHIPPED_UNPAID),
             _parcels(db, completed),
         ]
 
 
-_KEY_TWICE = "SELECT key FROM journal WHERE answer = 'done' GROUP BY key HAVING count(*) > 1"
 _CHARGED_TWICE = """
     SELECT subject FROM effects WHERE kind = 'charge' AND status <> 'void' GROUP BY subject HAVING count(*) > 1"""
 _SHIPPED_UNPAID = """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rich.console import Console
 
 from examples.ecommerce_order.order import Case, read_cases
 from examples.ecommerce_order.shop import DATABASE
-from examples.stage import BROKER, end_on_sigterm, own_stage
+from examples.stage import BROKER, end_on_sigterm, own_folder, own_stage
 from examples.timeline import bars_of, short_type, timeline
 from multiagents.exceptions import WorkflowFailedError
 
@@ -33,8 +32,7 @@ async def main() -> bool:
     """Run the four orders and show each as a mirror timeline; whether all of them ended as expected."""
     if os.environ.get(BROKER):
         return await run_scenarios()
-    folder = _empty_folder()
-    with own_stage(folder, {DATABASE: str(folder / "shop.db")}):
+    with own_folder(Path(".multiagents"), "main") as folder, own_stage(folder, {DATABASE: str(folder / "shop.db")}):
         return await run_scenarios()
 
 
@@ -68,13 +66,6 @@ async def run_one(case: Case) -> bool:
             f"{context['confirmation']}\n{context['carrier']}: {context['tracking_number']}\n", highlight=False
         )
     return str(seen.status) == case.expect.status and reason == (case.expect.reason or "")
-
-
-def _empty_folder() -> Path:
-    folder = Path(".multiagents/main").resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ class WorkflowBuilder(Nodes, Nesting):
         version: raise it whenever a workflow that is in use changes.
         deadline: seconds a run may take in all before it is undone; None is without limit.
         retention: seconds a finished run is kept; None is the setting ``multiagents_retention``.
-        strict: refuse steps that say neither how they are undone nor why they need not be (rule S14).
+        strict: refuse steps that say neither how they are undone nor why they need not be (rule S14); a pivot, and what
+            comes behind it, need not say it.
         compensate_in: the order in which steps are undone; None is the reverse of their completion (rule S6).
         on_end: reserved for a later release.
 
@@ -231,6 +232,7 @@ class WorkflowBuilder(Nodes, Nesting):
         )
         definition = Definition(name=self.name, version=self.version, steps=steps, blocks=layout.blocks, **options)
         check.pivots(definition)
+        check.strictness(definition)
         for name, step in steps.items():
             if step.timeout == 0:
                 warnings.warn(

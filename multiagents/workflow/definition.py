@@ -54,7 +54,7 @@ class Definition:
         steps: step name -> step, in definition order.
         deadline: seconds a run may take before it is undone.
         retention: seconds a finished run is kept; None is the setting's.
-        strict: every step says how it is undone, or why it need not be (rule S14).
+        strict: every step up to a pivot says how it is undone, or why it need not be (rule S14).
         compensate_in: an explicit order of undoing; None is the reverse of completion (rule S6).
         blocks: block name -> parallel block.
 

@@ -199,14 +199,6 @@ def workflow_options(
             f'workflow "{workflow}" has on_end={on_end!r}, which this release does not run yet; make it the last '
             f"step, and the compensation of the first"
         )
-    if strict:
-        silent = [step.name for step in steps.values() if _is_silent(step)]
-        if silent:
-            raise DefinitionError(
-                f'workflow "{workflow}" is strict, and {_quoted(silent)} of it '
-                f"{'does' if len(silent) == 1 else 'do'} not say how to undo what was done; give each a "
-                f'compensation="worker" or a no_compensation="reason" (rule S14)'
-            )
     return {
         "deadline": deadline,
         "retention": retention,
@@ -253,6 +245,22 @@ def pivots(definition: Definition) -> None:
                     f"where nothing is undone any more; have it tried again without limit "
                     f"(retry=RetryPolicy(max_attempts=0)), or remove the compensation (rule S12)"
                 )
+
+
+def strictness(definition: Definition) -> None:
+    """Refuse a strict definition that leaves open how a step is undone (rule S14).
+
+    A pivot has said it by being one, and so has what comes behind it.
+    """
+    pivots = set(definition.pivots)
+    silent = [name for name, step in definition.steps.items() if definition.strict and _is_silent(step)]
+    silent = [name for name in silent if not pivots & {name, *definition.ancestors(name)}]
+    if silent:
+        raise DefinitionError(
+            f'workflow "{definition.name}" is strict, and {_quoted(silent)} of it '
+            f"{'does' if len(silent) == 1 else 'do'} not say how to undo what was done; give each a "
+            f'compensation="worker" or a no_compensation="reason" (rule S14)'
+        )
 
 
 def _is_seconds(value: Any, *, zero: bool) -> bool:

@@ -402,6 +402,21 @@ def test_S14_a_strict_workflow_names_every_step_that_does_not_say_how_it_is_undo
     assert 'steps "charge", "ship" of it do not say' in refused(made.add_step("ship"))
 
 
+def test_S14_a_strict_workflow_asks_nothing_of_a_pivot_nor_of_what_is_behind_it() -> None:
+    made = WorkflowBuilder("transfer", strict=True).add_step("debit", compensation="give_back")
+
+    built = made.add_step("settle", pivot=True).add_step("report").build(register=False)
+
+    assert (built.strict, built.pivots) == (True, ("settle",))
+
+
+def test_S14_a_strict_workflow_asks_of_what_is_beside_a_pivot() -> None:
+    made = WorkflowBuilder("transfer", strict=True).add_step("settle", pivot=True).add_step("warn", after=[])
+
+    with pytest.raises(DefinitionError, match='step "warn" of it does not say how to undo'):
+        made.build(register=False)
+
+
 def test_S14_a_strict_workflow_builds_when_every_step_says_it() -> None:
     made = WorkflowBuilder("order", strict=True).add_step("reserve", compensation="release")
 

@@ -1,0 +1,1 @@
+"""An expense claim: a person decides, whatever happens to the worker meanwhile."""

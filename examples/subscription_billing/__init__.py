@@ -1,0 +1,1 @@
+"""A subscription: a charge every month, reminders when a card fails, and three ways to end it."""

@@ -1,0 +1,91 @@
+"""Every example as a reader runs it: a process of its own, which judges itself. They share a Valkey and a worker.
+
+All of them are started at once, and each test waits for its own. The one that kills its worker starts one of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples import EXAMPLES
+from multiagents.testing import EmbeddedServer, WorkerProcess
+
+ROOT = Path(__file__).parents[2]
+#: Seconds that an example may take, beside the others and on a busy machine.
+TIMEOUT = 90.0
+#: Words that the output of an example has, beside those that say that its own checks hold.
+SHOWN = {
+    "ecommerce_order": ["← refund_payment", "CardDeclinedError"],
+    "trip_booking": ["← cancel_hotel", "its undos go out at the same moment", "↶ undone"],
+    "money_transfer": ["(rule S14)", "result supplied by ben", "tried again by ann", "no cent was made or lost"],
+    "expense_approval": ["kill -9 of the worker", "ann: without the wine", "ben: no receipt"],
+    "subscription_billing": ["is refunded newest first", "ben: too many reminders", "unpaid"],
+}
+
+
+class Example:
+    """An example in a process of its own, its output in a file."""
+
+    def __init__(self, name: str, folder: Path, environ: dict[str, str]) -> None:
+        self.output_file = folder / f"{name}.output"
+        command = [sys.executable, "-m", f"examples.{name}.main", "--data", str(folder / "own")]
+        with self.output_file.open("wb") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
+
+    @property
+    def output(self) -> str:
+        return self.output_file.read_text(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Example]]:
+    folder = tmp_path_factory.mktemp("examples")
+    with EmbeddedServer(folder / "valkey") as server:
+        environ = {
+            "CELERY_BROKER_URL": server.url,
+            "MULTIAGENTS_REDIS_URL": server.url,
+            "MULTIAGENTS_SWEEP_INTERVAL": "0.1",
+            "EXAMPLES_DATA": str(folder),
+            "EXAMPLES_PACE": "0.5",
+            "SHOP_DB": str(folder / "shop.db"),
+            "SHOP_PACE": "0.5",
+        }
+        log = folder / "worker.log"
+        with WorkerProcess("celery_app", log, concurrency=4, cwd=ROOT, env=environ) as worker:
+            started = {name: Example(name, folder, worker.env) for name in EXAMPLES}
+            yield started
+            for example in started.values():
+                example.process.kill()
+                example.process.wait()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_ends_as_it_should(examples: dict[str, Example], name: str) -> None:
+    example = examples[name]
+
+    assert example.process.wait(TIMEOUT) == 0, example.output
+    assert [words for words in SHOWN[name] if words not in example.output] == []
+
+
+def test_every_example_has_a_page_and_is_listed_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "examples").glob("*/main.py")}
+
+    assert folders == set(EXAMPLES)
+    assert [name for name in EXAMPLES if f"(examples/{name}/README.md)" not in readme] == []
+    assert [name for name in EXAMPLES if not (ROOT / "examples" / name / "README.md").exists()] == []
+
+
+def test_running_an_example_that_is_not_there_names_those_that_are() -> None:
+    command = [sys.executable, "run_examples.py", "trip_bookings"]
+
+    ran = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ran.returncode == 2
+    assert "there is no example 'trip_bookings'; expected any of ecommerce_order, trip_booking" in ran.stderr
