@@ -62,6 +62,8 @@ class Sizes:
     fans_at_once: int = 20
     #: runs of 200 steps, one at a time (W3)
     longs: int = 5
+    #: runs of 200 local steps, at once (W4)
+    locals: int = 20
     #: bare tasks, for orientation
     raws: int = 3000
     #: seconds over which an idle worker is watched
@@ -84,6 +86,7 @@ QUICK = Sizes(
     fans=5,
     fans_at_once=10,
     longs=2,
+    locals=5,
     raws=500,
     idle=5.0,
     imports=3,

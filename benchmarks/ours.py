@@ -35,6 +35,13 @@ def _long() -> Any:
     return builder.build()
 
 
+def _local() -> Any:
+    builder = WorkflowBuilder("local").add_step("step0", "noop")
+    for number in range(1, LONG):
+        builder.add_step(f"step{number}", "noop" if number < LONG - 1 else "mark", local=True)
+    return builder.build()
+
+
 _THREE = WorkflowBuilder("three").add_step("one", "noop").add_step("two", "noop").add_step("three", "mark").build()
 _FAN_OUT = (
     WorkflowBuilder("fan_out")
@@ -43,6 +50,7 @@ _FAN_OUT = (
     .build()
 )
 _LONG = _long()
+_LOCAL = _local()
 
 
 def start_three() -> Any:
@@ -58,6 +66,11 @@ def start_fan_out() -> Any:
 def start_long() -> Any:
     """Start a run of two hundred steps, each of which takes the time."""
     return orchestrator.start(_LONG, {})
+
+
+def start_local() -> Any:
+    """Start a run of two hundred steps, all of them local; the last takes the time."""
+    return orchestrator.start(_LOCAL, {})
 
 
 def wait(started: Any, timeout: float) -> None:

@@ -51,6 +51,11 @@ def start_long() -> AsyncResult[Any]:
     return chain(mark.s({}), *(mark.s() for _ in range(LONG - 1))).apply_async()
 
 
+def start_local() -> AsyncResult[Any]:
+    """Start a chain of two hundred tasks; the last takes the time."""
+    return chain(noop.s({}), *(noop.s() for _ in range(LONG - 2)), mark.s()).apply_async()
+
+
 def start_raw() -> AsyncResult[Any]:
     """Start one task that keeps no result."""
     return raw.apply_async()

@@ -107,6 +107,7 @@ LINES = (
     Line("w2.time", "W2: fan-out of 100 and join, one at a time", "ms", bound=0.6),
     Line("w2.rate", "W2: the same, all at once", "steps/s", bound=1.5, at_least=True),
     Line("w3.rate", "W3: one run of 200 steps", "steps/s", bound=2.5, at_least=True),
+    Line("w4.rate", "W4: 20 runs of 200 local steps", "steps/s", bound=8.0, at_least=True),
     Line("w3.growth", "W3: last 20 steps / first 20", "x", Compare.OURS, 1.1),
     Line("w1.cpu", "CPU per step, all processes", "ms", bound=0.6),
     # Two are by design; the sweep's ticks and the health checks of connections add a few in a hundred.

@@ -90,6 +90,12 @@ def long_run(side: Deployment, sizes: Sizes) -> Values:
     }
 
 
+def local_steps(side: Deployment, sizes: Sizes) -> Values:
+    """W4: runs of two hundred local steps, some at once, beside chains of as many tasks."""
+    seconds = side.ask("burst", "local", sizes.locals)["seconds"]
+    return {"w4.rate": sizes.locals * LONG / seconds}
+
+
 def synced_always(side: Deployment, sizes: Sizes) -> Values:
     """W1 once more, with the server's AOF synced to disk at every write."""
     side.set_fsync("always")
@@ -112,6 +118,7 @@ WORKLOADS: dict[str, Workload] = {
     "latency": one_at_a_time,
     "W2": fan_out,
     "W3": long_run,
+    "W4": local_steps,
     "aof": synced_always,
     "raw": raw_tasks,
 }

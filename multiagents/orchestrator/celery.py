@@ -136,6 +136,12 @@ class CeleryDispatcher(Dispatcher):
         facts = self._directory.find(task)
         return None if facts is None else facts.retry
 
+    def has_worker(self, worker: str) -> bool:
+        return self._directory.is_here(worker)
+
+    def timeout_of(self, worker: str) -> float | None:
+        return (self._directory.find(worker) or _UNKNOWN).timeout
+
     def workers_here(self) -> dict[str, dict[str, Any]]:
         return self._directory.here()
 

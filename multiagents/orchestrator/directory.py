@@ -66,6 +66,10 @@ class Directory:
             self._read()
         return self._elsewhere.get(task)
 
+    def is_here(self, task: str) -> bool:
+        """Whether a worker is one of this process."""
+        return task in self._here or hasattr(self._app.tasks.get(task), "worker_queue")
+
     def here(self) -> dict[str, dict[str, Any]]:
         """What this process has to announce: its own workers."""
         return {

@@ -44,6 +44,14 @@ class Dispatcher(ABC):
     def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
         """The policy of the attempt's worker, where it is known here: for attempts that end without their worker."""
 
+    def has_worker(self, worker: str) -> bool:  # noqa: ARG002 - of none is it known
+        """Whether this process can run a worker."""
+        return False
+
+    def timeout_of(self, worker: str) -> float | None:  # noqa: ARG002 - as above
+        """The time limit that a worker has of its own, where it is known here: seconds, 0 is none."""
+        return None
+
     def workers_here(self) -> dict[str, dict[str, Any]]:
         """What a worker process announces of its workers, for those who send steps and have not imported them."""
         return {}

@@ -17,6 +17,7 @@ from multiagents.exceptions import WorkerNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.local import Settled
 from multiagents.orchestrator.signals import SignalOutcome
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
@@ -110,10 +111,9 @@ class EagerEngine(Engine):
             self._drive(transaction_id)
         return started
 
-    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> list[Any]:
+    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool = False) -> Settled:
         """Commit what came of an attempt; what follows is run by the loop, so the task carries no link."""
-        super().settle(event, claim)
-        return []
+        return super().settle(event, claim, may_go_on=may_go_on)._replace(links=())
 
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
         """Take in a foreign outcome, and run what follows."""

@@ -31,6 +31,7 @@ from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.children import Children, has_others_to_tell
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
+from multiagents.orchestrator.local import Settled, local_step
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
 from multiagents.orchestrator.sending import Sender
@@ -142,15 +143,20 @@ class Engine(Requests):
 
     # --- the outcome of an attempt -----------------------------------------------------------------------------------
 
-    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> list[Any]:
+    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool = False) -> Settled:
         """Commit what came of a claimed attempt, and send what follows; called in the process that ran it.
 
-        Returns:
-            Celery signatures that the task is to carry as its links: the next undo, if there is just one.
-        """
-        return self._outlasting(lambda: self._settle(event, claim))
+        Args:
+            event: the outcome.
+            claim: the attempt.
+            may_go_on: a local step that follows is held for this process, which is to run it now.
 
-    def _outlasting(self, action: Callable[[], list[Any]]) -> list[Any]:
+        Returns:
+            what is left to the caller: links for its task (the next undo, if there is just one), or a local step.
+        """
+        return self._outlasting(lambda: self._settle(event, claim, may_go_on=may_go_on))
+
+    def _outlasting(self, action: Callable[[], Settled]) -> Settled:
         """Wait for a store that is away: the step has run, and its outcome is only here."""
         give_up = time.monotonic() + max(OUTAGE, 10 * self.settings.lease)
         pause = 0.1
@@ -164,7 +170,7 @@ class Engine(Requests):
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
 
-    def _settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> list[Any]:
+    def _settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Settled:
         if event.timestamp is None:
             event = event.model_copy(update={"timestamp": self.store.now()})
         correlation = claim.correlation
@@ -173,15 +179,20 @@ class Engine(Requests):
             f"{mark_of(correlation.direction, correlation.attempt)}|{Via.CLAIMED.value}|{claim.owner}|",
         )
         if self.settings.orchestration == "queued":
-            return self._land(event, claim, answers)
-        if correlation.direction is Direction.DO and self._settle_in_place(event, claim, answers):
-            return []
-        return self._settle_whole(event, answers, may_link=isinstance(event, ResultEvent), generation=claim.generation)
+            return Settled(self._land(event, claim, answers))
+        if correlation.direction is Direction.DO:
+            settled = self._settle_in_place(event, claim, answers, may_go_on=may_go_on)
+            if settled is not None:
+                return settled
+        may_link = isinstance(event, ResultEvent)
+        return Settled(self._settle_whole(event, answers, may_link=may_link, generation=claim.generation))
 
-    def _settle_in_place(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> bool:
+    def _settle_in_place(
+        self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str], *, may_go_on: bool
+    ) -> Settled | None:
         definition, before = claim.definition, claim.state
         if before.status is not RunStatus.RUNNING or claim.signals_wait:
-            return False
+            return None
 
         def context(_step: str) -> dict[str, Any]:
             own = as_mapping(claim.correlation.step, event.payload) if isinstance(event, ResultEvent) else {}
@@ -191,12 +202,15 @@ class Engine(Requests):
             ask = asker(definition, context)
             after, said = decide(definition, before, event, ask)
         except CodeElsewhereError:
-            return False
+            return None
         if after is before or after.status not in (RunStatus.RUNNING, RunStatus.COMPLETED) or fills_page(said):
-            return False
+            return None
         tells = has_others_to_tell(definition, before, after)
         facts = [event, *said]
-        dispatches = self._sender.dispatches(definition, after, said)
+        local = None
+        if may_go_on:
+            local = local_step(definition, after, said, event, claim, self.dispatcher, self.settings)
+        dispatches = [local.dispatch] if local else self._sender.dispatches(definition, after, said)
         commit = build_commit(
             definition,
             before,
@@ -212,16 +226,16 @@ class Engine(Requests):
         )
         verdict, joined = self.store.commit(commit)
         if verdict is Verdict.CONFLICT:
-            return False
+            return None
         if verdict is not Verdict.APPLIED:
             self._whole.came_late(event, claim.generation)
             # If it is our own commit that came twice, the first answer is lost, and with it whether a join is complete.
             self.advance(after.transaction_id)
-            return True
+            return Settled()
         self._sender.publish(definition, after.transaction_id, dispatches)
         if joined or tells:
             self.advance(after.transaction_id)
-        return True
+        return Settled(local=local.claim if local else None)
 
     def _land(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> list[Any]:
         """Queued mode: record the fact, and let the orchestrator task decide."""

@@ -63,6 +63,9 @@ class Dispatch(NamedTuple):
         first_ms: when the step was first dispatched; 0 is now.
         close_ms: the absolute time by which the step has to be over; 0 is none.
         start_within_ms: how long it may stay unclaimed; 0 is without limit.
+
+    Where whoever commits it runs it himself (`Via.CLAIMED`), ``target`` is his token, ``prefix`` his name, ``delay_ms``
+    his lease and ``close_ms`` the time limit, from now.
     """
 
     step: str

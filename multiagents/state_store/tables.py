@@ -159,6 +159,12 @@ class Tables:
         now = self.now()
         member = f"a|{transaction_id}|{dispatch.step}|{dispatch.mark}"
         number = 0
+        if dispatch.via is Via.CLAIMED:
+            self.due[member] = now + dispatch.delay_ms
+            limit = str(now + dispatch.close_ms) if dispatch.close_ms else "0"
+            record = (dispatch.mark, dispatch.via.value, dispatch.target, str(now), limit, "0", "0", dispatch.prefix)
+            row.fields[f"l:{dispatch.step}"] = "|".join(record)
+            return
         if dispatch.via is Via.PUSH:
             number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
             self.sent[dispatch.target][member] = number

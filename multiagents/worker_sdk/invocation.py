@@ -13,7 +13,8 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,7 +27,7 @@ from multiagents.state_store.base import ClaimRefused
 from multiagents.worker_sdk import limits, loop, threads
 from multiagents.worker_sdk.failure import classify, describe
 from multiagents.worker_sdk.heartbeat import Lease, Leases
-from multiagents.worker_sdk.registry import Worker
+from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.step_context import StepContext, running
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "def
 
 #: What a pool child exits with when a signal ends it: a cold shutdown, or ``revoke(terminate=True)``.
 _SIGNALLED = frozenset(-(256 - signum) for signum in signal.Signals)
+#: Seconds for which one task goes on with local steps; then the next is sent, so that others have their turn, too.
+LOCAL_FOR = 5.0
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
@@ -59,13 +62,32 @@ class InvocationSettings(Protocol):
         """Bytes of JSON."""
 
 
+class Delivered(Protocol):
+    """What recording an outcome leaves to be done."""
+
+    @property
+    def links(self) -> Sequence[Any]:
+        """What is to be linked to the task."""
+
+    @property
+    def local(self) -> Claim | None:
+        """An attempt that this process holds now and is to run."""
+
+
+class Deliver(Protocol):
+    """Records an outcome."""
+
+    def __call__(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Delivered:
+        """Record it; ``may_go_on`` says that a local step that follows may be held for this process."""
+
+
 class Invocation:
     """Run attempts in this process.
 
     Args:
         store: where attempts are claimed.
         settings: ``lease``, ``step_timeout``, ``max_result_bytes``.
-        deliver: takes the outcome and the claim, and records it; what it returns is what `run` returns.
+        deliver: takes the outcome and the claim, and records it.
         unclaimable: takes the failure of an attempt whose claim came to an error, and its token; records it.
         new_store: makes a store with connections of its own. Under gevent a connection belongs to the thread that made
             it, so coroutines and the renewing of leases, which run in other threads, get such stores. None: the first
@@ -76,7 +98,7 @@ class Invocation:
         self,
         store: StateStore,
         settings: InvocationSettings,
-        deliver: Callable[[ResultEvent | ErrorEvent, Claim], Any],
+        deliver: Deliver,
         *,
         unclaimable: Callable[[ErrorEvent, str], None] | None = None,
         new_store: Callable[[], StateStore] | None = None,
@@ -101,8 +123,10 @@ class Invocation:
             hostname: the Celery node that runs it.
             pool: how functions are stopped here, as `limits.pool_of_caller` says.
 
+        Local steps that follow are run, too, one after the other, for a few seconds; what they come to is theirs alone.
+
         Returns:
-            what ``deliver`` returned: what is to be linked to this task, or None.
+            what is to be linked to this task.
 
         Raises:
             ClaimRefused: when the attempt is not to be run; nothing was called.
@@ -130,19 +154,29 @@ class Invocation:
             if self._unclaimable is not None:
                 self._unclaimable(_unreadable(correlation, error, hostname), owner)
             raise
-        seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
-        lease = self._leases.add(correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
-        try:
-            event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
-            following = self._deliver(event, claim)
-        finally:
-            self._leases.remove(lease)
+        following, failure = self._run(worker, claim, hostname, pool, may_go_on=True)
+        until = time.monotonic() + LOCAL_FOR
+        while (local := following.local) is not None:
+            name = local.definition.steps[local.correlation.step].worker
+            following, _ = self._run(workers[name], local, hostname, pool, may_go_on=time.monotonic() < until)
         if failure is None:
-            return following
+            return following.links
         try:
             raise failure
         finally:
             del failure  # else its traceback and this frame keep each other
+
+    def _run(
+        self, worker: Worker, claim: Claim, hostname: str, pool: str, *, may_go_on: bool
+    ) -> tuple[Delivered, Exception | None]:
+        """Run an attempt that is claimed, and hand on what came of it."""
+        seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
+        lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
+        try:
+            event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
+            return self._deliver(event, claim, may_go_on=may_go_on), failure
+        finally:
+            self._leases.remove(lease)
 
     def _attempt(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str

@@ -128,7 +128,9 @@ class WorkflowBuilder(Nodes, Nesting):
             on_unknown: what to do about an unknown outcome: ``compensate``, or ``park`` it for a person (rule S3).
             compensate_on_failure: undo the step also when it failed for certain.
             no_compensation: why the step needs no compensation, in words.
-            local: reserved for a later release.
+            local: a step of milliseconds: the process that has run the step before it runs this one, too, with a commit
+                and without a message, if it knows the worker. Where a step is the first, is one of several that are due
+                at once, or is tried again, and with ``multiagents_orchestration = "queued"``, it is sent like others.
             queue: the Celery queue of its messages.
             priority: the priority of its messages, 0-9.
             summary: a line for people.

@@ -29,6 +29,7 @@ _COPIED = (
     "on_unknown",
     "compensate_on_failure",
     "no_compensation",
+    "local",
     "queue",
     "priority",
     "summary",

@@ -89,6 +89,7 @@ class StepDefinition:
         on_unknown: what is done about an unknown outcome: ``compensate`` or ``park`` (rule S3).
         compensate_on_failure: undo the step also after a definite failure.
         no_compensation: why the step needs no compensation.
+        local: it is run by the process that has run the step before it, without a message.
         queue: the Celery queue of its messages.
         priority: the priority of its messages, 0-9.
         summary: a line for people.
@@ -128,6 +129,7 @@ class StepDefinition:
     on_unknown: str = "compensate"
     compensate_on_failure: bool = False
     no_compensation: str | None = None
+    local: bool = False
     queue: str | None = None
     priority: int | None = None
     summary: str | None = None

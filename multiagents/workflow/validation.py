@@ -101,7 +101,7 @@ def step_options(workflow: str, step: Step) -> None:
         if not _is_seconds(value, zero=name == "timeout"):
             expected = "0 or more seconds (0 is no limit)" if name == "timeout" else "more than 0 seconds"
             raise refusal(workflow, step.name, name, value, f"a number, {expected}, or None for the default")
-    for name in ("cancel_safe", "external", "pivot", "compensate_on_failure"):
+    for name in ("cancel_safe", "external", "pivot", "compensate_on_failure", "local"):
         if not isinstance(getattr(step, name), bool):
             raise refusal(workflow, step.name, name, getattr(step, name), "True or False")
     for name in ("queue", "no_compensation", "summary"):
@@ -109,6 +109,12 @@ def step_options(workflow: str, step: Step) -> None:
         if value is not None and (not isinstance(value, str) or not value.strip()):
             expected = "the reason, in words" if name == "no_compensation" else "a string that is not empty"
             raise refusal(workflow, step.name, name, value, expected)
+    if step.local and (step.external or step.heartbeat_timeout is not None):
+        other = "external=True" if step.external else f"heartbeat_timeout={step.heartbeat_timeout!r}"
+        raise DefinitionError(
+            f'workflow "{workflow}" step "{step.name}" has local=True and {other}; a local step is done on the '
+            f"spot, in milliseconds: remove one of the two"
+        )
     code(workflow, step)
     _choices(workflow, step)
     _compensation(workflow, step)
@@ -284,7 +290,6 @@ def _quoted(names: Iterable[str]) -> str:
 
 def _later_release(workflow: str, step: Step) -> None:
     asked = {
-        "local=True": (step.local, "every step is sent to a worker"),
         "resolve_with": (step.resolve_with is not None, 'on_unknown="park" leaves the decision to a person'),
         'on_unknown="resolve"': (step.on_unknown == "resolve", 'on_unknown="park" leaves the decision to a person'),
     }

@@ -71,9 +71,9 @@ class Store:
 STORE = Store()
 
 
-def deliver(event, claim):
+def deliver(event, claim, *, may_go_on):
     STORE.redis.rpush("delivered", event.to_json())
-    return ["next"] if claim.correlation.direction == "undo" else None
+    return SimpleNamespace(links=["next"] if claim.correlation.direction == "undo" else [], local=None)
 
 
 INVOCATION = Invocation(

@@ -354,7 +354,6 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"worker": 3}, "has worker=3; expected the name of a worker"),
     ({"worker": plain_function}, "has the function plain_function as its worker, which is not a worker; decorate it"),
     ({"compensation": plain_function}, "has the function plain_function as its compensation"),
-    ({"local": True}, "asks for local=True, which this release of multiagents does not have yet"),
     ({"on_unknown": "resolve"}, 'asks for on_unknown="resolve", which this release of multiagents does not have yet'),
     ({"resolve_with": "probe"}, "asks for resolve_with, which this release of multiagents does not have yet"),
 ]

@@ -114,9 +114,9 @@ class Bench:
         self.following: Any = None
         self.invocation = Invocation(store, settings, self._deliver)  # type: ignore[arg-type]
 
-    def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim) -> Any:
+    def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim, **_options: bool) -> Any:
         self.delivered.append((event, claim))
-        return self.following
+        return SimpleNamespace(links=self.following, local=None)
 
     def run(self, worker: Worker, pool: str = "main", **changes: Any) -> Any:
         kwargs = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
@@ -219,7 +219,7 @@ def test_S27_a_claim_that_cannot_be_read_is_handed_on_as_a_definite_failure_and_
     invocation = Invocation(
         store,  # type: ignore[arg-type]
         settings,
-        lambda *_: None,
+        lambda *_, **__: None,  # type: ignore[arg-type,return-value]
         unclaimable=lambda event, owner: told.append((event, owner)),
     )
     store.unread = DecodeError("a workflow definition is not JSON")
@@ -242,7 +242,7 @@ def test_a_store_that_does_not_answer_a_claim_says_nothing_about_the_step(store:
     invocation = Invocation(
         store,  # type: ignore[arg-type]
         settings,
-        lambda *_: None,
+        lambda *_, **__: None,  # type: ignore[arg-type,return-value]
         unclaimable=lambda *facts: told.append(facts),
     )
     store.unread = error
@@ -795,7 +795,7 @@ class TestLeases:
     def test_end_with_the_attempt_also_when_its_outcome_could_not_be_recorded(self, store: LeaseBook) -> None:
         bench = Bench(store, lease=0.3)
 
-        def away(event: Any, claim: Any) -> None:
+        def away(event: Any, claim: Any, **_options: Any) -> Any:
             raise ConnectionError("away")
 
         bench.invocation._deliver = away

@@ -26,10 +26,16 @@ local function release(run, due, sent, tid, step, record)
 end
 
 -- Send an attempt out, and leave an entry with whoever looks after it; returns the record, which the caller writes.
--- a: step, mark, via, target, prefix, suffix, delay, first, close, start within
+-- a: step, mark, via, target, prefix, suffix, delay, first, close, start within; for one that whoever commits it runs
+--    himself (via c): target his token, prefix his name, delay his lease, close the time limit from now
 local function send(due, sequence, sent, tid, a)
   local step, mark, via, target = a[1], a[2], a[3], a[4]
   local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
+  if via == 'c' then
+    local limit = tonumber(a[9])
+    redis.call('ZADD', due, now + tonumber(a[7]), member)
+    return table.concat({mark, via, target, int(now), limit > 0 and int(now + limit) or '0', '0', '0', a[5]}, '|')
+  end
   local first = tonumber(a[8]) > 0 and a[8] or int(now)
   local number = 0
   if via == 's' then
