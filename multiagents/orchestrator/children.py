@@ -17,7 +17,7 @@ from multiagents.names import Correlation, Direction, child_id
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.state_store.base import ClaimRefused, Payloads, Snapshot, Via, merge, parse_mark
 from multiagents.workflow.decider import is_told_to_stop
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.registry import definitions
 from multiagents.workflow.state import Cause, Parent, RunState, RunStatus
 
@@ -164,8 +164,26 @@ class Children:
         state = run.state
         if state.parent is not None and state.status.is_end:
             self._answer(Correlation.parse(state.parent.correlation_id), state.parent.definition_hash, run)
+        if run.definition.on_end is not None and state.status.is_end:
+            self._at_end(run, run.definition.on_end)
         if run.definition.has_children and state.status in (RunStatus.COMPENSATING, RunStatus.TERMINATED):
             self._stop(run)
+
+    def _at_end(self, run: Snapshot, worker: str) -> None:
+        """Have the worker that is told of ends told of this one."""
+        state, name = run.state, f"{run.definition.name[:120]}.on_end"
+        told = Definition(name=name, steps={"on_end": StepDefinition(name="on_end", worker=worker)})
+        payloads = self._engine.store.payloads(state.transaction_id)
+        given = {
+            "transaction_id": state.transaction_id,
+            "workflow": state.workflow,
+            "version": state.version,
+            "status": state.status.value,
+            "error": state.error and {"type": state.error.type, "message": state.error.message},
+            "context": merge(dict(payloads.input), payloads.results, run.definition.graph.order),
+        }
+        identity = child_id(state.transaction_id, f"on_end:{state.finished_at}", run.generation)
+        self._engine.start(told, identity, given)
 
     def _answer(self, correlation: Correlation, definition_hash: str, child: Snapshot) -> None:
         state = child.state
@@ -231,10 +249,10 @@ def _is_to_stop(parent: Snapshot, step: str) -> bool:
 
 
 def has_others_to_tell(definition: Definition, before: RunState, after: RunState) -> bool:
-    """Whether a commit leaves word to be sent: to the parent of a run that ends, or to children that are to stop."""
+    """Whether a commit leaves word to be sent: of the end of a run, or to its children that are to stop."""
     if before.status is after.status:
         return False
-    if after.status.is_end and after.parent is not None:
+    if after.status.is_end and (after.parent is not None or definition.on_end is not None):
         return True
     if after.status not in (RunStatus.COMPENSATING, RunStatus.TERMINATED):
         return False

@@ -56,6 +56,7 @@ class Definition:
         retention: seconds a finished run is kept; None is the setting's.
         strict: every step up to a pivot says how it is undone, or why it need not be (rule S14).
         compensate_in: an explicit order of undoing; None is the reverse of completion (rule S6).
+        on_end: name of the worker that is told of every end of a run.
         blocks: block name -> parallel block.
 
     Raises:
@@ -70,6 +71,7 @@ class Definition:
     retention: float | None = None
     strict: bool = False
     compensate_in: tuple[str, ...] | None = None
+    on_end: str | None = None
     blocks: Mapping[str, BlockDefinition] = field(default_factory=dict)
     #: each step and those that wait for it directly
     successors: Mapping[str, tuple[str, ...]] = field(init=False)
@@ -310,6 +312,7 @@ _OPTIONS: dict[str, Any] = {
     "retention": None,
     "strict": False,
     "compensate_in": None,
+    "on_end": None,
 }
 _KEYS = frozenset({"schema", "name", "version", "steps", "blocks", *_OPTIONS})
 

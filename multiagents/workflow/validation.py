@@ -200,16 +200,13 @@ def workflow_options(
             )
     if not isinstance(strict, bool):
         raise DefinitionError(f'workflow "{workflow}" has strict={strict!r}; expected True or False')
-    if on_end is not None:
-        raise DefinitionError(
-            f'workflow "{workflow}" has on_end={on_end!r}, which this release does not run yet; make it the last '
-            f"step, and the compensation of the first"
-        )
+    worker(workflow, "itself", "on_end", on_end)
     return {
         "deadline": deadline,
         "retention": retention,
         "strict": strict,
         "compensate_in": _compensate_in(workflow, steps, compensate_in),
+        "on_end": worker_name(on_end),
     }
 
 

@@ -459,7 +459,7 @@ def test_S6_an_order_of_undoing_that_does_not_fit_is_refused(given: Any, expecte
     ("options", "expected"),
     [
         ({"strict": "yes"}, "workflow \"order\" has strict='yes'; expected True or False"),
-        ({"on_end": "report"}, "workflow \"order\" has on_end='report', which this release does not run yet"),
+        ({"on_end": 5}, 'workflow "order" itself has on_end=5; expected the name of a worker'),
     ],
 )
 def test_options_of_the_workflow_are_checked(options: dict[str, Any], expected: str) -> None:
