@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.worker import worker
     from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
-    from multiagents.workflow.elements import Approval, Child, Choice, Loop, Map, Parallel, Sleep, Step, Wait
+    from multiagents.workflow.elements import Approval, Child, Choice, Loop, Map, Parallel, Savepoint, Sleep, Step, Wait
     from multiagents.workflow.state import RunStatus, StepStatus
 
 __version__ = "0.1.0"
@@ -61,6 +61,7 @@ _HOME = {
     "RetryPolicy": "retry",
     "Run": "orchestrator.run",
     "RunStatus": "workflow.state",
+    "Savepoint": "workflow.elements",
     "Schedule": "orchestrator.scheduling",
     "Settings": "settings",
     "SignalOutcome": "orchestrator.signals",
@@ -104,6 +105,7 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "RunStatus",
+    "Savepoint",
     "Schedule",
     "Settings",
     "SignalOutcome",

@@ -13,7 +13,7 @@ from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.state_store.base import dumps, merge
-from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, SKIPPED, Ask
+from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.items import item_name
 from multiagents.workflow.step import StepDefinition, StepKind
@@ -29,7 +29,7 @@ class CodeElsewhereError(Exception):
 
 def asker(
     definition: Definition,
-    context_of: Callable[[str], dict[str, Any]],
+    context_of: Callable[[Definition, str], dict[str, Any]],
     *,
     data_of: Callable[[str], Any] | None = None,
     results: Callable[[], Mapping[str, Any]] | None = None,
@@ -39,7 +39,8 @@ def asker(
 
     Args:
         definition: what the run follows.
-        context_of: the context of a step as it was before this decision, loaded when it is first needed.
+        context_of: the context of a step, of the definition as it is by then, without what this decision adds; loaded
+            when it is first needed.
         data_of: the data of a signal, by its key.
         results: gives the results of the run's steps; None where only a part of the run is in hand.
         waits_too_long: whether a step whose code is not here is to be given up (rule S27).
@@ -48,10 +49,16 @@ def asker(
     fresh: dict[str, Any] = {}
 
     def context(step: str) -> dict[str, Any]:
-        known = dict(context_of(step))
+        known = dict(context_of(definition, step))
         return merge(known, fresh, definition.ancestors(step)) if fresh else known
 
     def ask(step: StepDefinition, said: Event) -> Event:
+        nonlocal definition
+        if isinstance(said, StatusEvent) and said.status in (REACHED, ROLLED_BACK):
+            fresh[step.name] = said.payload["result"]
+            if said.status == ROLLED_BACK:
+                definition = definition.laid_out(definition.sizes, (*definition.rollbacks, step.name))
+            return said
         if step.kind is StepKind.MAP and results is None:
             raise WholeNeededError(step.name)
         if isinstance(said, StatusEvent) and said.status == GATHERED:

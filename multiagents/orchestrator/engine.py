@@ -100,7 +100,7 @@ class Engine(Requests):
         begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost, parent=parent)
         before = RunState(transaction_id, workflow="")
         state = evolve(definition, before, begun)
-        ask = asker(definition, lambda _step: dict(input))
+        ask = asker(definition, lambda _definition, _step: dict(input))
         facts: list[Event] = [begun]
         owed = False
         try:
@@ -194,7 +194,7 @@ class Engine(Requests):
         if before.status is not RunStatus.RUNNING or claim.signals_wait:
             return None
 
-        def context(_step: str) -> dict[str, Any]:
+        def context(_definition: Definition, _step: str) -> dict[str, Any]:
             own = as_mapping(claim.correlation.step, event.payload) if isinstance(event, ResultEvent) else {}
             return {**claim.merged, **own}
 
@@ -203,7 +203,10 @@ class Engine(Requests):
             after, said = decide(definition, before, event, ask)
         except CodeElsewhereError:
             return None
-        if after is before or after.status not in (RunStatus.RUNNING, RunStatus.COMPLETED) or fills_page(said):
+        goes_on = after.status in (RunStatus.RUNNING, RunStatus.COMPLETED) and after.rollbacks == before.rollbacks
+        # What is left of an undone pass may have to be undone before the end: that takes the whole run to know.
+        unsure = bool(definition.superseded) and after.status is RunStatus.COMPLETED
+        if after is before or not goes_on or unsure or fills_page(said):
             return None
         tells = has_others_to_tell(definition, before, after)
         facts = [event, *said]

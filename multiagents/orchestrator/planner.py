@@ -14,7 +14,7 @@ from multiagents.sites import WriteSite
 from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
-from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED
+from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, RECEIVED, ROLLED_BACK, SIGNALLED
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.items import item_name
 from multiagents.workflow.merging import merge_note
@@ -40,7 +40,7 @@ def joins(definition: Definition, done: Sequence[str]) -> dict[str, tuple[int, i
     landings: dict[str, tuple[int, int]] = {}
     for name in done:
         for after in definition.successors[name]:
-            if (members := len(definition.steps[after].after)) > 1:
+            if after not in definition.superseded and (members := len(definition.steps[after].after)) > 1:
                 landings[after] = (landings.get(after, (0, 0))[0] + 1, members)
         if not definition.successors[name] and len(definition.exits) > 1:
             landings[""] = (landings.get("", (0, 0))[0] + 1, len(definition.exits))
@@ -65,6 +65,24 @@ def folded(
             if name in own:
                 gained.update(as_mapping(name, own[name]))
     return gained
+
+
+def _context_kept(definition: Definition, after: RunState, results: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored context of a run that has gone back: what trunk steps have returned that were not undone."""
+    done = [name for name in definition.graph.trunks if after.step(name).is_done]
+    return merge({}, results, (*definition.ancestors(done[-1]), done[-1])) if done else {}
+
+
+def _landed_before(definition: Definition, after: RunState, known: int) -> dict[str, tuple[int, int]]:
+    """How many of those that the joins of a new pass wait for are done already, beside what was undone."""
+    passed = {f"#{number + 2}" for number in range(known, len(after.rollbacks))}
+    landings = {}
+    for name, origin in definition.origins.items():
+        step = definition.steps[name]
+        if len(step.after) > 1 and name.removeprefix(origin) in passed:
+            landed = sum(after.step(before).is_done for before in step.after)
+            landings[name] = (landed, len(step.after))
+    return landings
 
 
 def merge_notes(
@@ -109,6 +127,7 @@ def build_commit(
     site: WriteSite,
     retention: float,
     stored_results: Mapping[str, Any] | None = None,
+    stored_context: Mapping[str, Any] | None = None,
     stop: bool = False,
     attributes: Mapping[str, str] | None = None,
     **fences: Any,
@@ -124,11 +143,12 @@ def build_commit(
         site: where it is made.
         retention: seconds to keep the run once it is over.
         stored_results: results of earlier steps, where a finished trunk step has to fold some in.
+        stored_context: the context as it is stored, where the run goes back to a save-point.
         stop: tell steps in flight that the run is to stop.
         attributes: what the run is found by, as it is stored; what an answered attempt has set is added.
         fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
     """
-    definition = definition.laid_out(after.sizes)
+    definition = definition.laid_out(after.sizes, after.rollbacks)
     changed = changed_steps(before, after)
     done = newly_done(before, changed)
     own = {event.step: result for event in facts if event.step and not says_nothing(result := _result_of(event))}
@@ -136,6 +156,15 @@ def build_commit(
     header = changed_header(before, after)
     if stop:
         header["stop"] = "1"
+    if before.status is RunStatus.COMPENSATING and after.status is RunStatus.RUNNING:
+        header["stop"] = ""
+    context = folded(definition, done, stored_results or {}, own) if done else {}
+    landings = joins(definition, done) if done else {}
+    forgotten: tuple[str, ...] = ()
+    if stored_context is not None:
+        context |= _context_kept(definition, after, {**(stored_results or {}), **own})
+        forgotten = tuple(key for key in stored_context if key not in context)
+        landings |= _landed_before(definition, after, len(before.rollbacks))
     moved = None
     retention_ms: int | None = None
     if before.status is not after.status:
@@ -159,9 +188,10 @@ def build_commit(
         results=own,
         inputs=inputs,
         signals=_signals_in(facts),
-        context=folded(definition, done, stored_results or {}, own) if done else {},
+        context=context,
+        forgotten=forgotten,
         dispatches=dispatches,
-        joins=joins(definition, done) if done else {},
+        joins=landings,
         moved=moved,
         retention_ms=retention_ms,
         outlives=after.parent is not None,
@@ -180,6 +210,8 @@ def _result_of(event: Event) -> Any:
             return event.payload["label"]
         if event.status == RECEIVED:
             return event.payload["data"]
+        if event.status in (REACHED, ROLLED_BACK):
+            return event.payload["result"]
         if event.status == GATHERED:
             return event.payload["results"]
         if event.status == SUPPLY and event.payload["direction"] == Direction.DO:
@@ -221,6 +253,8 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
         and before.held is after.held
         and before.signals is after.signals
         and before.sizes is after.sizes
+        and before.rollbacks is after.rollbacks
+        and before.back_to is after.back_to
         and before.parent is after.parent
         and before.finished_at == after.finished_at
     ):

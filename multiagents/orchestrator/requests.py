@@ -29,11 +29,15 @@ class Requests:
         self.store = store
         self._whole = whole
 
-    def deadline_passed(self, transaction_id: str) -> None:
-        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is."""
+    def deadline_passed(self, transaction_id: str) -> bool:
+        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is.
+
+        Returns:
+            whether that is all: one that goes back to a save-point is to be looked at again.
+        """
         snapshot = self.store.load(transaction_id)
         if snapshot.state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
-            return
+            return not snapshot.state.back_to
         deadline = snapshot.definition.deadline or 0.0
         event = StatusEvent(
             id=f"{transaction_id}/deadline",
@@ -46,6 +50,7 @@ class Requests:
             payload={"cause": Cause.DEADLINE.value},
         )
         self._whole.decide(transaction_id, event, site=WriteSite.ADVANCE)
+        return True
 
     def wake(self, correlation: Correlation, record: str) -> None:
         """The time of a sleep has come, or a wait goes on without its signal: the step is done, without a result."""

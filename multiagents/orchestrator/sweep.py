@@ -116,8 +116,8 @@ class Sweep:
         elif entry.kind == "x":
             self._forget(entry)
         elif entry.kind == "t":
-            self.engine.deadline_passed(entry.transaction_id)
-            self.store.discard(entry.member, entry.transaction_id)
+            if self.engine.deadline_passed(entry.transaction_id):
+                self.store.discard(entry.member, entry.transaction_id)
         else:
             snapshot = self.store.load(entry.transaction_id)
             found = snapshot.in_flight.get(entry.step)

@@ -162,12 +162,12 @@ class WholeRuns:
 
     @staticmethod
     def _tells(snapshot: Snapshot, after: RunState) -> bool:
-        return has_others_to_tell(snapshot.definition.laid_out(after.sizes), snapshot.state, after)
+        return has_others_to_tell(snapshot.definition.laid_out(after.sizes, after.rollbacks), snapshot.state, after)
 
     def _asker(self, snapshot: Snapshot, event: Event | None, payloads: Callable[[], Payloads]) -> Ask:
         return asker(
             snapshot.definition,
-            lambda step: self._context(payloads(), snapshot, event, step),
+            lambda definition, step: self._context(payloads(), definition, event, step),
             data_of=lambda key: _data_of(key, event, payloads),
             results=lambda: _results(payloads(), snapshot, event),
             waits_too_long=lambda step: self._waits_too_long(snapshot, step),
@@ -209,8 +209,9 @@ class WholeRuns:
             keeps = after is not before and after.step(correlation.step).do.progress is not Progress.SUCCEEDED
             facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
             payloads = self._lazily(snapshot)
+            superseded = snapshot.definition.superseded
             paged = False
-            if after is not before and after.status is not RunStatus.RUNNING:
+            if after is not before and (after.status is not RunStatus.RUNNING or correlation.step in superseded):
                 ask = self._asker(snapshot, event, payloads)
                 after, said = advance(snapshot.definition, after, now=event.at, ask=ask)
                 facts += said
@@ -252,7 +253,7 @@ class WholeRuns:
         paged: bool = False,
         decided: bool = True,
     ) -> Verdict:
-        definition, before = snapshot.definition.laid_out(after.sizes), snapshot.state
+        definition, before = snapshot.definition.laid_out(after.sizes, after.rollbacks), snapshot.state
         left = owed or paged or self._tells(snapshot, after)
         dispatches = self._sender.dispatches(definition, after, facts, may_link=may_link)
         if site is WriteSite.ADVANCE and before.status is RunStatus.COMPENSATING:
@@ -267,7 +268,9 @@ class WholeRuns:
             site=site,
             retention=self._settings.retention,
             stored_results=self._stored(definition, before, after, payloads),
-            stop=(turned and self._stops_siblings(definition, after)) or _asked_to_stop(before, after),
+            stored_context=payloads().context if after.rollbacks is not before.rollbacks else None,
+            stop=(turned and not after.back_to and self._stops_siblings(definition, after))
+            or _asked_to_stop(before, after),
             version=snapshot.version,
             decided=decided and not left,
             landed=left,
@@ -289,6 +292,8 @@ class WholeRuns:
 
     def _waits_too_long(self, snapshot: Snapshot, step: str) -> bool:
         """Whether a step has been due, with no process there that has its code, for as long as it may wait."""
+        if step not in snapshot.definition.steps:
+            return False  # It is one of a pass, or of a map, that this very decision begins.
         definition, state = snapshot.definition.steps[step], snapshot.state
         since = [state.step(before).do.finished_at for before in definition.after] or [state.started_at]
         limit = definition.schedule_to_start or self._settings.schedule_to_start
@@ -305,6 +310,8 @@ class WholeRuns:
         self, definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads]
     ) -> dict[str, Any]:
         """Earlier results, if branches meet here: in a finished trunk step, or in the end of the run."""
+        if after.rollbacks is not before.rollbacks:
+            return payloads().results
         met = before.status is not after.status is RunStatus.COMPLETED and len(definition.exits) > 1
         if met or any(
             definition.is_trunk(name) and definition.parts(name)
@@ -314,17 +321,18 @@ class WholeRuns:
         return {}
 
     @staticmethod
-    def _context(payloads: Payloads, snapshot: Snapshot, event: Event | None, step: str) -> dict[str, Any]:
+    def _context(payloads: Payloads, definition: Definition, event: Event | None, step: str) -> dict[str, Any]:
         results = _with_own(payloads.results, event)
         known = Payloads(payloads.input, payloads.context, results, payloads.inputs)
-        return known.of(snapshot.definition, step)
+        return known.of(definition, step)
 
     @staticmethod
     def _stops_siblings(definition: Definition, state: RunState) -> bool:
         """Whether steps in flight are asked to stop: on cancel, and where the block of the failed step says so (S7)."""
         if state.cause is not Cause.FAILURE:
             return True
-        return any(definition.steps[name].cancel_siblings for name, step in state.steps.items() if step.do.is_over)
+        over = (name for name, step in state.steps.items() if step.do.is_over and name not in definition.superseded)
+        return any(definition.steps[name].cancel_siblings for name in over)
 
 
 def _with_own(results: dict[str, Any], event: Event | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Commit(NamedTuple):
         signals: key -> the data of a signal.
         absent: refuse if this field of the run's data is there: a signal with this key has come before.
         context: what to merge into the stored context.
+        forgotten: keys of the stored context that go: the run went back to before they were there.
         letters: what goes to the dead letters, by correlation id.
         answered: dead letters that a person has settled: they go.
         dispatches: attempts that go out.
@@ -63,6 +64,7 @@ class Commit(NamedTuple):
     signals: Mapping[str, Any] = _NOTHING
     absent: str = ""
     context: Mapping[str, Any] = _NOTHING
+    forgotten: Sequence[str] = ()
     letters: Mapping[str, Any] = _NOTHING
     answered: Sequence[str] = ()
     dispatches: Sequence[Dispatch] = ()

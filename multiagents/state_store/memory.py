@@ -112,7 +112,7 @@ class InMemoryStateStore(Tabled):
         return from_ms(self._tables.now())
 
     def _definition(self, content_hash: str) -> Definition:
-        return self._definitions.get(content_hash, lambda: self._tables.definitions.get(content_hash))
+        return self._definitions.get(content_hash, self._tables.definitions.get)
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
@@ -205,6 +205,7 @@ class InMemoryStateStore(Tabled):
                     fields.get("generation"),
                     fields.get("sizes"),
                     fields.get("parent"),
+                    fields.get("rollbacks"),
                 ),
                 step=fields[f"s:{step}"],
                 context=dict(row.context) if reads_context(correlation) else {},

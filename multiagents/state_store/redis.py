@@ -87,7 +87,7 @@ class RedisStateStore(Looking):
 
     def _definition(self, content_hash: str, keys: RunKeys) -> Definition:
         return self._definitions.get(
-            content_hash, lambda: self._server.call(lambda: self._client.hget(keys.definitions, content_hash))
+            content_hash, lambda name: self._server.call(lambda: self._client.hget(keys.definitions, name))
         )
 
     # --- the life of a run -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from multiagents.state_store.policy import Reading
 from multiagents.state_store.records import InFlight, Via
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.items import map_of
-from multiagents.workflow.state import Cause, RunState, RunStatus, StepState, parent_of, sizes_of
+from multiagents.workflow.state import Cause, RunState, RunStatus, StepState, parent_of, rollbacks_of, sizes_of
 
 
 def from_ms(milliseconds: int) -> datetime:
@@ -164,6 +164,7 @@ class Header(NamedTuple):
     generation: str | None
     sizes: str | None
     parent: str | None
+    rollbacks: str | None
 
 
 def claimed(
@@ -198,7 +199,7 @@ def claimed(
         StateStoreError: when something of it is kept apart, and that place does not answer.
     """
     lease = (owner, now, deadline)
-    definition = definition.laid_out(sizes_of(header.sizes))
+    definition = definition.laid_out(sizes_of(header.sizes), rollbacks_of(header.rollbacks))
     try:
         return _claimed(correlation, definition, lease, header, step, context, values)
     except ValueError:
@@ -271,6 +272,7 @@ def _claimed(
             error=error,
             cause=Cause(header.cause) if header.cause else None,
             sizes=sizes_of(header.sizes),
+            rollbacks=rollbacks_of(header.rollbacks),
             parent=parent_of(header.parent),
         ),
         epoch=int(header.epoch),
@@ -348,7 +350,7 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
             in_flight[step] = InFlight.parse(step, value)
         elif kind == "a":
             attributes[step] = value
-    definition = definition.laid_out(sizes_of(header.get("sizes")))
+    definition = definition.laid_out(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
     ordered = {name: steps[name] for name in definition.steps if name in steps}
     return Snapshot(
         RunState.decode(transaction_id, header, ordered),

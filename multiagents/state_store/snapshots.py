@@ -15,20 +15,24 @@ class Definitions:
     def __init__(self) -> None:
         self._known: dict[str, Definition] = {}
 
-    def get(self, content_hash: str, kept: Callable[[], str | None]) -> Definition:
+    def get(self, reference: str, kept: Callable[[str], str | None]) -> Definition:
         """Find one.
 
         Args:
-            content_hash: which one.
-            kept: gives the JSON that the store keeps, asked for once.
+            reference: the content hash; and behind it, each after a ``~``, the save-points that a run has gone back to.
+            kept: gives the JSON that the store keeps under a hash, asked for once.
 
         Raises:
             WorkflowNotFoundError: when neither has it.
         """
+        content_hash, *rollbacks = reference.split("~")
+        return self._base(content_hash, kept).laid_out({}, rollbacks)
+
+    def _base(self, content_hash: str, kept: Callable[[str], str | None]) -> Definition:
         if (local := definitions.by_hash(content_hash)) is not None:
             return local
         if content_hash not in self._known:
-            snapshot = kept()
+            snapshot = kept(content_hash)
             if snapshot is None:
                 raise WorkflowNotFoundError(
                     content_hash,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
 from multiagents.state_store.attributes import MAX_ATTRIBUTES
@@ -195,15 +195,14 @@ class Tables:
             whether a join was completed.
         """
         row.fields |= written.fields
-        for name in written.removed:
-            row.fields.pop(name, None)
+        _without(row.fields, written.removed)
         row.context |= written.context
+        _without(row.context, commit.forgotten)
         row.results |= written.results
         row.history += written.history
         row.blobs |= written.blobs
         self.dead |= written.letters
-        for letter in commit.answered:
-            self.dead.pop(letter, None)
+        _without(self.dead, commit.answered)
         joined = False
         for step, (landing, members) in commit.joins.items():
             landed = int(row.fields.get(f"j:{step}", 0)) + landing
@@ -300,3 +299,8 @@ class Tables:
             for name, row in self.rows.items()
             if row.fields["status"] == status and workflow in (None, row.fields["workflow"])
         }
+
+
+def _without(table: MutableMapping[str, str], keys: Iterable[str]) -> None:
+    for key in keys:
+        table.pop(key, None)

@@ -33,9 +33,9 @@ class WorkflowBuilder(Nodes, Nesting):
         strict: refuse steps that say neither how they are undone nor why they need not be (rule S14); a pivot, and what
             comes behind it, need not say it.
         compensate_in: the order in which steps are undone; None is the reverse of their completion (rule S6).
-        on_end: a worker that is run when a run has ended, once for each end, with what became of it: ``transaction_id``,
-            ``workflow``, ``version``, ``status``, ``error`` (type and message, or None) and ``context``. It is a run of
-            its own, ``<run>:on_end:<time of the end in ms>``, of the workflow ``<name>.on_end``.
+        on_end: a worker that is run when a run has ended, once for each end, with what became of it:
+            ``transaction_id``, ``workflow``, ``version``, ``status``, ``error`` (type and message, or None) and
+            ``context``. It is a run of its own, ``<run>:on_end:<time of the end in ms>``, of ``<name>.on_end``.
 
     >>> order = (
     ...     WorkflowBuilder("order", version="1")

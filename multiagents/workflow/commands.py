@@ -21,8 +21,10 @@ __all__ = [
     "GATHERED",
     "LAID_OUT",
     "NOT_YET",
+    "REACHED",
     "RECALLED",
     "RECEIVED",
+    "ROLLED_BACK",
     "SIGNALLED",
     "SKIPPED",
     "command",
@@ -45,6 +47,10 @@ RECEIVED = "received"
 LAID_OUT = "laid_out"
 #: The items of a map are done, or what was done of them is to be undone in one go: its result is the list of theirs.
 GATHERED = "gathered"
+#: A save-point is reached.
+REACHED = "reached"
+#: All that stands behind a save-point is undone: from now on there is another pass of it.
+ROLLED_BACK = "rolled_back"
 #: What a person says to the run; it is a fact before anything follows from it.
 CANCEL_REQUESTED = "cancel_requested"
 #: A signal came: it is kept until a step takes it.

@@ -28,8 +28,10 @@ from multiagents.workflow.commands import (
     CHOSEN,
     GATHERED,
     LAID_OUT,
+    REACHED,
     RECALLED,
     RECEIVED,
+    ROLLED_BACK,
     SIGNALLED,
     SKIPPED,
     start_event,
@@ -37,8 +39,9 @@ from multiagents.workflow.commands import (
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.evolve import evolve, fold
 from multiagents.workflow.items import item_name
-from multiagents.workflow.react import PAGE, is_told_to_stop, needs_undo, react
+from multiagents.workflow.react import PAGE, react
 from multiagents.workflow.state import RUN, RunState, RunStatus
+from multiagents.workflow.undoing import is_told_to_stop, needs_undo
 
 __all__ = [
     "ABANDONED",
@@ -46,8 +49,10 @@ __all__ = [
     "CHOSEN",
     "GATHERED",
     "LAID_OUT",
+    "REACHED",
     "RECALLED",
     "RECEIVED",
+    "ROLLED_BACK",
     "RUN",
     "SIGNALLED",
     "SKIPPED",
@@ -67,6 +72,10 @@ __all__ = [
 #: payload), a status event when ``when`` is false or a choice was made, or an error event when the callable raised. And
 #: for each signal that a step takes: the same event with the signal's data.
 Ask = Callable[[StepDefinition, Event], Event]
+
+
+#: What is said of a step and has data that the shell gives, or is told of.
+_ASKED = (RECEIVED, GATHERED, REACHED, ROLLED_BACK)
 
 
 def _as_it_is(_step: StepDefinition, said: Event) -> Event:
@@ -128,7 +137,7 @@ def decide(
     after = evolve(definition, state, event)
     if after is state:
         return state, ()
-    definition = definition.laid_out(after.sizes)
+    definition = definition.laid_out(after.sizes, after.rollbacks)
     near = None if event.step is None else (event.step, *definition.successors[event.step])
     return advance(definition, after, now=event.at, ask=ask, near=near)
 
@@ -155,7 +164,7 @@ def advance(
     said: list[Event] = []
     steps = None if near is None else tuple(near)
     while commands := react(definition, state, steps, _untaken(state, unclaimed, said), now):
-        definition = definition.laid_out(state.sizes)
+        definition = definition.laid_out(state.sizes, state.rollbacks)
         events = [_asked(definition, command, ask) for command in commands[: PAGE - _sent(said)]]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         refused = [event for event in events if isinstance(event, ErrorEvent)]
@@ -164,7 +173,7 @@ def advance(
         said += refused or events
         if fills_page(said):
             break
-        definition = definition.laid_out(state.sizes)
+        definition = definition.laid_out(state.sizes, state.rollbacks)
         if not refused:
             # What was due is said. More can only be due behind a step that settled just now without having been done
             # (it was skipped, or took its signal), or for a step that waits for a signal which is there already.
@@ -200,6 +209,6 @@ def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event])
 
 def _asked(definition: Definition, command: Event, ask: Ask) -> Event:
     asks = isinstance(command, CommandEvent) and command.attempt == 1
-    if command.step is not None and (asks or getattr(command, "status", None) in (RECEIVED, GATHERED)):
+    if command.step is not None and (asks or getattr(command, "status", None) in _ASKED):
         return ask(definition.steps[command.step], command)
     return command

@@ -25,7 +25,8 @@ from multiagents.exceptions import DecodeError, DefinitionError, UnknownStepErro
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.diagram import ascii_diagram, mermaid_diagram
 from multiagents.workflow.graph import Graph
-from multiagents.workflow.items import Layouts, map_of
+from multiagents.workflow.items import map_of
+from multiagents.workflow.layouts import Layouts, behind
 from multiagents.workflow.registry import DefinitionRegistry, definitions
 from multiagents.workflow.step import ON_UNKNOWN, STEP_DEFAULTS, BlockDefinition, StepDefinition, code_elsewhere, plain
 
@@ -89,6 +90,12 @@ class Definition:
     graph: Graph = field(init=False)
     #: map -> how many items of it are among the steps
     sizes: Mapping[str, int] = field(init=False, default_factory=dict)
+    #: the save-points that a run has gone back to, oldest first: there are more passes among the steps
+    rollbacks: tuple[str, ...] = field(init=False, default=())
+    #: steps of passes that were undone: nothing waits for them any more
+    superseded: frozenset[str] = field(init=False, default=frozenset())
+    #: step of a later pass -> its name in the first
+    origins: Mapping[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -110,6 +117,10 @@ class Definition:
     @cached_property
     def _layouts(self) -> Layouts:
         return Layouts(self)
+
+    @cached_property
+    def _behind(self) -> dict[str, frozenset[str]]:
+        return {}
 
     @cached_property
     def has_children(self) -> bool:
@@ -137,15 +148,16 @@ class Definition:
         except KeyError:
             raise UnknownStepError(self.name, name, self.steps) from None
 
-    def laid_out(self, sizes: Mapping[str, int]) -> Definition:
-        """This definition with the items of its maps as steps, as far as their numbers are known.
+    def laid_out(self, sizes: Mapping[str, int], rollbacks: Sequence[str] = ()) -> Definition:
+        """This definition with all the steps that a run has: items of maps, and passes behind save-points.
 
         Args:
-            sizes: map -> how many items it has.
+            sizes: map -> how many items it has, as far as that is known.
+            rollbacks: the save-points that the run has gone back to, oldest first.
         """
-        if sizes == self.sizes:
+        if sizes == self.sizes and rollbacks == self.rollbacks:
             return self
-        return self._layouts.of(sizes)
+        return self._layouts.of(sizes, rollbacks)
 
     def own(self, step: str) -> StepDefinition:
         """A step, or an item of a map that is not laid out here.
@@ -159,18 +171,40 @@ class Definition:
 
     def ancestors(self, step: str) -> tuple[str, ...]:
         """All steps that must be done before this one, in topological order; items of maps are left out."""
-        return self.graph.ancestors(map_of(step) or self.step(step).name)
+        name = self._known(step)
+        return self._graph_of(name).ancestors(name)
 
     def is_trunk(self, step: str) -> bool:
         """Whether nothing can run beside this step: all others come before it or after it."""
-        return map_of(step) is None and self.graph.is_trunk(self.step(step).name)
+        name = self._known(step)
+        return name == step and self._graph_of(name).is_trunk(name)
 
     def parts(self, step: str) -> tuple[str, ...]:
         """Steps whose results must be merged onto the trunk context to get this step's context, in topological order.
 
         The trunk context holds the input and the results of the latest finished trunk step and all its ancestors.
         """
-        return self.graph.parts(map_of(step) or self.step(step).name)
+        name = self._known(step)
+        return self._graph_of(name).parts(name)
+
+    def behind(self, step: str) -> frozenset[str]:
+        """All steps that stand behind one, items of maps included."""
+        known = self._behind.get(step)
+        if known is None:
+            inside = behind(self.graph, step)
+            items = (name for name in self.steps if name[-1:] == "]" and map_of(name) in inside)
+            known = self._behind[step] = inside.union(items)
+        return known
+
+    def _known(self, step: str) -> str:
+        return map_of(step) or self.step(step).name
+
+    def _graph_of(self, step: str) -> Graph:
+        """The graph of the pass that a step belongs to."""
+        if step in self.graph.after:
+            return self.graph
+        earlier: Definition = self._layouts.of({}, self.rollbacks[:-1])
+        return earlier._graph_of(step)
 
     def tail_parts(self) -> tuple[str, ...]:
         """Steps whose results must be merged onto the trunk context to get the context of the run's end."""

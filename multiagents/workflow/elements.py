@@ -12,7 +12,20 @@ from typing import Any
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.step import StepKind
 
-__all__ = ["Approval", "Child", "Choice", "Element", "Loop", "Map", "Node", "Parallel", "Sleep", "Step", "Wait"]
+__all__ = [
+    "Approval",
+    "Child",
+    "Choice",
+    "Element",
+    "Loop",
+    "Map",
+    "Node",
+    "Parallel",
+    "Savepoint",
+    "Sleep",
+    "Step",
+    "Wait",
+]
 
 _Code = Callable[[dict[str, Any]], Any]
 
@@ -110,6 +123,19 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Savepoint:
+    """Go back to here when something behind fails; the arguments are those of `WorkflowBuilder.add_savepoint`."""
+
+    name: str
+    retries: int = 1
+    _: KW_ONLY
+    after: str | Sequence[str] | None = None
+    summary: str | None = None
+
+    kind = StepKind.SAVEPOINT
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """Run one of several branches; the arguments are those of `WorkflowBuilder.add_choice`."""
 
@@ -189,5 +215,5 @@ class Loop:
 
 
 #: What becomes a step though no worker does it itself.
-Node = Wait | Approval | Sleep | Choice | Child | Map
+Node = Wait | Approval | Sleep | Savepoint | Choice | Child | Map
 Element = Step | Node | Parallel | Loop

@@ -10,7 +10,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -33,8 +33,10 @@ from multiagents.workflow.commands import (
     CHOSEN,
     GATHERED,
     LAID_OUT,
+    REACHED,
     RECALLED,
     RECEIVED,
+    ROLLED_BACK,
     SIGNALLED,
     SKIPPED,
 )
@@ -57,6 +59,14 @@ from multiagents.workflow.state import (
 
 __all__ = ["evolve", "fold"]
 
+#: What a status says of a step, where that is all.
+_TRIGGERS = {
+    SKIPPED: Trigger.SKIP,
+    CHOSEN: Trigger.CHOICE,
+    REACHED: Trigger.CHOICE,
+    GATHERED: Trigger.CHOICE,
+    ABANDONED: Trigger.DOUBT,
+}
 _FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
 
@@ -82,7 +92,7 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
             f"an event of run {event.transaction_id!r} was given to run {state.transaction_id!r}; "
             f"load the run that the event names"
         )
-    definition = definition.laid_out(state.sizes)
+    definition = definition.laid_out(state.sizes, state.rollbacks)
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
@@ -111,33 +121,22 @@ def _ms(moment: datetime | None) -> int | None:
 
 
 def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
-    if event.status == CANCEL_REQUESTED:
-        if past_pivot(definition, state):
-            return state  # It is on record; there is no way back (rule S12).
-        if state.status is RunStatus.PAUSED:
-            # Somebody has looked at what nobody knows, and says that it is to be undone (rule S3).
-            decided = {
-                name: step._replace(undo_again=True)
-                for name, step in state.steps.items()
-                if is_parked(definition, state, name)
-            }
-            state = state._replace(steps={**state.steps, **decided}) if decided else state
-        if state.status.is_end or (state.cancel_requested and not state.held):
-            return state
-        return state._replace(cancel_requested=True, held=False)
     facts = _facts(event)
+    if event.status == CANCEL_REQUESTED:
+        return _cancel_requested(definition, state)
     if event.status == SIGNALLED:
         if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return state  # Too late: it is on record, and changes nothing (rule S23).
         signal = Signal(facts["signal"], facts["key"], bool(facts.get("refuses")))
         return state._replace(signals=(*state.signals, signal))
+    if event.status == state.status == RunStatus.COMPENSATING and state.back_to and facts.get("to") == "":
+        return state._replace(back_to="", steps=_settled(state.steps, state.steps))  # It goes back all the way.
     if event.status not in RUN.get(state.status, _NOWHERE):
         return state
     status = RunStatus(event.status)
     if status is RunStatus.RUNNING and state.status is RunStatus.COMPENSATING:
-        return state._replace(status=status, cause=None, cancel_requested=False, error=None)
-    if status is RunStatus.COMPENSATING and state.status in _FORWARD and past_pivot(definition, state):
-        return state
+        cancel = bool(state.back_to) and state.cancel_requested and not past_pivot(definition, state)
+        return state._replace(status=status, cause=None, cancel_requested=cancel, error=None, back_to="")
     if status is RunStatus.RUNNING and state.status is RunStatus.PENDING:
         return state._replace(
             status=status,
@@ -149,16 +148,48 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             started_at=_ms(event.at),
         )
     if status is RunStatus.COMPENSATING:
-        # From here on no step is tried again: what failed, failed for good.
-        steps = {
-            name: step._replace(do=step.do._replace(retry_in=None)) if step.do.will_retry else step
-            for name, step in state.steps.items()
-        }
-        cause = state.cause or Cause(facts.get("cause", Cause.FAILURE))
-        parent = _parent(facts) or state.parent
-        error = state.error or event.error
-        return state._replace(status=status, steps=steps, cause=cause, error=error, parent=parent, finished_at=None)
+        return _turned_back(definition, state, event)
     return state._replace(status=status, finished_at=_ms(event.at) if status.is_end else None)
+
+
+def _cancel_requested(definition: Definition, state: RunState) -> RunState:
+    if past_pivot(definition, state):
+        return state  # It is on record; there is no way back (rule S12).
+    if state.status is RunStatus.PAUSED:
+        # Somebody has looked at what nobody knows, and says that it is to be undone (rule S3).
+        decided = {
+            name: step._replace(undo_again=True)
+            for name, step in state.steps.items()
+            if is_parked(definition, state, name)
+        }
+        state = state._replace(steps={**state.steps, **decided}) if decided else state
+    if state.status.is_end or (state.cancel_requested and not state.held):
+        return state
+    return state._replace(cancel_requested=True, held=False)
+
+
+def _turned_back(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
+    if state.status in _FORWARD and past_pivot(definition, state):
+        return state
+    facts = _facts(event)
+    back_to = facts.get("to", state.back_to)
+    return state._replace(
+        status=RunStatus.COMPENSATING,
+        steps=_settled(state.steps, definition.behind(back_to) if back_to else state.steps),
+        cause=state.cause or Cause(facts.get("cause", Cause.FAILURE)),
+        error=state.error or event.error,
+        parent=_parent(facts) or state.parent,
+        back_to=back_to,
+        finished_at=None,
+    )
+
+
+def _settled(steps: Mapping[str, StepState], undone: Container[str]) -> Mapping[str, StepState]:
+    """No step that is undone is tried again: what failed, failed for good."""
+    return {
+        name: step._replace(do=step.do._replace(retry_in=None)) if step.do.will_retry and name in undone else step
+        for name, step in steps.items()
+    }
 
 
 def _parent(facts: Mapping[str, Any]) -> Parent | None:
@@ -172,20 +203,17 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
     track = step.do
     if event.status == RECEIVED:
         return _received(state, event, name)
+    if event.status == ROLLED_BACK:
+        return state._replace(rollbacks=(*state.rollbacks, name)) if state.back_to == name else state
     if event.status == LAID_OUT:
         known = name in state.sizes or track.progress is not Progress.IDLE
         return state if known else state._replace(sizes={**state.sizes, name: _facts(event)["count"]})
-    if event.status == SKIPPED:
-        trigger = Trigger.SKIP
-    elif event.status == CHOSEN:
-        trigger = Trigger.CHOICE
-    elif event.status == GATHERED:
-        trigger = Trigger.PART if _facts(event).get("in_part") else Trigger.CHOICE
-    elif event.status == RECALLED and track.in_flight:
+    trigger = _TRIGGERS.get(event.status)
+    if event.status == RECALLED and track.in_flight:
         trigger = track.taken_back
-    elif event.status == ABANDONED:
-        trigger = Trigger.DOUBT
-    else:
+    elif event.status == GATHERED and _facts(event).get("in_part"):
+        trigger = Trigger.PART
+    if trigger is None:
         return state
     progress = TRACK.get((track.progress, trigger))
     if progress is None:
@@ -270,7 +298,7 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
             error=None,
         )
     else:
-        track = _failed(definition.steps[name], state, track, event)
+        track = _failed(definition, state, track, event)
     after = state.with_step(name, step.with_track(direction, track))
     if direction is Direction.UNDO and track.is_over and track.error is not None:
         after = after._replace(error=_attach(state.error, track.error, name))
@@ -291,7 +319,7 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
     if isinstance(event, ErrorEvent):
         nobody_asked = step.do.progress is Progress.IDLE and not step.do.attempt and attempt == 1
         if nobody_asked and state.status is RunStatus.RUNNING and event.kind is ErrorKind.FAILED:
-            return state.with_step(name, step._replace(do=_failed(definition.steps[name], state, step.do, event)))
+            return state.with_step(name, step._replace(do=_failed(definition, state, step.do, event)))
         return state
     counted = step.do.progress is Progress.SUCCEEDED and attempt == step.do.attempt
     if counted or attempt in step.late or not 0 < attempt <= step.do.attempt:
@@ -300,15 +328,18 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
     return state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
 
 
-def _failed(step: StepDefinition, state: RunState, track: Track, event: ErrorEvent) -> Track:
+def _failed(definition: Definition, state: RunState, track: Track, event: ErrorEvent) -> Track:
     """The track after an attempt that did not succeed, with the delay of the next one if there is to be one."""
+    step = definition.steps[event.step or ""]
+    # What does not stand behind the save-point that the run goes back to goes on.
+    beside = bool(state.back_to) and step.name not in definition.behind(state.back_to)
     lost = event.kind is ErrorKind.LOST
     in_doubt = track.in_doubt or event.kind is not ErrorKind.FAILED
     losses = track.losses + lost
     failures = track.failures + (not lost)
     undo = event.direction is Direction.UNDO
     retry_in: float | None = None
-    if not undo and state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+    if not undo and state.status not in (RunStatus.RUNNING, RunStatus.PAUSED) and not beside:
         pass  # The run goes back: nothing is done again.
     elif lost:
         retry_in = 0.0 if losses < state.max_lost else None

@@ -14,17 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from multiagents.workflow.definition import Definition
     from multiagents.workflow.step import StepDefinition
 
-__all__ = ["Layouts", "item_name", "map_of"]
-
-#: How many items of laid-out definitions a process keeps for each definition.
-KEPT_ITEMS = 50_000
+__all__ = ["item_name", "map_of", "with_items"]
 
 _ITEM = re.compile(r"(.+)\[(\d+)\]")
 
@@ -50,59 +45,23 @@ def map_of(step: str) -> str | None:
     return found and found[1]
 
 
-class Layouts:
-    """A definition with its maps laid out, in the sizes that were asked for last.
+def with_items(steps: Mapping[str, StepDefinition], sizes: Mapping[str, int]) -> dict[str, StepDefinition]:
+    """Steps with the items of their maps, as far as their numbers are known.
 
     Args:
-        base: the definition as it was built.
+        steps: name -> step.
+        sizes: map -> how many items it has.
     """
-
-    def __init__(self, base: Definition) -> None:
-        self._base = base
-        self._known: dict[tuple[tuple[str, int], ...], Definition] = {}
-
-    def of(self, sizes: Mapping[str, int]) -> Definition:
-        """The definition for these sizes; none gives the one that was built."""
-        if not sizes:
-            return self._base
-        key = tuple(sorted(sizes.items()))
-        known = self._known.get(key)
-        if known is None:
-            kept = sum(sum(definition.sizes.values()) for definition in self._known.values())
-            if kept + sum(sizes.values()) > KEPT_ITEMS:
-                self._known.clear()
-            known = self._known[key] = self._laid_out(sizes)
-        return known
-
-    def _laid_out(self, sizes: Mapping[str, int]) -> Definition:
-        base = self._base
-        steps: dict[str, StepDefinition] = {}
-        for name, step in base.steps.items():
-            if step.item is None or not sizes.get(name):
-                steps[name] = step
-                continue
-            items = [item_name(name, index) for index in range(sizes[name])]
-            row = step.max_concurrency or len(items)
-            # What its ``inputs`` take from the context is taken once, for all items.
-            template = replace(step.item, inputs=None, block=step.block, cancel_siblings=step.cancel_siblings)
-            for index, item in enumerate(items):
-                after = step.after if index < row else (items[index - row],)
-                steps[item] = replace(template, name=item, after=after)
-            steps[name] = replace(step, after=tuple(items))
-        laid_out = replace(base, steps=steps, compensate_in=_order(base.compensate_in, sizes))
-        put = object.__setattr__
-        # It is the same definition, under the same hash; and data is merged as if items were not there.
-        for name, same in {"content_hash": base.content_hash, "graph": base.graph, "_layouts": self}.items():
-            put(laid_out, name, same)
-        put(laid_out, "sizes", MappingProxyType(dict(sizes)))
-        return laid_out
-
-
-def _order(given: tuple[str, ...] | None, sizes: Mapping[str, int]) -> tuple[str, ...] | None:
-    """An explicit order of undoing, with the items of a map in its place: the last one first."""
-    if given is None:
-        return None
-    order: list[str] = []
-    for name in given:
-        order += [name, *(item_name(name, index) for index in reversed(range(sizes.get(name, 0))))]
-    return tuple(order)
+    laid_out: dict[str, StepDefinition] = {}
+    for name, step in steps.items():
+        if step.item is None or not sizes.get(name):
+            laid_out[name] = step
+            continue
+        items = [item_name(name, index) for index in range(sizes[name])]
+        row = step.max_concurrency or len(items)
+        # What its ``inputs`` take from the context is taken once, for all items.
+        template = replace(step.item, inputs=None, block=step.block, cancel_siblings=step.cancel_siblings)
+        for index, item in enumerate(items):
+            laid_out[item] = replace(template, name=item, after=step.after if index < row else (items[index - row],))
+        laid_out[name] = replace(step, after=tuple(items))
+    return laid_out

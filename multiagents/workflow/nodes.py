@@ -1,4 +1,4 @@
-"""What `WorkflowBuilder` adds beside steps and blocks: choices, loops, waits, approvals and sleeps."""
+"""What `WorkflowBuilder` adds beside steps and blocks: choices, loops, waits, approvals, sleeps and save-points."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from multiagents.workflow import validation as check
-from multiagents.workflow.elements import Approval, Choice, Element, Loop, Sleep, Wait
+from multiagents.workflow.elements import Approval, Choice, Element, Loop, Savepoint, Sleep, Wait
 
 
 class Nodes:
@@ -174,4 +174,41 @@ class Nodes:
         ('trial_period',)
         """
         self._elements.append(Sleep(name, seconds, after=after, when=when, summary=summary))
+        return self
+
+    def add_savepoint(
+        self,
+        name: str,
+        retries: int = 1,
+        *,
+        after: str | Sequence[str] | None = None,
+        summary: str | None = None,
+    ) -> Self:
+        """Mark a point to go back to: when a step behind it fails for good, only what stands behind it is undone.
+
+        Then the run goes forward again from here, so many times at most; after that a failure undoes the whole run, or
+        leads to the save-point before. Steps of a later pass are steps of their own, ``charge#2``, with idempotency
+        keys of their own (rule S15). The context says which pass it is, and why, so that a choice, a ``when`` or
+        ``inputs`` can take another way: ``{name: {"attempt": 2, "error": {"type": ..., "message": ...}}}``. A cancel,
+        and the deadline, still undo everything.
+
+        Args:
+            name: what the save-point is called.
+            retries: how often a run may go back to it, at least 1.
+            after: the steps or blocks it waits for; None is the one added before.
+            summary: a line for people.
+
+        >>> from multiagents import WorkflowBuilder
+        >>> parcel = (
+        ...     WorkflowBuilder("parcel")
+        ...     .add_step("pack")
+        ...     .add_savepoint("packed")
+        ...     .add_choice("way", lambda ctx: str(ctx["packed"]["attempt"]), {"1": "by_air", "2": "by_road"})
+        ...     .add_step("send", compensation="fetch_back")
+        ...     .build()
+        ... )
+        >>> [name for name in parcel.laid_out({}, ["packed"]).steps if name.endswith("#2")]
+        ['way#2', 'by_air#2', 'by_road#2', 'send#2']
+        """
+        self._elements.append(Savepoint(name, retries, after=after, summary=summary))
         return self

@@ -22,6 +22,8 @@ def past_pivot(definition: Definition, state: RunState) -> bool:
 
 def is_parked(definition: Definition, state: RunState, name: str) -> bool:
     """Whether a person has to say what is to become of a step."""
+    if name in definition.superseded:
+        return False  # It is undone, and another pass has taken its place.
     step, own = state.step(name), definition.steps[name]
     if step.is_parked("park" if own.pivot else own.on_unknown, forward=state.cause is None):
         return True

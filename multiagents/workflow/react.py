@@ -8,7 +8,8 @@ The rules:
 3. An unknown outcome that is to be parked holds the run before anything is undone, also where it goes back for a
    cancel: who asked for that did not know of it. A cancel of the held run is the answer: undo it (rules S3, S20).
 4. Once a pivot has succeeded there is no way back: a run that was turning round goes forward again (rule S12).
-5. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
+5. A failure behind a save-point undoes what stands behind it, and no more; then the run goes forward again (rule S15).
+6. Nothing is dispatched after the end, with one exception: a late success reopens a run that went back, when its effect
    may have come after the undo (rule S5).
 """
 
@@ -29,13 +30,14 @@ from multiagents.workflow.commands import (
     compensation,
     status,
 )
-from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.items import item_name
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.parking import is_parked, past_pivot
-from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState
+from multiagents.workflow.rollback import left_behind, reached, savepoint_before, turned_forward, undone_by
+from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus
 from multiagents.workflow.step import StepKind
+from multiagents.workflow.undoing import end_of, is_clear, is_done_in_part, is_told_to_stop, turn_of
 
-__all__ = ["PAGE", "is_told_to_stop", "needs_undo", "react"]
+__all__ = ["PAGE", "react"]
 
 #: How much is said at once; what is due beyond that is said when this is so. A script that pushes 10,000 messages
 #: would hold up the server for 60 to 90 ms.
@@ -60,7 +62,7 @@ def react(
             them back, for they had no effect; without this they are waited for.
         at: what time it is; it goes into what is said, and decides nothing.
     """
-    definition = definition.laid_out(state.sizes)
+    definition = definition.laid_out(state.sizes, state.rollbacks)
     if state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
         return (status(state, RunStatus.PAUSED, at, reason="somebody has paused it"),)
     match state.status:
@@ -79,15 +81,14 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
     if state.cancel_requested:
         yield from _cancelled(state, at)
         return
-    for name in names:
-        step = state.step(name)
-        if step.do.is_over:
-            if is_parked(definition, state, name):
-                yield _paused(state, name, at)
-            else:
-                payload = {"cause": Cause.FAILURE.value}
-                yield status(state, RunStatus.COMPENSATING, at, error=step.do.error, payload=payload)
-            return
+    late = list(left_behind(definition, state, at)) if definition.superseded else []
+    if definition.superseded:
+        names = tuple(name for name in names if name not in definition.superseded)
+    failed = next((name for name in names if state.step(name).do.is_over), None)
+    if failed is not None:
+        yield _failed(definition, state, failed, at)
+        return
+    yield from (undo for undo in late if not state.step(undo.step or "").undo.in_flight)
     for name in names:
         step = state.step(name)
         if step.do.will_retry:
@@ -95,11 +96,29 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
         elif step.do.progress is Progress.IDLE and all(
             state.step(before).is_done for before in definition.steps[name].after
         ):
-            laid_out = name in definition.sizes
-            yield _gathered(definition, state, name, at) if laid_out else command(definition, state, name, at)
+            yield _due(definition, state, name, at)
     yield from _signals_taken(definition, state, names, at)
-    if all(state.step(name).is_done for name in definition.exits):
+    if not late and all(state.step(name).is_done for name in definition.exits):
         yield status(state, RunStatus.COMPLETED, at)
+
+
+def _failed(definition: Definition, state: RunState, name: str, at: datetime) -> Event:
+    """A step is over without success: a person is asked, or the run goes back."""
+    if is_parked(definition, state, name):
+        return _paused(state, name, at)
+    payload = {"cause": Cause.FAILURE.value}
+    if savepoint := savepoint_before(definition, state, name):
+        payload["to"] = savepoint
+    return status(state, RunStatus.COMPENSATING, at, error=state.step(name).do.error, payload=payload)
+
+
+def _due(definition: Definition, state: RunState, name: str, at: datetime) -> Event:
+    """What is said of a step whose time has come."""
+    if name in definition.sizes:
+        return _gathered(definition, state, name, at)
+    if definition.steps[name].kind is StepKind.SAVEPOINT:
+        return reached(definition, state, name, at)
+    return command(definition, state, name, at)
 
 
 def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ...], at: datetime) -> Iterator[Event]:
@@ -148,101 +167,42 @@ def _paused(state: RunState, name: str, at: datetime) -> Event:
 # --- going back -----------------------------------------------------------------------------------------------------
 
 
-def needs_undo(definition: StepDefinition, step: StepState) -> bool:
-    """Whether the step's effect is, or may be, live, and something is there to undo it (rule S3)."""
-    if not definition.is_undoable or step.outcome is None:
-        return False
-    # A step that failed before anybody was asked to do it had no effect, whatever is declared.
-    return step.outcome != "failed" or (definition.compensate_on_failure and step.do.attempt > 0)
-
-
-def _is_clear(definition: StepDefinition, step: StepState) -> bool:
-    """Whether nothing (more) is to be done about this step's effect; a parked undo is left to a person (rule S17)."""
-    if not needs_undo(definition, step):
-        return True
-    settled = step.undo.progress in (Progress.SUCCEEDED, Progress.SKIPPED) and not step.undo_again
-    return settled or step.undo.is_over
-
-
 def _back(definition: Definition, state: RunState, unclaimed: Collection[str], at: datetime) -> Iterator[Event]:
-    in_flight = [name for name, step in state.steps.items() if step.do.in_flight]
+    undone = undone_by(definition, state)
+    in_flight = [name for name, step in state.steps.items() if step.do.in_flight and name in undone]
     if in_flight:
-        # Rules S5 and S7: they settle first. Who is cancel-safe and told to stop is not waited for.
-        for name in in_flight:
-            if name in unclaimed:
-                yield status(state, RECALLED, at, step=name, reason="the run goes back, and nobody had claimed it")
-            elif definition.steps[name].cancel_safe and is_told_to_stop(definition, state, name):
-                yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
+        yield from _settling(definition, state, in_flight, unclaimed, at)
         return
     if past_pivot(definition, state):
         yield status(state, RunStatus.RUNNING, at, reason="its pivot has succeeded meanwhile: there is no way back")
         return
-    for name in state.steps:
-        if is_parked(definition, state, name):
-            yield _paused(state, name, at)
-            return
-    if partly := [name for name in definition.sizes if _is_done_in_part(definition, state, name)]:
-        for name in partly:
-            yield _gathered(definition, state, name, at, in_part=True)
+    parked = next((name for name in state.steps if is_parked(definition, state, name)), None)
+    if parked is not None:
+        yield _paused(state, parked, at)
         return
-    turn = _turn(definition, state)
+    partly = [name for name in definition.sizes if name in undone and is_done_in_part(definition, state, name)]
+    turn = [] if partly else [name for name in turn_of(definition, state) if name in undone]
+    for name in partly:
+        yield _gathered(definition, state, name, at, in_part=True)
     for name in turn:
         undo = state.step(name).undo
         if not undo.in_flight:
             yield compensation(definition, state, name, at, undo.retry_in or 0.0)
-    if not turn:
-        yield status(state, _end(state), at)
+    if not partly and not turn and state.back_to:
+        yield from turned_forward(definition, state, at)
+    elif not partly and not turn:
+        yield status(state, end_of(state), at)
 
 
-def _is_done_in_part(definition: Definition, state: RunState, name: str) -> bool:
-    """Whether some items of a map are to be undone that is undone in one go (rule S8), and this is not on record."""
-    if definition.steps[name].compensation is None or state.step(name).do.progress is not Progress.IDLE:
-        return False
-    items = (state.step(item_name(name, index)) for index in range(definition.sizes[name]))
-    return any(item.outcome in ("succeeded", "unknown") for item in items)
-
-
-def is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
-    """Rule S7: a failed step stops the other branches of its block where that is declared; a cancel stops them all."""
-    if state.cause is not Cause.FAILURE:
-        return True
-    return any(
-        step.do.is_over
-        and definition.steps[failed].cancel_siblings
-        and definition.steps[failed].block == definition.steps[name].block
-        for failed, step in state.steps.items()
-    )
-
-
-def _turn(definition: Definition, state: RunState) -> list[str]:
-    """The steps that are to be undone and whose turn has come: all that depends on them is clear (rule S6)."""
-    for name in definition.compensate_in or ():
-        if not _is_clear(definition.steps[name], state.step(name)):
-            return [name]
-    turn = []
-    unwound: dict[str, bool] = {}
-    for name in reversed(definition.order):
-        free = all(unwound[after] for after in definition.successors[name])
-        clear = _is_clear(definition.steps[name], state.step(name))
-        unwound[name] = free and clear
-        if free and not clear:
-            turn.append(name)
-    return turn
-
-
-def _end(state: RunState) -> RunStatus:
-    """Which end state a run that went back has reached (rule S18)."""
-    undos = [step.undo for step in state.steps.values()]
-    if any(undo.is_over for undo in undos):
-        return RunStatus.COMPENSATION_FAILED
-    if any(undo.progress is Progress.SKIPPED for undo in undos):
-        return RunStatus.COMPENSATED_PARTIALLY
-    if state.cause is Cause.CANCEL:
-        return RunStatus.CANCELLED
-    if state.cause is Cause.DEADLINE:
-        return RunStatus.TIMED_OUT
-    undone = any(undo.progress is Progress.SUCCEEDED for undo in undos) or state.cause is Cause.REQUEST
-    return RunStatus.COMPENSATED if undone else RunStatus.FAILED
+def _settling(
+    definition: Definition, state: RunState, in_flight: Iterable[str], unclaimed: Collection[str], at: datetime
+) -> Iterator[Event]:
+    """Rules S5 and S7: what is in flight settles first; who is cancel-safe and told to stop is not waited for."""
+    for name in in_flight:
+        if name in unclaimed:
+            yield status(state, RECALLED, at, step=name, reason="the run goes back, and nobody had claimed it")
+        elif definition.steps[name].cancel_safe and is_told_to_stop(definition, state, name):
+            yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
 
 
 def _reopened(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
@@ -254,7 +214,7 @@ def _reopened(definition: Definition, state: RunState, at: datetime) -> Iterator
         reason = "a person has settled what was left to undo"
         yield status(state, RunStatus.COMPENSATING, at, reason=reason, payload={"reopened": True})
     else:
-        late = [n for n, step in state.steps.items() if step.late and not _is_clear(definition.steps[n], step)]
+        late = [n for n, step in state.steps.items() if step.late and not is_clear(definition.steps[n], step)]
         if late:
             reason = f"step {', '.join(late)} succeeded late: its undo may have come too early"
             yield status(state, RunStatus.COMPENSATING, at, reason=reason, payload={"reopened": True})

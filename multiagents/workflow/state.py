@@ -161,6 +161,10 @@ class RunState(NamedTuple):
     signals: tuple[Signal, ...] = ()
     #: map -> how many items it has, where that is known
     sizes: Mapping[str, int] = _NO_MAPS
+    #: the save-points that it has gone back to, oldest first
+    rollbacks: tuple[str, ...] = ()
+    #: the save-point that it is going back to
+    back_to: str = ""
     #: the run is a child: who waits for its end
     parent: Parent | None = None
     #: losses after which a step's outcome is unknown; fixed when the run starts
@@ -189,6 +193,8 @@ class RunState(NamedTuple):
             "held": "1" if self.held else "",
             "signals": json.dumps(self.signals) if self.signals else "",
             "sizes": json.dumps(dict(self.sizes)) if self.sizes else "",
+            "rollbacks": json.dumps(self.rollbacks) if self.rollbacks else "",
+            "back_to": self.back_to,
             "parent": json.dumps(self.parent) if self.parent else "",
             "error": json.dumps(self.error.model_dump(mode="json", exclude_defaults=True)) if self.error else "",
             "started": "" if self.started_at is None else str(self.started_at),
@@ -213,6 +219,8 @@ class RunState(NamedTuple):
             held=bool(header.get("held")),
             signals=tuple(Signal(*signal) for signal in json.loads(header.get("signals") or "[]")),
             sizes=sizes_of(header.get("sizes")),
+            rollbacks=rollbacks_of(header.get("rollbacks")),
+            back_to=header.get("back_to", ""),
             parent=parent_of(header.get("parent")),
             max_lost=int(header.get("max_lost", 5)),
             started_at=int(header["started"]) if header.get("started") else None,
@@ -228,3 +236,8 @@ def sizes_of(text: str | None) -> Mapping[str, int]:
 def parent_of(text: str | None) -> Parent | None:
     """Who waits for a run, as its header has it."""
     return Parent(*json.loads(text)) if text else None
+
+
+def rollbacks_of(text: str | None) -> tuple[str, ...]:
+    """The save-points that a run has gone back to, as its header has them."""
+    return tuple(json.loads(text)) if text else ()

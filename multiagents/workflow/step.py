@@ -38,6 +38,8 @@ class StepKind(StrEnum):
     CHOICE = "choice"
     #: a run of another workflow
     CHILD = "child"
+    #: nobody: a failure behind it leads back to it
+    SAVEPOINT = "savepoint"
     #: its items, which are steps of their own once their number is known; it is done when they are
     MAP = "map"
 
@@ -107,6 +109,7 @@ class StepDefinition:
         on_failure: of a child: what its failure, which it has undone, means for its parent: ``fail`` or ``continue``.
         over: of a map: dotted path to its list in the context, or a callable that answers it.
         item: of a map: what every item is, but for its name and place.
+        retries: of a save-point: how often a run may go back to it.
         max_concurrency: of a map: how many items run at once; None is all of them.
     """
 
@@ -148,6 +151,7 @@ class StepDefinition:
     over: str | Callable[[dict[str, Any]], Any] | None = None
     item: StepDefinition | None = None
     max_concurrency: int | None = None
+    retries: int | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__

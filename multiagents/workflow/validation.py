@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from multiagents.exceptions import DefinitionError, did_you_mean
 from multiagents.names import STEP_NAME, WORKFLOW_NAME
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.elements import Approval, Node, Sleep, Wait
+from multiagents.workflow.elements import Approval, Node, Savepoint, Sleep, Wait
 from multiagents.workflow.step import ON_UNKNOWN, StepDefinition
 
 if TYPE_CHECKING:
@@ -152,6 +152,11 @@ def loop(workflow: str, written: Loop, name: Any) -> None:
 
 def node(workflow: str, written: Node) -> None:
     """Refuse a wait, an approval or a sleep whose options do not fit."""
+    if isinstance(written, Savepoint):
+        retries: Any = written.retries
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 1:
+            raise refusal(workflow, written.name, "retries", retries, "a whole number, at least 1")
+        return
     _plain_function(workflow, written.name, "when", written.when)
     if written.when is not None and not callable(written.when):
         expected = 'a function of the context, such as lambda ctx: ctx["total"] > 0'

@@ -330,3 +330,19 @@ reviews = (
     .add_step("last", "play")
     .build()
 )
+
+#: The first pass goes by air, the next by road.
+parcel = (
+    WorkflowBuilder("parcel")
+    .add_step("pack", "play", compensation="undo")
+    .add_savepoint("packed", 1)
+    .add_choice(
+        "way",
+        lambda ctx: "air" if ctx["packed"]["attempt"] == 1 else "road",
+        {"air": [Step("fly", "play", compensation="undo")], "road": [Step("drive", "play", compensation="undo")]},
+    )
+    .add_parallel("papers", [Step("customs", "play", compensation="undo"), Step("stamp", "play")])
+    .add_step("deliver", "play", retry=RetryPolicy(max_attempts=1))
+    .add_step("last", "echo")
+    .build()
+)

@@ -259,10 +259,10 @@ def test_a_killed_worker_of_a_child_costs_one_attempt_there(rules: Scenario, fam
 
 def test_a_run_that_has_the_childs_id_already_is_not_taken_for_it(rules: Scenario) -> None:
     other = WorkflowBuilder("other").add_step("play").build()
-    run = rules.start(other, tid="taken:payment")
+    run = rules.start(other, tid="id-of-another:payment")
     rules.end(run)
 
-    seen = rules.end(rules.start(ORDER, tid="taken"))
+    seen = rules.end(rules.start(ORDER, tid="id-of-another"))
 
     assert (seen.status, seen.error.type) == ("compensated", "ChildFailed")
     assert "which is not its child" in seen.error.message

@@ -92,6 +92,7 @@ def test_S8_only_items_that_took_effect_are_undone_once_each(rules: Scenario) ->
 
 def test_S8_the_undo_of_an_item_gets_what_the_item_had_and_returned(rules: Scenario) -> None:
     run = rules.start(ALBUM, album("a", "b", **{"resize[0]": [{"size": 10}], "resize[1]": [["wait", "fail"]]}))
+    rules.until_begun(run, "resize[0]")
     rules.until_begun(run, "resize[1]")
     rules.open_gate(run, "resize[1]")
     rules.end(run)
@@ -109,6 +110,7 @@ def test_S8_the_undo_of_an_item_gets_what_the_item_had_and_returned(rules: Scena
 
 def test_S8_one_bulk_undo_takes_the_place_of_the_items(rules: Scenario) -> None:
     run = rules.start(IN_BULK, album("a", "b", **{"resize[0]": [{"n": 0}], "resize[1]": [["wait", "fail"]]}))
+    rules.until_begun(run, "resize[0]")
     rules.until_begun(run, "resize[1]")
     rules.open_gate(run, "resize[1]")
 
@@ -180,6 +182,7 @@ def test_a_map_of_more_items_than_fit_a_page_runs_them_all(rules: Scenario) -> N
 
 def test_cancel_in_a_map_undoes_what_ran(rules: Scenario) -> None:
     run = rules.start(ALBUM, album("a", "b", **{"resize[1]": ["wait"]}))
+    rules.until_begun(run, "resize[0]")
     rules.until_begun(run, "resize[1]")
 
     run.cancel()

@@ -3,16 +3,17 @@
 -- ARGV: 1 transaction, 2 step, 3 mark, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0 none),
 --       8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11 1 if the context is asked for,
 --       12.. fields of results to return
--- Returns: {1, now, deadline, {status, stop, epoch, error, cause, signals, generation, sizes, parent}, step, context, results}
+-- Returns: {1, now, deadline, {status, stop, epoch, error, cause, signals, generation, sizes, parent,
+--          rollbacks}, step, context, results}
 --          or {0, now, 1 no such run | 2 not this attempt | 3 claimed by somebody else}
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local int = function(n) return string.format('%.0f', n) end
 local run, step, owner = KEYS[1], ARGV[2], ARGV[4]
 local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause', 'signals', 'generation', 'sizes',
-  'parent', 's:' .. step, 'l:' .. step)
+  'parent', 'rollbacks', 's:' .. step, 'l:' .. step)
 if not head[1] then return {0, now, 1} end
-local mark, via, rest = string.match(head[11] or '', '^(%w+)|(%w)|(.*)$')
+local mark, via, rest = string.match(head[12] or '', '^(%w+)|(%w)|(.*)$')
 if mark ~= ARGV[3] or via == 'w' or via == 'e' or via == 'z' then return {0, now, 2} end
 
 local member = 'a|' .. ARGV[1] .. '|' .. step .. '|' .. mark
@@ -44,4 +45,4 @@ for from = 1012, #ARGV, 1000 do -- unpack fails at some thousands
   end
 end
 local context = ARGV[11] == '1' and redis.call('HGETALL', KEYS[2]) or {}
-return {1, now, deadline, {unpack(head, 1, 9)}, head[10], context, results}
+return {1, now, deadline, {unpack(head, 1, 10)}, head[11], context, results}

@@ -31,6 +31,7 @@ local function transition(tid, sent, lease, fields)
   for _ = 1, take() * 2 do fields[#fields + 1] = take() end
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
   write('HSET', KEYS[2], take() * 2)
+  write('HDEL', KEYS[2], tonumber(take()))
   write('HSET', KEYS[3], take() * 2)
   local events = write('RPUSH', KEYS[4], tonumber(take())) or 0
   write('HSET', KEYS[11], take() * 2)
