@@ -32,7 +32,7 @@ goes back like what failed, and ends under its own name (S18).
 | `completed` | every step succeeded or was skipped |
 | `compensated` | a step failed, or a completed run was taken back; all that has a compensation was undone |
 | `compensated_partially` | as compensated, but an operator skipped an undo |
-| `compensation_failed` | an undo is parked: it failed for good, or nobody knows whether it took effect |
+| `compensation_failed` | an undo is parked: it failed for good or is in doubt; or it was abandoned |
 | `cancelled` | cancelled on request, after undo |
 | `terminated` | stopped on request, without undo |
 | `timed_out` | its deadline passed, after undo |
@@ -53,8 +53,9 @@ failure after an attempt in doubt moves it as `doubt` does (S1b), and so does ta
 | doubt | it may have taken effect: lost, timed out, abandoned, or its worker could not tell |
 | skip | its `when` was false |
 | recall | a first attempt was taken back before anybody claimed it |
+| takeover | the run is a fork, and the one that it was forked from had done it (S22) |
 
-Only an undo goes from `succeeded` to another attempt (S5); only a step is skipped or taken back.
+Only an undo goes from `succeeded` to another attempt (S5); only a step is skipped, taken back or over.
 """
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from multiagents.orchestrator.bulk import BulkResult
     from multiagents.orchestrator.conflicts import OnConflict
+    from multiagents.orchestrator.letters import DeadLetter
     from multiagents.orchestrator.orchestrator import Orchestrator
     from multiagents.orchestrator.run import Run, WorkflowState
     from multiagents.orchestrator.scheduling import Schedule
@@ -46,6 +47,7 @@ _HOME = {
     "Choice": "workflow.elements",
     "CommandEvent": "events",
     "CompensationEvent": "events",
+    "DeadLetter": "orchestrator.letters",
     "Definition": "workflow.definition",
     "ErrorEvent": "events",
     "ErrorInfo": "events",
@@ -90,6 +92,7 @@ __all__ = [
     "Choice",
     "CommandEvent",
     "CompensationEvent",
+    "DeadLetter",
     "Definition",
     "ErrorEvent",
     "ErrorInfo",

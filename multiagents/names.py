@@ -80,18 +80,34 @@ def check_transaction_id(transaction_id: str) -> str:
     return transaction_id
 
 
-def idempotency_key(transaction_id: str, step: str, generation: int = 1) -> str:
+def idempotency_key(transaction_id: str, step: str, generation: int = 1, origin: str = "") -> str:
     """The key of a step of a run: the same for every attempt and for its undo (rule S25).
 
     Args:
         transaction_id: the run.
         step: the step.
         generation: 1; one more for each run before it with this id that it replaced, for it is another run.
+        origin: of a step that a fork has taken over: the run that did it, as `origin_of` writes it.
 
     >>> idempotency_key("order-1", "charge"), idempotency_key("order-1", "charge", 2)
     ('order-1/charge', 'order-1~2/charge')
     """
-    return f"{transaction_id}/{step}" if generation == 1 else f"{transaction_id}~{generation}/{step}"
+    return f"{origin or origin_of(transaction_id, generation)}/{step}"
+
+
+def origin_of(transaction_id: str, generation: int) -> str:
+    """A run as the idempotency keys of its steps begin.
+
+    >>> origin_of("order-1", 2), parse_origin("order-1~2")
+    ('order-1~2', ('order-1', 2))
+    """
+    return transaction_id if generation == 1 else f"{transaction_id}~{generation}"
+
+
+def parse_origin(origin: str) -> tuple[str, int]:
+    """The inverse of `origin_of`."""
+    transaction_id, _, generation = origin.partition("~")
+    return transaction_id, int(generation or 1)
 
 
 def transaction_id_of(workflow: str, idempotency_key: str) -> str:

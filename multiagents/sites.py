@@ -28,6 +28,8 @@ class WriteSite(StrEnum):
 
     #: The caller creates the run and sends its first steps. It repeats the start with the same id when in doubt.
     START = "store.start"
+    #: The caller creates a run that takes over what another one has done. It repeats the fork with the same id.
+    FORK = "store.fork"
     #: A worker commits a step's result and sends what follows, on the projection that its claim gave it.
     SETTLE = "store.settle"
     #: A step's outcome that takes the whole run to decide: a failure, or a result that came when the run was turning.
@@ -55,6 +57,8 @@ class WriteSite(StrEnum):
 
     #: A person pauses, resumes, terminates or takes back a run, or settles what waits for one.
     OPERATE = "store.operate"
+    #: A person moves a timer of a step, or the deadline of the run. He asks again when in doubt.
+    UPDATE_TIMER = "store.update_timer"
     #: A signal is put down, and what waits for it goes on. Its sender repeats it, with its key, when in doubt.
     SIGNAL = "store.signal"
     #: A sleep is over, or a wait goes on without its signal.

@@ -25,12 +25,15 @@ PAGE = 100
 _LIVE = frozenset(status for status in RunStatus if not status.is_end)
 #: In which statuses a verb does anything; one that is not listed is called in all.
 DOES_IN: dict[str, frozenset[RunStatus]] = {
+    "abandon": frozenset({RunStatus.COMPENSATING, RunStatus.PAUSED, RunStatus.COMPENSATION_FAILED}),
     "cancel": _LIVE,
     "compensate": frozenset({RunStatus.COMPLETED}),
     "delete": frozenset(RunStatus) - _LIVE,
     "pause": _LIVE,
     "resume": frozenset({RunStatus.PAUSED}),
     "terminate": _LIVE,
+    "update_deadline": frozenset({RunStatus.RUNNING, RunStatus.PAUSED}),
+    "update_timer": _LIVE,
 }
 
 
@@ -105,11 +108,13 @@ def bulk(
 
 
 def verbs() -> list[str]:
-    """The names of the methods of a run that can be done to many."""
+    """The names of the methods of a run that can be done to many: not `Run.fork`, which makes a run each time."""
     return [
         name
         for name, method in inspect.getmembers(Run, inspect.isfunction)
-        if not name.startswith("_") and {"reason", "actor"} <= inspect.signature(method).parameters.keys()
+        if not name.startswith("_")
+        and name != "fork"
+        and {"reason", "actor"} <= inspect.signature(method).parameters.keys()
     ]
 
 

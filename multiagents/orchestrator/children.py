@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction, child_id
+from multiagents.names import Correlation, Direction, child_id, origin_of, parse_origin
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.state_store.base import ClaimRefused, Payloads, Snapshot, Via, merge, parse_mark
 from multiagents.workflow.decider import is_told_to_stop
@@ -79,7 +79,7 @@ class Children:
 
     @staticmethod
     def _id(parent: Snapshot, step: str) -> str:
-        return child_id(parent.state.transaction_id, step, parent.generation)
+        return child_of(parent, step)
 
     def _start(self, parent: Snapshot, correlation: Correlation, given: Any, *, again: bool = False) -> None:
         step = parent.definition.own(correlation.step)
@@ -226,6 +226,13 @@ class Children:
             engine.receive(event)  # late, or twice: it is put on record
         else:
             engine.settle(event, claim)
+
+
+def child_of(parent: Snapshot, step: str) -> str:
+    """The id of the run that a step is; of one that a fork has taken over, it is that of its original."""
+    origin = parent.state.step(step).origin or origin_of(parent.state.transaction_id, parent.generation)
+    transaction_id, generation = parse_origin(origin)
+    return child_id(transaction_id, step, generation)
 
 
 def _about(correlation: Correlation) -> dict[str, Any]:

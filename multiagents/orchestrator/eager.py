@@ -170,7 +170,8 @@ class EagerEngine(Engine):
     def _waiting(self, transaction_id: str) -> tuple[Snapshot, InFlight] | None:
         snapshot = self.store.load(transaction_id)
         for entry in snapshot.in_flight.values():
-            if entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD):
+            stands_still = entry.timer_ms and snapshot.state.stopped_at is not None
+            if entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD) and not stands_still:
                 return snapshot, entry
         return None
 

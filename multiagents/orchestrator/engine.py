@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from multiagents.events import ErrorEvent, Event, ResultEvent
+from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import (
     DecodeError,
     StateStoreError,
@@ -31,6 +31,7 @@ from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.children import Children, has_others_to_tell
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
+from multiagents.orchestrator.forking import Fork, beginning
 from multiagents.orchestrator.local import Settled, local_step
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
@@ -94,30 +95,32 @@ class Engine(Requests):
         on_conflict: OnConflict = OnConflict.RETURN_SAME,
         attributes: Mapping[str, str] | None = None,
         parent: Parent | None = None,
+        fork: Fork | None = None,
     ) -> Started:
         """Create a run and send its first steps, in one script."""
         now = self.store.now()
         begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost, parent=parent)
         before = RunState(transaction_id, workflow="")
-        state = evolve(definition, before, begun)
-        ask = asker(definition, lambda _definition, _step: dict(input))
-        facts: list[Event] = [begun]
+        state, facts, ask = beginning(definition, before, begun, input, fork)
         owed = False
         try:
-            after, said = advance(definition, state, now=now, ask=ask, near=definition.entries)
+            near = definition.entries if fork is None else None
+            after, said = advance(definition, state, now=now, ask=ask, near=near)
             facts += said
             owed = fills_page(said)
         except CodeElsewhereError:
             after, owed = state, True
-        tells = has_others_to_tell(definition, state, after)
-        dispatches = self._sender.dispatches(definition, after, facts)
+        laid_out = definition.laid_out(after.sizes)
+        tells = has_others_to_tell(laid_out, state, after)
+        dispatches = self._sender.dispatches(laid_out, after, facts)
         commit = build_commit(
-            definition,
+            laid_out,
             before,
             after,
             facts,
             dispatches,
-            site=WriteSite.START,
+            site=WriteSite.START if fork is None else WriteSite.FORK,
+            stored_results=None if fork is None else fork.results,
             deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
             retention=self.settings.retention,
             landed=owed or tells,
@@ -129,12 +132,12 @@ class Engine(Requests):
             after,
             commit,
             input,
-            digest(input),
+            digest(input) if fork is None else fork.digest,
             call="" if on_conflict.gives_existing else uuid4().hex,
             replaces=on_conflict.replaces,
         )
         if started.created:
-            self._sender.publish(definition, transaction_id, dispatches)
+            self._sender.publish(laid_out, transaction_id, dispatches)
             if owed and not self.dispatcher.atomic:
                 self._sender.wake(transaction_id)
             if tells:

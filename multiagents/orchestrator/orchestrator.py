@@ -21,6 +21,7 @@ from multiagents.orchestrator.conflicts import OnConflict, identity_of
 from multiagents.orchestrator.deleting import Tombstone, tombstones
 from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.letters import DeadLetter, letters_for
 from multiagents.orchestrator.planner import digest
 from multiagents.orchestrator.run import Run
 from multiagents.orchestrator.scheduling import Input, Schedule, Schedules
@@ -329,13 +330,22 @@ class Orchestrator:
         ticks.register(self.app, name)
         return made
 
-    def dead_letters(self) -> dict[str, dict[str, Any]]:
+    def dead_letters(
+        self, workflow: str | None = None, step: str | None = None, transaction_id: str | None = None
+    ) -> dict[str, DeadLetter]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it.
 
         What ``multiagents_redact`` names is not shown; the letters themselves have it (`StateStore.dead_letters`).
+
+        Args:
+            workflow: about runs of this workflow only.
+            step: about this step only.
+            transaction_id: about this run only.
+
+        >>> for letter in orchestrator.dead_letters("order", "charge").values():  # doctest: +SKIP
+        ...     letter.retry(reason="the bank is back", actor="ann")
         """
-        letters, redact = self.store.dead_letters(), self.payload_policy.redact
-        return letters if redact is None else {key: redact(letter) for key, letter in letters.items()}
+        return letters_for(self, workflow, step, transaction_id)
 
     def deleted(self, limit: int = 100, before: datetime | None = None) -> builtins.list[Tombstone]:
         """What is kept of runs that were deleted, newest first; the last 10,000 of a partition.

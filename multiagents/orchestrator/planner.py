@@ -14,7 +14,16 @@ from multiagents.sites import WriteSite
 from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
 from multiagents.state_store.transition import REVIVED
-from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, RECEIVED, ROLLED_BACK, SIGNALLED
+from multiagents.workflow.decider import (
+    CHOSEN,
+    GATHERED,
+    LAID_OUT,
+    REACHED,
+    RECEIVED,
+    ROLLED_BACK,
+    SIGNALLED,
+    TAKEN_OVER,
+)
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.items import item_name
 from multiagents.workflow.merging import merge_note
@@ -214,6 +223,8 @@ def _result_of(event: Event) -> Any:
             return event.payload["result"]
         if event.status == GATHERED:
             return event.payload["results"]
+        if event.status == TAKEN_OVER:
+            return event.payload["result"]
         if event.status == SUPPLY and event.payload["direction"] == Direction.DO:
             return event.payload["result"]
     return None
@@ -225,6 +236,9 @@ def _inputs_in(facts: Sequence[Event]) -> dict[str, Any]:
     for event in facts:
         if isinstance(event, CommandEvent) and event.step and event.payload is not None:
             found[event.step] = event.payload
+        elif isinstance(event, StatusEvent) and event.status == TAKEN_OVER and event.step:
+            if "input" in event.payload:
+                found[event.step] = event.payload["input"]
         elif isinstance(event, StatusEvent) and event.status == LAID_OUT and event.step:
             found[event.step] = event.payload["shared"]
             for index, item in enumerate(event.payload["items"]):
@@ -251,6 +265,8 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
         and before.cause is after.cause
         and before.cancel_requested is after.cancel_requested
         and before.held is after.held
+        and before.stopped_at == after.stopped_at
+        and before.deadline_at == after.deadline_at
         and before.signals is after.signals
         and before.sizes is after.sizes
         and before.rollbacks is after.rollbacks
@@ -269,8 +285,12 @@ def letters_answered(before: RunState, after: RunState) -> list[str]:
     return [
         str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))
         for name, step in before.steps.items()
-        if step.undo.is_over and not after.step(name).undo.is_over
+        if step.undo.is_over and not step.abandoned and _is_settled(after.step(name))
     ]
+
+
+def _is_settled(step: StepState) -> bool:
+    return step.abandoned or not step.undo.is_over
 
 
 def letters_of(
@@ -292,11 +312,12 @@ def letters_of(
         data, unread = _readable(payloads)
         letters[str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))] = {
             "why": "the undo is over without success" + unread,
+            "workflow": definition.name,
             "step": name,
             "compensation": definition.own(name).compensation,
             "input": data.input_of(definition, name),
             "result": data.results.get(name),
-            "idempotency_key": idempotency_key(after.transaction_id, name, generation),
+            "idempotency_key": idempotency_key(after.transaction_id, name, generation, step.origin),
             "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
             "original_error": after.error.model_dump(mode="json") if after.error else None,
         }
@@ -318,6 +339,7 @@ _CARRIED = {
     SUPPLY: ("result",),
     LAID_OUT: ("items", "shared"),
     GATHERED: ("results",),
+    TAKEN_OVER: ("result", "input"),
 }
 
 

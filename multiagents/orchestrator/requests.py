@@ -9,47 +9,32 @@ from multiagents.events import ErrorInfo, ResultEvent, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation
 from multiagents.orchestrator.signals import SignalOutcome, fitting, outcome_of
-from multiagents.orchestrator.whole import WholeRuns
+from multiagents.orchestrator.timers import Timers
 from multiagents.sites import WriteSite
-from multiagents.state_store.base import StateStore, signal_field
+from multiagents.state_store.base import Snapshot, from_ms, signal_field
 from multiagents.workflow.decider import CANCEL_REQUESTED, SIGNALLED
 from multiagents.workflow.operating import is_so_already, why_not
 from multiagents.workflow.state import Cause, RunStatus
+from multiagents.workflow.timing import is_early
 
 
-class Requests:
-    """The part of the engine that takes them in.
-
-    Args:
-        store: where runs live.
-        whole: decides upon whole runs.
-    """
-
-    def __init__(self, store: StateStore, whole: WholeRuns) -> None:
-        self.store = store
-        self._whole = whole
+class Requests(Timers):
+    """The part of the engine that takes them in."""
 
     def deadline_passed(self, transaction_id: str) -> bool:
         """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is.
 
         Returns:
-            whether that is all: one that goes back to a save-point is to be looked at again.
+            False when the deadline is still to come: it has been moved, or stands still; or when the run goes back to a
+            save-point, after which it may go forward again.
         """
-        snapshot = self.store.load(transaction_id)
-        if snapshot.state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
-            return not snapshot.state.back_to
-        deadline = snapshot.definition.deadline or 0.0
-        event = StatusEvent(
-            id=f"{transaction_id}/deadline",
-            transaction_id=transaction_id,
-            timestamp=snapshot.now,
-            occurred_at=snapshot.now,
-            status=RunStatus.COMPENSATING,
-            reason="its deadline passed",
-            error=ErrorInfo(type="DeadlineExceeded", message=f"the run was not over within its {deadline:g} s"),
-            payload={"cause": Cause.DEADLINE.value},
-        )
-        self._whole.decide(transaction_id, event, site=WriteSite.ADVANCE)
+        state = self.store.load(transaction_id).state
+        if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+            return not state.back_to
+        try:
+            self._whole.decide(transaction_id, _deadline_passed, site=WriteSite.ADVANCE)
+        except _StillToCome:
+            return False
         return True
 
     def wake(self, correlation: Correlation, record: str) -> None:
@@ -171,3 +156,27 @@ class Requests:
         )
         self._whole.decide(transaction_id, event, site=WriteSite.CANCEL)
         return self.store.load(transaction_id).state.status
+
+
+class _StillToCome(Exception):  # noqa: N818 - no error: there is nothing to do yet
+    """A deadline has been moved, or stands still."""
+
+
+def _deadline_passed(snapshot: Snapshot) -> StatusEvent:
+    state, deadline = snapshot.state, snapshot.definition.deadline or 0.0
+    limit = (
+        f"within its {deadline:g} s" if state.deadline_at is None else f"by {from_ms(state.deadline_at).isoformat()}"
+    )
+    event = StatusEvent(
+        id=f"{state.transaction_id}/deadline",
+        transaction_id=state.transaction_id,
+        timestamp=snapshot.now,
+        occurred_at=snapshot.now,
+        status=RunStatus.COMPENSATING,
+        reason="its deadline passed",
+        error=ErrorInfo(type="DeadlineExceeded", message=f"the run was not over {limit}"),
+        payload={"cause": Cause.DEADLINE.value},
+    )
+    if is_early(state, event):
+        raise _StillToCome
+    return event

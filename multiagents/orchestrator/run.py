@@ -11,7 +11,8 @@ from typing import Any
 
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
-from multiagents.names import Correlation, Direction, child_id
+from multiagents.names import Correlation, Direction, parse_origin
+from multiagents.orchestrator.children import child_of
 from multiagents.orchestrator.deleting import delete
 from multiagents.orchestrator.searching import set_attributes
 from multiagents.orchestrator.verbs import Verbs
@@ -19,6 +20,7 @@ from multiagents.state_store.attributes import decode
 from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
 from multiagents.workflow.items import map_of
 from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
+from multiagents.workflow.timing import deadline_of, later
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class AttemptView:
         started_at: when the last attempt began.
         finished_at: when it was over.
         task_id: the Celery task id of the last attempt.
+        due_at: when what it waits for is over by itself: its sleep, its limit, the pause before its retry.
     """
 
     status: StepStatus
@@ -44,6 +47,7 @@ class AttemptView:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     task_id: str | None = None
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,14 @@ class StepView(AttemptView):
     Attributes:
         compensation: the same for its undo, or None when there was none.
         child: the id of the run it started, if it is one.
+        abandoned: a person has given its undo up for good (`Run.abandon`).
+        taken_over_from: the run that did it, if this one is a fork that took it over.
     """
 
     compensation: AttemptView | None = None
     child: str | None = None
+    abandoned: bool = False
+    taken_over_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class WorkflowState:
         effects: step -> what is known of its effect (rule S28): ``live``, ``undone`` or ``unknown``; steps without one
             are left out.
         attributes: what it is found by.
+        deadline: when it is to be over, if it has a deadline.
+        forked_from: the run that it was forked from, if it is a fork.
     """
 
     transaction_id: str
@@ -91,6 +101,8 @@ class WorkflowState:
     steps: Mapping[str, StepView] = field(default_factory=dict)
     effects: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    deadline: datetime | None = None
+    forked_from: str | None = None
 
 
 class Run(Verbs):
@@ -160,6 +172,8 @@ class Run(Verbs):
             steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
             effects=_effects(snapshot),
             attributes={name: decode(stored) for name, stored in snapshot.attributes.items()},
+            deadline=_as_time_goes(snapshot, deadline_of(snapshot.definition, state)),
+            forked_from=state.forked_from or None,
         )
 
     def history(self) -> list[Event]:
@@ -270,7 +284,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
     status = step.status
     if in_flight is not None and in_flight.via is Via.CLAIMED and in_flight.direction is Direction.DO:
         status = StepStatus.RUNNING
-    is_child = snapshot.definition.steps[name].workflow is not None and step.do.attempt > 0
+    is_child = snapshot.definition.steps[name].workflow is not None and (step.do.attempt > 0 or step.origin)
     undo = None
     if step.undo.progress is not Progress.IDLE:
         undo = AttemptView(**_track(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
@@ -279,7 +293,9 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
         status=status,
         result=payloads.results.get(name, {} if step.do.progress is Progress.SUCCEEDED else None),
         compensation=undo,
-        child=child_id(snapshot.state.transaction_id, name, snapshot.generation) if is_child else None,
+        child=child_of(snapshot, name) if is_child else None,
+        abandoned=step.abandoned,
+        taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
     )
 
 
@@ -295,6 +311,16 @@ def _track(
     }
     if track.attempt:
         seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, track.attempt))
-    if in_flight is not None and in_flight.via is Via.CLAIMED and in_flight.direction is direction:
-        seen |= {"worker": in_flight.worker, "started_at": from_ms(in_flight.since_ms), "finished_at": None}
+    if in_flight is not None and in_flight.direction is direction:
+        seen["due_at"] = _as_time_goes(snapshot, in_flight.timer_ms or None)
+        if in_flight.via is Via.CLAIMED:
+            seen |= {"worker": in_flight.worker, "started_at": from_ms(in_flight.since_ms), "finished_at": None}
     return seen
+
+
+def _as_time_goes(snapshot: Snapshot, due: int | None) -> datetime | None:
+    """When a timer is due, if a paused run whose timers stand still is resumed now."""
+    if due is None:
+        return None
+    stopped_at = snapshot.state.stopped_at
+    return from_ms(due if stopped_at is None else later(due, stopped_at, round(snapshot.now.timestamp() * 1000)))

@@ -157,6 +157,8 @@ class Sweep:
 
     def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         now = round(snapshot.now.timestamp() * 1000)
+        if found.timer_ms > now or (found.timer_ms and snapshot.state.stopped_at is not None):
+            return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.
         match found.via:
             case Via.CLAIMED:
                 self._silent(entry, found, now)
@@ -183,7 +185,8 @@ class Sweep:
     def _no_signal(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         """A wait is over without its signal; nothing was done, so nothing is in doubt."""
         step = snapshot.definition.steps[entry.step]
-        message = f"no signal {step.signal!r} came within {step.timeout or 0:g} s"
+        scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
+        message = f"no signal {step.signal!r} came within {(found.close_ms - scheduled) / 1000:g} s"
         match step.on_timeout:
             case "continue":
                 self.engine.wake(self._correlation(entry), found.record)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
-from multiagents.names import Direction
+from multiagents.names import Direction, check_transaction_id
+from multiagents.orchestrator.forking import fork
 from multiagents.state_store.base import dumps
-from multiagents.workflow.operating import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
+from multiagents.workflow.operating import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
 from multiagents.workflow.state import Cause, RunStatus
 
 if TYPE_CHECKING:
@@ -85,20 +87,34 @@ class Verbs:
             self.transaction_id, name, data, key=key or uuid4().hex, reason=reason, actor=actor
         )
 
-    def pause(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+    def pause(
+        self, *, timers: Literal["run", "stop"] = "run", reason: str | None = None, actor: str | None = None
+    ) -> RunStatus:
         """Hold the run, going forward or back: nothing new is sent out until `resume`; pausing twice does no harm.
 
-        What is in flight comes to its end, and is recorded; timers keep running, and what they would send waits. A
-        cancel lifts the hold.
+        What is in flight comes to its end, and is recorded. A cancel lifts the hold.
+
+        Args:
+            timers: ``"run"``: they go on, what they would send waits, and a wait or the run may come to its limit.
+                ``"stop"``: sleeps, limits of waits, pauses before retries and the run's deadline stand still, and have
+                as long left when it is resumed as they had. A run that is held already may have them stopped from now.
+            reason: why, for the history.
+            actor: who, for the history.
 
         Returns:
             the status the run has then: ``paused``.
 
         Raises:
             WorkflowNotFoundError: when there is no such run.
-            WorkflowError: when it is over.
+            WorkflowError: when it is over, or there are no such ``timers``.
+
+        >>> run.pause(timers="stop", reason="the warehouse moves", actor="ann")  # doctest: +SKIP
+        <RunStatus.PAUSED: 'paused'>
         """
-        return self._tell(PAUSE, reason=reason, actor=actor)
+        if timers not in ("run", "stop"):
+            raise WorkflowError(f'pause was given timers={timers!r:.80}; expected "run" or "stop"')
+        payload = {"timers": timers} if timers == "stop" else None
+        return self._tell(PAUSE, payload=payload, reason=reason, actor=actor)
 
     def resume(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Let a paused run go on where it was held; a run that goes on already is left as it is.
@@ -176,8 +192,9 @@ class Verbs:
 
         Raises:
             WorkflowNotFoundError: when there is no such run.
-            WorkflowError: when the step does not wait for a person.
+            WorkflowError: when the step does not wait for a person, or no reason is given.
         """
+        self._assert_reason("skip", step, reason)
         return self._tell(SKIP, step=step, reason=reason, actor=actor)
 
     def supply(
@@ -209,6 +226,149 @@ class Verbs:
         waiting = dict(settleable(snapshot.definition, snapshot.state))
         payload = {"result": result, "direction": waiting.get(step, Direction.DO).value}
         return self._tell(SUPPLY, step=step, payload=payload, reason=reason, actor=actor)
+
+    def abandon(self, step: str | None = None, reason: str | None = None, *, actor: str | None = None) -> RunStatus:
+        """Give an undo that failed, or is in doubt, up for good: its effect stays, and nobody comes back to it.
+
+        The dead letter goes, and the reason is in the history. The run stays ``compensation_failed``, and
+        ``describe()`` says that the step is ``abandoned`` and what is known of its effect. Where the effect is as it
+        should be, `skip` it: that settles the undo, and the run ends as ``compensated_partially``.
+
+        Args:
+            step: the step; None is every undo that was given up.
+            reason: why; it has to be given.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when no undo of it waits for a person, or not this one, or no reason is given.
+
+        >>> run.abandon("charge", "the bank is gone; written off", actor="ann")  # doctest: +SKIP
+        <RunStatus.COMPENSATION_FAILED: 'compensation_failed'>
+        """
+        self._assert_reason("abandon", step or "its undos", reason)
+        return self._tell(ABANDON, step=step, reason=reason, actor=actor)
+
+    def update_timer(
+        self,
+        step: str,
+        seconds: float | None = None,
+        at: datetime | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move what a step waits for: a sleep, the limit of a wait or of an external step, the pause before a retry.
+
+        Give ``seconds`` or ``at``. Durable when this returns; the new time is in the history. While the run is paused
+        with its timers stopped, it is what is left when it is resumed.
+
+        Args:
+            step: the step.
+            seconds: from now on; 0 is now.
+            at: a time with its time zone; one that has passed is now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            when it is due now, by the store's clock.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowError: when the step has no timer (any more), or the time cannot be used; nothing was changed.
+
+        >>> run.update_timer("approval", 3600, reason="she is on a train", actor="ann")  # doctest: +SKIP
+        datetime.datetime(2026, 1, 31, 13, 0, tzinfo=datetime.timezone.utc)
+        """
+        engine = self._orchestrator.engine
+        return engine.update_timer(self.transaction_id, step, seconds, at, reason=reason, actor=actor)
+
+    def update_deadline(
+        self,
+        seconds: float | None = None,
+        at: datetime | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move the run's deadline, or give it one: a run that is not over by then is undone.
+
+        Give ``seconds`` or ``at``, as for `update_timer`.
+
+        Args:
+            seconds: from now on; 0 is now.
+            at: a time with its time zone; one that has passed is now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            when the run is to be over now, by the store's clock.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the run goes back or is over, or the time cannot be used; nothing was changed.
+
+        >>> run.update_deadline(24 * 3600, reason="the carrier is late")  # doctest: +SKIP
+        datetime.datetime(2026, 2, 1, 12, 0, tzinfo=datetime.timezone.utc)
+        """
+        return self._orchestrator.engine.update_deadline(self.transaction_id, seconds, at, reason=reason, actor=actor)
+
+    def fork(
+        self,
+        from_step: str,
+        input: dict[str, Any] | None = None,
+        *,
+        transaction_id: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> Self:
+        """Start a new run of the same definition that begins at a step of this one, which is over (rule S22).
+
+        It takes over, as done, every step that is neither ``from_step`` nor comes after it, and that was skipped, or
+        had succeeded and is not undone: results, inputs and context are copied, and the effect is live in the fork,
+        which undoes it if it goes back. What was undone, and all that comes after that, is done again. The first fact
+        of its history names the run, the step, and which effects it takes as live.
+
+        Steps that it does have idempotency keys of their own; what it took over it undoes under the key that it was
+        done with. Search attributes are copied; signals that no step has taken are not.
+
+        Args:
+            from_step: where it begins.
+            input: merged over the original input.
+            transaction_id: the fork's id; made up if left out. Forking again with the same id, step and input gives the
+                fork that exists.
+            reason: why, for the fork's history.
+            actor: who, for the fork's history.
+
+        Returns:
+            the fork; it is durable, and its first steps are on their way.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowNotEndedError: when it is not over; `cancel` or `terminate` it first.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowAlreadyExistsError: when there is another run with this id.
+            WorkflowError: when a fork cannot begin there (it is an item of a map, or in a branch that was not taken, or
+                nobody knows whether an effect before it is live), or the input cannot be used.
+
+        >>> fork = run.fork("charge", {"card": "visa"}, reason="the first card was stolen")  # doctest: +SKIP
+        >>> fork.result()  # doctest: +SKIP
+        """
+        identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
+        engine = self._orchestrator.engine
+        fork(engine, self.transaction_id, from_step, input, identity, reason=reason, actor=actor)
+        return type(self)(self._orchestrator, identity)
+
+    def _assert_reason(self, verb: str, what: str, reason: str | None) -> None:
+        if not reason:
+            raise WorkflowError(
+                f"run {self.transaction_id!r} did not {verb} {what}: no reason was given; give reason=, for what is "
+                f"not undone is asked about later"
+            )
 
     def _tell(self, verb: str, **facts: Any) -> RunStatus:
         return self._orchestrator.engine.operate(self.transaction_id, verb, **facts)

@@ -7,7 +7,7 @@ commit, or right after it; if this process dies in between, the sweep does it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,9 +21,11 @@ from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.children import has_others_to_tell
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.sending import Sender
+from multiagents.orchestrator.shifting import deadline_set, moved_timers
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
 from multiagents.state_store.base import (
+    Dispatch,
     InFlight,
     Payloads,
     Snapshot,
@@ -74,18 +76,21 @@ class WholeRuns:
     def decide(
         self,
         transaction_id: str,
-        event: Event | None,
+        event: Event | Callable[[Snapshot], Event] | None,
         *,
         site: WriteSite,
         answers: tuple[str, str] | None = None,
         may_link: bool = False,
         **fences: Any,
     ) -> Decision:
-        """Load, decide, commit against the version; again when somebody else was faster."""
+        """Load, decide, commit against the version; again when somebody else was faster.
+
+        An event that depends on how the run stands is made of the snapshot, each time.
+        """
         for _ in range(MAX_RACES):
-            decision = self._decide_once(
-                self._store.load(transaction_id), event, site=site, answers=answers, may_link=may_link, fences=fences
-            )
+            snapshot = self._store.load(transaction_id)
+            said = event(snapshot) if callable(event) else event
+            decision = self._decide_once(snapshot, said, site=site, answers=answers, may_link=may_link, fences=fences)
             if decision.verdict is Verdict.CONFLICT:
                 continue
             if decision.owes:
@@ -143,12 +148,15 @@ class WholeRuns:
         ends = [(entry.step, entry.record) for entry in beside if not state.step(entry.step).do.in_flight]
         if state.status is RunStatus.TERMINATED:
             ends = [(entry.step, entry.record) for entry in snapshot.in_flight.values()]
+        moved = moved_timers(snapshot, state, event)
+        ends += [(timer.step, snapshot.in_flight[timer.step].record) for timer in moved]
         verdict = self._commit(
             snapshot,
             state,
             facts,
             site=site,
             fences={"answers": answers, "ends": ends, **fences},
+            moved=moved,
             payloads=payloads,
             may_link=may_link,
             owed=owed,
@@ -248,6 +256,7 @@ class WholeRuns:
         site: WriteSite,
         fences: dict[str, Any],
         payloads: Callable[[], Payloads],
+        moved: Sequence[Dispatch] = (),
         may_link: bool = False,
         owed: bool = False,
         paged: bool = False,
@@ -255,7 +264,7 @@ class WholeRuns:
     ) -> Verdict:
         definition, before = snapshot.definition.laid_out(after.sizes, after.rollbacks), snapshot.state
         left = owed or paged or self._tells(snapshot, after)
-        dispatches = self._sender.dispatches(definition, after, facts, may_link=may_link)
+        dispatches = [*self._sender.dispatches(definition, after, facts, may_link=may_link), *moved]
         if site is WriteSite.ADVANCE and before.status is RunStatus.COMPENSATING:
             site = WriteSite.ADVANCE_UNDO
         turned = before.status is not RunStatus.COMPENSATING and after.status is RunStatus.COMPENSATING
@@ -274,6 +283,7 @@ class WholeRuns:
             version=snapshot.version,
             decided=decided and not left,
             landed=left,
+            deadline_ms=deadline_set(before, after, snapshot.now),
             wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
             overtakes=_overtakes(snapshot, after, fences.get("answers")),
             answered=letters_answered(before, after),

@@ -42,7 +42,7 @@ class Commit(NamedTuple):
         wake: (list, prefix, suffix) of an orchestrator message to push along with it.
         decided: this is that decision: remove the entry.
         moved: (workflow, status before, status after): the run changes its place in the indexes.
-        deadline_ms: the run begins, and is to be undone if it is not over after that long. None is without limit.
+        deadline_ms: the run is to be undone if it is not over after that long from now. None leaves that as it is.
         retention_ms: the run is over; keep it that long. None while it is not.
         outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
         overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.

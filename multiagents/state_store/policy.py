@@ -36,7 +36,7 @@ from multiagents.state_store.envelope import (
     unseal,
 )
 from multiagents.state_store.payloads import dumps
-from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED
+from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED, TAKEN_OVER
 from multiagents.workflow.operating import VERBS
 from multiagents.workflow.state import RunStatus, StepState
 
@@ -316,7 +316,7 @@ class Writing:
 
 #: What these say is the engine's own, and a replay reads it: a signal's key, the label of a choice. Data of users
 #: is not in them.
-_FACTS = frozenset({CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED, *VERBS, *RunStatus})
+_FACTS = frozenset({CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED, TAKEN_OVER, *VERBS, *RunStatus})
 #: Data as it is, whatever its size is below the default of ``multiagents_claim_check_bytes``.
 PLAIN = PayloadPolicy()
 

@@ -63,6 +63,7 @@ class Dispatch(NamedTuple):
         first_ms: when the step was first dispatched; 0 is now.
         close_ms: the absolute time by which the step has to be over; 0 is none.
         start_within_ms: how long it may stay unclaimed; 0 is without limit.
+        due_ms: for a timer or a sleep: the absolute time it is due, in place of a delay; 0 is none.
 
     Where whoever commits it runs it himself (`Via.CLAIMED`), ``target`` is his token, ``prefix`` his name, ``delay_ms``
     his lease and ``close_ms`` the time limit, from now.
@@ -78,6 +79,7 @@ class Dispatch(NamedTuple):
     first_ms: int = 0
     close_ms: int = 0
     start_within_ms: int = 0
+    due_ms: int = 0
 
     @property
     def look_after_ms(self) -> int:
@@ -100,6 +102,7 @@ class InFlight(NamedTuple):
     #: by when the step has to be over, 0 for no limit
     close_ms: int = 0
     target: str = ""
+    #: of its message; of a timer or a sleep the time it is due
     number: int = 0
     owner: str = ""
     deadline_ms: int = 0
@@ -115,6 +118,13 @@ class InFlight(NamedTuple):
     def attempt(self) -> int:
         """The number of the attempt."""
         return parse_mark(self.mark)[1]
+
+    @property
+    def timer_ms(self) -> int:
+        """When what it waits for is over by itself: a sleep, a pause before a retry, a time limit; 0 is never."""
+        if self.via in (Via.TIMER, Via.SLEEP):
+            return self.number
+        return self.close_ms if self.via is Via.EXTERNAL else 0
 
     def member(self, transaction_id: str) -> str:
         """The entry of this attempt with whoever looks after it."""

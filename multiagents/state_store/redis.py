@@ -121,9 +121,9 @@ class RedisStateStore(Looking):
         ]
         kept = (run.definitions, definition.content_hash)
         text = "" if kept in self._kept else definition.to_json()
-        reply = self._server.run(WriteSite.START, "start", keys, [*head, text, *rest])
+        reply = self._server.run(commit.site, "start", keys, [*head, text, *rest])
         if reply[0] == _NOT_KEPT:  # the server was emptied since
-            reply = self._server.run(WriteSite.START, "start", keys, [*head, definition.to_json(), *rest])
+            reply = self._server.run(commit.site, "start", keys, [*head, definition.to_json(), *rest])
         self._kept.add(kept)
         self._server.heard(reply[1])
         return Started(reply[0] == 1, reply[2], reply[3], self.policy.open(reply[4]))

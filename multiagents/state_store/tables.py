@@ -169,7 +169,9 @@ class Tables:
             number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
             self.sent[dispatch.target][member] = number
         elif dispatch.via is not Via.EXTERNAL:
-            self.due[member] = now + dispatch.look_after_ms
+            self.due[member] = dispatch.due_ms or now + dispatch.look_after_ms
+            if dispatch.via in (Via.TIMER, Via.SLEEP):
+                number = self.due[member]
         elif dispatch.close_ms:
             self.due[member] = dispatch.close_ms
         if dispatch.start_within_ms:

@@ -95,4 +95,5 @@ def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
         dispatch.first_ms,
         dispatch.close_ms,
         dispatch.start_within_ms,
+        dispatch.due_ms,
     )

@@ -64,10 +64,13 @@ class StepContext:
     def idempotency_key(self) -> str:
         """The step's key: the same for all its attempts and for its undo (rule S25).
 
+        A fork does its steps under keys of its own, and undoes what it took over under the key that it was done with.
+
         Never give a provider the same key for a charge and its refund: append ``direction``.
         """
         claim = self._claim
-        return idempotency_key(claim.correlation.transaction_id, claim.correlation.step, claim.generation)
+        transaction_id, step, *_ = claim.correlation
+        return idempotency_key(transaction_id, step, claim.generation, claim.state.step(step).origin)
 
     @property
     def deadline(self) -> datetime | None:

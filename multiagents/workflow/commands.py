@@ -27,6 +27,7 @@ __all__ = [
     "ROLLED_BACK",
     "SIGNALLED",
     "SKIPPED",
+    "TAKEN_OVER",
     "command",
     "compensation",
     "start_event",
@@ -51,6 +52,8 @@ GATHERED = "gathered"
 REACHED = "reached"
 #: All that stands behind a save-point is undone: from now on there is another pass of it.
 ROLLED_BACK = "rolled_back"
+#: The run is a fork, and the one that it was forked from had done the step.
+TAKEN_OVER = "taken_over"
 #: What a person says to the run; it is a fact before anything follows from it.
 CANCEL_REQUESTED = "cancel_requested"
 #: A signal came: it is kept until a step takes it.

@@ -34,6 +34,7 @@ from multiagents.workflow.commands import (
     ROLLED_BACK,
     SIGNALLED,
     SKIPPED,
+    TAKEN_OVER,
     start_event,
 )
 from multiagents.workflow.definition import Definition, StepDefinition
@@ -56,6 +57,7 @@ __all__ = [
     "RUN",
     "SIGNALLED",
     "SKIPPED",
+    "TAKEN_OVER",
     "Ask",
     "advance",
     "decide",

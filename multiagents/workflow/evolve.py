@@ -39,6 +39,7 @@ from multiagents.workflow.commands import (
     ROLLED_BACK,
     SIGNALLED,
     SKIPPED,
+    TAKEN_OVER,
 )
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.operating import VERBS, operated
@@ -53,9 +54,11 @@ from multiagents.workflow.state import (
     RunStatus,
     Signal,
     StepState,
+    StepStatus,
     Track,
     Trigger,
 )
+from multiagents.workflow.timing import is_early
 
 __all__ = ["evolve", "fold"]
 
@@ -100,6 +103,8 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
             return operated(definition, state, event)
         if event.step is None:
             return _run_status(definition, state, event)
+        if event.status == TAKEN_OVER:
+            return _taken_over(state, event, event.step)
         return _step_status(definition, state, event, event.step)
     if event.step is not None:
         if isinstance(event, CommandEvent | CompensationEvent):
@@ -131,7 +136,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
         return state._replace(signals=(*state.signals, signal))
     if event.status == state.status == RunStatus.COMPENSATING and state.back_to and facts.get("to") == "":
         return state._replace(back_to="", steps=_settled(state.steps, state.steps))  # It goes back all the way.
-    if event.status not in RUN.get(state.status, _NOWHERE):
+    if event.status not in RUN.get(state.status, _NOWHERE) or is_early(state, event):
         return state
     status = RunStatus(event.status)
     if status is RunStatus.RUNNING and state.status is RunStatus.COMPENSATING:
@@ -145,6 +150,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             definition_hash=facts["definition"],
             max_lost=facts["max_lost"],
             parent=_parent(facts),
+            forked_from=facts["forked"]["transaction_id"] if "forked" in facts else "",
             started_at=_ms(event.at),
         )
     if status is RunStatus.COMPENSATING:
@@ -165,7 +171,7 @@ def _cancel_requested(definition: Definition, state: RunState) -> RunState:
         state = state._replace(steps={**state.steps, **decided}) if decided else state
     if state.status.is_end or (state.cancel_requested and not state.held):
         return state
-    return state._replace(cancel_requested=True, held=False)
+    return state._replace(cancel_requested=True, held=False, stopped_at=None)
 
 
 def _turned_back(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
@@ -225,6 +231,17 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
             progress=progress, in_doubt=trigger in (Trigger.DOUBT, Trigger.PART), finished_at=_ms(event.at)
         )
     return state.with_step(name, step._replace(do=track))
+
+
+def _taken_over(state: RunState, event: StatusEvent, name: str) -> RunState:
+    """A fork counts as done what the run that it was forked from had done; it undoes that as what it did itself."""
+    facts, step = _facts(event), state.step(name)
+    trigger = Trigger.SKIP if facts["outcome"] == StepStatus.SKIPPED else Trigger.TAKEOVER
+    progress = TRACK.get((step.do.progress, trigger))
+    if progress is None:
+        return state
+    track = step.do._replace(progress=progress, finished_at=_ms(event.at))
+    return state.with_step(name, step._replace(do=track, origin=facts.get("origin", "")))
 
 
 def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent) -> RunState:

@@ -3,10 +3,12 @@
 Each verb is a fact (`StatusEvent`) with ``reason`` and ``actor``; what follows is due like anything else. The rules:
 
 1. *Pause* holds both directions: nothing new is sent out. What is in flight comes to its end, and is recorded. A cancel
-   lifts it.
+   lifts it. What becomes of timers is in `multiagents.workflow.timing`.
 2. A step whose outcome a person has to settle (its own, or that of its undo, rules S3 and S17) is *retried*, *skipped*
    (it has, or leaves, no effect: the person says so) or *supplied* with a result. Then the run goes on.
-3. *Terminate* ends a run as it stands, *compensate* takes back one that was completed (rules S20, S24).
+3. An undo that was given up may be *abandoned*: nobody comes back to it. Its effect stays as it is, and the run stays
+   `compensation_failed`; one that is skipped counts as settled (rule S18).
+4. *Terminate* ends a run as it stands, *compensate* takes back one that was completed (rules S20, S24).
 
 A verb that does not fit changes nothing; `why_not` says so beforehand, in words.
 """
@@ -20,13 +22,26 @@ from multiagents.names import Direction
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus, StepState, Track
+from multiagents.workflow.timing import (
+    DEADLINE_UPDATED,
+    PAUSE,
+    RESUME,
+    TIMER_UPDATED,
+    held,
+    let_go,
+    stops_timers,
+    with_deadline,
+)
 
 __all__ = [
+    "ABANDON",
+    "DEADLINE_UPDATED",
     "PAUSE",
     "RESUME",
     "RETRY",
     "SKIP",
     "SUPPLY",
+    "TIMER_UPDATED",
     "VERBS",
     "is_so_already",
     "operated",
@@ -34,20 +49,19 @@ __all__ = [
     "why_not",
 ]
 
-PAUSE = "pause_requested"
-RESUME = "resume_requested"
 RETRY = "retry_requested"
 SKIP = "skip_requested"
 SUPPLY = "result_supplied"
+ABANDON = "abandon_requested"
 #: The verbs that are facts of their own; the others are the status that they lead to.
-VERBS = frozenset({PAUSE, RESUME, RETRY, SKIP, SUPPLY})
-_ON_STEPS = frozenset({RETRY, SKIP, SUPPLY})
+VERBS = frozenset({PAUSE, RESUME, RETRY, SKIP, SUPPLY, ABANDON, TIMER_UPDATED, DEADLINE_UPDATED})
+_ON_STEPS = frozenset({RETRY, SKIP, SUPPLY, ABANDON})
 
 
 def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, Direction]]:
     """The steps, and which track of each, that wait for a person."""
     for name, step in state.steps.items():
-        if step.undo.is_over:
+        if step.undo.is_over and not step.abandoned:
             yield name, Direction.UNDO
         elif is_parked(definition, state, name):
             yield name, Direction.DO
@@ -56,19 +70,26 @@ def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, D
 def operated(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
     """The run after a verb; one that does not fit returns the very same state."""
     if event.status == PAUSE:
-        live = state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
-        return state._replace(held=True) if live else state
+        return state if is_so_already(state, event) or _why_not_held(state, PAUSE) else held(state, event)
     if event.status == RESUME:
-        return state._replace(held=False) if state.held else state
+        return let_go(definition, state, event.at) if state.held else state
+    if event.status == DEADLINE_UPDATED:
+        return with_deadline(state, event)
+    if event.status == TIMER_UPDATED:
+        return state
     for name, direction in _meant(definition, state, event):
         step = state.step(name)
+        if event.status == ABANDON:
+            state = state.with_step(name, step._replace(abandoned=True))
+            continue
         track = _SETTLED[event.status](step.track(direction))
         state = state.with_step(name, step.with_track(direction, track))
     return state
 
 
 def _meant(definition: Definition, state: RunState, event: StatusEvent) -> list[tuple[str, Direction]]:
-    return [each for each in settleable(definition, state) if event.step in (None, each[0])]
+    meant = [each for each in settleable(definition, state) if event.step in (None, each[0])]
+    return [each for each in meant if event.status != ABANDON or each[1] is Direction.UNDO]
 
 
 def _retried(track: Track) -> Track:
@@ -89,11 +110,13 @@ _SETTLED: Mapping[str, Callable[[Track], Track]] = {RETRY: _retried, SKIP: _skip
 def is_so_already(state: RunState, event: StatusEvent) -> bool:
     """Whether the run is as the verb wants it: who got no answer may ask again."""
     if event.status == PAUSE:
-        return state.held
+        return state.held and (state.stopped_at is not None or not stops_timers(event))
     if event.status == RESUME:
         return not state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
     if event.status == RunStatus.COMPENSATING:
         return state.cause is Cause.REQUEST
+    if event.status == ABANDON and event.step is not None:
+        return state.step(event.step).abandoned
     return event.status == state.status
 
 
@@ -115,7 +138,8 @@ def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str 
 def _why_not_held(state: RunState, verb: str) -> str | None:
     if verb == RESUME:
         return None if state.held else f"it is {state.status}, and nobody has paused it"
-    return None if state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING) else f"it is {state.status}"
+    may_hold = state.held or state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
+    return None if may_hold else f"it is {state.status}"
 
 
 def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent) -> str:
@@ -123,6 +147,8 @@ def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent
     found = f"it is {state.status}, and " + (
         f"what waits for a person is: {waiting}" if waiting else "nothing waits for a person"
     )
+    if waiting and event.status == ABANDON:
+        found += "; only an undo can be abandoned"
     if event.step is None:
         return found
     return f"step {event.step!r} is {_shown(state.step(event.step))}; {found}"

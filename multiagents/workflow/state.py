@@ -157,6 +157,10 @@ class RunState(NamedTuple):
     cancel_requested: bool = False
     #: somebody has paused it
     held: bool = False
+    #: since when its timers stand still, while it is paused
+    stopped_at: int | None = None
+    #: when it is to be over, where that is not what its definition says
+    deadline_at: int | None = None
     #: signals that no step has taken yet, oldest first
     signals: tuple[Signal, ...] = ()
     #: map -> how many items it has, where that is known
@@ -167,6 +171,8 @@ class RunState(NamedTuple):
     back_to: str = ""
     #: the run is a child: who waits for its end
     parent: Parent | None = None
+    #: the run that this one was forked from
+    forked_from: str = ""
     #: losses after which a step's outcome is unknown; fixed when the run starts
     max_lost: int = 5
     started_at: int | None = None
@@ -191,10 +197,13 @@ class RunState(NamedTuple):
             "cause": self.cause.value if self.cause else "",
             "cancel": "1" if self.cancel_requested else "",
             "held": "1" if self.held else "",
+            "stopped": "" if self.stopped_at is None else str(self.stopped_at),
+            "deadline": "" if self.deadline_at is None else str(self.deadline_at),
             "signals": json.dumps(self.signals) if self.signals else "",
             "sizes": json.dumps(dict(self.sizes)) if self.sizes else "",
             "rollbacks": json.dumps(self.rollbacks) if self.rollbacks else "",
             "back_to": self.back_to,
+            "forked": self.forked_from,
             "parent": json.dumps(self.parent) if self.parent else "",
             "error": json.dumps(self.error.model_dump(mode="json", exclude_defaults=True)) if self.error else "",
             "started": "" if self.started_at is None else str(self.started_at),
@@ -217,11 +226,14 @@ class RunState(NamedTuple):
             cause=Cause(header["cause"]) if header.get("cause") else None,
             cancel_requested=bool(header.get("cancel")),
             held=bool(header.get("held")),
+            stopped_at=int(header["stopped"]) if header.get("stopped") else None,
+            deadline_at=int(header["deadline"]) if header.get("deadline") else None,
             signals=tuple(Signal(*signal) for signal in json.loads(header.get("signals") or "[]")),
             sizes=sizes_of(header.get("sizes")),
             rollbacks=rollbacks_of(header.get("rollbacks")),
             back_to=header.get("back_to", ""),
             parent=parent_of(header.get("parent")),
+            forked_from=header.get("forked", ""),
             max_lost=int(header.get("max_lost", 5)),
             started_at=int(header["started"]) if header.get("started") else None,
             finished_at=int(header["finished"]) if header.get("finished") else None,

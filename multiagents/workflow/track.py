@@ -78,6 +78,8 @@ class Trigger(StrEnum):
     PART = "part"
     #: a first attempt that nobody had claimed is taken back
     RECALL = "recall"
+    #: the run it was forked from had done it
+    TAKEOVER = "takeover"
 
 
 #: The whole machine of a track. The docs draw it from this table.
@@ -91,6 +93,7 @@ TRACK: Mapping[tuple[Progress, Trigger], Progress] = MappingProxyType(
         (Progress.IDLE, Trigger.PART): Progress.UNKNOWN,
         # The chooser of a choice has answered, or the items of a map are done: nobody is asked to do it.
         (Progress.IDLE, Trigger.CHOICE): Progress.SUCCEEDED,
+        (Progress.IDLE, Trigger.TAKEOVER): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.RESULT): Progress.SUCCEEDED,
         (Progress.IN_FLIGHT, Trigger.FAILURE): Progress.FAILED,
         # Rule S10: a child has failed, has undone what it did, and its parent goes on without it.
@@ -190,6 +193,10 @@ class StepState(NamedTuple):
     #: undo it, whatever came of it before: a late success may have come after the undo (rule S5), or a person has said
     #: that a parked outcome is to be undone (rule S3)
     undo_again: bool = False
+    #: a person has given its undo up for good (rule S17)
+    abandoned: bool = False
+    #: the run that did it, where this one is a fork that took it over: what its idempotency key begins with
+    origin: str = ""
 
     def track(self, direction: Direction) -> Track:
         """The track of one direction."""
@@ -247,10 +254,13 @@ class StepState(NamedTuple):
     def encode(self) -> str:
         """The step as the JSON that the store keeps in one field."""
         row: list[Any] = [self.do.encode()]
-        if self.undo != _IDLE or self.late or self.undo_again:
+        marked = self.abandoned or self.origin
+        if self.undo != _IDLE or self.late or self.undo_again or marked:
             row.append(self.undo.encode())
-        if self.late or self.undo_again:
+        if self.late or self.undo_again or marked:
             row += [list(self.late), int(self.undo_again)]
+        if marked:
+            row += [int(self.abandoned), self.origin]
         return to_json(row).decode()
 
     @classmethod
@@ -262,6 +272,8 @@ class StepState(NamedTuple):
             undo=Track.decode(row[1]) if len(row) > 1 else _IDLE,
             late=tuple(row[2]) if len(row) > 2 else (),
             undo_again=bool(row[3]) if len(row) > 3 else False,
+            abandoned=bool(row[4]) if len(row) > 4 else False,
+            origin=row[5] if len(row) > 5 else "",
         )
 
 

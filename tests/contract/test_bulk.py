@@ -168,7 +168,7 @@ def test_a_call_that_was_not_understood_does_nothing(orchestrator: Orchestrator)
     begin(orchestrator, 1)
 
     with pytest.raises(
-        WorkflowError, match=r"there is no bulk verb 'cancle'; did you mean \"cancel\"\? \(verbs: cancel"
+        WorkflowError, match=r"there is no bulk verb 'cancle'; did you mean \"cancel\"\? \(verbs: abandon, cancel"
     ):
         orchestrator.bulk("cancle", ORDER)
     with pytest.raises(WorkflowError, match=r"no bulk verb 'result'"):

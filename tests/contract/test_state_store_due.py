@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Dispatch, Via
+from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Dispatch, Verdict, Via
 from multiagents.workflow.builder import WorkflowBuilder
 
 #: Three partitions are one partition and more.
@@ -65,6 +65,37 @@ def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: Any) -> No
     assert kit.store.load("order-1").version == 1
     assert kit.sweep_for(0.6) == []
     assert kit.claim().context == {"total": 5}
+
+
+def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Via.SLEEP, delay_ms=60_000))
+    seen = kit.store.load("order-1")
+    before = seen.in_flight["reserve"]
+    assert seen.now.timestamp() * 1000 + 59_000 < before.timer_ms == before.since_ms + 60_000
+    at = before.since_ms + 400
+    moved = Commit(
+        "order-1",
+        [],
+        ends=[("reserve", before.record)],
+        dispatches=[Dispatch("reserve", "d1", Via.SLEEP, due_ms=at)],
+    )
+
+    assert kit.store.commit(moved).verdict is Verdict.APPLIED
+    assert kit.store.commit(moved).verdict is Verdict.CONFLICT
+
+    assert kit.store.load("order-1").in_flight["reserve"].timer_ms == at
+    assert kit.sweep_for(0.05) == []
+    assert kit.wait_due() == [ATTEMPT]
+    assert kit.store.now().timestamp() * 1000 >= at
+
+
+def test_a_commit_moves_the_deadline_of_a_run(kit: Any) -> None:
+    kit.begin(deadline_ms=60_000)
+
+    kit.store.commit(Commit("order-1", [], deadline_ms=400))
+
+    assert kit.sweep_for(0.05) == []
+    assert kit.wait_due() == ["t|order-1"]
 
 
 def test_an_attempt_goes_out_only_as_it_was_seen(kit: Any) -> None:

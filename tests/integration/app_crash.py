@@ -4,7 +4,7 @@ What the steps do goes into a ledger in Redis by idempotency key, so that an eff
 that was not undone is seen.
 
 Run as a program it is the caller who may be killed:
-``app_crash.py start|replace|tag|delete|tick|pause|cancel|publish ...``.
+``app_crash.py start|replace|fork|tag|delete|tick|pause|stop|hurry|cancel|publish ...``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ import time
 import redis
 from celery import Celery
 
-from multiagents import Orchestrator, RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
+from multiagents import (
+    Orchestrator,
+    RetryPolicy,
+    Run,
+    Step,
+    TerminalError,
+    WorkflowBuilder,
+    current_step,
+    init_app,
+    worker,
+)
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowNotFoundError
@@ -175,6 +185,9 @@ WAITING = (
     .add_step("last", "crash.do")
     .build()
 )
+NAPPING = (
+    flow("crash-napping").add_step("first", "crash.do").add_sleep("nap", 3_600).add_step("last", "crash.do").build()
+)
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
 STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=3).build()
 BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()
@@ -229,6 +242,10 @@ def _is_claimed(transaction_id: str, step: str) -> bool:
     return found is not None and found.via is Via.CLAIMED
 
 
+def _sleeps(transaction_id: str) -> bool:
+    return _is_known(transaction_id) and "nap" in orchestrator.store.load(transaction_id).in_flight
+
+
 def _is_known(transaction_id: str) -> bool:
     try:
         return bool(orchestrator.get(transaction_id))
@@ -236,11 +253,22 @@ def _is_known(transaction_id: str) -> bool:
         return False
 
 
+def _stop_and_go(run: Run) -> None:
+    run.pause(timers="stop")
+    run.resume()
+
+
+#: What is done to a run that sleeps.
+TO_SLEEPERS = {"stop": _stop_and_go, "hurry": lambda run: run.update_timer("nap", 0)}
+
+
 def main(deed: str, *arguments: str) -> None:
     if deed == "start":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
     elif deed == "replace":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1], on_conflict="replace_ended")
+    elif deed == "fork":
+        orchestrator.get(arguments[0]).fork("again", transaction_id=arguments[1])
     elif deed == "tag":
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
@@ -259,6 +287,10 @@ def main(deed: str, *arguments: str) -> None:
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
         orchestrator.get(arguments[0]).pause()
+    elif deed in TO_SLEEPERS:
+        print("ready", flush=True)
+        wait_until(lambda: _sleeps(arguments[0]), 30)
+        TO_SLEEPERS[deed](orchestrator.get(arguments[0]))
     elif deed == "signal":
         print("ready", flush=True)
         wait_until(lambda: _is_known(arguments[0]), 30)

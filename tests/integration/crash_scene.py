@@ -23,7 +23,7 @@ from multiagents import init_app
 from multiagents.event_bus import RedisEventBus
 from multiagents.event_bus.entry import FIELD
 from multiagents.events import Event
-from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
 from multiagents.orchestrator.upkeep import GROUP
 from multiagents.sites import WriteSite
@@ -150,6 +150,15 @@ def _replaced_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Def
     assert lane.store.load(run.transaction_id).generation >= 2, "the first run was not replaced"
 
 
+def _forked_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
+    original = f"of-{identity}"
+    lane.start(definition, original)
+    lane.store.wait_for_end(original, PATIENCE)
+    lane.caller("fork", original, identity)
+    # Who got no answer asks again.
+    lane.orchestrator.get(original).fork("again", transaction_id=identity)
+
+
 def _beside_a_worker_that_starts(lane: Lane, identity: str, definition: Definition) -> None:
     lane.workers[1].kill()
     lane.mend()
@@ -166,6 +175,23 @@ def _paused(lane: Lane, identity: str, definition: Definition) -> None:
     # Who got no answer asks again.
     lane.orchestrator.get(identity).pause()
     lane.orchestrator.get(identity).resume()
+
+
+def _stopped(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("stop", identity, then=lambda: lane.start(definition, identity))
+    # Who got no answer asks again.
+    run = lane.orchestrator.get(identity)
+    run.pause(timers="stop")
+    run.resume()
+    run.update_timer("nap", 0)
+
+
+def _hurried(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("hurry", identity, then=lambda: lane.start(definition, identity))
+    with suppress(WorkflowError):  # who got no answer asks again, maybe when it is over
+        lane.orchestrator.get(identity).update_timer("nap", 0)
+    told = [event for event in lane.store.history(identity) if getattr(event, "status", "") == "timer_updated"]
+    assert 1 <= len(told) <= 2, f"it was moved {len(told)} times"
 
 
 def _signalled(lane: Lane, identity: str, definition: Definition) -> None:
@@ -284,6 +310,7 @@ FORWARD = _forward(app_crash.FORWARD)
 BACK = _back(app_crash.BACK)
 CALLER = _forward(app_crash.FORWARD, _started_by_a_caller_who_may_die)
 REPLACED = _forward(app_crash.FORWARD, _replaced_by_a_caller_who_may_die)
+FORKED = Play(app_crash.FORWARD, RunStatus.COMPLETED, frozenset({"again", "last"}), _forked_by_a_caller_who_may_die)
 FOREIGN = _forward(app_crash.FOREIGN, _answered)
 PRODUCER = _forward(app_crash.FOREIGN, _answered_by_a_producer_who_may_die)
 NEW_STREAM = _forward(app_crash.FOREIGN, _answered_on_a_new_stream)
@@ -297,6 +324,8 @@ CANCEL = Play(app_crash.CANCEL, RunStatus.CANCELLED, frozenset(), _cancelled)
 MUTE = _forward(app_crash.MUTE)
 MUTE_BACK = _back(app_crash.MUTE_BACK)
 PAUSE = Play(app_crash.CANCEL, RunStatus.COMPLETED, frozenset({"reserve", "wait"}), _paused)
+STOPPED = Play(app_crash.NAPPING, RunStatus.COMPLETED, frozenset({"first", "last"}), _stopped)
+HURRIED = Play(app_crash.NAPPING, RunStatus.COMPLETED, frozenset({"first", "last"}), _hurried)
 SIGNAL = Play(app_crash.WAITING, RunStatus.COMPLETED, frozenset({"first", "last"}), _signalled)
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)

@@ -16,6 +16,7 @@ from celery.contrib.testing.worker import start_worker
 from multiagents import (
     Orchestrator,
     RetryPolicy,
+    Sleep,
     Step,
     TerminalError,
     WorkflowBuilder,
@@ -86,6 +87,11 @@ def cancel_me(context: dict[str, Any]) -> None:
     called.append("told to stop")
 
 
+@worker("eager.hold")
+def hold(context: dict[str, Any]) -> None:
+    _orchestrators[-1].get(current_step().transaction_id).pause(timers="stop")
+
+
 @worker("eager.ctrl_c")
 def ctrl_c(context: dict[str, Any]) -> None:
     raise KeyboardInterrupt
@@ -124,6 +130,15 @@ def orchestrator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     _orchestrators.pop()
     InMemoryStateStore.shared().clear()
     app.close()
+
+
+def test_S22_a_sleep_of_a_run_whose_timers_are_stopped_ends_when_it_is_resumed(orchestrator: Orchestrator) -> None:
+    workflow = WorkflowBuilder("eager-held").add_parallel("both", ["eager.hold", Sleep("nap", 60)]).build()
+
+    run = orchestrator.start(workflow, {})
+
+    assert (run.status, run.describe().steps["nap"].status) == ("paused", "scheduled")
+    assert run.resume() == "completed"
 
 
 # --- task_always_eager -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -35,7 +35,9 @@ from multiagents import (
     init_app,
     worker,
 )
+from multiagents.exceptions import WorkflowError
 from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.workflow.decider import fold
 from multiagents.workflow.definition import Definition
 
 #: Nobody listens there: whoever asks it anything fails.
@@ -275,12 +277,7 @@ def compare(orchestrator: Orchestrator, tree: list[Any]) -> None:
     definition = built(tree)
 
     run = orchestrator.start(definition, {})
-    for _ in range(100):
-        waiting = orchestrator.store.load(run.transaction_id).in_flight
-        if not waiting:
-            break
-        for step in waiting:
-            run.signal(definition.steps[step].signal or step)
+    signalled(orchestrator, definition, run)
     seen = run.describe()
     note(repr(_journal))
 
@@ -336,3 +333,77 @@ def test_five_thousand_random_workflows_do_what_their_model_says_S6_S9_S25(
     orchestrator: Orchestrator, tree: list[Any]
 ) -> None:
     compare(orchestrator, tree)
+
+
+# --- forks ----------------------------------------------------------------------------------------------------------
+
+
+def signalled(orchestrator: Orchestrator, definition: Definition, run: Any) -> None:
+    """Give a run whatever it waits for."""
+    for _ in range(100):
+        waiting = orchestrator.store.load(run.transaction_id).in_flight
+        if not waiting:
+            return
+        for step in waiting:
+            run.signal(definition.steps[step].signal or step)
+
+
+def never_ends(tree: Any) -> bool:
+    """Whether there is a loop that fails whatever its steps do."""
+    if isinstance(tree, Rounds) and tree.must_end and tree.done_after > tree.most:
+        return True
+    if isinstance(tree, list):
+        return any(map(never_ends, tree))
+    branches = getattr(tree, "branches", [])
+    held = [getattr(tree, "body", []), *(branches.values() if isinstance(branches, dict) else branches)]
+    return not isinstance(tree, Work) and any(map(never_ends, held))
+
+
+@settings(max_examples=100)
+@given(tree=trees(), data=st.data())
+def test_a_random_fork_does_again_what_is_not_there_and_nothing_else_S22(
+    orchestrator: Orchestrator, tree: list[Any], data: st.DataObject
+) -> None:
+    note(repr(tree))
+    InMemoryStateStore.shared().clear()
+    _works.clear()
+    definition = built(tree)
+    run = orchestrator.start(definition, {"n": 1})
+    signalled(orchestrator, definition, run)
+    before = run.describe()
+    # From now on everything goes well.
+    for name, work in _works.items():
+        _works[name] = replace(work, failures=0, terminal=False, cancels=False)
+    _journal.clear()
+    from_step = data.draw(st.sampled_from(sorted(definition.steps)))
+
+    try:
+        fork = run.fork(from_step)
+    except WorkflowError as error:
+        assert "which the run did not take" in str(error)  # noqa: PT017 - the only reason there is here
+        return
+    signalled(orchestrator, definition, fork)
+
+    seen, snapshot = fork.describe(), orchestrator.store.load(fork.transaction_id)
+    first = fork.history()[0].payload["forked"]
+    taken = {name for name, step in seen.steps.items() if step.taken_over_from}
+    done = [name for direction, name, _, ok in _journal if direction == "do" and ok]
+    behind = {name for name in definition.steps if from_step in (name, *definition.ancestors(name))}
+    assert fold(snapshot.definition, fork.transaction_id, fork.history()) == snapshot.state
+    assert orchestrator.store.unattended() == []
+    # Nothing is done twice, nothing that was taken over is done, and nothing is taken over that is not there.
+    assert len(done) == len(set(done))
+    assert taken.isdisjoint({*done, *behind})
+    assert {name for name in taken if name in before.effects} == set(first["live"])
+    assert all(before.effects[name] == "live" for name in first["live"])
+    # What is done before the first step was not there, or comes after something that was not.
+    for name in set(done) - behind:
+        stood = [before.steps[each].status in ("succeeded", "skipped") for each in (name, *definition.ancestors(name))]
+        assert not all(stood)
+    assert all(key.startswith(f"{fork.transaction_id}/") for direction, _, key, _ in _journal if direction == "do")
+    if not never_ends(tree):
+        assert seen.status == "completed"
+        work = {name for name, step in seen.steps.items() if step.status == "succeeded" and name in seen.effects}
+        assert {name for name in work - taken if not name.startswith("count.")} == set(done)
+        if before.status == "completed":
+            assert seen.context == before.context

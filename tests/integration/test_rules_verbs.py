@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from scenario import Scenario, events, statuses
 
-from multiagents import RetryPolicy, StatusEvent, WorkflowBuilder
+from multiagents import RetryPolicy, StatusEvent, Step, WorkflowBuilder
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.testing import wait_until
 
@@ -54,6 +55,28 @@ def test_S22_a_retry_that_comes_due_while_the_run_is_paused_waits(rules: Scenari
     assert rules.began(run) == ["a"]
     run.resume()
     assert rules.end(run).status == "completed"
+
+
+def test_S22_stopped_timers_stand_still_and_a_moved_one_ends_its_sleep(rules: Scenario) -> None:
+    workflow = WorkflowBuilder("stopped").add_sleep("nap", 0.6).add_step("a", "play").build(register=False)
+    run = rules.start(workflow)
+    run.pause(timers="stop")
+
+    with pytest.raises(TimeoutError):
+        run.result(timeout=1.5)
+    assert run.describe().steps["nap"].status == "scheduled"
+    run.update_timer("nap", 3_600, reason="not before noon")
+    run.resume()
+    due = run.describe().steps["nap"].due_at
+    assert due is not None
+    assert due - rules.store.now() > timedelta(minutes=59)
+    run.update_timer("nap", 0)
+
+    assert rules.end(run).status == "completed"
+    assert [event.reason for event in events(run, StatusEvent, "nap") if event.status == "timer_updated"] == [
+        "not before noon",
+        None,
+    ]
 
 
 def test_S20_a_cancel_lifts_the_hold(rules: Scenario) -> None:
@@ -117,6 +140,21 @@ def test_S17_S18_a_skipped_undo_leaves_its_effect_and_says_so(rules: Scenario) -
     assert rules.orchestrator.dead_letters().get(f"{run.transaction_id}/b/undo/1") is None
 
 
+def test_S17_S28_an_abandoned_undo_has_no_letter_any_more_and_its_effect_stays(rules: Scenario) -> None:
+    run = rules.start(ORDER, b__undo=["terminal"], c=["terminal"])
+    rules.end(run)
+    (letter,) = rules.orchestrator.dead_letters("verbs", "b", run.transaction_id).values()
+
+    assert letter.abandon("the bank is gone", actor="ann") == "compensation_failed"
+    assert run.abandon("b", "the bank is gone") == "compensation_failed"  # who got no answer asks again
+
+    seen = run.describe()
+    assert (seen.effects, seen.steps["b"].abandoned) == ({"a": "undone", "b": "live"}, True)
+    assert rules.orchestrator.dead_letters(transaction_id=run.transaction_id) == {}
+    told = [(event.actor, event.reason) for event in events(run, StatusEvent) if event.status == "abandon_requested"]
+    assert told == [("ann", "the bank is gone")]
+
+
 def test_S20_S28_a_terminated_run_undoes_nothing_and_tells_what_is_live(rules: Scenario) -> None:
     run = rules.start(ORDER, b=["wait_until_cancelled"])
     rules.until_begun(run, "b")
@@ -141,6 +179,32 @@ def test_S24_a_completed_run_is_taken_back_on_request(rules: Scenario) -> None:
     assert statuses(run)[-3:] == ["completed", "compensating", "compensated"]
     assert rules.began(run) == ["a", "b", "c", "b.undo", "a.undo"]
     assert run.describe().error.message == "returned"
+
+
+def test_S22_a_fork_begins_where_the_run_failed_and_undoes_what_it_took_over(rules: Scenario) -> None:
+    workflow = (
+        WorkflowBuilder("forked_verbs")
+        .add_step("check", "play")
+        .add_parallel("both", [Step("a", "play", compensation="undo", undo_retry=ONCE), Step("b", "play")])
+        .add_step("c", "play")
+        .add_step("d", "play")
+        .build(register=False)
+    )
+    run = rules.start(workflow, a__undo=["terminal"], a=[{"booked": 7}], c=["terminal"])
+    rules.end(run)
+    run.skip("a", "still booked")
+    rules.end(run)
+    assert run.status == "compensated_partially"
+
+    forks = [run.fork("c", {"script": script}) for script in ({}, {"d": ["terminal"]})]
+    rules.runs |= {fork.transaction_id: fork for fork in forks}
+    done, failed = map(rules.end, forks)
+
+    assert (done.status, failed.status) == ("completed", "compensated")
+    assert (rules.began(forks[0]), rules.began(forks[1])) == (["c", "d"], ["c", "d", "a.undo"])
+    assert done.steps["a"].result == {"booked": 7}
+    undone = rules.journal(forks[1])[-1]
+    assert (undone["key"], undone["context"]["booked"]) == (f"{run.transaction_id}/a", 7)
 
 
 def test_S12_behind_the_pivot_the_run_goes_forward_whatever_happens(rules: Scenario) -> None:

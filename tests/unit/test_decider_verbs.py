@@ -10,8 +10,8 @@ from multiagents.events import ErrorInfo, ErrorKind, StatusEvent
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.operating import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable, why_not
-from multiagents.workflow.state import RunStatus
+from multiagents.workflow.operating import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable, why_not
+from multiagents.workflow.state import RunStatus, StepState
 
 RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
@@ -161,6 +161,42 @@ def test_S17_an_undo_may_be_said_to_be_done(run_of: RunOf) -> None:
     payload = {"result": None, "direction": "undo"}
     assert told(run, SUPPLY, "charge", payload=payload) == ["compensating", "compensated"]
     assert run.state.step("charge").effect == "undone"
+
+
+def test_S17_S18_an_abandoned_undo_stays_failed_and_is_nobodys_any_more(run_of: RunOf) -> None:
+    run = with_a_parked_undo(run_of)
+
+    assert told(run, ABANDON, "charge", reason="written off") == []
+    assert run.state.status is RunStatus.COMPENSATION_FAILED
+    assert (run.steps["charge"], run.state.step("charge").effect) == ("compensation_failed", "live")
+    assert list(settleable(run.definition, run.state)) == []
+    assert "nothing waits for a person" in refusal(run, RETRY, "charge")
+    assert StepState.decode(run.state.step("charge").encode()) == run.state.step("charge")
+
+
+def test_S17_of_two_undos_that_were_given_up_one_is_abandoned_and_the_other_done(run_of: RunOf) -> None:
+    both = [Step(name, compensation=f"un{name}", undo_retry=ONCE) for name in ("book", "mail")]
+    run = run_of(WorkflowBuilder("two").add_parallel("both", both).add_step("last"))
+    run.succeeds("book")
+    run.succeeds("mail")
+    run.fails_for_good("last")
+    run.undo_fails("book")
+    run.undo_fails("mail")
+
+    told(run, ABANDON, "book", reason="the hotel is closed")
+    assert told(run, RETRY) == ["compensating", "mail/undo/2"]
+    assert run.is_undone("mail") == ["compensation_failed"]
+    assert (run.state.step("book").effect, run.state.step("mail").effect) == ("live", "undone")
+
+
+def test_S17_only_an_undo_is_abandoned(run_of: RunOf) -> None:
+    run = run_of(order())
+    run.succeeds("reserve")
+    run.fails("charge", kind=ErrorKind.UNKNOWN)
+
+    assert refusal(run, ABANDON, "charge") == (
+        "step 'charge' is unknown; it is paused, and what waits for a person is: charge; only an undo can be abandoned"
+    )
 
 
 def test_of_two_undos_that_were_given_up_one_may_be_settled_first(run_of: RunOf) -> None:

@@ -21,7 +21,16 @@ from multiagents.events import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import ABANDONED, CANCEL_REQUESTED, CHOSEN, GATHERED, RECALLED, SKIPPED, evolve
+from multiagents.workflow.decider import (
+    ABANDONED,
+    CANCEL_REQUESTED,
+    CHOSEN,
+    GATHERED,
+    RECALLED,
+    SKIPPED,
+    TAKEN_OVER,
+    evolve,
+)
 from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, RunStatus, StepState, Track, Trigger
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -61,6 +70,8 @@ def event_of(trigger: Trigger, direction: Direction, attempt: int) -> Event:
             return StatusEvent(**common, status=GATHERED, payload={"count": 2, "in_part": True})
         case Trigger.RECALL:
             return StatusEvent(**common, status=RECALLED)
+        case Trigger.TAKEOVER:
+            return StatusEvent(**common, status=TAKEN_OVER, payload={"outcome": "succeeded", "origin": "A-0"})
 
 
 @pytest.mark.parametrize("trigger", Trigger)
@@ -77,11 +88,9 @@ def test_a_track_moves_as_the_table_says_and_else_stays(
 
     if trigger is Trigger.PASSED_OVER and (direction is Direction.UNDO or progress is not Progress.IN_FLIGHT):
         trigger = Trigger.FAILURE  # only what was done, and failed, is passed over
-    # Skipping, choosing, taking back and failing unasked happen to the step, never to its undo.
-    only_do = trigger in (Trigger.SKIP, Trigger.CHOICE, Trigger.PART, Trigger.RECALL) or (progress, trigger) == (
-        Progress.IDLE,
-        Trigger.FAILURE,
-    )
+    # Skipping, choosing, taking back or over, and failing unasked happen to the step, never to its undo.
+    asked = (Trigger.SKIP, Trigger.CHOICE, Trigger.PART, Trigger.RECALL, Trigger.TAKEOVER)
+    only_do = trigger in asked or (progress, trigger) == (Progress.IDLE, Trigger.FAILURE)
     listed = TRACK.get((progress, trigger)) if direction is Direction.DO or not only_do else None
     assert after.step("charge").track(direction).progress is (listed or progress)
     if listed is None:

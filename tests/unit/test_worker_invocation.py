@@ -37,6 +37,7 @@ from multiagents.worker_sdk.limits import StepTimeoutError
 from multiagents.worker_sdk.registry import Worker
 from multiagents.worker_sdk.step_context import current_step
 from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.workflow.state import RunState
 
 NAMES = ["transaction_id", "correlation_id", "workflow", "step", "attempt", "direction", "idempotency_key"]
 NAMES += ["input", "result", "outcome", "error"]
@@ -81,7 +82,7 @@ class LeaseBook:
             context=dict(self.context),
             input=dict(self.context),
             owner=details["owner"],
-            state=None,  # type: ignore[arg-type] - the worker hands it on unread
+            state=RunState(correlation.transaction_id, "order"),
             epoch=0,
             merged={},
             now=now,

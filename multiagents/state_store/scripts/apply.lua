@@ -3,6 +3,7 @@
 -- A record of an attempt in flight is the field l:<step> of the run:
 --   unclaimed  <mark>|<via>|<since>|<first>|<close>|<number>|<target>
 --   claimed    <mark>|c|<owner>|<claimed>|<deadline>|<beat until>|<beat>|<worker>
+-- The number is that of its message or, of a timer or a sleep, the time it is due.
 -- Its entry in due (or, while its message waits in a broker list, in sent:<list>) is a|<transaction>|<step>|<mark>.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -26,8 +27,8 @@ local function release(run, due, sent, tid, step, record)
 end
 
 -- Send an attempt out, and leave an entry with whoever looks after it; returns the record, which the caller writes.
--- a: step, mark, via, target, prefix, suffix, delay, first, close, start within; for one that whoever commits it runs
---    himself (via c): target his token, prefix his name, delay his lease, close the time limit from now
+-- a: step, mark, via, target, prefix, suffix, delay, first, close, start within, due (0: after the delay); for one that
+--    whoever commits it runs himself (via c): target his token, prefix his name, delay his lease, close the limit from now
 local function send(due, sequence, sent, tid, a)
   local step, mark, via, target = a[1], a[2], a[3], a[4]
   local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
@@ -42,7 +43,9 @@ local function send(due, sequence, sent, tid, a)
     number = push(target, sequence, a[5], a[6])
     redis.call('ZADD', sent .. target, number, member)
   elseif via ~= 'e' then
-    redis.call('ZADD', due, now + tonumber(a[7]), member)
+    local at = tonumber(a[11]) > 0 and tonumber(a[11]) or now + tonumber(a[7])
+    redis.call('ZADD', due, at, member)
+    if via == 'w' or via == 'z' then number = at end
   elseif tonumber(a[9]) > 0 then
     redis.call('ZADD', due, a[9], member)
   end

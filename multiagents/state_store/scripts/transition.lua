@@ -40,7 +40,7 @@ local function transition(tid, sent, lease, fields)
   for _, join in ipairs(rows(3)) do -- step, how many land, how many there are
     if redis.call('HINCRBY', run, 'j:' .. join[1], join[2]) >= tonumber(join[3]) then joined = 1 end
   end
-  for _, dispatch in ipairs(rows(10)) do
+  for _, dispatch in ipairs(rows(11)) do
     fields[#fields + 1] = 'l:' .. dispatch[1]
     fields[#fields + 1] = send(due, KEYS[6], sent, tid, dispatch)
   end
