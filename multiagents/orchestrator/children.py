@@ -226,6 +226,7 @@ class Children:
             engine.receive(event)  # late, or twice: it is put on record
         else:
             engine.settle(event, claim)
+            engine.carry_on(correlation.transaction_id)
 
 
 def child_of(parent: Snapshot, step: str) -> str:

@@ -120,6 +120,10 @@ class EagerEngine(Engine):
         super().receive(event)
         self._drive(Correlation.parse(event.correlation_id).transaction_id)
 
+    def carry_on(self, transaction_id: str) -> None:
+        """Run what follows."""
+        self._drive(transaction_id)
+
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Stop a run, and undo what it did."""
         super().cancel(transaction_id, reason=reason, actor=actor)

@@ -386,6 +386,9 @@ class Engine(Requests):
             return False
         return True
 
+    def carry_on(self, transaction_id: str) -> None:
+        """Somebody has settled an attempt of a run from outside: where runs are driven in process, drive it."""
+
     def advance_linked(self, transaction_id: str) -> list[Any]:
         """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
         try:

@@ -374,3 +374,20 @@ def test_waits_sleeps_and_choices_run_in_process_too(orchestrator: Orchestrator)
 
     assert outcome == "received"
     assert run.result(timeout=1)["route"] == "card"
+
+
+def test_maps_of_children_that_wait_and_local_steps_run_in_process_too(orchestrator: Orchestrator) -> None:
+    review = WorkflowBuilder("eager-review").add_wait("verdict").add_step("eager.price", local=True).build()
+    reviews = (
+        WorkflowBuilder("eager-reviews")
+        .add_map("review", review, over="papers")
+        .add_savepoint("reviewed")
+        .add_step("count", "eager.reserve", local=True)
+        .build()
+    )
+
+    run = orchestrator.start(reviews, {"papers": ["p", "q"], "quantity": 2}, transaction_id="eager-papers")
+    for number in range(2):
+        orchestrator.get(f"eager-papers:review:{number}").signal("verdict", {"grade": number})
+
+    assert run.result(timeout=1)["review"] == [{"grade": 0, "price": 4}, {"grade": 1, "price": 4}]
