@@ -77,7 +77,7 @@ class Nesting:
     def add_map(
         self,
         name: str,
-        worker: Any = None,
+        worker_or_workflow: Any = None,
         over: str | Callable[[dict[str, Any]], Any] = "items",
         max_concurrency: int | None = None,
         compensation: Any = None,
@@ -97,7 +97,7 @@ class Nesting:
 
         Args:
             name: what the map is called.
-            worker: what is run for each item: a worker, or a definition, and then each is a run of that workflow. A
+            worker_or_workflow: what is run for each item: a worker, or a definition, and then each is a run of it. A
                 `Step` or a `Child` gives it options of its own (its ``inputs`` narrow the context that items share).
                 None is the map's name.
             over: dotted path of the list in the context, or a callable that answers it.
@@ -119,7 +119,7 @@ class Nesting:
         self._elements.append(
             Map(
                 name,
-                name if worker is None else worker,
+                name if worker_or_workflow is None else worker_or_workflow,
                 over,
                 max_concurrency,
                 compensation,

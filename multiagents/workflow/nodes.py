@@ -55,7 +55,7 @@ class Nodes:
     def add_loop(
         self,
         name: str,
-        steps: Any,
+        steps_or_worker: Any,
         until: Callable[[dict[str, Any]], bool],
         max_iterations: int,
         on_exhausted: Literal["continue", "fail"] = "continue",
@@ -70,8 +70,8 @@ class Nodes:
 
         Args:
             name: what the loop is called; ``after=[name]`` waits for its end.
-            steps: a worker (its rounds are named after the loop), a `Step`, or a list of these that run one after the
-                other.
+            steps_or_worker: a worker (its rounds are named after the loop), a `Step`, or a list of these that run one
+                after the other.
             until: called with the context after each round; true ends the loop.
             max_iterations: how many rounds there are at most, 1 to 100.
             on_exhausted: what it means that the condition still does not hold then: go on, or ``fail``.
@@ -82,7 +82,8 @@ class Nodes:
         >>> list(text.steps)[:3]
         ['draft#1', 'review#1', 'write.until#1']
         """
-        kept = list(steps) if check.is_listing(steps) else steps
+        given = steps_or_worker
+        kept = list(given) if check.is_listing(given) else given
         self._elements.append(Loop(name, kept, until, max_iterations, on_exhausted, after=after))
         return self
 
