@@ -58,6 +58,7 @@ from multiagents.workflow.decider import (
     start_event,
 )
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.items import map_of
 from multiagents.workflow.state import Parent, RunState, RunStatus
 
 logger = logging.getLogger(__name__)
@@ -181,12 +182,16 @@ class Engine(Requests):
             correlation.step,
             f"{mark_of(correlation.direction, correlation.attempt)}|{Via.CLAIMED.value}|{claim.owner}|",
         )
-        if self.settings.orchestration == "queued":
+        # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
+        queued = self.settings.orchestration == "queued"
+        if queued and map_of(correlation.step) is None:
             return Settled(self._land(event, claim, answers))
         if correlation.direction is Direction.DO:
             settled = self._settle_in_place(event, claim, answers, may_go_on=may_go_on)
             if settled is not None:
                 return settled
+        if queued:
+            return Settled(self._land(event, claim, answers))
         may_link = isinstance(event, ResultEvent)
         return Settled(self._settle_whole(event, answers, may_link=may_link, generation=claim.generation))
 
@@ -239,7 +244,9 @@ class Engine(Requests):
             self.advance(after.transaction_id)
             return Settled()
         self._sender.publish(definition, after.transaction_id, dispatches)
-        if joined or tells:
+        if joined and self.settings.orchestration == "queued":
+            self._sender.wake(after.transaction_id)
+        elif joined or tells:
             self.advance(after.transaction_id)
         return Settled(local=local.claim if local else None)
 

@@ -11,7 +11,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from multiagents.events import Event
@@ -46,9 +46,9 @@ def reached(definition: Definition, state: RunState, name: str, at: datetime, *,
     return status(state, ROLLED_BACK if again else REACHED, at, step=name, payload={"result": result})
 
 
-def undone_by(definition: Definition, state: RunState) -> frozenset[str]:
-    """The steps that a run which goes back undoes."""
-    return definition.behind(state.back_to) if state.back_to else frozenset(state.steps)
+def undone_by(definition: Definition, state: RunState) -> Collection[str]:
+    """The steps that a run which goes back undoes, as far as they have been done."""
+    return definition.behind(state.back_to) if state.back_to else definition.steps.keys()
 
 
 def turned_forward(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
