@@ -35,7 +35,8 @@ class WorkflowBuilder(Nodes, Nesting):
         compensate_in: the order in which steps are undone; None is the reverse of their completion (rule S6).
         on_end: a worker that is run when a run has ended, once for each end, with what became of it:
             ``transaction_id``, ``workflow``, ``version``, ``status``, ``error`` (type and message, or None) and
-            ``context``. It is a run of its own, ``<run>:on_end:<time of the end in ms>``, of ``<name>.on_end``.
+            ``context``. It is a run of its own, ``<run>:on_end:<time of the end in ms>``, of ``<name>.on_end``. Of an
+            end that is taken back at once (`Run.compensate`) it may not be told.
 
     >>> order = (
     ...     WorkflowBuilder("order", version="1")

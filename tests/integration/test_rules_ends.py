@@ -45,6 +45,7 @@ def test_the_worker_is_told_how_a_run_has_ended(
 def test_each_end_of_a_run_is_told_once(rules: Scenario) -> None:
     run = rules.start(ORDER)
     rules.end(run)
+    wait_until(lambda: [each and each["status"] for each in told(rules, run)] == ["completed"], 20, "the first end")
 
     run.compensate(reason="returned")
     run.compensate(reason="returned, asked twice")
