@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
     from multiagents.workflow.elements import Approval, Child, Choice, Loop, Map, Parallel, Savepoint, Sleep, Step, Wait
+    from multiagents.workflow.probing import Resolution
     from multiagents.workflow.state import RunStatus, StepStatus
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ _HOME = {
     "OutcomeUnknownError": "exceptions",
     "Parallel": "workflow.elements",
     "RedisEventBus": "event_bus",
+    "Resolution": "workflow.probing",
     "ResultEvent": "events",
     "RetryPolicy": "retry",
     "Run": "orchestrator.run",
@@ -104,6 +106,7 @@ __all__ = [
     "OutcomeUnknownError",
     "Parallel",
     "RedisEventBus",
+    "Resolution",
     "ResultEvent",
     "RetryPolicy",
     "Run",

@@ -51,6 +51,8 @@ class ErrorKind(StrEnum):
     LOST = "lost"
     #: it ran, and what came of it could not be told or recorded
     UNKNOWN = "unknown"
+    #: a probe found that the step did not take effect: a definite failure of the step (rule S3)
+    NO_EFFECT = "no_effect"
 
 
 class ErrorInfo(BaseModel):
@@ -63,7 +65,7 @@ class ErrorInfo(BaseModel):
     traceback: str | None = None
     #: the attempt that failed, from 1
     attempt: int = 1
-    #: errors of compensations: attached to the original, never in its place (rule S19)
+    #: errors of compensations and of probes: attached to the original, never in its place (rule S19)
     causes: tuple[ErrorInfo, ...] = ()
 
 
@@ -158,11 +160,13 @@ class CommandEvent(Event):
         worker: the worker's name.
         delay: seconds to wait before it is dispatched (the back-off of a retry).
         payload: the answer of the step's ``inputs``, if it has one: what the worker gets in place of the context.
+        probe: the worker is the step's probe, asked whether the step took effect (rule S3).
     """
 
     type: Literal["command"] = "command"
     worker: str = ""
     delay: float = 0.0
+    probe: bool = False
 
 
 class CompensationEvent(Event):

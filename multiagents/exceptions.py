@@ -20,6 +20,7 @@
      │    ├── WorkerNotFoundError
      │    ├── WorkerAlreadyRegisteredError
      │    ├── TerminalError            raised by users: do not retry
+     │    │    └── ResolutionError     a probe's answer is none
      │    └── OutcomeUnknownError      raised by users: it may have taken effect
      ├── EventBusError
      ├── StateStoreError
@@ -45,6 +46,7 @@ __all__ = [
     "MultiAgentsError",
     "OutcomeUnknownError",
     "PayloadStoreError",
+    "ResolutionError",
     "StateConflictError",
     "StateStoreError",
     "StepCycleError",
@@ -265,6 +267,23 @@ class WorkerAlreadyRegisteredError(WorkerError):
 
 class TerminalError(WorkerError):
     """Raise it from a worker to say: this failed, and trying again will not help."""
+
+
+class ResolutionError(TerminalError):
+    """A probe answered something that is no `Resolution`; asking it again would not help.
+
+    Attributes:
+        probe: the worker that was asked.
+        step: the step it was asked about.
+    """
+
+    def __init__(self, probe: str, step: str, found: str) -> None:
+        self.probe = probe
+        self.step = step
+        super().__init__(
+            f'probe "{probe}" of step "{step}" answered with {found}; expected {{"outcome": "succeeded", "result": '
+            f'...}}, {{"outcome": "failed"}} or {{"outcome": "unknown"}}, each with a "reason" in words if it likes'
+        )
 
 
 class OutcomeUnknownError(WorkerError):

@@ -117,8 +117,10 @@ class CeleryDispatcher(Dispatcher):
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
-    def address(self, definition: Definition, correlation: Correlation, *, losses: int = 0) -> Dispatch:
-        step, task = _task_of(definition, correlation)
+    def address(
+        self, definition: Definition, correlation: Correlation, *, losses: int = 0, probe: bool = False
+    ) -> Dispatch:
+        step, task = _task_of(definition, correlation, probe=probe)
         queue, priority = self._route(task, step.queue)
         if losses >= 2 and self._consumed.has(queue + QUARANTINE_SUFFIX):
             queue += QUARANTINE_SUFFIX
@@ -127,12 +129,14 @@ class CeleryDispatcher(Dispatcher):
         if not self.atomic:
             grace = outbox_grace_ms(self.settings.lease)
             return Dispatch(correlation.step, mark, Via.OUTBOX, target=queue, delay_ms=grace)
-        hard = self._hard_limit(step, task, correlation.direction)
+        hard = self._hard_limit(step, task, correlation.direction, probe=probe)
         prefix, suffix = self._render(task, queue, priority, _kwargs(definition, correlation), correlation, hard)
         return Dispatch(correlation.step, mark, Via.PUSH, self._list_of(queue, priority), prefix, suffix)
 
-    def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
-        _, task = _task_of(definition, correlation)
+    def retry_policy(
+        self, definition: Definition, correlation: Correlation, *, probe: bool = False
+    ) -> RetryPolicy | None:
+        _, task = _task_of(definition, correlation, probe=probe)
         facts = self._directory.find(task)
         return None if facts is None else facts.retry
 
@@ -145,13 +149,13 @@ class CeleryDispatcher(Dispatcher):
     def workers_here(self) -> dict[str, dict[str, Any]]:
         return self._directory.here()
 
-    def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
-        step, task = _task_of(definition, correlation)
+    def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
+        step, task = _task_of(definition, correlation, probe=probe)
         _, priority = self._route(task, step.queue)
         options: dict[str, Any] = {"queue": target} if target else {}
         if priority is not None or step.priority is not None:
             options["priority"] = step.priority if step.priority is not None else priority
-        hard = self._hard_limit(step, task, correlation.direction)
+        hard = self._hard_limit(step, task, correlation.direction, probe=probe)
         self._send(task, _kwargs(definition, correlation), correlation, options, hard)
 
     def _send(
@@ -192,8 +196,8 @@ class CeleryDispatcher(Dispatcher):
         queue = target.removeprefix(options.get("global_keyprefix", "")).partition(options.get("sep", SEPARATOR))[0]
         return queue.endswith(QUARANTINE_SUFFIX) and self._consumed.has(queue) is False
 
-    def link(self, definition: Definition, correlation: Correlation) -> Any:
-        step, task = _task_of(definition, correlation)
+    def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
+        step, task = _task_of(definition, correlation, probe=probe)
         queue, priority = self._route(task, step.queue)
         options: dict[str, Any] = {
             "task_id": str(correlation),
@@ -203,7 +207,7 @@ class CeleryDispatcher(Dispatcher):
             "kwargsrepr": _shown(correlation),
             "root_id": correlation.transaction_id,
         }
-        if (hard := self._hard_limit(step, task, correlation.direction)) is not None:
+        if (hard := self._hard_limit(step, task, correlation.direction, probe=probe)) is not None:
             options["time_limit"] = hard
         if priority is not None or step.priority is not None:
             options["priority"] = step.priority if step.priority is not None else priority
@@ -309,8 +313,8 @@ class CeleryDispatcher(Dispatcher):
             ignore_result=True,
         )
 
-    def _hard_limit(self, step: StepDefinition, task: str, direction: Direction) -> int | None:
-        limit = step.timeout if direction is Direction.DO else None
+    def _hard_limit(self, step: StepDefinition, task: str, direction: Direction, *, probe: bool) -> int | None:
+        limit = step.timeout if direction is Direction.DO and not probe else None
         if limit is None:
             facts = self._directory.find(task)
             if facts is None:
@@ -344,9 +348,9 @@ _UNKNOWN = WorkerFacts()
 _UNNUMBERED = "0:0"
 
 
-def _task_of(definition: Definition, correlation: Correlation) -> tuple[StepDefinition, str]:
+def _task_of(definition: Definition, correlation: Correlation, *, probe: bool) -> tuple[StepDefinition, str]:
     step = definition.steps[correlation.step]
-    return step, (step.compensation or "") if correlation.direction is Direction.UNDO else step.worker
+    return step, step.worker_of(correlation.direction, probe=probe)
 
 
 def _kwargs(definition: Definition, correlation: Correlation) -> dict[str, Any]:

@@ -31,17 +31,22 @@ class Dispatcher(ABC):
     atomic: bool
 
     @abstractmethod
-    def address(self, definition: Definition, correlation: Correlation, *, losses: int = 0) -> Dispatch:
+    def address(
+        self, definition: Definition, correlation: Correlation, *, losses: int = 0, probe: bool = False
+    ) -> Dispatch:
         """An attempt as a dispatch that goes out at once: pushed by the commit, or through the outbox.
 
         Args:
             definition: what the run follows.
             correlation: the attempt.
             losses: how many attempts of the step were lost; from two on the quarantine queue takes it, if consumed.
+            probe: it goes to the step's probe in the place of its worker; so it is wherever that is asked here.
         """
 
     @abstractmethod
-    def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
+    def retry_policy(
+        self, definition: Definition, correlation: Correlation, *, probe: bool = False
+    ) -> RetryPolicy | None:
         """The policy of the attempt's worker, where it is known here: for attempts that end without their worker."""
 
     def has_worker(self, worker: str) -> bool:  # noqa: ARG002 - of none is it known
@@ -57,7 +62,7 @@ class Dispatcher(ABC):
         return {}
 
     @abstractmethod
-    def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
+    def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
         """Publish an attempt through the broker's own client (the outbox)."""
 
     @abstractmethod
@@ -69,7 +74,7 @@ class Dispatcher(ABC):
         """Whether a broker list or queue is a quarantine to which no worker listens any more, as far as is known."""
 
     @abstractmethod
-    def link(self, definition: Definition, correlation: Correlation) -> Any:
+    def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
         """The attempt as a Celery signature, for the task of the undo before it to carry as its link."""
 
     @abstractmethod
@@ -123,13 +128,13 @@ def _plan(
     default_timeout: float,
     link: bool,
 ) -> Dispatch:
-    undo = isinstance(command, CompensationEvent)
+    undo, probe = isinstance(command, CompensationEvent), isinstance(command, CommandEvent) and command.probe
     direction = Direction.UNDO if undo else Direction.DO
     name = command.step or ""
     step, track = definition.steps[name], state.step(name).track(direction)
     mark = mark_of(direction, command.attempt)
     close_ms = 0
-    if step.schedule_to_close and not undo:
+    if step.schedule_to_close and not (undo or probe):
         close_ms = (track.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
     if command.delay:
         return Dispatch(name, mark, Via.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
@@ -138,14 +143,14 @@ def _plan(
     if step.kind is StepKind.SLEEP:
         seconds: Any = command.payload["seconds"] if isinstance(command.payload, Mapping) else step.seconds
         return Dispatch(name, mark, Via.SLEEP, delay_ms=round(float(seconds) * 1000))
-    if (step.external or step.awaits_signal) and not undo:
+    if (step.external or step.awaits_signal) and not (undo or probe):
         limit = step.timeout if step.timeout is not None or step.awaits_signal else default_timeout
         limit_ms = _ms(now) + round(limit * 1000) if limit else 0
         return Dispatch(name, mark, Via.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0))
     if link and undo:
         return Dispatch(name, mark, Via.LINK, close_ms=close_ms)
     correlation = Correlation(command.transaction_id, name, direction, command.attempt)
-    ready = dispatcher.address(definition, correlation, losses=track.losses)
+    ready = dispatcher.address(definition, correlation, losses=track.losses, probe=probe)
     if close_ms or step.schedule_to_start:
         start_within = round((step.schedule_to_start or 0) * 1000)
         return ready._replace(close_ms=close_ms, start_within_ms=start_within)

@@ -50,13 +50,13 @@ class EagerDispatcher(Dispatcher):
     def __init__(self, messages: Dispatcher) -> None:
         self._messages = messages
 
-    def run(self, definition: Definition, correlation: Correlation) -> None:
+    def run(self, definition: Definition, correlation: Correlation, *, probe: bool) -> None:
         """Run an attempt here and now; what came of it is in the store.
 
         Raises:
             WorkerNotFoundError: when no task of the worker's name is registered.
         """
-        signature = self._messages.link(definition, correlation)
+        signature = self._messages.link(definition, correlation, probe=probe)
         tasks = signature.app.tasks
         if signature.task not in tasks:
             raise WorkerNotFoundError(
@@ -65,13 +65,22 @@ class EagerDispatcher(Dispatcher):
         # The engine has the failure of a step; it is not one of the caller.
         signature.apply(throw=False)
 
-    def address(self, definition: Definition, correlation: Correlation, *, losses: int = 0) -> Dispatch:  # noqa: ARG002
+    def address(
+        self,
+        definition: Definition,  # noqa: ARG002
+        correlation: Correlation,
+        *,
+        losses: int = 0,  # noqa: ARG002
+        probe: bool = False,  # noqa: ARG002
+    ) -> Dispatch:
         return Dispatch(correlation.step, mark_of(correlation.direction, correlation.attempt), Via.OUTBOX)
 
-    def retry_policy(self, definition: Definition, correlation: Correlation) -> RetryPolicy | None:
-        return self._messages.retry_policy(definition, correlation)
+    def retry_policy(
+        self, definition: Definition, correlation: Correlation, *, probe: bool = False
+    ) -> RetryPolicy | None:
+        return self._messages.retry_policy(definition, correlation, probe=probe)
 
-    def publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
+    def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
         pass
 
     def backlog(self, target: str) -> int:  # noqa: ARG002
@@ -80,8 +89,8 @@ class EagerDispatcher(Dispatcher):
     def is_deserted(self, target: str) -> bool:  # noqa: ARG002
         return False
 
-    def link(self, definition: Definition, correlation: Correlation) -> Any:
-        return self._messages.link(definition, correlation)
+    def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
+        return self._messages.link(definition, correlation, probe=probe)
 
     def wake(self, transaction_id: str) -> None:  # noqa: ARG002
         return None
@@ -189,7 +198,7 @@ class EagerEngine(Engine):
             ready = self.dispatcher.address(snapshot.definition, correlation)
             self.store.dispatch(transaction_id, ready._replace(close_ms=entry.close_ms), entry.record)
         try:
-            self.dispatcher.run(snapshot.definition, correlation)
+            self.dispatcher.run(snapshot.definition, correlation, probe=snapshot.state.is_probe(correlation))
         except WorkerNotFoundError as error:
             self._unanswered(correlation, ErrorKind.FAILED, str(error), f"{type(error).__module__}.WorkerNotFoundError")
         else:

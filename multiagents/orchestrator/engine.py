@@ -138,7 +138,7 @@ class Engine(Requests):
             replaces=on_conflict.replaces,
         )
         if started.created:
-            self._sender.publish(laid_out, transaction_id, dispatches)
+            self._sender.publish(laid_out, after, dispatches)
             if owed and not self.dispatcher.atomic:
                 self._sender.wake(transaction_id)
             if tells:
@@ -243,7 +243,7 @@ class Engine(Requests):
             # If it is our own commit that came twice, the first answer is lost, and with it whether a join is complete.
             self.advance(after.transaction_id)
             return Settled()
-        self._sender.publish(definition, after.transaction_id, dispatches)
+        self._sender.publish(definition, after, dispatches)
         if joined and self.settings.orchestration == "queued":
             self._sender.wake(after.transaction_id)
         elif joined or tells:

@@ -62,7 +62,7 @@ def local_step(
         settings: the deployment's settings.
     """
     command = said[0] if len(said) == 1 else None
-    if not isinstance(command, CommandEvent) or command.delay or command.step is None:
+    if not isinstance(command, CommandEvent) or command.delay or command.step is None or command.probe:
         return None
     step = definition.steps[command.step]
     before = claim.correlation.step

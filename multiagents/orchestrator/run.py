@@ -59,12 +59,14 @@ class StepView(AttemptView):
         child: the id of the run it started, if it is one.
         abandoned: a person has given its undo up for good (`Run.abandon`).
         taken_over_from: the run that did it, if this one is a fork that took it over.
+        probing: its last attempt was its probe, which was asked whether the step took effect (rule S3).
     """
 
     compensation: AttemptView | None = None
     child: str | None = None
     abandoned: bool = False
     taken_over_from: str | None = None
+    probing: bool = False
 
 
 @dataclass(frozen=True)
@@ -296,6 +298,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
         child=child_of(snapshot, name) if is_child else None,
         abandoned=step.abandoned,
         taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
+        probing=step.do.probing,
     )
 
 

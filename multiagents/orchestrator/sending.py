@@ -71,22 +71,23 @@ class Sender:
         """Publish the orchestrator's message for a run."""
         write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id))
 
-    def publish(self, definition: Definition, transaction_id: str, dispatches: Iterable[Dispatch]) -> None:
+    def publish(self, definition: Definition, after: RunState, dispatches: Iterable[Dispatch]) -> None:
         """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
         dispatches = list(dispatches)
         children = [dispatch.step for dispatch in dispatches if dispatch.via is Via.CHILD]
         if children:
             try:
-                self.children(transaction_id, children)
+                self.children(after.transaction_id, children)
             except Exception:
                 logger.warning(
-                    "children of run %s were not started; the sweep will do it", transaction_id, exc_info=True
+                    "children of run %s were not started; the sweep will do it", after.transaction_id, exc_info=True
                 )
         for dispatch in dispatches:
             if dispatch.via is Via.OUTBOX:
-                correlation = Correlation(transaction_id, dispatch.step, *parse_mark(dispatch.mark))
+                correlation = Correlation(after.transaction_id, dispatch.step, *parse_mark(dispatch.mark))
+                probe = after.is_probe(correlation)
                 try:
-                    publish = partial(self.dispatcher.publish, definition, correlation, dispatch.target)
+                    publish = partial(self.dispatcher.publish, definition, correlation, dispatch.target, probe=probe)
                     write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)

@@ -13,14 +13,13 @@ from collections.abc import Callable
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
-from multiagents.names import QUARANTINE_SUFFIX, Correlation, Direction
+from multiagents.names import QUARANTINE_SUFFIX, Correlation
 from multiagents.orchestrator.consumed import CONSUMED_FOR
 from multiagents.orchestrator.dispatcher import CHILD_GRACE_MS, outbox_grace_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine
 from multiagents.orchestrator.unclaimable import why_unclaimable
 from multiagents.sites import WriteSite, write
 from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
-from multiagents.workflow.definition import Definition
 
 logger = logging.getLogger(__name__)
 
@@ -211,8 +210,8 @@ class Sweep:
 
     def _nobody_knows_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         direction, _ = parse_mark(found.mark)
-        step = snapshot.definition.steps[found.step]
-        worker = step.compensation if direction is Direction.UNDO else step.worker
+        step, probe = snapshot.definition.steps[found.step], snapshot.state.is_probe(self._correlation(entry))
+        worker = step.worker_of(direction, probe=probe)
         message = (
             f'no worker process that consumes queue "{found.target}" has registered worker "{worker}" within '
             f"{self.engine.settings.schedule_to_start:g} s; import the module that defines it there, or send the "
@@ -244,12 +243,13 @@ class Sweep:
             return
         correlation = self._correlation(entry)
         track = snapshot.state.step(entry.step).track(correlation.direction)
-        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses)
+        probe = snapshot.state.is_probe(correlation)
+        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses, probe=probe)
         # A timer starts the waiting time of its attempt; a message that is sent again keeps it.
         first = 0 if found.via is Via.TIMER else found.first_ms
         ready = ready._replace(first_ms=first, close_ms=found.close_ms)
         if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
-            self._publish(snapshot.definition, correlation, ready.target)
+            self._publish(snapshot, correlation, ready.target)
 
     def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
         """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
@@ -258,11 +258,13 @@ class Sweep:
             self._leave_quarantine(entry)
             return
         if self._backlog(found.target) <= 0:
-            self._publish(snapshot.definition, self._correlation(entry), found.target)
+            self._publish(snapshot, self._correlation(entry), found.target)
         self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
 
-    def _publish(self, definition: Definition, correlation: Correlation, target: str) -> None:
-        write(WriteSite.PUBLISH_AGAIN, lambda: self.engine.dispatcher.publish(definition, correlation, target))
+    def _publish(self, snapshot: Snapshot, correlation: Correlation, target: str) -> None:
+        definition, probe = snapshot.definition, snapshot.state.is_probe(correlation)
+        publish = self.engine.dispatcher.publish
+        write(WriteSite.PUBLISH_AGAIN, lambda: publish(definition, correlation, target, probe=probe))
 
     def _backlog(self, queue: str) -> int:
         if queue not in self._backlogs:

@@ -20,6 +20,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import CodeElsewhereError, asker
 from multiagents.orchestrator.children import has_others_to_tell
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
+from multiagents.orchestrator.probes import as_told
 from multiagents.orchestrator.sending import Sender
 from multiagents.orchestrator.shifting import deadline_set, moved_timers
 from multiagents.settings import Settings
@@ -123,9 +124,14 @@ class WholeRuns:
     ) -> Decision:
         if event is None:
             self._tell(snapshot)
+        if site is WriteSite.RECEIVE and isinstance(event, ResultEvent):
+            event = as_told(self._store, snapshot, event)
         if isinstance(event, ErrorEvent) and event.retry_policy is None:
             # It may have ended without its worker, whose policy holds all the same.
-            policy = self._sender.dispatcher.retry_policy(snapshot.definition, Correlation.parse(event.correlation_id))
+            attempt = Correlation.parse(event.correlation_id)
+            policy = self._sender.dispatcher.retry_policy(
+                snapshot.definition, attempt, probe=snapshot.state.is_probe(attempt)
+            )
             event = event.model_copy(update={"retry_policy": policy})
         payloads = self._lazily(snapshot)
         ask = self._asker(snapshot, event, payloads)
@@ -145,7 +151,7 @@ class WholeRuns:
                 raise
             owed = True  # The fact is recorded here; what follows from it is decided where the code is.
         # Of what was taken back or abandoned the record goes, so that nobody claims it any more.
-        ends = [(entry.step, entry.record) for entry in beside if not state.step(entry.step).do.in_flight]
+        ends = [(entry.step, entry.record) for entry in beside if not _is_awaited(state, entry)]
         if state.status is RunStatus.TERMINATED:
             ends = [(entry.step, entry.record) for entry in snapshot.in_flight.values()]
         moved = moved_timers(snapshot, state, event)
@@ -186,7 +192,8 @@ class WholeRuns:
 
         Args:
             event: the outcome.
-            generation: of the run that it belongs to, where that is known: another run may have its id by now.
+            generation: of the run that it belongs to, where that is known: another run may have its id by now. None: a
+                foreign producer published it.
         """
         for _ in range(MAX_RACES):
             try:
@@ -211,6 +218,8 @@ class WholeRuns:
                 if decision.verdict is Verdict.APPLIED:
                     return
                 continue
+            if generation is None:
+                event = as_told(self._store, snapshot, event)
             before = snapshot.state
             after = evolve(snapshot.definition, before, event)
             # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
@@ -294,7 +303,7 @@ class WholeRuns:
         if verdict is Verdict.APPLIED:
             if owed and not self._sender.dispatcher.atomic:
                 self._sender.wake(after.transaction_id)
-            self._sender.publish(definition, after.transaction_id, dispatches)
+            self._sender.publish(definition, after, dispatches)
         return verdict
 
     def _lazily(self, snapshot: Snapshot) -> Callable[[], Payloads]:
@@ -374,6 +383,12 @@ class _Lazy:
 def _is_untaken(definition: Definition, entry: InFlight) -> bool:
     """Whether nobody does the attempt yet, so that it can be taken back; nobody ever does a wait."""
     return entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD) or definition.steps[entry.step].awaits_signal
+
+
+def _is_awaited(state: RunState, entry: InFlight) -> bool:
+    """Whether the step still waits for this very attempt to do it, and not for its probe by now."""
+    track = state.step(entry.step).do
+    return track.in_flight and track.attempt == entry.attempt
 
 
 def _data_of(key: str, event: Event | None, payloads: Callable[[], Payloads]) -> Any:

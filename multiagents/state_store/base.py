@@ -119,6 +119,7 @@ class StateStore(ABC):
         worker: str,
         timeout: float | None,
         heartbeat_timeout: float | None = None,
+        task: str = "",
     ) -> Claim:
         """Take an attempt under a lease, and get all that running and deciding it needs. One round trip.
 
@@ -131,6 +132,7 @@ class StateStore(ABC):
             worker: who runs it (a Celery node name).
             timeout: seconds from now to the time limit, where the step does not say; None is none.
             heartbeat_timeout: seconds between two heartbeats, where the step does not say; None asks for none.
+            task: the worker's name; what a step says of its limits is not for its probe.
 
         Raises:
             ClaimRefused: when it is not to be run.

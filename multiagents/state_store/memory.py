@@ -154,6 +154,7 @@ class InMemoryStateStore(Tabled):
         worker: str,
         timeout: float | None,
         heartbeat_timeout: float | None = None,
+        task: str = "",
     ) -> Claim:
         transaction_id, step, direction, attempt = correlation
         definition = self._definition(definition_hash)
@@ -170,7 +171,7 @@ class InMemoryStateStore(Tabled):
                 raise ClaimRefused(correlation, REFUSED[2])
             now = self._tables.now()
             if entry.via is not Via.CLAIMED:
-                limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout)
+                limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
                 ends = [at for at in (limit and now + limit, entry.close_ms) if at]
                 if entry.via is Via.PUSH:
                     self._tables.sent[entry.target].pop(entry.member(transaction_id), None)

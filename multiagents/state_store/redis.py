@@ -142,12 +142,13 @@ class RedisStateStore(Looking):
         worker: str,
         timeout: float | None,
         heartbeat_timeout: float | None = None,
+        task: str = "",
     ) -> Claim:
         transaction_id, step, direction, attempt = correlation
         run = self.keys.of_run(transaction_id)
         definition = self._definition(definition_hash, run)
         fields = fields_of(correlation, definition)
-        limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout)
+        limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
         reply = self._server.run(
             WriteSite.CLAIM_UNDO if direction is Direction.UNDO else WriteSite.CLAIM,
             "claim",

@@ -92,6 +92,12 @@ class Claim(NamedTuple):
     signals_wait: bool = False
     generation: int = 1
 
+    @property
+    def probing(self) -> bool:
+        """Whether the attempt asks the step's probe."""
+        own = self.definition.own(self.correlation.step)
+        return own.resolve_with is not None and self.state.is_probe(self.correlation)
+
 
 class ClaimRefused(WorkflowError):  # noqa: N818 - not an error of anybody: the message came too late, or twice
     """The attempt is not to be run: somebody else has it, it is over, or the run is."""
@@ -305,14 +311,18 @@ def reads_context(correlation: Correlation) -> bool:
 
 
 def limits_of(
-    correlation: Correlation, definition: Definition, timeout: float | None, heartbeat_timeout: float | None
+    correlation: Correlation,
+    definition: Definition,
+    timeout: float | None,
+    heartbeat_timeout: float | None,
+    task: str = "",
 ) -> tuple[int, int]:
     """The time limit and the time between heartbeats that an attempt gets, in ms; 0 is none.
 
-    What the step says goes before what its worker says; an undo has its own worker's.
+    What the step says goes before what its worker says; an undo has its own worker's, and so has a probe.
     """
     step = definition.own(correlation.step)
-    if correlation.direction is Direction.DO:
+    if correlation.direction is Direction.DO and task != step.resolve_with:
         timeout = timeout if step.timeout is None else step.timeout
         heartbeat_timeout = heartbeat_timeout if step.heartbeat_timeout is None else step.heartbeat_timeout
     return round((timeout or 0) * 1000), round((heartbeat_timeout or 0) * 1000)

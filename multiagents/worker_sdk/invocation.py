@@ -29,6 +29,7 @@ from multiagents.worker_sdk.failure import classify, describe
 from multiagents.worker_sdk.heartbeat import Lease, Leases
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.step_context import StepContext, running
+from multiagents.workflow.probing import resolved
 
 if TYPE_CHECKING:
     from multiagents.retry import RetryPolicy
@@ -146,6 +147,7 @@ class Invocation:
                 worker=hostname,
                 timeout=(self._settings.step_timeout if timeout is None else timeout) or None,
                 heartbeat_timeout=worker.heartbeat_timeout,
+                task=worker.name,
             )
         except (ClaimRefused, StateStoreError, ConfigurationError):
             raise
@@ -181,7 +183,6 @@ class Invocation:
     def _attempt(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
-        correlation = claim.correlation
         started_at = claim.now
         step = StepContext(claim, lease, self._load_results)
         token = running.set(step)
@@ -192,6 +193,8 @@ class Invocation:
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)
             payload = signature.result(returned, self._settings.max_result_bytes)
+            event = self._succeeded(claim, payload, started_at, hostname, step.attributes)
+            return (resolved(event, worker.name) if claim.probing else event), None
         except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
             return self._failed(worker, claim, error, started_at, hostname, step.attributes), error
         except SystemExit as error:
@@ -205,23 +208,25 @@ class Invocation:
             return self._failed(worker, claim, failure, started_at, hostname, step.attributes), failure
         finally:
             running.reset(token)
+
+    def _succeeded(
+        self, claim: Claim, payload: Any, started_at: datetime, hostname: str, attributes: dict[str, Any] | None
+    ) -> ResultEvent:
+        correlation = claim.correlation
         correlation_id = str(correlation)
         now = self._store.now()
-        return (
-            ResultEvent.of(
-                id=f"{correlation_id}/end",
-                transaction_id=correlation.transaction_id,
-                correlation_id=correlation_id,
-                timestamp=now,
-                occurred_at=now,
-                step=correlation.step,
-                attempt=correlation.attempt,
-                payload=None if payload == {} else payload,  # a worker that has nothing to tell
-                worker=hostname,
-                started_at=started_at,
-                attributes=step.attributes,
-            ),
-            None,
+        return ResultEvent.of(
+            id=f"{correlation_id}/end",
+            transaction_id=correlation.transaction_id,
+            correlation_id=correlation_id,
+            timestamp=now,
+            occurred_at=now,
+            step=correlation.step,
+            attempt=correlation.attempt,
+            payload=None if payload == {} else payload,  # a worker that has nothing to tell
+            worker=hostname,
+            started_at=started_at,
+            attributes=attributes,
         )
 
     def _failed(
@@ -319,6 +324,8 @@ def _unreadable(correlation: Correlation, error: Exception, hostname: str) -> Er
 
 
 def _policy_in_force(worker: Worker, claim: Claim) -> RetryPolicy | None:
-    step = claim.definition.steps[claim.correlation.step]
+    if claim.probing:
+        return worker.retry_policy
+    step = claim.definition.own(claim.correlation.step)
     own = step.undo_retry if claim.correlation.direction is Direction.UNDO else step.retry
     return own or worker.retry_policy

@@ -61,6 +61,14 @@ class StepContext:
         return self._claim.correlation.direction.value
 
     @property
+    def probing(self) -> bool:
+        """Whether the worker is asked as the step's probe: not to do it, but to find out whether it took effect.
+
+        ``step``, ``input`` and ``idempotency_key`` are those of the step then, and ``error`` is why nobody knows.
+        """
+        return self._claim.probing
+
+    @property
     def idempotency_key(self) -> str:
         """The step's key: the same for all its attempts and for its undo (rule S25).
 
@@ -101,7 +109,9 @@ class StepContext:
 
     @property
     def error(self) -> ErrorInfo | None:
-        """In an undo: the error that the run is undone for."""
+        """In an undo: the error that the run is undone for; in a probe: the error that left the outcome unknown."""
+        if self.probing:
+            return self._claim.state.step(self.step).do.error
         return self._claim.error
 
     def heartbeat(self, detail: Any = None) -> None:
@@ -134,9 +144,9 @@ class StepContext:
     def is_cancelled(self) -> bool:
         """Whether there is no point in going on: the run is to stop, or the attempt is no longer this worker's.
 
-        A cancelled run is undone (rule S20), so that a compensation is never asked to stop.
+        A cancelled run is undone (rule S20), so that a compensation is never asked to stop, and neither is a probe.
         """
-        return self._lease.lost or (self._lease.cancelled and self.direction == "do")
+        return self._lease.lost or (self._lease.cancelled and self.direction == "do" and not self.probing)
 
     def __repr__(self) -> str:
         return f"<StepContext {self.correlation_id} of {self.workflow!r}>"

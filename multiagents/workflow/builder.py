@@ -20,6 +20,7 @@ from multiagents.workflow.elements import Child, Map, Parallel, Step
 from multiagents.workflow.layout import Layout
 from multiagents.workflow.nesting import Nesting
 from multiagents.workflow.nodes import Nodes
+from multiagents.workflow.probing import check_options
 
 
 class WorkflowBuilder(Nodes, Nesting):
@@ -124,11 +125,16 @@ class WorkflowBuilder(Nodes, Nesting):
             schedule_to_close: seconds that all attempts may take together.
             heartbeat_timeout: seconds that may pass between two heartbeats of the worker.
             cancel_safe: the step may be undone while an attempt might still be running (rule S5).
-            resolve_with: reserved for a later release.
+            resolve_with: with ``on_unknown="resolve"``: the worker that finds out whether the step took effect, its
+                probe; given like ``worker``. It is asked once the outcome is unknown for good, with the step's input,
+                and answers with a `Resolution`. Where it cannot tell, or fails beyond its own retry policy, the step
+                waits for a person.
             external: somebody else does the step and reports its result; it is never dispatched again.
             pivot: the point of no return: once the step has succeeded, nothing is undone any more, and what fails then
-                waits for a person (rule S12). Of a pivot whose outcome is unknown a person decides, too (rule S13).
-            on_unknown: what to do about an unknown outcome: ``compensate``, or ``park`` it for a person (rule S3).
+                waits for a person (rule S12). Of a pivot whose outcome is unknown a person decides, too (rule S13),
+                after its probe if it has one.
+            on_unknown: what to do about an unknown outcome: ``compensate``, ``resolve`` it by asking ``resolve_with``,
+                or ``park`` it for a person (rule S3).
             compensate_on_failure: undo the step also when it failed for certain.
             no_compensation: why the step needs no compensation, in words.
             local: a step of milliseconds: the process that has run the step before it runs this one, too, with a commit
@@ -225,6 +231,7 @@ class WorkflowBuilder(Nodes, Nesting):
         for each in layout.placed.values():
             if isinstance(each.step, Step):
                 check.step_options(self.name, each.step)
+                check_options(self.name, each.step)
             elif isinstance(each.step, Child):
                 nested.check_child(self.name, each.step)
             elif isinstance(each.step, Map):

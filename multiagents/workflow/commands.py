@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.probing import asks_probe
 from multiagents.workflow.state import Parent, RunState, RunStatus
 
 __all__ = [
@@ -92,8 +93,10 @@ def start_event(
 
 
 def command(definition: Definition, state: RunState, name: str, at: datetime, delay: float = 0.0) -> CommandEvent:
-    """Ask for the next attempt of a step, after ``delay`` seconds."""
-    attempt = state.step(name).do.attempt + 1
+    """Ask for the next attempt of a step, after ``delay`` seconds; its probe makes it where nobody knows (rule S3)."""
+    own, step = definition.steps[name], state.step(name)
+    probe = asks_probe(own, step, forward=state.cause is None)
+    attempt = step.do.attempt + 1
     correlation_id = str(Correlation(state.transaction_id, name, Direction.DO, attempt))
     return CommandEvent.of(
         id=correlation_id,
@@ -103,8 +106,9 @@ def command(definition: Definition, state: RunState, name: str, at: datetime, de
         occurred_at=at,
         step=name,
         attempt=attempt,
-        worker=definition.steps[name].worker,
+        worker=(own.resolve_with or "") if probe else own.worker,
         delay=delay,
+        probe=probe,
     )
 
 

@@ -191,9 +191,10 @@ def _turned_back(definition: Definition, state: RunState, event: StatusEvent) ->
 
 
 def _settled(steps: Mapping[str, StepState], undone: Container[str]) -> Mapping[str, StepState]:
-    """No step that is undone is tried again: what failed, failed for good."""
+    """No step that is undone is tried again: what failed, failed for good. A probe has to tell all the same."""
+    over = {name for name, step in steps.items() if name in undone and step.do.will_retry and not step.do.probing}
     return {
-        name: step._replace(do=step.do._replace(retry_in=None)) if step.do.will_retry and name in undone else step
+        name: step._replace(do=step.do._replace(retry_in=None)) if name in over else step
         for name, step in steps.items()
     }
 
@@ -277,13 +278,15 @@ def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: 
     progress = TRACK.get((track.progress, Trigger.COMMAND))
     if progress is None or event.attempt != track.attempt + 1:
         return state
-    again = track.progress is Progress.SUCCEEDED
+    probing = isinstance(event, CommandEvent) and event.probe
+    again = track.progress is Progress.SUCCEEDED or (probing and not track.probing)
     track = track._replace(
         progress=progress,
         attempt=event.attempt,
-        # Undoing once more is a task of its own: what the first one cost does not count against it.
+        # Undoing once more, and asking a probe, are tasks of their own: what was before does not count against them.
         failures=0 if again else track.failures,
         losses=0 if again else track.losses,
+        probing=probing,
         retry_in=None,
         scheduled_at=track.scheduled_at if track.scheduled_at is not None else _ms(event.at),
         finished_at=None,
@@ -318,7 +321,7 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
         track = _failed(definition, state, track, event)
     after = state.with_step(name, step.with_track(direction, track))
     if direction is Direction.UNDO and track.is_over and track.error is not None:
-        after = after._replace(error=_attach(state.error, track.error, name))
+        after = after._replace(error=_attach(state.error, track.error, f"undo of {name}"))
     return after
 
 
@@ -351,19 +354,25 @@ def _failed(definition: Definition, state: RunState, track: Track, event: ErrorE
     # What does not stand behind the save-point that the run goes back to goes on.
     beside = bool(state.back_to) and step.name not in definition.behind(state.back_to)
     lost = event.kind is ErrorKind.LOST
-    in_doubt = track.in_doubt or event.kind is not ErrorKind.FAILED
+    in_doubt = track.in_doubt or event.kind not in (ErrorKind.FAILED, ErrorKind.NO_EFFECT)
     losses = track.losses + lost
     failures = track.failures + (not lost)
     undo = event.direction is Direction.UNDO
     retry_in: float | None = None
-    if not undo and state.status not in (RunStatus.RUNNING, RunStatus.PAUSED) and not beside:
+    error: ErrorInfo | None = event.error
+    if track.probing:
+        in_doubt = event.kind is not ErrorKind.NO_EFFECT  # it has looked: the doubt about earlier attempts is over
+    if not undo and not track.probing and state.status not in (RunStatus.RUNNING, RunStatus.PAUSED) and not beside:
         pass  # The run goes back: nothing is done again.
     elif lost:
         retry_in = 0.0 if losses < state.max_lost else None
-    elif event.retryable and event.kind is not ErrorKind.UNKNOWN:
-        retry_in = _policy(step, event, undo=undo).delay(failures, seed=event.correlation_id)
-    if retry_in is not None and not undo and _closes_before(step, track, event, retry_in):
+    elif event.retryable and event.kind not in (ErrorKind.UNKNOWN, ErrorKind.NO_EFFECT):
+        retry_in = _policy(step, event, track, undo=undo).delay(failures, seed=event.correlation_id)
+    if retry_in is not None and not undo and not track.probing and _closes_before(step, track, event, retry_in):
         retry_in = None
+    if track.probing:
+        # What brought the doubt stays the error of the step; what its probe came to is attached to it at its end.
+        error = track.error if retry_in is not None else _attach(track.error, event.error, f"probe of {step.name}")
     trigger = Trigger.DOUBT if in_doubt else Trigger.FAILURE
     if trigger is Trigger.FAILURE and track.in_flight and step.on_failure == "continue" and not undo:
         trigger = Trigger.PASSED_OVER
@@ -376,7 +385,7 @@ def _failed(definition: Definition, state: RunState, track: Track, event: ErrorE
         started_at=_ms(event.started_at),
         finished_at=_ms(event.at),
         worker=event.worker,
-        error=event.error,
+        error=error,
     )
 
 
@@ -387,16 +396,18 @@ def _closes_before(step: StepDefinition, track: Track, event: ErrorEvent, retry_
     return event.at.timestamp() + retry_in >= track.scheduled_at / 1000 + step.schedule_to_close
 
 
-def _policy(step: StepDefinition, event: ErrorEvent, *, undo: bool) -> RetryPolicy:
-    """The step's, else the worker's, else the default."""
+def _policy(step: StepDefinition, event: ErrorEvent, track: Track, *, undo: bool) -> RetryPolicy:
+    """The step's, else the worker's, else the default; a probe has its worker's."""
     if undo:
         return step.undo_retry or event.retry_policy or UNDO_RETRY
+    if track.probing:
+        return event.retry_policy or RetryPolicy()
     return step.retry or event.retry_policy or RetryPolicy()
 
 
-def _attach(original: ErrorInfo | None, undo_error: ErrorInfo, step: str) -> ErrorInfo:
-    """Rule S19: an undo's error is attached to the original, and never replaces it."""
-    attached = undo_error.model_copy(update={"message": f"undo of {step}: {undo_error.message}"})
+def _attach(original: ErrorInfo | None, error: ErrorInfo, of: str) -> ErrorInfo:
+    """Rule S19: the error of an undo, or of a probe, is attached to the original, and never replaces it."""
+    attached = error.model_copy(update={"message": f"{of}: {error.message}"})
     if original is None:
         return attached
     return original.model_copy(update={"causes": (*original.causes, attached)})

@@ -9,6 +9,7 @@ from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.workflow import validation as check
 from multiagents.workflow.definition import Definition, definitions
 from multiagents.workflow.elements import Child, Map, Step
+from multiagents.workflow.probing import check_options
 from multiagents.workflow.step import StepDefinition, StepKind
 
 __all__ = ["check_child", "check_map", "child_fields", "map_fields", "step_fields"]
@@ -43,6 +44,7 @@ def step_fields(step: Step) -> dict[str, Any]:
     return {
         "worker": check.worker_name(step.worker) or step.name,
         "compensation": check.worker_name(step.compensation),
+        "resolve_with": check.worker_name(step.resolve_with),
         **{field: getattr(step, field) for field in _COPIED},
     }
 
@@ -150,6 +152,7 @@ def check_map(workflow: str, written: Map) -> None:
         )
     if isinstance(written.worker, Step):
         check.step_options(workflow, written.worker)
+        check_options(workflow, written.worker)
         _check_item(workflow, name, written.worker, written)
     elif isinstance(written.worker, Child):
         check_child(workflow, written.worker)

@@ -93,7 +93,8 @@ def _meant(definition: Definition, state: RunState, event: StatusEvent) -> list[
 
 
 def _retried(track: Track) -> Track:
-    return track._replace(retry_in=0.0, failures=0, losses=0)
+    # Of a step whose probe could not tell: the step itself, or in a run that goes back its probe, is asked anew.
+    return track._replace(retry_in=0.0, failures=0, losses=0, probing=False)
 
 
 def _skipped(track: Track) -> Track:

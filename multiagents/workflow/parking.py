@@ -5,11 +5,13 @@ The rules:
 1. Once a pivot has succeeded nothing is undone any more (rule S12): whatever fails then waits for a person, who has it
    tried again, skips it or supplies its result. Neither a cancel nor the deadline turns the run back.
 2. A pivot of unknown outcome waits for a person, too, and so does a step with ``on_unknown="park"`` (rules S3, S13).
+   One with a probe is asked about first, and waits only if the probe cannot tell (`multiagents.workflow.probing`).
 """
 
 from __future__ import annotations
 
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.probing import needs_probe
 from multiagents.workflow.state import Progress, RunState
 
 __all__ = ["is_parked", "past_pivot"]
@@ -25,6 +27,9 @@ def is_parked(definition: Definition, state: RunState, name: str) -> bool:
     if name in definition.superseded:
         return False  # It is undone, and another pass has taken its place.
     step, own = state.step(name), definition.steps[name]
-    if step.is_parked("park" if own.pivot else own.on_unknown, forward=state.cause is None):
+    if needs_probe(own, step, forward=state.cause is None):
+        return False
+    policy = "compensate" if own.on_unknown == "compensate" and not own.pivot else "park"
+    if step.is_parked(policy, forward=state.cause is None):
         return True
     return step.do.is_over and past_pivot(definition, state)

@@ -2,7 +2,8 @@
 
 The rules:
 
-1. A step is due when every step before it succeeded or was skipped.
+1. A step is due when every step before it succeeded or was skipped. A probe is due as soon as its step's outcome is
+   unknown for good, and its step counts as in flight until it has answered (rule S3).
 2. When a step is over without success, no further step starts. What is in flight settles first; then every step whose
    effect is, or may be, live is undone, each as soon as all that depends on it is clear (rules S3, S6, S7).
 3. An unknown outcome that is to be parked holds the run before anything is undone, also where it goes back for a
@@ -32,6 +33,7 @@ from multiagents.workflow.commands import (
 )
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.parking import is_parked, past_pivot
+from multiagents.workflow.probing import asks_probe
 from multiagents.workflow.rollback import left_behind, reached, savepoint_before, turned_forward, undone_by
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus
 from multiagents.workflow.step import StepKind
@@ -84,14 +86,15 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
     late = list(left_behind(definition, state, at)) if definition.superseded else []
     if definition.superseded:
         names = tuple(name for name in names if name not in definition.superseded)
-    failed = next((name for name in names if state.step(name).do.is_over), None)
+    over = (name for name in names if state.step(name).do.is_over)
+    failed = next((name for name in over if not _asks_probe(definition, state, name)), None)
     if failed is not None:
         yield _failed(definition, state, failed, at)
         return
     yield from (undo for undo in late if not state.step(undo.step or "").undo.in_flight)
     for name in names:
         step = state.step(name)
-        if step.do.will_retry:
+        if step.do.will_retry or _asks_probe(definition, state, name):
             yield command(definition, state, name, at, step.do.retry_in or 0.0)
         elif step.do.progress is Progress.IDLE and all(
             state.step(before).is_done for before in definition.steps[name].after
@@ -142,6 +145,10 @@ def _gathered(definition: Definition, state: RunState, name: str, at: datetime, 
     return status(state, GATHERED, at, step=name, payload=facts)
 
 
+def _asks_probe(definition: Definition, state: RunState, name: str) -> bool:
+    return asks_probe(definition.steps[name], state.step(name), forward=state.cause is None)
+
+
 def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
     if state.cancel_requested:
         error = state.error or ErrorInfo(type="Cancelled", message="the run was cancelled on request")
@@ -169,9 +176,12 @@ def _paused(state: RunState, name: str, at: datetime) -> Event:
 
 def _back(definition: Definition, state: RunState, unclaimed: Collection[str], at: datetime) -> Iterator[Event]:
     undone = undone_by(definition, state)
+    probes = [name for name in state.steps if name in undone and _asks_probe(definition, state, name)]
+    for name in probes:
+        yield command(definition, state, name, at, state.step(name).do.retry_in or 0.0)
     in_flight = [name for name, step in state.steps.items() if step.do.in_flight and name in undone]
-    if in_flight:
-        yield from _settling(definition, state, in_flight, unclaimed, at)
+    yield from _settling(definition, state, in_flight, unclaimed, at)
+    if probes or in_flight:
         return
     if past_pivot(definition, state):
         yield status(state, RunStatus.RUNNING, at, reason="its pivot has succeeded meanwhile: there is no way back")
@@ -197,8 +207,13 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
 def _settling(
     definition: Definition, state: RunState, in_flight: Iterable[str], unclaimed: Collection[str], at: datetime
 ) -> Iterator[Event]:
-    """Rules S5 and S7: what is in flight settles first; who is cancel-safe and told to stop is not waited for."""
+    """Rules S5 and S7: what is in flight settles first; who is cancel-safe and told to stop is not waited for.
+
+    A probe always is: it has to tell what there is to undo.
+    """
     for name in in_flight:
+        if state.step(name).do.probing:
+            continue
         if name in unclaimed:
             yield status(state, RECALLED, at, step=name, reason="the run goes back, and nobody had claimed it")
         elif definition.steps[name].cancel_safe and is_told_to_stop(definition, state, name):

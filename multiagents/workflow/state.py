@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
+from multiagents.names import Correlation, Direction
 from multiagents.workflow.track import TRACK, Progress, StepState, StepStatus, Track, Trigger
 
 __all__ = [
@@ -181,6 +182,10 @@ class RunState(NamedTuple):
     def step(self, name: str) -> StepState:
         """The state of a step; one that is not known is not started."""
         return self.steps.get(name, _NOT_STARTED)
+
+    def is_probe(self, attempt: Correlation) -> bool:
+        """Whether the attempt, which is the step's last one, asks its probe (rule S3)."""
+        return attempt.direction is Direction.DO and self.step(attempt.step).do.probing
 
     def with_step(self, name: str, step: StepState) -> RunState:
         """The same run with one step replaced."""

@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from multiagents.exceptions import DecodeError, DefinitionError
+from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 
 #: What may be done about a step whose outcome is unknown (rule S3).
-ON_UNKNOWN = ("compensate", "park")
+ON_UNKNOWN = ("compensate", "resolve", "park")
 
 _TIMES = ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout")
 #: The fields that may be code.
@@ -88,7 +89,8 @@ class StepDefinition:
         cancel_safe: an attempt may be undone while it might still be running (rule S5).
         external: somebody else does the step and reports the result; it is never dispatched again.
         pivot: once it has succeeded, there is no way back (rule S12).
-        on_unknown: what is done about an unknown outcome: ``compensate`` or ``park`` (rule S3).
+        on_unknown: what is done about an unknown outcome: ``compensate``, ``resolve`` or ``park`` (rule S3).
+        resolve_with: name of the worker that finds out whether the step took effect, its *probe*.
         compensate_on_failure: undo the step also after a definite failure.
         no_compensation: why the step needs no compensation.
         local: it is run by the process that has run the step before it, without a message.
@@ -130,6 +132,7 @@ class StepDefinition:
     external: bool = False
     pivot: bool = False
     on_unknown: str = "compensate"
+    resolve_with: str | None = None
     compensate_on_failure: bool = False
     no_compensation: str | None = None
     local: bool = False
@@ -180,6 +183,11 @@ class StepDefinition:
     @property
     def _code(self) -> tuple[Any, ...]:
         return (self.when, self.inputs, self.seconds, self.chooser, self.over, self.item and self.item.inputs)
+
+    def worker_of(self, direction: Direction, *, probe: bool = False) -> str:
+        """Name of the worker that makes an attempt: the step's, its compensation, or its probe."""
+        asked = self.compensation if direction is Direction.UNDO else self.resolve_with if probe else self.worker
+        return asked or ""
 
     @property
     def is_work(self) -> bool:
@@ -251,7 +259,7 @@ class StepDefinition:
         if step.on_unknown not in ON_UNKNOWN:
             raise DecodeError(
                 f'step "{step.name}" says on_unknown={step.on_unknown!r}; this release knows '
-                f"{' and '.join(ON_UNKNOWN)}: upgrade multiagents in this process"
+                f"{', '.join(ON_UNKNOWN)}: upgrade multiagents in this process"
             )
         return step
 

@@ -4,7 +4,8 @@ Two rules:
 
 1. The machine is the table `TRACK`, and nothing else moves a track. What the table does not list changes nothing.
 2. A track is as bad as the worst of its attempts (rule S1b). So a definite failure that follows an attempt in doubt
-   moves the track as doubt does, and an attempt that is taken back leaves what the earlier ones amount to.
+   moves the track as doubt does, and an attempt that is taken back leaves what the earlier ones amount to. Only a
+   probe, which has looked, clears the doubt (rule S3).
 
 What users see of a step (rule S1) is derived from its two tracks, never stored beside them. Times are milliseconds of
 the store's clock.
@@ -65,7 +66,7 @@ class Trigger(StrEnum):
     #: an attempt is dispatched, or due after a delay
     COMMAND = "command"
     RESULT = "result"
-    #: a definite failure, and no earlier attempt is in doubt
+    #: a definite failure, and no earlier attempt is in doubt; or a probe found that none took effect
     FAILURE = "failure"
     #: a definite failure that the definition says to go on from
     PASSED_OVER = "passed_over"
@@ -133,6 +134,8 @@ class Track(NamedTuple):
     finished_at: int | None = None
     worker: str | None = None
     error: ErrorInfo | None = None
+    #: the last attempt was the step's probe (rule S3); since the first one, failures and losses are the probe's
+    probing: bool = False
 
     @property
     def in_flight(self) -> bool:
@@ -159,10 +162,9 @@ class Track(NamedTuple):
     def encode(self) -> list[Any]:
         """The track as a short JSON-ready list."""
         row: list[Any] = [*self]
-        row[0], row[4] = self.progress.value, int(self.in_doubt)
+        row[0], row[4], row[11] = self.progress.value, int(self.in_doubt), int(self.probing)
         if self.error is not None:
             row[10] = self.error.model_dump(mode="json", exclude_defaults=True)
-            return row
         last = len(row) - 1
         while last and row[last] == _DEFAULTS[last]:
             last -= 1
@@ -172,7 +174,7 @@ class Track(NamedTuple):
     def decode(cls, row: list[Any]) -> Track:
         """The inverse of `encode`."""
         row = row + _DEFAULTS[len(row) :]
-        row[0], row[4] = _PROGRESS[row[0]], bool(row[4])
+        row[0], row[4], row[11] = _PROGRESS[row[0]], bool(row[4]), bool(row[11])
         if row[10]:
             row[10] = ErrorInfo.model_validate(row[10])
         return cls._make(row)
@@ -180,7 +182,7 @@ class Track(NamedTuple):
 
 _IDLE = Track()
 #: a track's row before anything happened; what equals it at the end of a row is not kept
-_DEFAULTS: list[Any] = [_IDLE.progress.value, 0, 0, 0, 0, None, None, None, None, None, None]
+_DEFAULTS: list[Any] = [_IDLE.progress.value, 0, 0, 0, 0, None, None, None, None, None, None, 0]
 
 
 class StepState(NamedTuple):

@@ -91,8 +91,7 @@ def worker_name(worker: Any) -> str | None:
 
 def step_options(workflow: str, step: Step) -> None:
     """Refuse a step whose options are not what they must be, or do not fit together."""
-    _later_release(workflow, step)
-    for name in ("worker", "compensation"):
+    for name in ("worker", "compensation", "resolve_with"):
         worker(workflow, f'step "{step.name}"', name, getattr(step, name))
     for name in ("retry", "undo_retry"):
         retry(workflow, step.name, name, getattr(step, name))
@@ -290,19 +289,6 @@ def _quoted(names: Iterable[str]) -> str:
     return f"steps {quoted}" if len(names) > 1 else f"step {quoted}"
 
 
-def _later_release(workflow: str, step: Step) -> None:
-    asked = {
-        "resolve_with": (step.resolve_with is not None, 'on_unknown="park" leaves the decision to a person'),
-        'on_unknown="resolve"': (step.on_unknown == "resolve", 'on_unknown="park" leaves the decision to a person'),
-    }
-    for option, (given, now) in asked.items():
-        if given:
-            raise DefinitionError(
-                f'workflow "{workflow}" step "{step.name}" asks for {option}, which this release of multiagents does '
-                f"not have yet ({now}); leave it out"
-            )
-
-
 def worker(workflow: str, owner: str, option: str, value: Any) -> None:
     """Refuse what is no worker."""
     if value is None or worker_name(value) is not None:
@@ -354,8 +340,8 @@ def code(workflow: str, step: Any) -> None:
 def _choices(workflow: str, step: Step) -> None:
     if step.on_unknown not in ON_UNKNOWN:
         raise DefinitionError(
-            f'workflow "{workflow}" step "{step.name}" has on_unknown={step.on_unknown!r}; expected "compensate" or '
-            f'"park"{did_you_mean(str(step.on_unknown), ON_UNKNOWN)}'
+            f'workflow "{workflow}" step "{step.name}" has on_unknown={step.on_unknown!r}; expected "compensate", '
+            f'"resolve" or "park"{did_you_mean(str(step.on_unknown), ON_UNKNOWN)}'
         )
     priority: Any = step.priority
     if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9):

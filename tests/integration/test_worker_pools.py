@@ -46,7 +46,7 @@ class Store:
     def __init__(self):
         self.redis = redis.Redis.from_url(URL, socket_timeout=5)
 
-    def claim(self, correlation, definition_hash, *, owner, worker, timeout, heartbeat_timeout):
+    def claim(self, correlation, definition_hash, *, owner, worker, timeout, heartbeat_timeout, task):
         if not self.redis.set(f"claim:{correlation}", owner, nx=True):
             raise ClaimRefused(correlation, "somebody else has it")
         seconds, micros = self.redis.time()

@@ -35,7 +35,8 @@ def in_words(event: Event) -> str:
     if isinstance(event, CommandEvent | CompensationEvent):
         correlation = Correlation.parse(event.correlation_id)
         delay = f" in {event.delay:g} s" if event.delay else ""
-        return f"{correlation.step}/{correlation.direction}/{correlation.attempt}{delay}"
+        probe = " by its probe" if isinstance(event, CommandEvent) and event.probe else ""
+        return f"{correlation.step}/{correlation.direction}/{correlation.attempt}{probe}{delay}"
     if isinstance(event, Status):
         return f"{event.step} {event.status}" if event.step else event.status
     return f"{event.step} failed"

@@ -151,7 +151,8 @@ def test_every_argument_arrives_in_the_definition() -> None:
         "heartbeat_timeout": 4,
         "cancel_safe": True,
         "external": True,
-        "on_unknown": "park",
+        "on_unknown": "resolve",
+        "resolve_with": "probe",
         "compensate_on_failure": True,
         "queue": "q",
         "priority": 0,
@@ -347,15 +348,20 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"priority": 1.5}, "has priority=1.5; expected a whole number"),
     ({"external": "yes"}, "has external='yes'; expected True or False"),
     ({"cancel_safe": 1}, "has cancel_safe=1; expected True or False"),
-    ({"on_unknown": "parked"}, 'has on_unknown=\'parked\'; expected "compensate" or "park"; did you mean "park"?'),
+    (
+        {"on_unknown": "parked"},
+        'has on_unknown=\'parked\'; expected "compensate", "resolve" or "park"; did you mean "park"?',
+    ),
     ({"after": 3}, 'has after=3; expected the name of a step or a block, or a list such as ["reserve"]'),
     ({"after": [3]}, "has after=[3]; expected the name of a step"),
     ({"worker": ""}, "has worker=''; expected the name of a worker, a function decorated with @worker or a Celery"),
     ({"worker": 3}, "has worker=3; expected the name of a worker"),
     ({"worker": plain_function}, "has the function plain_function as its worker, which is not a worker; decorate it"),
     ({"compensation": plain_function}, "has the function plain_function as its compensation"),
-    ({"on_unknown": "resolve"}, 'asks for on_unknown="resolve", which this release of multiagents does not have yet'),
-    ({"resolve_with": "probe"}, "asks for resolve_with, which this release of multiagents does not have yet"),
+    ({"on_unknown": "resolve"}, 'has on_unknown="resolve" and no resolve_with; name the worker that finds out'),
+    ({"resolve_with": "probe"}, 'has resolve_with="probe" and on_unknown="compensate", so its probe would never be'),
+    ({"on_unknown": "resolve", "resolve_with": 3}, "has resolve_with=3; expected the name of a worker"),
+    ({"on_unknown": "resolve", "resolve_with": "a"}, 'has worker and resolve_with "a"; a probe only looks'),
 ]
 
 

@@ -240,9 +240,9 @@ def test_text_that_is_not_json_is_refused() -> None:
 
 def test_a_stored_policy_for_unknown_outcomes_that_this_release_lacks_is_refused() -> None:
     """Taking it for the default could undo what must not be undone."""
-    data = {"name": "x", "version": "1", "steps": [{"name": "a", "worker": "w", "on_unknown": "resolve"}]}
+    data = {"name": "x", "version": "1", "steps": [{"name": "a", "worker": "w", "on_unknown": "guess"}]}
 
-    with pytest.raises(DecodeError, match=r"on_unknown='resolve'; this release knows compensate and park"):
+    with pytest.raises(DecodeError, match=r"on_unknown='guess'; this release knows compensate, resolve, park"):
         Definition.from_dict(data)
 
 

@@ -18,6 +18,7 @@ from multiagents import exceptions
 #: Arguments for the exceptions that are built from typed fields.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DuplicateStepError": ("order", "charge"),
+    "ResolutionError": ("charge_status", "charge", "a str"),
     "StepCycleError": ("order", ["charge", "ship", "charge"]),
     "UnexpectedEventError": ("order-1", "ship"),
     "UnknownSignalError": ("order", "aproval", ["approval"]),

@@ -42,6 +42,14 @@ def test_a_steps_limits_go_before_its_workers_and_an_undo_has_its_own(options, d
     assert limits_of(Correlation("t", "a", direction, 1), step(**options), 5.0, 0.7) == expected
 
 
+def test_a_probe_has_its_own_limits_and_not_those_of_the_step_it_asks_about():
+    own = step(timeout=2, heartbeat_timeout=3, on_unknown="resolve", resolve_with="charge_status")
+    attempt = Correlation("t", "a", DO, 2)
+
+    assert limits_of(attempt, own, 5.0, 0.7, "charge") == (2000, 3000)
+    assert limits_of(attempt, own, 5.0, 0.7, "charge_status") == (5000, 700)
+
+
 def test_without_any_limit_there_is_none():
     assert limits_of(Correlation("t", "a", DO, 1), step(), None, None) == (0, 0)
 

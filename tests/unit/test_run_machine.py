@@ -46,7 +46,7 @@ from multiagents.workflow.step import StepDefinition
 
 ID = "A-1"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-OUTCOMES = ["result", "result", ErrorKind.FAILED, ErrorKind.TIMEOUT, ErrorKind.UNKNOWN, "terminal"]
+OUTCOMES = ["result", "result", ErrorKind.FAILED, ErrorKind.TIMEOUT, ErrorKind.UNKNOWN, ErrorKind.NO_EFFECT, "terminal"]
 pick = st.integers(0, 1_000)
 
 
@@ -65,6 +65,7 @@ def definitions(draw: st.DrawFn) -> Definition:
             before = draw(st.sets(st.integers(0, number - 1))) if number else set()
         compensated = draw(st.booleans())
         in_block = draw(st.booleans())
+        on_unknown = draw(st.sampled_from(["compensate", "compensate", "resolve", "park"]))
         steps[f"s{number}"] = StepDefinition(
             name=f"s{number}",
             worker=f"do_{number}",
@@ -76,7 +77,8 @@ def definitions(draw: st.DrawFn) -> Definition:
             undo_retry=RetryPolicy(max_attempts=draw(st.integers(1, 2))) if compensated else None,
             cancel_safe=draw(st.booleans()),
             external=draw(st.sampled_from([False, False, True])),
-            on_unknown=draw(st.sampled_from(["compensate", "compensate", "park"])),
+            on_unknown=on_unknown,
+            resolve_with=f"probe_{number}" if on_unknown == "resolve" else None,
             block="risk" if in_block else None,
             cancel_siblings=in_block and draw(st.booleans()),
         )
@@ -319,7 +321,7 @@ class RunMachine(RuleBasedStateMachine):
         self.state = state
         replayed = fold(self.definition, ID, self.history)
         # A step that nobody had taken was taken back: whatever it declares, nothing of it is in doubt.
-        unclaimed |= {fact.step for fact in said if isinstance(fact, CommandEvent)}
+        unclaimed |= {fact.step for fact in said if isinstance(fact, CommandEvent) and not fact.probe}
         assert not {fact.step for fact in said if isinstance(fact, Status) and fact.status == ABANDONED} & unclaimed
         for name in doing:
             if not state.step(name).do.in_flight:
@@ -341,6 +343,11 @@ class RunMachine(RuleBasedStateMachine):
         step = self.definition.steps[name]
         assert name not in self.records or fact.correlation_id != str(self.records[name].correlation)
         self.records[name] = Record(Correlation.parse(fact.correlation_id))
+        if isinstance(fact, CommandEvent) and fact.probe:
+            assert state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
+            assert fact.worker == step.resolve_with
+            assert state.step(name).undo == Track()
+            return
         if isinstance(fact, CommandEvent):
             assert state.status is RunStatus.RUNNING
             assert all(state.step(before).is_done for before in step.after)
@@ -348,7 +355,7 @@ class RunMachine(RuleBasedStateMachine):
             return
         assert state.status is RunStatus.COMPENSATING
         assert step.compensation == fact.worker
-        assert fact.outcome != "unknown" or step.on_unknown != "park" or name in self.decided
+        assert fact.outcome != "unknown" or step.on_unknown == "compensate" or name in self.decided
         assert not any(each.do.in_flight for each in state.steps.values())
         if self.definition.compensate_in is not None:
             behind = self.definition.compensate_in[: self.definition.compensate_in.index(name)]
