@@ -19,6 +19,7 @@ from celery import Celery
 
 from multiagents import (
     Orchestrator,
+    OutcomeUnknownError,
     RetryPolicy,
     Run,
     Step,
@@ -92,6 +93,26 @@ def flaky(context: dict) -> dict:
 @worker("crash.refuse")
 def refuse(context: dict) -> dict:
     raise TerminalError("it cannot be done")
+
+
+@worker("crash.doubtful")
+def doubtful(context: dict) -> dict:
+    """Take effect or not, and say that nobody knows."""
+    if "done" in current_step().step:
+        _effect()
+    raise OutcomeUnknownError("no answer")
+
+
+@worker("crash.look", retry=RetryPolicy(max_attempts=20, initial_interval=0.2, backoff_coefficient=1, jitter=False))
+def look(context: dict) -> dict:
+    """The probe of ``crash.doubtful``; the first time it is asked it cannot even look."""
+    step = current_step()
+    assert step.probing
+    if ledger.incr(f"asked:{step.transaction_id}") == 1:
+        raise ConnectionError("the provider does not answer")
+    if ledger.sismember(live(step.transaction_id), step.step):
+        return {"outcome": "succeeded", "result": {step.step: True}}
+    return {"outcome": "failed"}
 
 
 @worker("crash.slow")
@@ -191,6 +212,19 @@ NAPPING = (
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
 STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=3).build()
 BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()
+RESOLVED = {"on_unknown": "resolve", "resolve_with": "crash.look"}
+PROBED = (
+    flow("crash-probed")
+    .add_step("pay_done", "crash.doubtful", compensation="crash.undo", **RESOLVED)
+    .add_step("last", "crash.do")
+    .build()
+)
+PROBED_BACK = (
+    flow("crash-probed_back")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_step("pay_not", "crash.doubtful", compensation="crash.undo", **RESOLVED)
+    .build()
+)
 LARGE = (
     flow("crash-large")
     .add_step("scan", "crash.large", compensation="crash.shred")

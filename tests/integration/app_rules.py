@@ -1,8 +1,8 @@
 """The app under test for the rules: workers that do what a run's own input tells them to.
 
-A run's input may hold a ``script``: step (or ``<step>.undo``) -> what each attempt does, from the first on; later
-attempts succeed. What an attempt does is a dict (returned as its result), one of `ACTIONS`, or a list of these, done in
-turn. Every attempt notes in a journal what it was given, before it does anything.
+A run's input may hold a ``script``: step (or ``<step>.undo``, ``<step>.probe``) -> what each attempt does, from the first
+on; later attempts succeed. What an attempt does is a dict (returned as its result), one of `ACTIONS`, or a list of
+these, done in turn. Every attempt notes in a journal what it was given, before it does anything.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def note(**more: Any) -> None:
         "attempt": step.attempt,
         "key": step.idempotency_key,
         "pid": os.getpid(),
+        "probing": step.probing,
         **more,
     }
     if step.direction == "undo":
@@ -153,7 +154,10 @@ def act(context: dict[str, Any]) -> Any:
     step = current_step()
     name = step.step if step.direction == "do" else f"{step.step}.undo"
     script = context.get("script", {}).get(name, [])
-    action = script[step.attempt - 1] if step.attempt <= len(script) else "ok"
+    return _do(script[step.attempt - 1] if step.attempt <= len(script) else "ok")
+
+
+def _do(action: Any) -> Any:
     result = None
     for deed in action if isinstance(action, list) else [action]:
         result = deed if isinstance(deed, dict) else ACTIONS[deed]()
@@ -176,6 +180,17 @@ def play(context: dict[str, Any]) -> Any:
 def undo(context: dict[str, Any]) -> Any:
     note(context={name: value for name, value in context.items() if name != "script"})
     return act(context)
+
+
+@worker("probe", retry=RetryPolicy(max_attempts=2, initial_interval=0.05, jitter=False))
+def probe(context: dict[str, Any]) -> Any:
+    """Answer as the script says; what nobody told it, it cannot tell."""
+    step = current_step()
+    with _here() as asked:
+        number = asked.incr(f"asked:{step.transaction_id}:{step.step}")
+    note(input=step.input, error=step.error.message if step.error else None, number=number)
+    script = context.get("script", {}).get(f"{step.step}.probe", [])
+    return _do(script[number - 1] if number <= len(script) else {"outcome": "unknown"})
 
 
 @worker("play_async", retry=QUICK)

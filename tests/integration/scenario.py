@@ -128,8 +128,11 @@ class Scenario:
         return [json.loads(entry) for entry in self.redis.lrange(f"journal:{run.transaction_id}", 0, -1)]
 
     def began(self, run: Any, *names: str) -> list[str]:
-        """The journal in short: ``"a"`` for a do, ``"a.undo"`` for an undo; only of these, if any are named."""
-        all_of_them = [e["step"] if e["direction"] == "do" else f"{e['step']}.undo" for e in self.journal(run)]
+        """The journal in short: ``"a"`` for a do, ``"a.undo"``, ``"a.probe"``; only of these, if any are named."""
+        kinds = [
+            (e["step"], ".undo" if e["direction"] == "undo" else ".probe" * e["probing"]) for e in self.journal(run)
+        ]
+        all_of_them = [step + kind for step, kind in kinds]
         return [name for name in all_of_them if not names or name in names]
 
     def until_begun(self, run: Any, name: str, times: int = 1) -> None:

@@ -33,6 +33,8 @@ from crash_scene import (
     NEW_STREAM,
     PARKED,
     PAUSE,
+    PROBED,
+    PROBED_BACK,
     PRODUCER,
     REPLACED,
     SCHEDULE_PAUSED,
@@ -55,16 +57,16 @@ from multiagents.testing.faults import Fault
 
 #: Site -> the sagas that pass it, and at which of their writes there the fault happens.
 INLINE: dict[WriteSite, Plays] = {
-    WriteSite.SETTLE: [(FORWARD, (1, 2, 3, 4, 6))],
-    WriteSite.SETTLE_WHOLE: [(BACK, (1,))],
+    WriteSite.SETTLE: [(FORWARD, (1, 2, 3, 4, 6)), (PROBED, (1, 2, 3))],
+    WriteSite.SETTLE_WHOLE: [(BACK, (1,)), (PROBED_BACK, (1,))],
     WriteSite.SETTLE_UNDO: [(BACK, (1, 2, 3, 4, 5)), (PARKED, (1,))],
     WriteSite.ADVANCE: [(FORWARD, (1,))],
     WriteSite.LINK: [(BACK, (1, 2))],
 }
 QUEUED: dict[WriteSite, Plays] = {
-    WriteSite.LAND: [(FORWARD, (1, 2, 3, 6)), (BACK, (5,))],
+    WriteSite.LAND: [(FORWARD, (1, 2, 3, 6)), (BACK, (5,)), (PROBED, (1, 2, 3)), (PROBED_BACK, (4,))],
     WriteSite.LAND_UNDO: [(BACK, (1, 2, 3, 5)), (PARKED, (1,))],
-    WriteSite.ADVANCE: [(FORWARD, (1, 3, 6)), (BACK, (5,))],
+    WriteSite.ADVANCE: [(FORWARD, (1, 3, 6)), (BACK, (5,)), (PROBED, (1, 2))],
     WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 5)), (PARKED, (1,))],
     WriteSite.LINK_WAKE: [(BACK, (1, 2))],
 }
@@ -81,11 +83,11 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.SIGNAL: [(SIGNAL, (1,))],
     WriteSite.WAKE_UP: [(SIGNAL, (1,))],
     WriteSite.ATTRIBUTES: [(TAGGED, (1,))],
-    WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,))],
+    WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,)), (PROBED, (2, 3))],
     WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5))],
     WriteSite.RENEW: [(SLOW, (1,))],
     WriteSite.RENEW_UNDO: [(SLOW, (1,))],
-    WriteSite.DISPATCH: [(FORWARD, (1,))],
+    WriteSite.DISPATCH: [(FORWARD, (1,)), (PROBED, (1,))],
     WriteSite.DISPATCH_UNDO: [(BACK, (1,))],
     WriteSite.TAKE_DUE: [(FORWARD, (1,))],
     WriteSite.DISCARD: [(STARTED, (1,))],
@@ -138,7 +140,7 @@ POOLLESS = frozenset(
 )
 #: Where the broker is not the store's database.
 OUTBOX: dict[WriteSite, Plays] = {
-    WriteSite.PUBLISH: [(FORWARD, (1, 2)), (BACK, (1, 5)), (CALLER, (1,))],
+    WriteSite.PUBLISH: [(FORWARD, (1, 2)), (BACK, (1, 5)), (CALLER, (1,)), (PROBED, (1,))],
     WriteSite.PUBLISH_AGAIN: [(FORWARD, (1,)), (BACK, (1,))],
     WriteSite.POSTPONE: [(BUSY, (1,))],
 }

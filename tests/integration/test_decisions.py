@@ -8,10 +8,10 @@ from typing import Any
 import app_rules
 import pytest
 
-from multiagents import ErrorEvent, ErrorInfo, ResultEvent, Step, WorkflowBuilder
+from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.events import ErrorKind
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Claim
+from multiagents.state_store.base import Claim, Via
 from multiagents.workflow.decider import fold
 from multiagents.workflow.registry import definitions
 
@@ -71,6 +71,66 @@ def test_S5_a_late_success_never_sends_a_step_whose_when_nobody_has_asked(orches
     assert (ended.status, ended.step("b").status) == ("completed", "skipped")
     assert fold(workflow, run.transaction_id, run.history()) == ended
     assert run.describe().context == {"wanted": False, "n": 2}
+
+
+def test_S3_S5_a_probes_answer_that_was_published_too_late_tells_of_the_step_and_is_no_result_of_it(
+    orchestrator: Any,
+) -> None:
+    # Given: nobody knows of the step, its first probe is given up, and the second one is in flight.
+    workflow = (
+        WorkflowBuilder("late_probe")
+        .add_step("a", "play", compensation="undo", on_unknown="resolve", resolve_with="probe")
+        .build(register=False)
+    )
+    run = orchestrator.start(workflow)
+    engine, store = orchestrator.engine, orchestrator.store
+    error = ErrorInfo(type="NoAnswer", message="no answer")
+    done = claimed(orchestrator, run, 1)
+    engine.settle(answer(ErrorEvent, done, kind=ErrorKind.UNKNOWN, error=error), done)
+    asked = claimed(orchestrator, run, 2)
+    assert asked.probing
+    engine.give_up(
+        answer(ErrorEvent, asked, kind=ErrorKind.LOST, error=error),
+        store.load(run.transaction_id).in_flight["a"].record,
+    )
+
+    # When: a foreign producer says of the first probe that the step did not take effect, and then that it did.
+    engine.receive(answer(ResultEvent, asked, payload={"outcome": "failed"}))
+    nothing = store.load(run.transaction_id).state.step("a").late
+    engine.receive(answer(ResultEvent, asked, payload={"outcome": "succeeded", "result": {"id": "ch_1"}}))
+
+    # Then: the one changes nothing; the other is a late success, with the result of the step.
+    assert (nothing, store.load(run.transaction_id).state.step("a").late) == ((), (2,))
+    assert store.payloads(run.transaction_id).results["a"] == {"id": "ch_1"}
+    assert fold(workflow, run.transaction_id, run.history()) == store.load(run.transaction_id).state
+
+
+def test_S3_of_an_attempt_whose_probe_is_sent_instead_nothing_is_left_over(orchestrator: Any) -> None:
+    # Given: an attempt of unknown outcome is to be made again in a while.
+    policy = RetryPolicy(initial_interval=60, max_attempts=3)
+    workflow = (
+        WorkflowBuilder("recalled_to_probe")
+        .add_step("a", "play", retry=policy, on_unknown="resolve", resolve_with="probe")
+        .build(register=False)
+    )
+    run = orchestrator.start(workflow)
+    first = claimed(orchestrator, run, 1)
+    error = ErrorInfo(type="TimeLimitExceeded", message="too long")
+    orchestrator.engine.settle(answer(ErrorEvent, first, kind=ErrorKind.TIMEOUT, error=error), first)
+
+    # When: the run is cancelled, which takes that attempt back and asks the probe.
+    run.cancel()
+
+    # Then: it is the probe alone that is in flight and looked after.
+    store = orchestrator.store
+    assert [(entry.mark, entry.via) for entry in store.load(run.transaction_id).in_flight.values()] == [
+        ("d3", Via.PUSH)
+    ]
+    due = store.client.zrange(orchestrator.keys.of_partition(0).due, 0, -1)
+    assert [member for member in due if run.transaction_id in str(member)] == []
+    assert store.unattended() == []
+    asked = claimed(orchestrator, run, 3)
+    assert (asked.probing, asked.state.step("a").do.error.message) == (True, "too long")
 
 
 @pytest.mark.parametrize("undoable", [True, False], ids=["undoable", "not undoable"])

@@ -15,6 +15,8 @@ from celery.contrib.testing.worker import start_worker
 
 from multiagents import (
     Orchestrator,
+    OutcomeUnknownError,
+    Resolution,
     RetryPolicy,
     Sleep,
     Step,
@@ -90,6 +92,20 @@ def cancel_me(context: dict[str, Any]) -> None:
 @worker("eager.hold")
 def hold(context: dict[str, Any]) -> None:
     _orchestrators[-1].get(current_step().transaction_id).pause(timers="stop")
+
+
+@worker("eager.doubtful")
+def doubtful(context: dict[str, Any]) -> None:
+    raise OutcomeUnknownError("no answer")
+
+
+@worker("eager.look")
+def look(context: dict[str, Any]) -> Resolution:
+    called.append(f"look {current_step().probing} {current_step().idempotency_key}")
+    if len(called) <= context["fails"]:
+        raise ConnectionError("no answer, again")
+    resolution: Resolution = context["answer"]
+    return resolution
 
 
 @worker("eager.ctrl_c")
@@ -179,6 +195,31 @@ def test_retries_end_as_their_policy_says(orchestrator: Orchestrator) -> None:
 
     assert run.status == "compensated"
     assert run.describe().steps["charge"].attempts == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ({"outcome": "succeeded", "result": {"paid": 7}}, "completed"),
+        ({"outcome": "failed"}, "failed"),
+        ({"outcome": "unknown"}, "paused"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_S3_a_probe_is_asked_in_process_and_again_as_its_policy_says(
+    orchestrator: Orchestrator, answer: Any, status: str
+) -> None:
+    definition = (
+        WorkflowBuilder(f"eager-{uuid4().hex[:8]}")
+        .add_step("pay", "eager.doubtful", compensation=release, on_unknown="resolve", resolve_with=look)
+        .build()
+    )
+
+    run = orchestrator.start(definition, {"answer": answer, "fails": 2}, transaction_id="order-1")
+
+    assert run.status == status
+    assert called == ["look True order-1/pay"] * 3
+    assert run.describe().context.get("paid") == (7 if status == "completed" else None)
 
 
 def test_a_long_run_takes_no_more_stack_than_a_short_one(orchestrator: Orchestrator) -> None:
