@@ -42,8 +42,8 @@ goes back like what failed, and ends under its own name (S18).
 
 Both are the same machine, each with attempts of its own. A step is as bad as the worst of its attempts: a definite
 failure after an attempt in doubt moves it as `doubt` does (S1b), and so does taking back an attempt nobody had claimed.
-A step with `on_unknown="resolve"` goes from `unknown` to one more attempt, which its probe makes (S3, S13): `result` and
-`failure` are then what the probe found, whatever was in doubt before, and `doubt` leaves the step to a person.
+A step with `on_unknown="resolve"` goes from `unknown` to one more attempt, which its probe makes (S3, S13): `result`
+and `failure` are then what the probe found, whatever was in doubt before, and `doubt` leaves the step to a person.
 
 {track}
 
@@ -51,7 +51,7 @@ A step with `on_unknown="resolve"` goes from `unknown` to one more attempt, whic
 |---|---|
 | command | an attempt is dispatched, or due after a delay |
 | result | the attempt succeeded |
-| failure | the attempt failed for certain (before it was asked for: its `when` or `inputs` raised); or a probe found no effect |
+| failure | it failed for certain, also before it was asked for (its `when` raised); or its probe found no effect |
 | doubt | it may have taken effect: lost, timed out, abandoned, or its worker could not tell |
 | skip | its `when` was false |
 | recall | a first attempt was taken back before anybody claimed it |

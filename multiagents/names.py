@@ -174,7 +174,19 @@ class Keys:
 class PartitionKeys:
     """What the runs of one partition share."""
 
-    __slots__ = ("bus", "dead", "definitions", "deleted", "due", "meta", "schedules", "sequence", "tag", "workers")
+    __slots__ = (
+        "bus",
+        "dead",
+        "definitions",
+        "deleted",
+        "due",
+        "meta",
+        "schedules",
+        "sequence",
+        "tag",
+        "versions",
+        "workers",
+    )
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
@@ -182,6 +194,8 @@ class PartitionKeys:
         self.due = f"{tag}:due"
         #: hash: content hash of a definition -> its JSON
         self.definitions = f"{tag}:definitions"
+        #: hash: ``<workflow>|<version>`` -> content hash of the definition that the last run of it was started with
+        self.versions = f"{tag}:versions"
         #: hash: broker list -> number of the last message pushed to it by a commit
         self.sequence = f"{tag}:sequence"
         #: hash: correlation id -> what could not be delivered or undone, and why

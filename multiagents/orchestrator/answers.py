@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
+from multiagents.orchestrator.versions import code_is_elsewhere
 from multiagents.state_store.base import dumps, merge
 from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask
 from multiagents.workflow.definition import Definition
@@ -77,7 +78,7 @@ def asker(
         if step.lacks_code:
             if not waits_too_long(step.name):
                 raise CodeElsewhereError(step.name)
-            return _nobody_has_it(step, said)
+            return _nobody_has_it(definition, step, said)
         asked = _Asked(step)
         try:
             answer = asked.of(context(step.name), said, definition)
@@ -187,11 +188,12 @@ _EXPECTED = {
 }
 
 
-def _nobody_has_it(step: StepDefinition, command: CommandEvent) -> ErrorEvent:
+def _nobody_has_it(definition: Definition, step: StepDefinition, command: CommandEvent) -> ErrorEvent:
     name = next(name for name in _EXPECTED if getattr(step, name) is not None)
     message = (
-        f"{name}= of step {step.name!r} is code, and no worker process that has it came within the step's "
-        f"schedule_to_start; import the module that builds the workflow in the workers"
+        f"{name}= of step {step.name!r} is code of workflow {definition.name!r} version {definition.version!r}, and no "
+        f"worker process that has it came within the step's schedule_to_start ({code_is_elsewhere(definition)}); have "
+        f"the workers import the module that builds this version until its last run is over"
     )
     return _failed(step, command, ErrorInfo(type="multiagents.exceptions.WorkerNotFoundError", message=message))
 

@@ -36,6 +36,7 @@ from multiagents.orchestrator.local import Settled, local_step
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
 from multiagents.orchestrator.sending import Sender
+from multiagents.orchestrator.versions import Versions
 from multiagents.orchestrator.whole import WholeRuns
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite
@@ -83,6 +84,7 @@ class Engine(Requests):
         self.children = Children(self)
         self._sender.children = self.children.tend
         super().__init__(store, WholeRuns(store, self._sender, settings, self.children.tell))
+        self._versions = Versions(store)
         self.dispatcher = dispatcher
         self.settings = settings
 
@@ -138,6 +140,7 @@ class Engine(Requests):
             replaces=on_conflict.replaces,
         )
         if started.created:
+            self._versions.look_at(started, definition, transaction_id)
             self._sender.publish(laid_out, after, dispatches)
             if owed and not self.dispatcher.atomic:
                 self._sender.wake(transaction_id)

@@ -110,6 +110,14 @@ class StateStore(ABC):
         """
 
     @abstractmethod
+    def definition(self, content_hash: str, transaction_id: str) -> Definition:
+        """A definition that runs in the partition of this one follow, or have followed.
+
+        Raises:
+            WorkflowNotFoundError: when none of them did.
+        """
+
+    @abstractmethod
     def claim(
         self,
         correlation: Correlation,

@@ -143,7 +143,8 @@ class InMemoryStateStore(Tabled):
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
-            return Started(True, definition.name, definition.content_hash, digest)
+            other = self._tables.is_started_with(definition.name, definition.version, definition.content_hash)
+            return Started(True, definition.name, definition.content_hash, digest, other)
 
     def claim(
         self,

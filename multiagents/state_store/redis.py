@@ -90,6 +90,9 @@ class RedisStateStore(Looking):
             content_hash, lambda name: self._server.call(lambda: self._client.hget(keys.definitions, name))
         )
 
+    def definition(self, content_hash: str, transaction_id: str) -> Definition:
+        return self._definition(content_hash, self.keys.of_run(transaction_id))
+
     # --- the life of a run -------------------------------------------------------------------------------------------
 
     def start(
@@ -104,7 +107,7 @@ class RedisStateStore(Looking):
         replaces: Collection[RunStatus] = (),
     ) -> Started:
         run = self.keys.of_run(state.transaction_id)
-        keys = [*keys_of(run, commit), run.definitions]
+        keys = [*keys_of(run, commit), run.definitions, run.versions]
         head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
         replaced = f"|{'|'.join(replaces)}|" if replaces else ""
         writing = Writing(self.policy)
@@ -113,6 +116,7 @@ class RedisStateStore(Looking):
             given,
             self.policy.seal(digest),
             definition.name,
+            definition.version,
             run.indexes,
             run.attributes,
             call,
@@ -126,7 +130,8 @@ class RedisStateStore(Looking):
             reply = self._server.run(commit.site, "start", keys, [*head, definition.to_json(), *rest])
         self._kept.add(kept)
         self._server.heard(reply[1])
-        return Started(reply[0] == 1, reply[2], reply[3], self.policy.open(reply[4]))
+        created, _, workflow, content, digested, *other = reply
+        return Started(created == 1, workflow, content, self.policy.open(digested), other[0] if other else "")
 
     def _arguments_of(self, run: RunKeys, commit: Commit, writing: Writing) -> list[Any]:
         """What a commit's script reads; what it keeps apart is in a store of its own by then, if there is one."""

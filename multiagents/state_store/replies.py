@@ -133,12 +133,16 @@ class Due(NamedTuple):
 
 
 class Started(NamedTuple):
-    """The answer to a start: whether the run is new, and if not, what it was started with."""
+    """The answer to a start: whether the run is new, and if not, what it was started with.
+
+    Of a new one ``other`` is the hash of another content with which a run of this name and version was started before.
+    """
 
     created: bool
     workflow: str
     definition_hash: str
     input_digest: str
+    other: str = ""
 
 
 class Page(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from multiagents.state_store.replies import (
     parse_cursor,
 )
 from multiagents.state_store.tables import Row, Tables
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
 
 
@@ -30,6 +32,13 @@ class Tabled(StateStore):
     """The part of the store in memory that needs no more than its tables."""
 
     _tables: Tables
+
+    def definition(self, content_hash: str, transaction_id: str) -> Definition:  # noqa: ARG002 - there is one partition
+        return self._definition(content_hash)
+
+    @abstractmethod
+    def _definition(self, content_hash: str) -> Definition:
+        """What is kept under a hash, with the code of this process if it has it."""
 
     def _row(self, transaction_id: str) -> Row:
         row = self._tables.row(transaction_id)

@@ -96,6 +96,8 @@ class Tables:
         with self.lock:
             self.rows: dict[str, Row] = {}
             self.definitions: dict[str, str] = {}
+            #: workflow and version -> content hash of the definition that the last run of it was started with
+            self.versions: dict[tuple[str, str], str] = {}
             #: what has to be looked at, by time
             self.due: dict[str, int] = {}
             #: broker list -> its messages; pushed on the left, consumed on the right
@@ -114,6 +116,11 @@ class Tables:
             self.paused: dict[str, str] = {}
             self.swept_ms: int | None = None
             self.grace_ms = 0
+
+    def is_started_with(self, name: str, version: str, content_hash: str) -> str:
+        """Note the content of a version of a workflow; another one that it had before is returned."""
+        before, self.versions[name, version] = self.versions.get((name, version), ""), content_hash
+        return "" if before == content_hash else before
 
     def now(self) -> int:
         """The clock, in ms."""

@@ -13,6 +13,9 @@ from multiagents.exceptions import DefinitionError, WorkflowNotFoundError, did_y
 if TYPE_CHECKING:
     from multiagents.workflow.definition import Definition
 
+#: How many differences, and names of steps, an error names.
+MAX_CHANGES = 8
+
 
 class DefinitionRegistry:
     """Keep the definitions of a process.
@@ -39,11 +42,11 @@ class DefinitionRegistry:
         versions = self._versions.setdefault(definition.name, {})
         existing = versions.get(definition.version)
         if existing is not None and existing != definition:
-            changes = "; ".join(differences(existing, definition))
+            raised = f'WorkflowBuilder("{definition.name}", version="{next_version(definition.version)}")'
             raise DefinitionError(
                 f'workflow "{definition.name}" version "{definition.version}" is registered already with other '
-                f"content: {changes}. Runs in flight, and processes not yet deployed, know it as it was: raise "
-                f'the version, e.g. WorkflowBuilder("{definition.name}", version="{_next_version(definition.version)}")'
+                f"content: {changes(existing, definition)}. Runs in flight, and processes not yet deployed, know it as "
+                f"it was: raise the version, e.g. {raised}"
             )
         versions[definition.version] = self._by_hash[definition.content_hash] = definition
         return definition
@@ -75,6 +78,10 @@ class DefinitionRegistry:
         """The definition with this content, or None when it was not built in this process."""
         return self._by_hash.get(content_hash)
 
+    def versions(self, name: str) -> tuple[str, ...]:
+        """The versions of a workflow that this process has built; none of one that it does not know."""
+        return tuple(self._versions.get(name, ()))
+
     def names(self) -> tuple[str, ...]:
         """The names of all registered workflows, sorted."""
         return tuple(sorted(self._versions))
@@ -91,8 +98,8 @@ def differences(old: Definition, new: Definition) -> list[str]:
     Steps that one of them lacks come first, then changed steps with their fields, then the options of the workflow.
     """
     before, after = old.to_dict(), new.to_dict()
-    found = [f'step "{name}" was added' for name in new.steps if name not in old.steps]
-    found += [f'step "{name}" was removed' for name in old.steps if name not in new.steps]
+    found = _named([name for name in new.steps if name not in old.steps], "added")
+    found += _named([name for name in old.steps if name not in new.steps], "removed")
     kept = [name for name in old.steps if name in new.steps]
     for name in kept:
         changed = _changed(old.steps[name].to_dict(), new.steps[name].to_dict())
@@ -109,12 +116,29 @@ def differences(old: Definition, new: Definition) -> list[str]:
     return found + [f"the workflow changed in {change}" for change in _changed(before, after)]
 
 
+def changes(old: Definition, new: Definition) -> str:
+    """What sets two definitions apart, as a part of a sentence; of many differences the first."""
+    found = differences(old, new)
+    more = len(found) - MAX_CHANGES
+    return "; ".join(found[:MAX_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _named(names: list[str], what: str) -> list[str]:
+    """One part of a sentence for all steps that only one of two definitions has."""
+    if len(names) < 2:
+        return [f'step "{name}" was {what}' for name in names]
+    shown = ", ".join(f'"{name}"' for name in names[:MAX_CHANGES])
+    more = f" and {len(names) - MAX_CHANGES} more" if len(names) > MAX_CHANGES else ""
+    return [f"steps {shown}{more} were {what}"]
+
+
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     names = [*old, *(name for name in new if name not in old)]
     return [f"{name} ({old.get(name)!r} → {new.get(name)!r})" for name in names if old.get(name) != new.get(name)]
 
 
-def _next_version(version: str) -> str:
+def next_version(version: str) -> str:
+    """A version to raise to."""
     return str(int(version) + 1) if version.isdecimal() else f"{version}-2"
 
 

@@ -1,8 +1,8 @@
 """The app under test for the rules: workers that do what a run's own input tells them to.
 
-A run's input may hold a ``script``: step (or ``<step>.undo``, ``<step>.probe``) -> what each attempt does, from the first
-on; later attempts succeed. What an attempt does is a dict (returned as its result), one of `ACTIONS`, or a list of
-these, done in turn. Every attempt notes in a journal what it was given, before it does anything.
+A run's input may hold a ``script``: step (or ``<step>.undo``, ``<step>.probe``) -> what each attempt does, from the
+first on; later attempts succeed. What an attempt does is a dict (returned as its result), one of `ACTIONS`, or a list
+of these, done in turn. Every attempt notes in a journal what it was given, before it does anything.
 """
 
 from __future__ import annotations

@@ -499,6 +499,22 @@ def test_other_content_under_the_same_version_is_refused_with_what_changed() -> 
     assert known.get("order") == version("1", "a", "b", "c")
 
 
+def test_of_many_differences_the_first_are_named() -> None:
+    known = DefinitionRegistry()
+    known.register(version("1", *(f"old{n}" for n in range(10)), *(f"kept{n}" for n in range(10))))
+    changed = WorkflowBuilder("order")
+    for n in range(10):
+        changed.add_step(f"kept{n}", timeout=5, after=[])
+
+    with pytest.raises(DefinitionError) as caught:
+        known.register(changed.build(register=False))
+
+    message = str(caught.value)
+    assert 'steps "old0", "old1", "old2", "old3", "old4", "old5", "old6", "old7" and 2 more were removed; ' in message
+    assert 'step "kept6" changed in' in message
+    assert "; and 3 more. Runs in flight" in message
+
+
 def test_another_order_of_the_same_steps_is_a_change() -> None:
     known = DefinitionRegistry()
     known.register(Definition(name="order", version="v1", steps=steps_of({"a": (), "b": ()})))

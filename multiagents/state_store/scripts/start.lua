@@ -1,16 +1,17 @@
 -- start: create a run with its first transition, unless it exists.
--- KEYS: 1-12 as in commit, 13 definitions
+-- KEYS: 1-12 as in commit, 13 definitions, 14 versions
 -- ARGV: transaction, prefix of the sent keys, lease (ms), content hash, definition (JSON; empty: it is kept already),
---       input (JSON), its digest, workflow, prefixes of the indexes and of those of attributes, token of this very call
+--       input (JSON), its digest, workflow, version, prefixes of the indexes and of those of attributes, token of this very call
 --       (empty: who repeats it is told that the run exists), statuses |a|b| in which a run that exists is replaced,
 --       then what `transition` reads
--- Returns: {1 created | 0 exists | 2 the definition is not kept, and nothing was done, now, workflow, content hash, digest}
+-- Returns: {1 created | 0 exists | 2 the definition is not kept, and nothing was done, now, workflow, content hash, digest,
+--          if created: another content hash that this version had before}
 --#include apply
 --#include attributes
 --#include erase
 --#include transition
 local tid, sent, lease = take(), take(), tonumber(take())
-local hash, definition, input, digest, workflow = take(), take(), take(), take(), take()
+local hash, definition, input, digest, workflow, version = take(), take(), take(), take(), take(), take()
 local index, tags, call, replaced = take(), take(), take(), take()
 local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest', 'status', 'call', 'generation')
 if known[1] and call ~= '' and known[5] == call then return {1, now, workflow, hash, digest} end
@@ -27,6 +28,9 @@ if replaces then
   erase(tid, sent, index, tags, KEYS[12])
   fields[9], fields[10] = 'generation', int((known[6] or 1) + 1)
 end
+local label = workflow .. '|' .. version
+local before = redis.call('HGET', KEYS[14], label)
+if before ~= hash then redis.call('HSET', KEYS[14], label, hash) end
 redis.call('HSET', KEYS[3], 'i', input)
 transition(tid, sent, lease, fields)
-return {1, now, workflow, hash, digest}
+return {1, now, workflow, hash, digest, before ~= hash and before or ''}
