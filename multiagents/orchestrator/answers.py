@@ -14,9 +14,10 @@ from typing import Any
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.orchestrator.versions import code_is_elsewhere
 from multiagents.state_store.base import dumps, merge
-from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask
+from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask, advance
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.items import item_name
+from multiagents.workflow.state import RunState
 from multiagents.workflow.step import StepDefinition, StepKind
 
 
@@ -93,6 +94,32 @@ def asker(
 
 class WholeNeededError(CodeElsewhereError):
     """What a map is made of is looked at with the whole run in hand only."""
+
+
+def advance_here(
+    definition: Definition, state: RunState, *, ask: Ask, **how: Any
+) -> tuple[RunState, tuple[Event, ...], CodeElsewhereError | None]:
+    """Advance a run as far as the code that this process has goes: what needs no other code is not held up.
+
+    Args:
+        definition: what the run follows.
+        state: the run.
+        ask: made by `asker`.
+        how: further arguments of `multiagents.workflow.decider.advance`.
+
+    Returns:
+        The new state, what was said, and the error for a step whose code is elsewhere, if there is one.
+    """
+    elsewhere: dict[str, CodeElsewhereError] = {}
+    while True:
+        try:
+            after, said = advance(definition, state, ask=ask, without=elsewhere, **how)
+        except CodeElsewhereError as error:
+            if error.step in elsewhere:
+                raise
+            elsewhere[error.step] = error
+        else:
+            return after, said, next(iter(elsewhere.values()), None)
 
 
 class _Asked:

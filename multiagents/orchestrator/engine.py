@@ -27,7 +27,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.answers import CodeElsewhereError, advance_here, asker
 from multiagents.orchestrator.children import Children, has_others_to_tell
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
@@ -52,7 +52,6 @@ from multiagents.state_store.base import (
     mark_of,
 )
 from multiagents.workflow.decider import (
-    advance,
     decide,
     evolve,
     fills_page,
@@ -105,14 +104,10 @@ class Engine(Requests):
         begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost, parent=parent)
         before = RunState(transaction_id, workflow="")
         state, facts, ask = beginning(definition, before, begun, input, fork)
-        owed = False
-        try:
-            near = definition.entries if fork is None else None
-            after, said = advance(definition, state, now=now, ask=ask, near=near)
-            facts += said
-            owed = fills_page(said)
-        except CodeElsewhereError:
-            after, owed = state, True
+        near = definition.entries if fork is None else None
+        after, said, elsewhere = advance_here(definition, state, now=now, ask=ask, near=near)
+        facts += said
+        owed = elsewhere is not None or fills_page(said)
         laid_out = definition.laid_out(after.sizes)
         tells = has_others_to_tell(laid_out, state, after)
         dispatches = self._sender.dispatches(laid_out, after, facts)

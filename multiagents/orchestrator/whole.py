@@ -17,7 +17,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.answers import CodeElsewhereError, asker
+from multiagents.orchestrator.answers import advance_here, asker
 from multiagents.orchestrator.children import has_others_to_tell
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.probes import as_told
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
 MAX_RACES = 100
+#: Of how many steps a process remembers that it has left them to others, as it lacks their code.
+MAX_LEFT = 10_000
 
 
 class Decision(NamedTuple):
@@ -73,6 +75,8 @@ class WholeRuns:
         self._sender = sender
         self._settings = settings
         self._tell = tell
+        #: (run, generation, step) whose code is elsewhere -> since when this process knows it (ms)
+        self._left: dict[tuple[str, int, str], int] = {}
 
     def decide(
         self,
@@ -141,15 +145,11 @@ class WholeRuns:
         facts: list[Event] = [] if event is None else [event]
         beside = self._beside(snapshot, answers)
         unclaimed = {entry.step for entry in beside if _is_untaken(snapshot.definition, entry)}
-        owed = paged = False
-        try:
-            state, said = advance(snapshot.definition, state, now=now, ask=ask, unclaimed=unclaimed)
-            facts += said
-            paged = fills_page(said)
-        except CodeElsewhereError:
-            if event is None:
-                raise
-            owed = True  # The fact is recorded here; what follows from it is decided where the code is.
+        state, said, elsewhere = advance_here(snapshot.definition, state, now=now, ask=ask, unclaimed=unclaimed)
+        facts += said
+        paged = fills_page(said)
+        if elsewhere is not None and not facts:
+            raise elsewhere
         # Of what was taken back or abandoned the record goes, so that nobody claims it any more.
         ends = [(entry.step, entry.record) for entry in beside if not _is_awaited(state, entry)]
         if state.status is RunStatus.TERMINATED:
@@ -165,7 +165,7 @@ class WholeRuns:
             moved=moved,
             payloads=payloads,
             may_link=may_link,
-            owed=owed,
+            owed=elsewhere is not None,  # What is recorded is recorded; the rest is decided where the code is.
             paged=paged,
         )
         links: list[Any] = []
@@ -310,14 +310,19 @@ class WholeRuns:
         return _Lazy(lambda: self._store.payloads(snapshot.state.transaction_id))
 
     def _waits_too_long(self, snapshot: Snapshot, step: str) -> bool:
-        """Whether a step has been due, with no process there that has its code, for as long as it may wait."""
+        """Whether this process has seen a step wait for its code for as long as it may, which is a lease at least.
+
+        Since when it has been due does not count: while the run was paused, or no worker was there, nobody could begin
+        it.
+        """
         if step not in snapshot.definition.steps:
             return False  # It is one of a pass, or of a map, that this very decision begins.
-        definition, state = snapshot.definition.steps[step], snapshot.state
-        since = [state.step(before).do.finished_at for before in definition.after] or [state.started_at]
-        limit = definition.schedule_to_start or self._settings.schedule_to_start
         now = round(snapshot.now.timestamp() * 1000)
-        return all(at is not None and now - at >= limit * 1000 for at in since)
+        since = self._left.setdefault((snapshot.state.transaction_id, snapshot.generation, step), now)
+        if len(self._left) > MAX_LEFT:
+            del self._left[next(iter(self._left))]
+        limit = snapshot.definition.steps[step].schedule_to_start or self._settings.schedule_to_start
+        return now - since >= max(limit, self._settings.lease) * 1000
 
     @staticmethod
     def _beside(snapshot: Snapshot, answered: tuple[str, str] | None) -> list[InFlight]:

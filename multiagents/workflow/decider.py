@@ -152,6 +152,7 @@ def advance(
     ask: Ask = _as_it_is,
     near: Iterable[str] | None = None,
     unclaimed: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> tuple[RunState, tuple[Event, ...]]:
     """React, record what was said, and react again, until nothing more is due, or a page is full (`fills_page`).
 
@@ -162,10 +163,11 @@ def advance(
         ask: answers for user code.
         near: look at these steps only; None is all of them.
         unclaimed: steps in flight whose attempt no worker has taken: taken back if the run goes back.
+        without: steps that are not to be begun here: whoever calls lacks their code, and others will begin them.
     """
     said: list[Event] = []
     steps = None if near is None else tuple(near)
-    while commands := react(definition, state, steps, _untaken(state, unclaimed, said), now):
+    while commands := _but(without, due := react(definition, state, steps, _untaken(state, unclaimed, said), now)):
         definition = definition.laid_out(state.sizes, state.rollbacks)
         events = [_asked(definition, command, ask) for command in commands[: PAGE - _sent(said)]]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
@@ -185,10 +187,10 @@ def advance(
             settled += [item_name(step, index) for step in settled for index in range(definition.sizes.get(step, 0))]
             waiting = [event.step for event in events if event.step and isinstance(event, CommandEvent)]
             ahead = [after for step in settled for after in definition.successors[step]]
-            again = steps or () if len(commands) == PAGE else ()
+            again = steps or () if len(due) == PAGE else ()
             found = tuple(dict.fromkeys([*settled, *ahead, *(waiting if state.signals else ()), *again]))
             # Where the run goes another way, everything may be due.
-            everything = any(event.step is None for event in events) or (steps is None and len(commands) == PAGE)
+            everything = any(event.step is None for event in events) or (steps is None and len(due) == PAGE)
             steps = None if everything else found
     return state, tuple(said)
 
@@ -200,6 +202,12 @@ def _sent(said: Iterable[Event]) -> int:
 def fills_page(said: Iterable[Event]) -> bool:
     """Whether so much is to be sent out that the rest is left to a commit of its own."""
     return _sent(said) >= PAGE
+
+
+def _but(without: Collection[str], commands: tuple[Event, ...]) -> tuple[Event, ...]:
+    if not without:
+        return commands
+    return tuple(event for event in commands if not (isinstance(event, CommandEvent) and event.step in without))
 
 
 def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event]) -> Collection[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +13,16 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, W
 from multiagents.events import ErrorKind
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Claim, Via
+from multiagents.testing import wait_until
 from multiagents.workflow.decider import fold
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.registry import definitions
 
 
 @pytest.fixture
 def orchestrator(new_redis_url: Callable[[], str]) -> Any:
     """An orchestrator in this process, whose messages nobody takes."""
-    return app_rules.make_app(new_redis_url(), **app_rules.SETTINGS).multiagents
+    return app_rules.make_app(new_redis_url(), **{**app_rules.SETTINGS, "lease": 1.0}).multiagents
 
 
 def claimed(orchestrator: Any, run: Any, attempt: int) -> Claim:
@@ -167,3 +170,86 @@ def test_G4_branches_that_one_decision_skips_all_land_on_their_join(orchestrator
     ended = orchestrator.store.load(run.transaction_id)
     assert orchestrator.store.unattended() == []
     assert (ended.state.status, set(ended.in_flight)) == (("running", {"joined"}) if join else ("completed", set()))
+
+
+# Code that is elsewhere (rule S26) ------------------------------------------------------------------------------------
+
+
+def test_S26_what_needs_no_code_is_not_held_up_by_what_does(orchestrator: Any) -> None:
+    # Given: after a step, one branch begins with code that is not loaded here, and the other does not.
+    coded, plain = Step("coded", "play", when=lambda ctx: ctx["wanted"]), Step("plain", "play")
+    workflow = (
+        WorkflowBuilder("half_elsewhere")
+        .add_step("a", "play")
+        .add_parallel("both", [coded, plain])
+        .add_step("b", "play")
+        .build(register=False)
+    )
+    run = orchestrator.start(workflow, {"wanted": False})
+    engine, store = orchestrator.engine, orchestrator.store
+
+    done = claimed(orchestrator, run, 1)
+    engine.settle(answer(ResultEvent, done), done)
+
+    # Then: the other one is on its way, and the decision that is left is looked after and is made where the code is.
+    assert set(store.load(run.transaction_id).in_flight) == {"plain"}
+    assert not engine.advance(run.transaction_id)
+    assert store.unattended() == []
+    definitions.register(workflow)
+    assert engine.advance(run.transaction_id)
+    ended = store.load(run.transaction_id).state
+    assert (ended.step("coded").status, ended.step("plain").status) == ("skipped", "scheduled")
+    assert fold(workflow, run.transaction_id, run.history()) == ended
+
+
+def test_S26_a_run_begins_as_far_as_its_starter_has_the_code(orchestrator: Any) -> None:
+    steps = [Step("coded", "play", when=lambda ctx: ctx["wanted"]), Step("plain", "play")]
+    workflow = WorkflowBuilder("begun_in_part").add_parallel("both", steps).build(register=False)
+
+    run = orchestrator.start(Definition.from_json(workflow.to_json()), {"wanted": True})
+
+    assert set(orchestrator.store.load(run.transaction_id).in_flight) == {"plain"}
+    assert orchestrator.store.unattended() == []
+
+
+def test_G3_S26_a_signal_is_taken_though_the_code_behind_its_wait_is_elsewhere(orchestrator: Any) -> None:
+    workflow = (
+        WorkflowBuilder("signalled_elsewhere")
+        .add_wait("paid", timeout=0.2)
+        .add_step("coded", "play", when=lambda ctx: ctx["wanted"])
+        .build(register=False)
+    )
+    run = orchestrator.start(workflow)
+
+    outcome = run.signal("paid", {"wanted": True})
+
+    # The wait is over, so its time limit cannot turn the run back any more.
+    assert (outcome, run.describe().steps["paid"].status) == ("received", "succeeded")
+
+
+def waiting_for_code(orchestrator: Any, name: str) -> Any:
+    """A run whose first step is due where its code is not."""
+    builder = WorkflowBuilder(name).add_step("coded", "play", when=lambda ctx: ctx["wanted"], schedule_to_start=0.1)
+    return orchestrator.start(Definition.from_json(builder.build(register=False).to_json()))
+
+
+def test_S27_a_step_whose_code_stays_away_is_given_up_after_its_time_and_a_lease(orchestrator: Any) -> None:
+    run = waiting_for_code(orchestrator, "code_away")
+    engine, since = orchestrator.engine, time.monotonic()
+    assert not engine.advance(run.transaction_id)
+
+    wait_until(lambda: engine.advance(run.transaction_id), 10, "the failure")
+
+    assert time.monotonic() - since >= orchestrator.settings.lease
+    assert run.status == "failed"
+    assert "is code of workflow 'code_away' version '1', and no worker process that has it came" in (
+        run.describe().error.message
+    )
+
+
+def test_S26_S22_the_time_before_a_process_first_looked_does_not_count(orchestrator: Any) -> None:
+    run = waiting_for_code(orchestrator, "looked_late")
+    time.sleep(orchestrator.settings.lease + 0.2)  # no worker was there, or somebody had paused it
+
+    assert not orchestrator.engine.advance(run.transaction_id)
+    assert run.status == "running"
