@@ -160,7 +160,8 @@ class Verbs:
     def retry(self, step: str | None = None, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Try again what waits for a person: a step whose outcome is unknown, or an undo that was given up.
 
-        The attempts count anew; the dead letter of an undo goes.
+        The attempts count anew; the dead letter of an undo goes. A step whose probe could not tell is done again; in a
+        run that goes back, its probe is asked again.
 
         Args:
             step: the step; None is all that wait.

@@ -71,6 +71,8 @@ _TRIGGERS = {
     ABANDONED: Trigger.DOUBT,
 }
 _FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
+#: The statuses in which a step is tried again.
+_TRYING = (RunStatus.RUNNING, RunStatus.PAUSED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
 
 
@@ -362,7 +364,8 @@ def _failed(definition: Definition, state: RunState, track: Track, event: ErrorE
     error: ErrorInfo | None = event.error
     if track.probing:
         in_doubt = event.kind is not ErrorKind.NO_EFFECT  # it has looked: the doubt about earlier attempts is over
-    if not undo and not track.probing and state.status not in (RunStatus.RUNNING, RunStatus.PAUSED) and not beside:
+    going_on = (*_TRYING, RunStatus.COMPENSATING) if track.probing else _TRYING
+    if not undo and state.status not in going_on and not beside:
         pass  # The run goes back: nothing is done again.
     elif lost:
         retry_in = 0.0 if losses < state.max_lost else None

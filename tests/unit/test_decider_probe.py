@@ -241,6 +241,14 @@ def test_S22_a_cancel_of_a_paused_run_does_not_decide_about_what_its_probe_was_n
     assert run.is_cancelled() == ["compensating", "charge/do/2 by its probe"]
 
 
+def test_S20_in_a_terminated_run_no_probe_is_asked_again(run_of: RunOf) -> None:
+    run = probed(run_of)
+    run.takes(run.status(RunStatus.TERMINATED))
+
+    assert run.is_lost("charge") == []
+    assert run.steps["charge"] == "unknown"
+
+
 # The point of no return ----------------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.retry import RetryPolicy
-from multiagents.workflow import builder, definition, diagram, elements, graph, nodes, registry, step
+from multiagents.workflow import builder, definition, diagram, elements, graph, nodes, probing, registry, step
 from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.definition import (
     SCHEMA,
@@ -547,7 +547,7 @@ def test_a_block_knows_its_steps_and_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [builder, definition, diagram, elements, graph, nodes, registry, step], ids=lambda m: m.__name__
+    "module", [builder, definition, diagram, elements, graph, nodes, probing, registry, step], ids=lambda m: m.__name__
 )
 def test_the_examples_in_the_docstrings_are_true(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builder, "definitions", DefinitionRegistry())
