@@ -86,7 +86,9 @@ def test_S27_a_worker_that_nobody_has_registered_fails_after_a_while_by_name(rul
     assert 'has registered worker "plya" within 4 s' in seen.error.message
     # The caller had the code, the workers have not.
     assert (seen_elsewhere.status, seen_elsewhere.steps["b"].status) == ("compensated", "failed")
-    assert "when= of step 'b' is code, and no worker process that has it came" in seen_elsewhere.error.message
+    assert "when= of step 'b' is code of workflow 'code_nowhere' version '1', and no worker process that has it" in (
+        seen_elsewhere.error.message
+    )
 
 
 LATE_APP = """

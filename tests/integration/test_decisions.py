@@ -253,3 +253,29 @@ def test_S26_S22_the_time_before_a_process_first_looked_does_not_count(orchestra
 
     assert not orchestrator.engine.advance(run.transaction_id)
     assert run.status == "running"
+
+
+def test_S27_the_time_in_the_queue_before_somebody_took_it_who_does_not_know_it_does_not_count(
+    orchestrator: Any,
+) -> None:
+    workflow = WorkflowBuilder("long_backlog").add_step("a", "not_here_yet").build(register=False)
+    run = orchestrator.start(workflow)
+    attempt, store = Correlation(run.transaction_id, "a", Direction.DO, 1), orchestrator.store
+
+    def found() -> Any:
+        return store.load(run.transaction_id).in_flight["a"]
+
+    sent = found()
+    time.sleep(0.05)
+    orchestrator.engine.not_registered(attempt)
+    taken = found()
+    time.sleep(0.05)
+    store.dispatch(
+        run.transaction_id,
+        orchestrator.dispatcher.address(workflow, attempt)._replace(first_ms=taken.first_ms),
+        taken.record,
+    )
+    orchestrator.engine.not_registered(attempt)
+
+    assert (taken.via, found().via) == (Via.UNREGISTERED, Via.UNREGISTERED)
+    assert sent.first_ms < taken.first_ms == found().first_ms
