@@ -35,17 +35,9 @@ from multiagents.state_store.base import (
     mark_of,
 )
 from multiagents.state_store.codec import unpack
+from multiagents.state_store.limits import limits_of
 from multiagents.state_store.policy import PLAIN, PayloadPolicy, Reading, Writing
-from multiagents.state_store.replies import (
-    REFUSED,
-    Header,
-    claimed,
-    due_of,
-    fields_of,
-    limits_of,
-    reads_context,
-    snapshot_of,
-)
+from multiagents.state_store.replies import REFUSED, Header, claimed, due_of, fields_of, reads_context, snapshot_of
 from multiagents.state_store.snapshots import Definitions
 from multiagents.state_store.tabled import Tabled
 from multiagents.state_store.tables import Row, Tables, Written
@@ -143,8 +135,9 @@ class InMemoryStateStore(Tabled):
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
-            other = self._tables.is_started_with(definition.name, definition.version, definition.content_hash)
-            return Started(True, definition.name, definition.content_hash, digest, other)
+            return Started(
+                True, definition.name, definition.content_hash, digest, self._tables.is_started_with(definition)
+            )
 
     def claim(
         self,

@@ -28,6 +28,7 @@ from multiagents.state_store.base import (
     mark_of,
     parse_mark,
 )
+from multiagents.state_store.limits import limits_of
 from multiagents.state_store.looking import Looking
 from multiagents.state_store.policy import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.replies import (
@@ -36,7 +37,6 @@ from multiagents.state_store.replies import (
     claimed,
     due_of,
     fields_of,
-    limits_of,
     reads_context,
     snapshot_of,
 )

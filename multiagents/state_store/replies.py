@@ -133,15 +133,13 @@ class Due(NamedTuple):
 
 
 class Started(NamedTuple):
-    """The answer to a start: whether the run is new, and if not, what it was started with.
-
-    Of a new one ``other`` is the hash of another content with which a run of this name and version was started before.
-    """
+    """The answer to a start: whether the run is new, and if not, what it was started with."""
 
     created: bool
     workflow: str
     definition_hash: str
     input_digest: str
+    #: of a new one: the hash of another content with which a run of its name and version was started before
     other: str = ""
 
 
@@ -312,24 +310,6 @@ def fields_of(correlation: Correlation, definition: Definition) -> list[str]:
 def reads_context(correlation: Correlation) -> bool:
     """Whether an attempt is given the stored context: an undo has that of its step, an item of a map its own."""
     return correlation.direction is Direction.DO and map_of(correlation.step) is None
-
-
-def limits_of(
-    correlation: Correlation,
-    definition: Definition,
-    timeout: float | None,
-    heartbeat_timeout: float | None,
-    task: str = "",
-) -> tuple[int, int]:
-    """The time limit and the time between heartbeats that an attempt gets, in ms; 0 is none.
-
-    What the step says goes before what its worker says; an undo has its own worker's, and so has a probe.
-    """
-    step = definition.own(correlation.step)
-    if correlation.direction is Direction.DO and task != step.resolve_with:
-        timeout = timeout if step.timeout is None else step.timeout
-        heartbeat_timeout = heartbeat_timeout if step.heartbeat_timeout is None else step.heartbeat_timeout
-    return round((timeout or 0) * 1000), round((heartbeat_timeout or 0) * 1000)
 
 
 def _parts(correlation: Correlation, definition: Definition) -> Sequence[str]:

@@ -16,6 +16,7 @@ from multiagents.state_store.commits import Commit
 from multiagents.state_store.payloads import signal_field
 from multiagents.state_store.policy import Writing
 from multiagents.state_store.records import Dispatch, InFlight, Via
+from multiagents.workflow.definition import Definition
 
 #: How far into a list of other people's messages one look goes.
 WINDOW = 1_000
@@ -117,10 +118,11 @@ class Tables:
             self.swept_ms: int | None = None
             self.grace_ms = 0
 
-    def is_started_with(self, name: str, version: str, content_hash: str) -> str:
+    def is_started_with(self, definition: Definition) -> str:
         """Note the content of a version of a workflow; another one that it had before is returned."""
-        before, self.versions[name, version] = self.versions.get((name, version), ""), content_hash
-        return "" if before == content_hash else before
+        label = (definition.name, definition.version)
+        before, self.versions[label] = self.versions.get(label, ""), definition.content_hash
+        return "" if before == definition.content_hash else before
 
     def now(self) -> int:
         """The clock, in ms."""
