@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scenario import Scenario, events, outcomes
 
-from multiagents import CommandEvent, ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, WorkflowBuilder
+from multiagents import CommandEvent, ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.events import ErrorKind
 from multiagents.testing import wait_until
 
@@ -101,6 +101,21 @@ def test_S3_an_external_step_that_nobody_reports_is_asked_about(rules: Scenario)
 
     assert rules.end(run).context["charge_id"] == "ch_1"
     assert rules.began(run) == ["a.probe"]
+
+
+def test_S3_S8_an_item_of_a_map_is_asked_about_by_itself(rules: Scenario):
+    item = Step("item", "play", compensation="undo", **RESOLVE)
+    workflow = WorkflowBuilder("mapped").add_map("a", item, over="items").add_step("b", "play").build(register=False)
+    script: dict[str, Any] = {"a[1]": ["unknown"], "a[1]__probe": [DONE]}
+    back: dict[str, Any] = {"a[0]": ["unknown"], "a[0]__probe": [{"outcome": "failed"}]}
+
+    made, not_made = (rules.start(workflow, {"items": [1, 2, 3]}, **each) for each in (script, back))
+
+    seen = rules.end(made)
+    assert (seen.status, seen.steps["a[1]"].result, seen.context["a"][1]) == ("completed", *[DONE["result"]] * 2)
+    assert rules.began(made, "a[0].probe", "a[1].probe", "a[2].probe") == ["a[1].probe"]
+    assert rules.end(not_made).status == "compensated"
+    assert sorted(rules.began(not_made, "a[0].undo", "a[1].undo", "a[2].undo")) == ["a[1].undo", "a[2].undo"]
 
 
 def test_S13_a_pivots_probe_settles_it_and_the_run_goes_on(rules: Scenario):
