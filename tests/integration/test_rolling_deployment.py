@@ -122,3 +122,5 @@ def test_S26_a_rolling_deployment_and_its_rollback_strand_no_run(
     finally:
         for started in deployment.workers:
             started.kill()
+        deployment.redis.close()
+        deployment.orchestrator.store.close()
