@@ -25,7 +25,7 @@ from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
 from multiagents.orchestrator.consumed import ConsumedQueues
 from multiagents.orchestrator.directory import Directory, WorkerFacts
-from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms
+from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms, task_of
 from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized
 from multiagents.orchestrator.template import MessageTemplate, Tags
 from multiagents.retry import RetryPolicy
@@ -120,7 +120,7 @@ class CeleryDispatcher(Dispatcher):
     def address(
         self, definition: Definition, correlation: Correlation, *, losses: int = 0, probe: bool = False
     ) -> Dispatch:
-        step, task = _task_of(definition, correlation, probe=probe)
+        step, task = task_of(definition, correlation, probe=probe)
         queue, priority = self._route(task, step.queue)
         if losses >= 2 and self._consumed.has(queue + QUARANTINE_SUFFIX):
             queue += QUARANTINE_SUFFIX
@@ -136,7 +136,7 @@ class CeleryDispatcher(Dispatcher):
     def retry_policy(
         self, definition: Definition, correlation: Correlation, *, probe: bool = False
     ) -> RetryPolicy | None:
-        _, task = _task_of(definition, correlation, probe=probe)
+        _, task = task_of(definition, correlation, probe=probe)
         facts = self._directory.find(task)
         return None if facts is None else facts.retry
 
@@ -150,7 +150,7 @@ class CeleryDispatcher(Dispatcher):
         return self._directory.here()
 
     def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
-        step, task = _task_of(definition, correlation, probe=probe)
+        step, task = task_of(definition, correlation, probe=probe)
         _, priority = self._route(task, step.queue)
         options: dict[str, Any] = {"queue": target} if target else {}
         if priority is not None or step.priority is not None:
@@ -197,7 +197,7 @@ class CeleryDispatcher(Dispatcher):
         return queue.endswith(QUARANTINE_SUFFIX) and self._consumed.has(queue) is False
 
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
-        step, task = _task_of(definition, correlation, probe=probe)
+        step, task = task_of(definition, correlation, probe=probe)
         queue, priority = self._route(task, step.queue)
         options: dict[str, Any] = {
             "task_id": str(correlation),
@@ -346,11 +346,6 @@ class _Link(Signature):
 _UNKNOWN = WorkerFacts()
 #: The header of a message that no commit has numbered.
 _UNNUMBERED = "0:0"
-
-
-def _task_of(definition: Definition, correlation: Correlation, *, probe: bool) -> tuple[StepDefinition, str]:
-    step = definition.steps[correlation.step]
-    return step, step.worker_of(correlation.direction, probe=probe)
 
 
 def _kwargs(definition: Definition, correlation: Correlation) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import OUTBOX_GRACE_MS, Dispatch, Via, mark_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState
-from multiagents.workflow.step import StepKind
+from multiagents.workflow.step import StepDefinition, StepKind
 
 #: Whoever commits that a run of its own is to be started, or undone, does it; the sweep looks after that time.
 CHILD_GRACE_MS = 5_000
@@ -22,6 +22,12 @@ CHILD_GRACE_MS = 5_000
 def outbox_grace_ms(lease: float) -> int:
     """After how long (ms) an attempt that nobody claimed is published again, for a lease in seconds: two of them."""
     return min(OUTBOX_GRACE_MS, round(2 * lease * 1000))
+
+
+def task_of(definition: Definition, correlation: Correlation, *, probe: bool) -> tuple[StepDefinition, str]:
+    """The step that an attempt belongs to, and the worker that makes it."""
+    step = definition.steps[correlation.step]
+    return step, step.worker_of(correlation.direction, probe=probe)
 
 
 class Dispatcher(ABC):

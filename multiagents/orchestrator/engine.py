@@ -13,7 +13,6 @@ Whatever in-place deciding cannot settle (a join, a change of direction) falls t
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,6 +36,7 @@ from multiagents.orchestrator.local import Settled, local_step
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
 from multiagents.orchestrator.sending import Sender
+from multiagents.orchestrator.unregistered import offered_later
 from multiagents.orchestrator.versions import Versions
 from multiagents.orchestrator.whole import WholeRuns
 from multiagents.settings import Settings
@@ -44,7 +44,6 @@ from multiagents.sites import WriteSite
 from multiagents.state_store.attributes import encode_all
 from multiagents.state_store.base import (
     Claim,
-    Dispatch,
     Started,
     StateStore,
     Verdict,
@@ -357,10 +356,7 @@ class Engine(Requests):
     def not_registered(self, correlation: Correlation) -> None:
         """A worker took the message of an attempt and does not know its task: send it again after a pause.
 
-        The pause grows with the time this has gone on, up to a part of a lease; the sweep gives the attempt up after
-        ``schedule_to_start``, for which the time that its message waited in the queue before does not count. In a
-        deployment most workers may not know the task yet, so it has to be offered often; and at odd times, as idle
-        workers take turns in a rhythm, and a message in that rhythm finds the same one every time.
+        The sweep gives it up once that has gone on for ``schedule_to_start``.
         """
         found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
         mark = mark_of(correlation.direction, correlation.attempt)
@@ -370,18 +366,8 @@ class Engine(Requests):
             or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP, Via.CHILD)
         ):
             return
-        again = found.first_ms < found.since_ms
-        waited = round(self.store.now().timestamp() * 1000) - found.first_ms if again else 0
-        pause = max(min(waited, self.settings.lease * 1000 / LEFT_FOR), 500)
-        later = Dispatch(
-            correlation.step,
-            mark,
-            Via.UNREGISTERED,
-            target=found.target,
-            delay_ms=round(pause * random.uniform(0.5, 1.5)),  # noqa: S311 - no secret
-            first_ms=found.first_ms if again else 0,
-            close_ms=found.close_ms,
-        )
+        now_ms, longest_ms = round(self.store.now().timestamp() * 1000), self.settings.lease * 1000 / LEFT_FOR
+        later = offered_later(found, correlation, now_ms=now_ms, longest_ms=longest_ms)
         self.store.dispatch(correlation.transaction_id, later, found.record)
 
     def advance(self, transaction_id: str) -> bool:

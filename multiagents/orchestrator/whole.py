@@ -19,6 +19,7 @@ from multiagents.exceptions import (
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.answers import advance_here, asker
 from multiagents.orchestrator.children import has_others_to_tell
+from multiagents.orchestrator.left import LeftToOthers
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.probes import as_told
 from multiagents.orchestrator.sending import Sender
@@ -43,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 #: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
 MAX_RACES = 100
-#: Of how many steps a process remembers that it has left them to others, as it lacks their code.
-MAX_LEFT = 10_000
 
 
 class Decision(NamedTuple):
@@ -75,8 +74,7 @@ class WholeRuns:
         self._sender = sender
         self._settings = settings
         self._tell = tell
-        #: (run, generation, step) whose code is elsewhere -> since when this process knows it (ms)
-        self._left: dict[tuple[str, int, str], int] = {}
+        self._left = LeftToOthers(settings)
 
     def decide(
         self,
@@ -184,7 +182,7 @@ class WholeRuns:
             lambda definition, step: self._context(payloads(), definition, event, step),
             data_of=lambda key: _data_of(key, event, payloads),
             results=lambda: _results(payloads(), snapshot, event),
-            waits_too_long=lambda step: self._waits_too_long(snapshot, step),
+            waits_too_long=lambda step: self._left.too_long(snapshot, step),
         )
 
     def came_late(self, event: ResultEvent | ErrorEvent, generation: int | None = None) -> None:
@@ -308,21 +306,6 @@ class WholeRuns:
 
     def _lazily(self, snapshot: Snapshot) -> Callable[[], Payloads]:
         return _Lazy(lambda: self._store.payloads(snapshot.state.transaction_id))
-
-    def _waits_too_long(self, snapshot: Snapshot, step: str) -> bool:
-        """Whether this process has seen a step wait for its code for as long as it may, which is a lease at least.
-
-        Since when it has been due does not count: while the run was paused, or no worker was there, nobody could begin
-        it.
-        """
-        if step not in snapshot.definition.steps:
-            return False  # It is one of a pass, or of a map, that this very decision begins.
-        now = round(snapshot.now.timestamp() * 1000)
-        since = self._left.setdefault((snapshot.state.transaction_id, snapshot.generation, step), now)
-        if len(self._left) > MAX_LEFT:
-            del self._left[next(iter(self._left))]
-        limit = snapshot.definition.steps[step].schedule_to_start or self._settings.schedule_to_start
-        return now - since >= max(limit, self._settings.lease) * 1000
 
     @staticmethod
     def _beside(snapshot: Snapshot, answered: tuple[str, str] | None) -> list[InFlight]:

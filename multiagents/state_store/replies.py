@@ -95,8 +95,7 @@ class Claim(NamedTuple):
     @property
     def probing(self) -> bool:
         """Whether the attempt asks the step's probe."""
-        own = self.definition.own(self.correlation.step)
-        return own.resolve_with is not None and self.state.is_probe(self.correlation)
+        return bool(self.definition.own(self.correlation.step).resolve_with) and self.state.is_probe(self.correlation)
 
 
 class ClaimRefused(WorkflowError):  # noqa: N818 - not an error of anybody: the message came too late, or twice
