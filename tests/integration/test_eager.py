@@ -222,6 +222,20 @@ def test_S3_a_probe_is_asked_in_process_and_again_as_its_policy_says(
     assert run.describe().context.get("paid") == (7 if status == "completed" else None)
 
 
+def test_S3_S15_a_step_of_another_pass_is_asked_about_too(orchestrator: Orchestrator) -> None:
+    definition = (
+        WorkflowBuilder(f"eager-{uuid4().hex[:8]}")
+        .add_savepoint("before")
+        .add_step("pay", "eager.doubtful", compensation=release, on_unknown="resolve", resolve_with=look)
+        .build()
+    )
+
+    run = orchestrator.start(definition, {"answer": {"outcome": "failed"}, "fails": 0}, transaction_id="order-1")
+
+    assert run.status == "failed"
+    assert called == ["look True order-1/pay", "look True order-1/pay#2"]
+
+
 def test_a_long_run_takes_no_more_stack_than_a_short_one(orchestrator: Orchestrator) -> None:
     results = orchestrator.start(define(*["eager.depth"] * 150), {"quantity": 1}).result()
 

@@ -169,6 +169,37 @@ def test_S3_siblings_and_their_probes_settle_side_by_side(run_of: RunOf) -> None
     assert run.succeeds("book") == ["book/undo/1"]
 
 
+def parcel(run_of: RunOf) -> Any:
+    """A run with a save-point, behind which one of two branches has failed while nobody knows of the other."""
+    run = run_of(
+        WorkflowBuilder("parcel")
+        .add_step("pack", compensation="unpack")
+        .add_savepoint("packed")
+        .add_parallel("both", [Step("charge", compensation="refund", **RESOLVE), Step("send", retry=ONCE)])
+    )
+    run.succeeds("pack")
+    run.fails("charge", kind=ErrorKind.UNKNOWN)
+    assert run.fails("send") == ["compensating"]
+    return run
+
+
+def test_S3_S15_on_the_way_back_to_a_savepoint_the_probe_tells_what_there_is_to_undo(run_of: RunOf) -> None:
+    run = parcel(run_of)
+
+    assert run.is_lost("charge") == ["charge/do/3 by its probe"]
+    assert run.succeeds("charge") == ["charge/undo/1"]
+    assert run.is_undone("charge") == ["packed rolled_back", "running", "charge#2/do/1", "send#2/do/1"]
+    assert run.fails("charge#2", kind=ErrorKind.UNKNOWN) == ["charge#2/do/2 by its probe"]
+
+
+def test_S3_S15_what_the_probe_found_not_done_leaves_nothing_to_undo_behind_the_savepoint(run_of: RunOf) -> None:
+    run = parcel(run_of)
+
+    said = run.fails("charge", kind=ErrorKind.NO_EFFECT)
+
+    assert said == ["packed rolled_back", "running", "charge#2/do/1", "send#2/do/1"]
+
+
 # A late success of an attempt before ---------------------------------------------------------------------------------
 
 
