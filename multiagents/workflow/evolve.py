@@ -18,7 +18,6 @@ from multiagents.events import (
     CommandEvent,
     CompensationEvent,
     ErrorEvent,
-    ErrorInfo,
     ErrorKind,
     Event,
     ResultEvent,
@@ -26,7 +25,6 @@ from multiagents.events import (
 )
 from multiagents.exceptions import UnexpectedEventError, UnknownStepError
 from multiagents.names import Correlation, Direction
-from multiagents.retry import UNDO_RETRY, RetryPolicy
 from multiagents.workflow.commands import (
     ABANDONED,
     CANCEL_REQUESTED,
@@ -42,6 +40,7 @@ from multiagents.workflow.commands import (
     TAKEN_OVER,
 )
 from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.failing import attach, failed
 from multiagents.workflow.operating import VERBS, operated
 from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import (
@@ -71,8 +70,6 @@ _TRIGGERS = {
     ABANDONED: Trigger.DOUBT,
 }
 _FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
-#: The statuses in which a step is tried again.
-_TRYING = (RunStatus.RUNNING, RunStatus.PAUSED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
 
 
@@ -320,10 +317,10 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
             error=None,
         )
     else:
-        track = _failed(definition, state, track, event)
+        track = failed(definition, state, track, event)
     after = state.with_step(name, step.with_track(direction, track))
     if direction is Direction.UNDO and track.is_over and track.error is not None:
-        after = after._replace(error=_attach(state.error, track.error, f"undo of {name}"))
+        after = after._replace(error=attach(state.error, track.error, f"undo of {name}"))
     return after
 
 
@@ -341,76 +338,10 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
     if isinstance(event, ErrorEvent):
         nobody_asked = step.do.progress is Progress.IDLE and not step.do.attempt and attempt == 1
         if nobody_asked and state.status is RunStatus.RUNNING and event.kind is ErrorKind.FAILED:
-            return state.with_step(name, step._replace(do=_failed(definition, state, step.do, event)))
+            return state.with_step(name, step._replace(do=failed(definition, state, step.do, event)))
         return state
     counted = step.do.progress is Progress.SUCCEEDED and attempt == step.do.attempt
     if counted or attempt in step.late or not 0 < attempt <= step.do.attempt:
         return state
     undone = step.undo.progress is not Progress.IDLE
     return state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
-
-
-def _failed(definition: Definition, state: RunState, track: Track, event: ErrorEvent) -> Track:
-    """The track after an attempt that did not succeed, with the delay of the next one if there is to be one."""
-    step = definition.steps[event.step or ""]
-    # What does not stand behind the save-point that the run goes back to goes on.
-    beside = bool(state.back_to) and step.name not in definition.behind(state.back_to)
-    lost = event.kind is ErrorKind.LOST
-    in_doubt = track.in_doubt or event.kind not in (ErrorKind.FAILED, ErrorKind.NO_EFFECT)
-    losses = track.losses + lost
-    failures = track.failures + (not lost)
-    undo = event.direction is Direction.UNDO
-    retry_in: float | None = None
-    error: ErrorInfo | None = event.error
-    if track.probing:
-        in_doubt = event.kind is not ErrorKind.NO_EFFECT  # it has looked: the doubt about earlier attempts is over
-    going_on = (*_TRYING, RunStatus.COMPENSATING) if track.probing else _TRYING
-    if not undo and state.status not in going_on and not beside:
-        pass  # The run goes back: nothing is done again.
-    elif lost:
-        retry_in = 0.0 if losses < state.max_lost else None
-    elif event.retryable and event.kind not in (ErrorKind.UNKNOWN, ErrorKind.NO_EFFECT):
-        retry_in = _policy(step, event, track, undo=undo).delay(failures, seed=event.correlation_id)
-    if retry_in is not None and not undo and not track.probing and _closes_before(step, track, event, retry_in):
-        retry_in = None
-    if track.probing:
-        # What brought the doubt stays the error of the step; what its probe came to is attached to it at its end.
-        error = track.error if retry_in is not None else _attach(track.error, event.error, f"probe of {step.name}")
-    trigger = Trigger.DOUBT if in_doubt else Trigger.FAILURE
-    if trigger is Trigger.FAILURE and track.in_flight and step.on_failure == "continue" and not undo:
-        trigger = Trigger.PASSED_OVER
-    return track._replace(
-        progress=TRACK[track.progress, trigger],
-        failures=failures,
-        losses=losses,
-        in_doubt=in_doubt,
-        retry_in=retry_in,
-        started_at=_ms(event.started_at),
-        finished_at=_ms(event.at),
-        worker=event.worker,
-        error=error,
-    )
-
-
-def _closes_before(step: StepDefinition, track: Track, event: ErrorEvent, retry_in: float) -> bool:
-    """Whether the time that all attempts may take together is over before the next one could begin."""
-    if not step.schedule_to_close or track.scheduled_at is None:
-        return False
-    return event.at.timestamp() + retry_in >= track.scheduled_at / 1000 + step.schedule_to_close
-
-
-def _policy(step: StepDefinition, event: ErrorEvent, track: Track, *, undo: bool) -> RetryPolicy:
-    """The step's, else the worker's, else the default; a probe has its worker's."""
-    if undo:
-        return step.undo_retry or event.retry_policy or UNDO_RETRY
-    if track.probing:
-        return event.retry_policy or RetryPolicy()
-    return step.retry or event.retry_policy or RetryPolicy()
-
-
-def _attach(original: ErrorInfo | None, error: ErrorInfo, of: str) -> ErrorInfo:
-    """Rule S19: the error of an undo, or of a probe, is attached to the original, and never replaces it."""
-    attached = error.model_copy(update={"message": f"{of}: {error.message}"})
-    if original is None:
-        return attached
-    return original.model_copy(update={"causes": (*original.causes, attached)})
