@@ -35,6 +35,7 @@ from multiagents.worker_sdk.invocation import Invocation
 from multiagents.worker_sdk.step_context import current_step
 from multiagents.worker_sdk.worker import worker
 from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.workflow.state import RunState
 
 URL = os.environ["MULTIAGENTS_REDIS_URL"]
 app = Celery("pools", broker=os.environ["CELERY_BROKER_URL"])
@@ -53,7 +54,7 @@ class Store:
         now = from_ms(seconds * 1000)
         return Claim(
             correlation=correlation, definition=ORDER, context={"total": 3}, input={"total": 3}, owner=owner,
-            state=None, epoch=0, merged={}, now=now,
+            state=RunState(correlation.transaction_id, "order"), epoch=0, merged={}, now=now,
             deadline=now + timedelta(seconds=timeout) if timeout else None,
         )
 
