@@ -118,6 +118,21 @@ def test_S3_S8_an_item_of_a_map_is_asked_about_by_itself(rules: Scenario):
     assert sorted(rules.began(not_made, "a[0].undo", "a[1].undo", "a[2].undo")) == ["a[1].undo", "a[2].undo"]
 
 
+def test_S3_of_a_local_step_the_probe_is_sent_and_the_local_steps_behind_it_are_run(rules: Scenario):
+    workflow = (
+        WorkflowBuilder("local")
+        .add_step("first", "play")
+        .add_step("a", "play", local=True, **RESOLVE)
+        .add_step("b", "play", local=True)
+        .build(register=False)
+    )
+
+    run = rules.start(workflow, a=["unknown"], a__probe=[DONE])
+
+    assert rules.end(run).context["charge_id"] == "ch_1"
+    assert rules.began(run) == ["first", "a", "a.probe", "b"]
+
+
 def test_S13_a_pivots_probe_settles_it_and_the_run_goes_on(rules: Scenario):
     workflow = (
         WorkflowBuilder("transfer")
