@@ -112,14 +112,14 @@ def test_loops_stand_in_loops_choices_and_blocks(run_of: RunOf) -> None:
         ({"max_iterations": 101}, "has max_iterations=101"),
         ({"until": None}, "has until=None; expected a function of the context"),
         ({"on_exhausted": "stop"}, "has on_exhausted='stop'; expected 'continue' or 'fail'"),
-        ({"steps": []}, 'loop "poll" holds []'),
+        ({"steps_or_worker": []}, 'loop "poll" holds []'),
         ({"name": "poll#1"}, "loop name 'poll#1' cannot be used"),
-        ({"steps": [Step("a#1")]}, "step name 'a#1' cannot be used"),
-        ({"steps": ["a", "a"]}, 'two steps named "a#1"'),
+        ({"steps_or_worker": [Step("a#1")]}, "step name 'a#1' cannot be used"),
+        ({"steps_or_worker": ["a", "a"]}, 'two steps named "a#1"'),
     ],
 )
 def test_what_does_not_fit_is_named(options: dict[str, Any], sentence: str) -> None:
-    given: dict[str, Any] = {"name": "poll", "steps": "ask", "until": never, "max_iterations": 2} | options
+    given: dict[str, Any] = {"name": "poll", "steps_or_worker": "ask", "until": never, "max_iterations": 2} | options
 
     with pytest.raises(DefinitionError) as refused:
         WorkflowBuilder("loops").add_loop(**given).build(register=False)
