@@ -185,7 +185,7 @@ class Sweep:
         """A wait is over without its signal; nothing was done, so nothing is in doubt."""
         step = snapshot.definition.steps[entry.step]
         scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
-        message = f"no signal {step.signal!r} came within {(found.close_ms - scheduled) / 1000:g} s"
+        message = f"no signal {step.signal!r} came within {round((found.close_ms - scheduled) / 1000, 1):g} s"
         match step.on_timeout:
             case "continue":
                 self.engine.wake(self._correlation(entry), found.record)
