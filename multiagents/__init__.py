@@ -35,7 +35,19 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.worker import worker
     from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
-    from multiagents.workflow.elements import Approval, Child, Choice, Loop, Map, Parallel, Savepoint, Sleep, Step, Wait
+    from multiagents.workflow.elements import (
+        Approval,
+        Child,
+        Choice,
+        Lock,
+        Loop,
+        Map,
+        Parallel,
+        Savepoint,
+        Sleep,
+        Step,
+        Wait,
+    )
     from multiagents.workflow.probing import Resolution
     from multiagents.workflow.state import RunStatus, StepStatus
 
@@ -52,6 +64,7 @@ _HOME = {
     "Definition": "workflow.definition",
     "ErrorEvent": "events",
     "ErrorInfo": "events",
+    "Lock": "workflow.elements",
     "Loop": "workflow.elements",
     "Map": "workflow.elements",
     "MultiAgentsError": "exceptions",
@@ -98,6 +111,7 @@ __all__ = [
     "Definition",
     "ErrorEvent",
     "ErrorInfo",
+    "Lock",
     "Loop",
     "Map",
     "MultiAgentsError",

@@ -233,6 +233,18 @@ class PartitionKeys:
         """Sorted set of the runs that have a text, by the time they started, or that have a number, by it."""
         return f"{self.attributes}{kind}:{name}:{text}" if kind == "s" else f"{self.attributes}{kind}:{name}"
 
+    def lock(self, key: str) -> str:
+        """Hash: who holds the lock on a business key, under which fencing token, until when."""
+        return f"{self.tag}:lock:{key}"
+
+    def lock_line(self, key: str) -> str:
+        """Sorted set of who waits for the lock, by the time they came."""
+        return f"{self.tag}:lock.line:{key}"
+
+    def lock_asking(self, key: str) -> str:
+        """Sorted set of the same, by the time until which they count as waiting."""
+        return f"{self.tag}:lock.asking:{key}"
+
     @property
     def runs(self) -> str:
         """What the names of the runs' own keys start with."""

@@ -68,6 +68,11 @@ class WriteSite(StrEnum):
 
     # --- other writes to the store ---
 
+    #: A step asks for the lock on a business key, and gets it or a place in the line.
+    LOCK = "store.lock"
+    #: The sweep removes a lock whose run is over, or whose lease is.
+    UNLOCK = "store.unlock"
+
     #: A worker takes an attempt under a lease.
     CLAIM = "store.claim"
     #: The same for an undo.

@@ -1,4 +1,5 @@
-"""Where user code is asked: ``when``, ``inputs``, the chooser of a choice, the list of a map, how long to sleep.
+"""Where user code is asked: ``when``, ``inputs``, the chooser of a choice, the list of a map, how long to sleep,
+what to lock.
 
 The core never calls them. The shell does, and what they answered is recorded in the event that commits, so that a
 replay reads the answer and does not ask again. A callable that raises is a definite failure of its step that names it.
@@ -17,6 +18,7 @@ from multiagents.state_store.base import dumps, merge
 from multiagents.workflow.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask, advance
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.items import item_name
+from multiagents.workflow.places import checked, filled
 from multiagents.workflow.state import RunState
 from multiagents.workflow.step import StepDefinition, StepKind
 
@@ -74,7 +76,7 @@ def asker(
             data = data_of(said.payload["key"])
             fresh[step.name] = data
             return said.model_copy(update={"payload": {**said.payload, "data": data}})
-        if step.inputs is None and not step.has_code and step.kind is not StepKind.MAP:
+        if step.inputs is None and step.key is None and not step.has_code and step.kind is not StepKind.MAP:
             return said
         if step.lacks_code:
             if not waits_too_long(step.name):
@@ -152,6 +154,10 @@ class _Asked:
             if not (isfinite(seconds) and seconds >= 0):
                 raise ValueError(f"{seconds} is no time to sleep")
             return command.model_copy(update={"payload": {"seconds": seconds}})
+        if step.key is not None:
+            self.name = "key"
+            key = checked(step.key(dict(context))) if callable(step.key) else filled(step.key, context)
+            return command.model_copy(update={"payload": {"key": key}})
         if step.inputs is None:
             return command
         self.name = "inputs"
@@ -211,6 +217,7 @@ _EXPECTED = {
     "chooser": "the label of one of its branches",
     "over": "a list of what can be written as JSON",
     "seconds": "a number of seconds",
+    "key": "the key to lock",
     "inputs": "what can be written as JSON",
 }
 

@@ -149,6 +149,11 @@ def _plan(
     if step.kind is StepKind.SLEEP:
         seconds: Any = command.payload["seconds"] if isinstance(command.payload, Mapping) else step.seconds
         return Dispatch(name, mark, Via.SLEEP, delay_ms=round(float(seconds) * 1000))
+    if step.kind is StepKind.LOCK:
+        # Its key was told with the first attempt, and is kept with the run's data.
+        key = command.payload["key"] if isinstance(command.payload, Mapping) else ""
+        closes = _ms(now) + round(step.timeout * 1000) if step.timeout else 0
+        return Dispatch(name, mark, Via.LOCK, target=key, close_ms=closes)
     if (step.external or step.awaits_signal) and not (undo or probe):
         limit = step.timeout if step.timeout is not None or step.awaits_signal else default_timeout
         limit_ms = _ms(now) + round(limit * 1000) if limit else 0

@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
-from multiagents.exceptions import WorkerNotFoundError
+from multiagents.exceptions import WorkerNotFoundError, WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.engine import Engine
@@ -112,6 +112,8 @@ class EagerEngine(Engine):
         self._lock = threading.Lock()
         #: the runs that somebody drives now -> whether he has to look once more
         self._driven: dict[str, bool] = {}
+        #: runs that wait for a lock that another one has
+        self._blocked: set[str] = set()
 
     def start(self, definition: Definition, transaction_id: str, *args: Any, **kwargs: Any) -> Started:
         """Create a run and run it."""
@@ -171,6 +173,28 @@ class EagerEngine(Engine):
             with self._lock:
                 self._driven.pop(transaction_id, None)
             raise
+        self._pass_locks_on(transaction_id)
+
+    def _pass_locks_on(self, transaction_id: str) -> None:
+        """A run has gone as far as it goes: those that waited for its locks go on, as no sweep is here to tell them."""
+        with self._lock:
+            self._blocked.discard(transaction_id)
+            others = list(self._blocked)
+        for other in others:
+            for entry in self._asking(other):
+                self.locks.ask_at_once(other, entry.step)
+            if not self._asking(other):
+                self._drive(other)
+        if self._asking(transaction_id):
+            with self._lock:
+                self._blocked.add(transaction_id)
+
+    def _asking(self, transaction_id: str) -> list[InFlight]:
+        try:
+            in_flight = self.store.load(transaction_id).in_flight
+        except WorkflowNotFoundError:
+            return []
+        return [entry for entry in in_flight.values() if entry.via is Via.LOCK]
 
     def _next(self, transaction_id: str) -> tuple[Snapshot, InFlight] | None:
         """An attempt that waits to be run; the decision that is owed is made first, if there is one."""
@@ -184,7 +208,7 @@ class EagerEngine(Engine):
         snapshot = self.store.load(transaction_id)
         for entry in snapshot.in_flight.values():
             stands_still = entry.timer_ms and snapshot.state.stopped_at is not None
-            if entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD) and not stands_still:
+            if entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD, Via.LOCK) and not stands_still:
                 return snapshot, entry
         return None
 

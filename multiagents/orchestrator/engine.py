@@ -33,6 +33,7 @@ from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.forking import Fork, beginning
 from multiagents.orchestrator.local import Settled, local_step
+from multiagents.orchestrator.locks import Locks
 from multiagents.orchestrator.planner import build_commit, digest, letters_of
 from multiagents.orchestrator.requests import Requests
 from multiagents.orchestrator.sending import Sender
@@ -86,6 +87,8 @@ class Engine(Requests):
         self._versions = Versions(store)
         self.dispatcher = dispatcher
         self.settings = settings
+        self.locks = Locks(store, self.wake)
+        self._sender.ask_for_lock = self.locks.ask_at_once
 
     # --- starting ----------------------------------------------------------------------------------------------------
 
@@ -363,7 +366,7 @@ class Engine(Requests):
         if (
             found is None
             or found.mark != mark
-            or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP, Via.CHILD)
+            or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP, Via.CHILD, Via.LOCK)
         ):
             return
         now_ms, longest_ms = round(self.store.now().timestamp() * 1000), self.settings.lease * 1000 / LEFT_FOR

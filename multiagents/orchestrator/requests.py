@@ -37,8 +37,8 @@ class Requests(Timers):
             return False
         return True
 
-    def wake(self, correlation: Correlation, record: str) -> None:
-        """The time of a sleep has come, or a wait goes on without its signal: the step is done, without a result."""
+    def wake(self, correlation: Correlation, record: str, result: Any = None) -> None:
+        """A step that no worker does is done: the time of a sleep has come, a wait goes on without its signal, ..."""
         now = self.store.now()
         event = ResultEvent.of(
             id=f"{correlation}/end",
@@ -48,6 +48,7 @@ class Requests(Timers):
             occurred_at=now,
             step=correlation.step,
             attempt=correlation.attempt,
+            payload=result,
         )
         self._whole.decide(
             correlation.transaction_id, event, site=WriteSite.WAKE_UP, answers=(correlation.step, record)

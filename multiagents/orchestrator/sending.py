@@ -36,6 +36,8 @@ class Sender:
         self._settings = settings
         #: does what steps that are runs of their own ask for: set by the engine, which starts runs
         self.children: Callable[[str, Collection[str]], None] = lambda _parent, _steps: None
+        #: asks for the lock that a step of a run waits for
+        self.ask_for_lock: Callable[[str, str], None] = lambda _transaction_id, _step: None
 
     def dispatches(
         self, definition: Definition, state: RunState, facts: Iterable[Event], *, may_link: bool = False
@@ -91,6 +93,8 @@ class Sender:
                     write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
+            elif dispatch.via is Via.LOCK:
+                self.ask_for_lock(transaction_id, dispatch.step)
 
 
 def _is_in_flight(state: RunState, event: CommandEvent | CompensationEvent) -> bool:

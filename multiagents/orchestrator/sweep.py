@@ -114,6 +114,8 @@ class Sweep:
                 self._yields_until = time.monotonic() + settings.lease / LEFT_FOR + 2 * settings.sweep_interval
         elif entry.kind == "x":
             self._forget(entry)
+        elif entry.kind == "k":
+            self.engine.locks.look_after(entry)
         elif entry.kind == "t":
             if self.engine.deadline_passed(entry.transaction_id):
                 self.store.discard(entry.member, entry.transaction_id)
@@ -167,6 +169,8 @@ class Sweep:
                 self.engine.children.tend(entry.transaction_id, [entry.step])
                 pause = min(CHILD_LOOKED_AT_MS, max(CHILD_GRACE_MS, now - found.since_ms))
                 self.store.postpone(entry.member, entry.transaction_id, pause)
+            case Via.LOCK:
+                self._lock(entry, snapshot, found, now)
             case Via.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
                 self._no_signal(entry, snapshot, found)
             case Via.EXTERNAL:
@@ -194,6 +198,22 @@ class Sweep:
                 self._give_up(entry, found.record, ErrorKind.FAILED, "ApprovalRejected", message, final=True)
             case _:
                 self._give_up(entry, found.record, ErrorKind.FAILED, "WaitTimeout", message, final=True)
+
+    def _lock(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
+        """A step waits for a lock: ask again, unless its time is over."""
+        pause = self.engine.locks.ask(snapshot, found)
+        if pause is None:
+            return
+        if not found.close_ms or now < found.close_ms:
+            self.store.postpone(entry.member, entry.transaction_id, pause)
+            return
+        step = snapshot.definition.steps[entry.step]
+        if step.on_timeout == "continue":
+            self.engine.wake(self._correlation(entry), found.record)
+        else:
+            key = self.engine.locks.key_of(entry.transaction_id, found)
+            message = f"the lock on {key!r} was not to be had within {step.timeout or 0:g} s"
+            self._give_up(entry, found.record, ErrorKind.FAILED, "LockTimeout", message, final=True)
 
     def _silent(self, entry: Due, found: InFlight, now: int) -> None:
         """A claimed attempt: over its limit, without its heartbeat, or its worker is gone (rule S1a)."""

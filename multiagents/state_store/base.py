@@ -15,7 +15,7 @@ What the store promises:
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,7 @@ from multiagents.exceptions import MultiAgentsError
 from multiagents.names import Correlation
 from multiagents.state_store.attributes import Search
 from multiagents.state_store.commits import Commit, Committed, Verdict
+from multiagents.state_store.isolation import Isolation
 from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge, signal_field
 from multiagents.state_store.policy import PayloadPolicy
 from multiagents.state_store.records import (
@@ -78,7 +79,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-class StateStore(ABC):
+class StateStore(Isolation):
     """Where runs live. Every method is safe to call again, and safe to call from any thread."""
 
     #: in what form data is stored
@@ -352,5 +353,5 @@ class StateStore(ABC):
         """The same store, with a client that gives up at once: the sweep asks again at its next tick."""
         return self
 
-    def close(self) -> None:  # noqa: B027 - most stores have nothing to close
+    def close(self) -> None:
         """Give connections back."""

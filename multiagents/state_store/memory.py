@@ -160,7 +160,7 @@ class InMemoryStateStore(Tabled):
             if (
                 entry is None
                 or entry.mark != mark_of(direction, attempt)
-                or entry.via in (Via.TIMER, Via.EXTERNAL, Via.SLEEP)
+                or entry.via in (Via.TIMER, Via.EXTERNAL, Via.SLEEP, Via.LOCK)
             ):
                 raise ClaimRefused(correlation, REFUSED[2])
             now = self._tables.now()

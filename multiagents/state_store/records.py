@@ -12,6 +12,8 @@ LIMIT_GRACE_MS = 1_000
 #: A linked undo that nobody claimed within this time has lost its link.
 LINK_GRACE_MS = 2_000
 
+#: A step that waits for a lock is asked for first by who sent it, and from then on by the sweep.
+LOCK_GRACE_MS = 1_000
 #: An outbox entry that nobody claimed is published again after this long, unless its dispatch says sooner.
 OUTBOX_GRACE_MS = 60_000
 
@@ -35,6 +37,8 @@ class Via(StrEnum):
     EXTERNAL = "e"
     #: a run of its own does it, and answers at its end
     CHILD = "k"
+    #: nobody is asked: it is done when the run has the lock
+    LOCK = "y"
     #: a worker holds it under a lease
     CLAIMED = "c"
 
@@ -56,7 +60,7 @@ class Dispatch(NamedTuple):
         step: the step.
         mark: the attempt, as `mark_of` writes it.
         via: how it goes.
-        target: the broker list (push) or queue (outbox).
+        target: the broker list (push) or queue (outbox); of a lock, its business key.
         prefix: the rendered message up to its number, for a push.
         suffix: the rest of it.
         delay_ms: for a timer: how long to wait; for the outbox: when to publish it again if nobody has claimed it.
@@ -84,7 +88,10 @@ class Dispatch(NamedTuple):
     @property
     def look_after_ms(self) -> int:
         """In how many ms somebody has to look at it, where an entry in ``due`` says so."""
-        return self.delay_ms or {Via.LINK: LINK_GRACE_MS, Via.OUTBOX: OUTBOX_GRACE_MS}.get(self.via, 0)
+        return self.delay_ms or _GRACE_MS.get(self.via, 0)
+
+
+_GRACE_MS = {Via.LINK: LINK_GRACE_MS, Via.OUTBOX: OUTBOX_GRACE_MS, Via.LOCK: LOCK_GRACE_MS}
 
 
 class InFlight(NamedTuple):

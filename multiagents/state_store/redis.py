@@ -28,6 +28,7 @@ from multiagents.state_store.base import (
     mark_of,
     parse_mark,
 )
+from multiagents.state_store.holding import Holding
 from multiagents.state_store.limits import limits_of
 from multiagents.state_store.looking import Looking
 from multiagents.state_store.policy import PLAIN, PayloadPolicy, Writing
@@ -52,7 +53,7 @@ _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
 
 
-class RedisStateStore(Looking):
+class RedisStateStore(Holding, Looking):
     """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
 
     Args:

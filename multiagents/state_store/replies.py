@@ -120,7 +120,7 @@ class Due(NamedTuple):
     """Something whose time has come. It is leased to the caller, who removes it by the commit that handles it."""
 
     #: ``a`` an attempt, ``q`` an attempt that had to be claimed by now, ``r`` a run to decide, ``t`` a run whose
-    #: deadline has passed, ``x`` a run to forget
+    #: deadline has passed, ``x`` a run to forget, ``k`` a lock (whose key stands in place of the run) to look after
     kind: str
     transaction_id: str
     step: str
@@ -359,7 +359,7 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
 
 def due_of(member: str, seen_ms: int) -> Due:
     """Take a due entry apart."""
-    kind, transaction_id, *rest = member.split("|")
+    kind, transaction_id, *rest = member.split("|", 1 if member[0] == "k" else -1)
     step, mark = rest or ("", "")
     return Due(kind, transaction_id, step, mark, member, seen_ms)
 

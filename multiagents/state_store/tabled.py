@@ -14,10 +14,10 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.state_store.base import (
     Page,
     Search,
-    StateStore,
     Via,
     dumps,
 )
+from multiagents.state_store.held import Held
 from multiagents.state_store.replies import (
     not_over,
     page_of,
@@ -28,7 +28,7 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
 
 
-class Tabled(StateStore):
+class Tabled(Held):
     """The part of the store in memory that needs no more than its tables."""
 
     _tables: Tables

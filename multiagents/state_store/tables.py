@@ -42,6 +42,18 @@ class Row:
     expires_ms: int | None = None
 
 
+@dataclass
+class Lock:
+    """A lock on a business key: who holds it (nobody: an empty text), and who waits."""
+
+    holder: str = ""
+    token: int = 0
+    #: until when; 0 is without an end
+    until: int = 0
+    #: who waits -> when he came, and until when he counts as waiting
+    line: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Written:
     """What a commit writes, as JSON; made before anything is touched, so that nothing is written by halves."""
@@ -115,6 +127,9 @@ class Tables:
             #: schedule -> its last tick; and who paused it
             self.ticked: dict[str, int] = {}
             self.paused: dict[str, str] = {}
+            #: locks on business keys, and the last fencing token
+            self.locks: dict[str, Lock] = {}
+            self.token = 0
             self.swept_ms: int | None = None
             self.grace_ms = 0
 
@@ -143,7 +158,9 @@ class Tables:
             for name in [each for each in row.fields if each.startswith("l:")]:
                 self.release(row, transaction_id, name[2:])
         about = f"|{transaction_id}"
-        for member in [each for each in self.due if each[1:] == about or each.startswith(f"q{about}|")]:
+        for member in [
+            each for each in self.due if (each[1:] == about and each[0] != "k") or each.startswith(f"q{about}|")
+        ]:
             del self.due[member]
         self.ended.notify_all()
 

@@ -13,7 +13,19 @@ from multiagents.workflow.step import StepDefinition, StepKind
 __all__ = ["assembled"]
 
 #: What fields of a node become fields of a `StepDefinition` unchanged.
-_COPIED = ("when", "schema", "timeout", "on_timeout", "seconds", "chooser", "default", "retries", "summary")
+_COPIED = (
+    "when",
+    "schema",
+    "timeout",
+    "on_timeout",
+    "seconds",
+    "chooser",
+    "default",
+    "retries",
+    "key",
+    "lease",
+    "summary",
+)
 
 
 def assembled(layout: Layout) -> dict[str, StepDefinition]:

@@ -16,8 +16,9 @@ from multiagents.workflow import nested
 from multiagents.workflow import validation as check
 from multiagents.workflow.assembly import assembled
 from multiagents.workflow.definition import Definition, definitions
-from multiagents.workflow.elements import Child, Map, Parallel, Step
+from multiagents.workflow.elements import Child, Lock, Map, Parallel, Step
 from multiagents.workflow.layout import Layout
+from multiagents.workflow.locking import check_lock
 from multiagents.workflow.nesting import Nesting
 from multiagents.workflow.nodes import Nodes
 from multiagents.workflow.probing import check_options
@@ -236,6 +237,8 @@ class WorkflowBuilder(Nodes, Nesting):
                 nested.check_child(self.name, each.step)
             elif isinstance(each.step, Map):
                 nested.check_map(self.name, each.step)
+            elif isinstance(each.step, Lock):
+                check_lock(self.name, each.step)
             else:
                 check.node(self.name, each.step)
         steps = assembled(layout)

@@ -139,6 +139,8 @@ def _without_worker(step: StepDefinition) -> str:
             return f"{step.kind.value} for {step.signal}" if step.signal != step.name else step.kind.value
         case StepKind.SLEEP:
             return "sleep" if callable(step.seconds) else f"sleep {step.seconds:g} s"
+        case StepKind.LOCK:
+            return "lock" if callable(step.key) else f"lock {step.key}"
         case StepKind.CHOICE:
             return f"one of {', '.join(step.branches)}"
     return "external" if step.external else ""

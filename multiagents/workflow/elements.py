@@ -17,6 +17,7 @@ __all__ = [
     "Child",
     "Choice",
     "Element",
+    "Lock",
     "Loop",
     "Map",
     "Node",
@@ -152,6 +153,27 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Lock:
+    """Have the lock on a business key; the arguments are those of `WorkflowBuilder.add_lock`.
+
+    >>> Lock("stock", "stock:{sku}", timeout=60).kind
+    <StepKind.LOCK: 'lock'>
+    """
+
+    name: str
+    key: str | _Code | None = None
+    _: KW_ONLY
+    lease: float | None = None
+    timeout: float | None = None
+    on_timeout: str = "fail"
+    after: str | Sequence[str] | None = None
+    when: Callable[[dict[str, Any]], bool] | None = None
+    summary: str | None = None
+
+    kind = StepKind.LOCK
+
+
+@dataclass(frozen=True, slots=True)
 class Child:
     """Run another workflow; the arguments are those of `WorkflowBuilder.add_child`."""
 
@@ -215,5 +237,5 @@ class Loop:
 
 
 #: What becomes a step though no worker does it itself.
-Node = Wait | Approval | Sleep | Savepoint | Choice | Child | Map
+Node = Wait | Approval | Sleep | Savepoint | Choice | Child | Map | Lock
 Element = Step | Node | Parallel | Loop

@@ -1,4 +1,6 @@
-"""What `WorkflowBuilder` adds beside steps and blocks: choices, loops, waits, approvals, sleeps and save-points."""
+"""What `WorkflowBuilder` adds beside steps and blocks: choices, loops, waits, approvals, sleeps, save-points and
+locks.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from multiagents.workflow import validation as check
-from multiagents.workflow.elements import Approval, Choice, Element, Loop, Savepoint, Sleep, Wait
+from multiagents.workflow.elements import Approval, Choice, Element, Lock, Loop, Savepoint, Sleep, Wait
 
 
 class Nodes:
@@ -212,4 +214,45 @@ class Nodes:
         ['way#2', 'by_air#2', 'by_road#2', 'send#2']
         """
         self._elements.append(Savepoint(name, retries, after=after, summary=summary))
+        return self
+
+    def add_lock(
+        self,
+        name: str,
+        key: str | Callable[[dict[str, Any]], str],
+        *,
+        lease: float | None = None,
+        timeout: float | None = None,
+        on_timeout: Literal["fail", "continue"] = "fail",
+        after: str | Sequence[str] | None = None,
+        when: Callable[[dict[str, Any]], bool] | None = None,
+        summary: str | None = None,
+    ) -> Self:
+        """Wait until the run has the lock on a business key, so that no other run works on the same thing (rule S29).
+
+        It is held until the run is over, undo included, or until the lease is. Whoever waits gets it in the order of
+        asking. The step's result is ``{name: {"key": ..., "token": n}}``: the token grows with every grant of that key,
+        so that whoever keeps the thing itself can refuse a holder of a lease that is over. No process waits meanwhile.
+
+        Args:
+            name: what the step is called.
+            key: what is locked, with ``{field}`` or ``{field.field}`` for what the context says; or a callable that
+                says it, asked once with the context. A run that asks for the same key again has it already.
+            lease: seconds after which others may have the lock; None is when the run is over.
+            timeout: seconds to wait at most; None waits as long as it takes.
+            on_timeout: ``fail`` the step, or ``continue`` without the lock, and without a result.
+            after: the steps or blocks it waits for; None is the one added before.
+            when: called with the context; the step is skipped where it answers false.
+            summary: a line for people.
+
+        >>> from multiagents import WorkflowBuilder
+        >>> pick = WorkflowBuilder("pick").add_lock("stock", "stock:{sku}", timeout=60).add_step("reserve").build()
+        >>> pick.steps["stock"].key
+        'stock:{sku}'
+        """
+        self._elements.append(
+            Lock(
+                name, key, lease=lease, timeout=timeout, on_timeout=on_timeout, after=after, when=when, summary=summary
+            )
+        )
         return self

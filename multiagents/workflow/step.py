@@ -19,9 +19,9 @@ from multiagents.retry import RetryPolicy
 #: What may be done about a step whose outcome is unknown (rule S3).
 ON_UNKNOWN = ("compensate", "resolve", "park")
 
-_TIMES = ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout")
+_TIMES = ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout", "lease")
 #: The fields that may be code.
-_CODE = ("when", "inputs", "seconds", "chooser", "over", "schema")
+_CODE = ("when", "inputs", "seconds", "chooser", "over", "schema", "key")
 
 
 class StepKind(StrEnum):
@@ -43,6 +43,8 @@ class StepKind(StrEnum):
     SAVEPOINT = "savepoint"
     #: its items, which are steps of their own once their number is known; it is done when they are
     MAP = "map"
+    #: nobody: it is done when the run has the lock on a business key
+    LOCK = "lock"
 
 
 def plain(value: Any) -> Any:
@@ -113,6 +115,8 @@ class StepDefinition:
         item: of a map: what every item is, but for its name and place.
         retries: of a save-point: how often a run may go back to it.
         max_concurrency: of a map: how many items run at once; None is all of them.
+        key: of a lock: the business key, with ``{field}`` for what the context says, or a callable that says it.
+        lease: of a lock: seconds after which others may have it; None is when the run is over.
     """
 
     name: str
@@ -155,6 +159,8 @@ class StepDefinition:
     item: StepDefinition | None = None
     max_concurrency: int | None = None
     retries: int | None = None
+    key: str | Callable[[dict[str, Any]], str] | None = None
+    lease: float | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -182,7 +188,7 @@ class StepDefinition:
 
     @property
     def _code(self) -> tuple[Any, ...]:
-        return (self.when, self.inputs, self.seconds, self.chooser, self.over, self.item and self.item.inputs)
+        return (self.when, self.inputs, self.seconds, self.chooser, self.over, self.key, self.item and self.item.inputs)
 
     def worker_of(self, direction: Direction, *, probe: bool = False) -> str:
         """Name of the worker that makes an attempt: the step's, its compensation, or its probe."""

@@ -97,7 +97,7 @@ def step_options(workflow: str, step: Step) -> None:
         retry(workflow, step.name, name, getattr(step, name))
     for name in ("timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout"):
         value = getattr(step, name)
-        if not _is_seconds(value, zero=name == "timeout"):
+        if not is_seconds(value, zero=name == "timeout"):
             expected = "0 or more seconds (0 is no limit)" if name == "timeout" else "more than 0 seconds"
             raise refusal(workflow, step.name, name, value, f"a number, {expected}, or None for the default")
     for name in ("cancel_safe", "external", "pivot", "compensate_on_failure", "local"):
@@ -121,7 +121,7 @@ def step_options(workflow: str, step: Step) -> None:
 
 def choice(workflow: str, written: Choice) -> None:
     """Refuse a choice whose chooser, branches or default do not fit."""
-    _plain_function(workflow, written.name, "chooser", written.chooser)
+    plain_function(workflow, written.name, "chooser", written.chooser)
     if not callable(written.chooser):
         expected = 'a function of the context that answers a label, such as lambda ctx: ctx["kind"]'
         raise refusal(workflow, written.name, "chooser", written.chooser, expected)
@@ -137,7 +137,7 @@ def choice(workflow: str, written: Choice) -> None:
 def loop(workflow: str, written: Loop, name: Any) -> None:
     """Refuse a loop whose bound or condition does not fit."""
     name_of_step(workflow, name, kind="loop")
-    _plain_function(workflow, name, "until", written.until)
+    plain_function(workflow, name, "until", written.until)
     if not callable(written.until):
         expected = 'a function of the context that says whether it is done, such as lambda ctx: ctx["approved"]'
         raise refusal(workflow, name, "until", written.until, expected)
@@ -156,17 +156,17 @@ def node(workflow: str, written: Node) -> None:
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 1:
             raise refusal(workflow, written.name, "retries", retries, "a whole number, at least 1")
         return
-    _plain_function(workflow, written.name, "when", written.when)
+    plain_function(workflow, written.name, "when", written.when)
     if written.when is not None and not callable(written.when):
         expected = 'a function of the context, such as lambda ctx: ctx["total"] > 0'
         raise refusal(workflow, written.name, "when", written.when, expected)
     if isinstance(written, Sleep):
-        _plain_function(workflow, written.name, "seconds", written.seconds)
-        if not callable(written.seconds) and (written.seconds is None or not _is_seconds(written.seconds, zero=True)):
+        plain_function(workflow, written.name, "seconds", written.seconds)
+        if not callable(written.seconds) and (written.seconds is None or not is_seconds(written.seconds, zero=True)):
             expected = "a number, 0 or more seconds, or a function of the context that answers one"
             raise refusal(workflow, written.name, "seconds", written.seconds, expected)
     elif isinstance(written, Wait | Approval):
-        if not _is_seconds(written.timeout, zero=False):
+        if not is_seconds(written.timeout, zero=False):
             expected = "a number, more than 0 seconds, or None to wait as long as it takes"
             raise refusal(workflow, written.name, "timeout", written.timeout, expected)
         options = ("fail", "continue") if isinstance(written, Wait) else ("reject", "continue")
@@ -179,7 +179,8 @@ def node(workflow: str, written: Node) -> None:
             raise refusal(workflow, written.name, "signal", written.signal, "a name, or None for the step's own")
 
 
-def _plain_function(workflow: str, step: str, option: str, value: Any) -> None:
+def plain_function(workflow: str, step: str, option: str, value: Any) -> None:
+    """Refuse an async function."""
     if iscoroutinefunction(value):
         raise DefinitionError(
             f'workflow "{workflow}" step "{step}" has an async function as its {option}; expected a plain one: it only '
@@ -198,7 +199,7 @@ def workflow_options(
 ) -> dict[str, Any]:
     """The options of a workflow as its definition takes them, or an error that says which one does not fit."""
     for name, value in (("deadline", deadline), ("retention", retention)):
-        if not _is_seconds(value, zero=False):
+        if not is_seconds(value, zero=False):
             raise DefinitionError(
                 f'workflow "{workflow}" has {name}={value!r}; expected a number, more than 0 seconds, or None'
             )
@@ -270,7 +271,8 @@ def strictness(definition: Definition) -> None:
         )
 
 
-def _is_seconds(value: Any, *, zero: bool) -> bool:
+def is_seconds(value: Any, *, zero: bool) -> bool:
+    """Whether a value is None or a number of seconds: above 0, or with ``zero`` at least that."""
     if value is None:
         return True
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
@@ -317,7 +319,7 @@ def retry(workflow: str, step: str, option: str, value: Any) -> None:
 def code(workflow: str, step: Any) -> None:
     """Refuse a ``when`` or ``inputs`` that cannot be asked."""
     for name in ("when", "inputs", "over"):
-        _plain_function(workflow, step.name, name, getattr(step, name, None))
+        plain_function(workflow, step.name, name, getattr(step, name, None))
     if step.when is not None and not callable(step.when):
         raise refusal(
             workflow, step.name, "when", step.when, 'a function of the context, such as lambda ctx: ctx["total"] > 0'

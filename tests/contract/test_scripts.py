@@ -65,6 +65,11 @@ def timer(kit: Any) -> None:
     kit.sleep(0.01)
 
 
+def locked(kit: Any) -> None:
+    kit.begin()
+    kit.store.lock("order-1", "order-1~1", asking_ms=5_000)
+
+
 def dispatch(kit: Any) -> Any:
     # The record is the one that was seen before, also when the call is sent again.
     return kit.store.dispatch("order-1", kit.message("order-1", "reserve"), kit.before)
@@ -97,6 +102,8 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
     "forget": (over, lambda kit: kit.store.forget("order-1")),
+    "lock": (lambda _kit: None, lambda kit: kit.store.lock("order-1", "order-1~1", asking_ms=5_000)),
+    "unlock": (locked, lambda kit: kit.store.unlock("order-1", 1)),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "tick": (lambda _kit: None, lambda kit: kit.store.schedule_ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
@@ -485,3 +492,24 @@ def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: Any) -> Non
     assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 12
     assert {of.index("running"), of.index("completed", "contract")} < set(keys_of(of, commit))
     assert arguments_of(of, commit)
+
+
+def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: Any) -> None:
+    redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
+    redis_kit.store.lock("sku-7", "b~1", asking_ms=5_000)
+    part = redis_kit.store.keys.of_partition(redis_kit.store.keys.partition_of("sku-7"))
+    keys = [part.lock("sku-7"), part.lock_line("sku-7"), part.lock_asking("sku-7"), part.meta, part.due]
+
+    reply = run(redis_kit, "lock", keys, ["k|sku-7", "c~1", 0, 5_000, 0, 60_000])
+
+    assert [reply[0], *reply[2:]] == [0, 1, "a~1", 1]
+    assert redis_kit.client.zrange(part.due, 0, -1) == ["k|sku-7"]
+
+
+def test_unlock_leaves_the_lock_of_another_grant(redis_kit: Any) -> None:
+    redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
+    part = redis_kit.store.keys.of_partition(redis_kit.store.keys.partition_of("sku-7"))
+
+    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 2]) == [0]
+    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 1]) == [1]
+    assert redis_kit.client.zcard(part.due) == 0

@@ -209,6 +209,13 @@ WAITING = (
 NAPPING = (
     flow("crash-napping").add_step("first", "crash.do").add_sleep("nap", 3_600).add_step("last", "crash.do").build()
 )
+LOCKED = (
+    flow("crash-locked")
+    .add_step("first", "crash.do", compensation="crash.undo")
+    .add_lock("alone", "crash", lease=0.5)
+    .add_step("last", "crash.do")
+    .build()
+)
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()
 STARTED = flow("crash-started").add_step("only", "crash.do", schedule_to_start=3).build()
 BRIEF = flow("crash-brief", retention=1.0).add_step("only", "crash.do").build()

@@ -361,3 +361,13 @@ parcel = (
     .add_step("last", "echo")
     .build()
 )
+
+#: Runs that must not work on the same thing at the same time; the key is code that only the worker (and the test) has.
+locking = (
+    WorkflowBuilder("locking")
+    .add_step("first", "play", compensation="undo")
+    .add_lock("stock", lambda ctx: f"stock:{ctx['sku']}")
+    .add_step("pick", "echo", inputs=lambda ctx: {"token": ctx["stock"]["token"]})
+    .add_step("ship", "play")
+    .build()
+)

@@ -327,6 +327,7 @@ PAUSE = Play(app_crash.CANCEL, RunStatus.COMPLETED, frozenset({"reserve", "wait"
 STOPPED = Play(app_crash.NAPPING, RunStatus.COMPLETED, frozenset({"first", "last"}), _stopped)
 HURRIED = Play(app_crash.NAPPING, RunStatus.COMPLETED, frozenset({"first", "last"}), _hurried)
 SIGNAL = Play(app_crash.WAITING, RunStatus.COMPLETED, frozenset({"first", "last"}), _signalled)
+LOCKED = Play(app_crash.LOCKED, RunStatus.COMPLETED, frozenset({"first", "last"}), _start)
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)
 PROBED = _forward(app_crash.PROBED)

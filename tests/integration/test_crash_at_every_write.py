@@ -28,6 +28,7 @@ from crash_scene import (
     KILLED,
     LARGE,
     LEFT_LYING,
+    LOCKED,
     MUTE,
     MUTE_BACK,
     NEW_STREAM,
@@ -82,6 +83,8 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.UPDATE_TIMER: [(HURRIED, (1,))],
     WriteSite.SIGNAL: [(SIGNAL, (1,))],
     WriteSite.WAKE_UP: [(SIGNAL, (1,))],
+    WriteSite.LOCK: [(LOCKED, (1,))],
+    WriteSite.UNLOCK: [(LOCKED, (1,))],
     WriteSite.ATTRIBUTES: [(TAGGED, (1,))],
     WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,)), (PROBED, (2, 3))],
     WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5))],
@@ -169,6 +172,7 @@ WARM = {
     WriteSite.OPERATE: PAUSE,
     WriteSite.SIGNAL: SIGNAL,
     WriteSite.WAKE_UP: SIGNAL,
+    WriteSite.LOCK: LOCKED,
 }
 
 

@@ -446,3 +446,22 @@ def test_maps_of_children_that_wait_and_local_steps_run_in_process_too(orchestra
         orchestrator.get(f"eager-papers:review:{number}").signal("verdict", {"grade": number})
 
     assert run.result(timeout=1)["review"] == [{"grade": 0, "price": 4}, {"grade": 1, "price": 4}]
+
+
+def test_S29_in_process_a_run_waits_for_a_lock_until_the_run_that_has_it_is_over(orchestrator: Orchestrator) -> None:
+    workflow = (
+        WorkflowBuilder("eager-locks")
+        .add_lock("alone", "eager:{sku}", timeout=0.01)
+        .add_wait("go")
+        .add_step("reserve", "eager.reserve")
+        .build()
+    )
+    first, second, third = (orchestrator.start(workflow, {"sku": "a", "quantity": n}) for n in (1, 2, 3))
+    for run in (second, third):
+        run.signal("go")
+    assert {run.status for run in (first, second, third)} == {"running"}
+
+    first.signal("go")
+
+    tokens = [run.result(timeout=1)["alone"]["token"] for run in (first, second, third)]
+    assert tokens == sorted(set(tokens))

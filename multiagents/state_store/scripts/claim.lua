@@ -14,7 +14,7 @@ local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause
   'parent', 'rollbacks', 's:' .. step, 'l:' .. step)
 if not head[1] then return {0, now, 1} end
 local mark, via, rest = string.match(head[12] or '', '^(%w+)|(%w)|(.*)$')
-if mark ~= ARGV[3] or via == 'w' or via == 'e' or via == 'z' then return {0, now, 2} end
+if mark ~= ARGV[3] or via == 'w' or via == 'e' or via == 'z' or via == 'y' then return {0, now, 2} end
 
 local member = 'a|' .. ARGV[1] .. '|' .. step .. '|' .. mark
 local deadline = 0

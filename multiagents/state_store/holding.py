@@ -1,0 +1,45 @@
+"""Locks on business keys, in Redis: a hash and two sorted sets a key, in the partition of the key."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from multiagents.names import Keys, PartitionKeys
+from multiagents.sites import WriteSite
+from multiagents.state_store.base import StateStore
+from multiagents.state_store.isolation import LOCK_CHECK_MS, Lock
+
+if TYPE_CHECKING:
+    import redis
+
+    from multiagents.state_store.scripts.redis import ScriptServer
+
+
+class Holding(StateStore):
+    """The part of the store on Redis that keeps runs out of each other's way."""
+
+    keys: Keys
+    _server: ScriptServer
+    _client: redis.Redis
+
+    def _of_key(self, key: str) -> PartitionKeys:
+        return self.keys.of_partition(self.keys.partition_of(key))
+
+    def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
+        part = self._of_key(key)
+        keys = [part.lock(key), part.lock_line(key), part.lock_asking(key), part.meta, part.due]
+        args = [f"k|{key}", holder, lease_ms, asking_ms, over, LOCK_CHECK_MS]
+        granted, now, token, held_by, place = self._server.run(WriteSite.LOCK, "lock", keys, args)
+        self._server.heard(now)
+        return Lock(granted == 1, int(token), held_by, place)
+
+    def unlock(self, key: str, token: int) -> bool:
+        part = self._of_key(key)
+        keys = [part.lock(key), part.due]
+        return bool(self._server.run(WriteSite.UNLOCK, "unlock", keys, [f"k|{key}", token])[0])
+
+    def lock_of(self, key: str) -> Lock | None:
+        read = partial(self._client.hmget, self._of_key(key).lock(key), ["token", "holder", "until"])
+        token, holder, until = self._server.call(read)
+        return None if token is None else Lock(False, int(token), holder, until_ms=int(until))

@@ -1,0 +1,71 @@
+"""The part of the port that keeps runs out of each other's way: locks on business keys, and limits by key.
+
+They live in the partition of their *key*, because runs of all partitions share them. So they are no part of a run's
+commit, and have to hold without one:
+
+1. Asking again is safe: who has it is told so, and who waits keeps his place.
+2. Who is gone takes nothing with him: a waiter who does not ask again is passed over, and a lock whose run is over is
+   taken from it by whoever finds that out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+#: A lock is looked after this often, in case its run is over and nobody else wants it (ms).
+LOCK_CHECK_MS = 3_600_000
+
+
+class Lock(NamedTuple):
+    """How it stands with a lock.
+
+    Attributes:
+        granted: whoever asked has it.
+        token: the fencing token of who has it; 0 for nobody.
+        holder: who has it; empty for nobody, or for somebody whose lease is over.
+        place: how many wait before whoever asked.
+        until_ms: when its lease is over, by the store's clock; 0 is never. Said by `lock_of`.
+    """
+
+    granted: bool
+    token: int
+    holder: str
+    place: int = 0
+    until_ms: int = 0
+
+
+class Isolation(ABC):
+    """Locks and limits. Every method is safe to call again, and safe to call from any thread."""
+
+    @abstractmethod
+    def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
+        """Ask for the lock on a business key, or keep a place in its line: first come, first served.
+
+        Args:
+            key: what is locked.
+            holder: a run, as `holder_of` names it. One that has the lock already keeps it, under the same token, and at
+                least for as long as it asks for.
+            lease_ms: after how long others may have it; 0 is never.
+            asking_ms: who has not asked again by then is passed over.
+            over: the token of a grant that is known to be over, because its run is: it counts as given back.
+        """
+
+    @abstractmethod
+    def unlock(self, key: str, token: int) -> bool:
+        """Take a lock away from whoever holds it under this token, with what looks after it; whether it was so."""
+
+    @abstractmethod
+    def lock_of(self, key: str) -> Lock | None:
+        """Who holds a lock, also after his lease; None for nobody."""
+
+
+def holder_of(transaction_id: str, generation: int) -> str:
+    """A run as the holder of a lock: one that replaces another is another run."""
+    return f"{transaction_id}~{generation}"
+
+
+def parse_holder(holder: str) -> tuple[str, int]:
+    """The inverse of `holder_of`."""
+    transaction_id, _, generation = holder.rpartition("~")
+    return transaction_id, int(generation)

@@ -1,0 +1,95 @@
+"""Keys with places in them: ``stock:{sku}``, filled in from a run's context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from string import Formatter
+from typing import Any
+
+from multiagents.exceptions import DefinitionError, WorkflowError, did_you_mean
+
+#: How long a key may be once it is filled in.
+MAX_KEY = 512
+
+
+def places(template: str) -> Iterator[str]:
+    """The dotted paths that a template has places for.
+
+    Raises:
+        ValueError: when it is no template: a brace without the other one, an empty place, a format.
+
+    >>> list(places("stock:{order.sku}:{shop}"))
+    ['order.sku', 'shop']
+    """
+    for _, path, form, conversion in Formatter().parse(template):
+        if path is None:
+            continue
+        if form or conversion or not all(path.split(".")) or not set(path).isdisjoint("[]"):
+            raise ValueError("a place is a name, or names with dots between them, in braces")
+        yield path
+
+
+def filled(template: str, context: Mapping[str, Any]) -> str:
+    """A template with its places filled in.
+
+    Raises:
+        WorkflowError: when the context lacks something it names, or has what makes no key there.
+
+    >>> filled("stock:{order.sku}", {"order": {"sku": 7}})
+    'stock:7'
+    """
+    parts = []
+    for text, path, *_ in Formatter().parse(template):
+        parts.append(text)
+        if path is not None:
+            parts.append(_looked_up(template, path, context))
+    return checked("".join(parts))
+
+
+def checked(key: Any) -> str:
+    """A key as it may be used, unchanged.
+
+    Raises:
+        WorkflowError: when it is no text, or empty, too long, or of more than one line.
+    """
+    if not isinstance(key, str) or not key.strip() or len(key) > MAX_KEY or not key.isprintable():
+        shown = f"{key[:40]!r}..." if isinstance(key, str) and len(key) > MAX_KEY else repr(key)
+        raise WorkflowError(f"{shown} cannot be a key; expected 1 to {MAX_KEY} printable characters")
+    return key
+
+
+def _looked_up(template: str, path: str, context: Mapping[str, Any]) -> str:
+    value: Any = context
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            # Keys only: values may be secret.
+            raise WorkflowError(
+                f'the key "{template}" takes "{path}" from the context, which does not have it'
+                f"{did_you_mean(path, context)} (it has: {', '.join(map(str, context)) or 'nothing'})"
+            )
+        value = value[name]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise WorkflowError(
+            f'the key "{template}" takes "{path}" from the context, where it is a {type(value).__name__}; expected a '
+            f"text or a number"
+        )
+    return str(value)
+
+
+def check_template(workflow: str, owner: str, option: str, given: Any) -> None:
+    """Refuse a key that is no text, or whose places cannot be filled in.
+
+    Raises:
+        DefinitionError: which says whose it is.
+    """
+    why = "" if isinstance(given, str) and given.strip() else "it is no text"
+    if not why:
+        try:
+            list(places(given))
+        except ValueError as error:
+            why = str(error)
+    if why:
+        raise DefinitionError(
+            f'workflow "{workflow}" {owner} has {option}={given!r}, and {why}; expected what is meant, such as '
+            f'"stock:{{sku}}", where {{sku}} is taken from the context'
+        )
