@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Step,
         Wait,
     )
+    from multiagents.workflow.limit import Limit
     from multiagents.workflow.probing import Resolution
     from multiagents.workflow.state import RunStatus, StepStatus
 
@@ -64,6 +65,7 @@ _HOME = {
     "Definition": "workflow.definition",
     "ErrorEvent": "events",
     "ErrorInfo": "events",
+    "Limit": "workflow.limit",
     "Lock": "workflow.elements",
     "Loop": "workflow.elements",
     "Map": "workflow.elements",
@@ -111,6 +113,7 @@ __all__ = [
     "Definition",
     "ErrorEvent",
     "ErrorInfo",
+    "Limit",
     "Lock",
     "Loop",
     "Map",

@@ -69,6 +69,7 @@ def _wire(orchestrator: Orchestrator) -> None:
                 orchestrator.settings,
                 engine.settle,
                 unclaimable=partial(unclaimable, engine),
+                limited=not request.is_eager,
                 new_store=orchestrator.new_store,
             )
             made = runtimes[here] = Runtime(invocation, list)

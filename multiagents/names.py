@@ -245,6 +245,18 @@ class PartitionKeys:
         """Sorted set of the same, by the time until which they count as waiting."""
         return f"{self.tag}:lock.asking:{key}"
 
+    def slots(self, key: str) -> str:
+        """Sorted set of the attempts that run under a limit, by when they count as gone."""
+        return f"{self.tag}:limit:{key}"
+
+    def next_start(self, key: str) -> str:
+        """When the next attempt under a limited rate is expected (µs, the server's clock)."""
+        return f"{self.tag}:limit.next:{key}"
+
+    def limited(self, key: str) -> str:
+        """Sorted set of the attempts that a limit has turned away, by when they come again."""
+        return f"{self.tag}:limit.away:{key}"
+
     @property
     def runs(self) -> str:
         """What the names of the runs' own keys start with."""

@@ -68,6 +68,15 @@ class WriteSite(StrEnum):
 
     # --- other writes to the store ---
 
+    #: A worker asks for one of the slots of a limit, or keeps the one it has.
+    TAKE_SLOT = "store.take_slot"
+    #: The same for an undo.
+    TAKE_SLOT_UNDO = "store.take_slot_undo"
+    #: A worker gives its slot back; it would run out with the lease.
+    FREE_SLOT = "store.free_slot"
+    #: The same for an undo.
+    FREE_SLOT_UNDO = "store.free_slot_undo"
+
     #: A step asks for the lock on a business key, and gets it or a place in the line.
     LOCK = "store.lock"
     #: The sweep removes a lock whose run is over, or whose lease is.
@@ -81,7 +90,8 @@ class WriteSite(StrEnum):
     RENEW = "store.renew"
     #: The same for an undo.
     RENEW_UNDO = "store.renew_undo"
-    #: The sweep sends an attempt out: its timer has come, or its message was lost.
+    #: The sweep sends an attempt out: its timer has come, or its message was lost. Or a worker gives one back, because
+    #: a limit is reached, for a timer to send it out.
     DISPATCH = "store.dispatch"
     #: The same for an undo: a lost link, too.
     DISPATCH_UNDO = "store.dispatch_undo"

@@ -13,12 +13,9 @@ from typing import Any
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
-from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder
+from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
 
 logger = logging.getLogger(__name__)
-
-#: Pauses between two questions of a step that waits: a quarter of what it has waited, within these bounds (ms).
-SHORTEST_MS, LONGEST_MS = 1_000, 15_000
 
 
 class Locks:
@@ -103,5 +100,5 @@ class Locks:
 def pause_of(snapshot: Snapshot, found: InFlight) -> int:
     """In how many ms a step that waits is to ask again; never later than its time is over."""
     now = round(snapshot.now.timestamp() * 1000)
-    pause = min(max((now - found.first_ms) // 4, SHORTEST_MS), LONGEST_MS)
+    pause = pause_ms(now - found.first_ms)
     return max(min(pause, found.close_ms - now), 1) if found.close_ms else pause

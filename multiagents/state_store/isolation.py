@@ -13,8 +13,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from multiagents.names import Correlation
+
 #: A lock is looked after this often, in case its run is over and nobody else wants it (ms).
 LOCK_CHECK_MS = 3_600_000
+#: Pauses of who waits for a lock or a slot: a quarter of what it has waited, within these bounds (ms).
+SHORTEST_MS, LONGEST_MS = 1_000, 15_000
+#: Who is turned away by a limit comes again this long after the one before, so that not all come at once (ms)
+APART_MS = 20
+#: and after this long at the latest.
+AWAY_MS = 300_000
+
+
+def pause_ms(waited_ms: int) -> int:
+    """In how many ms to ask again, for who has waited so long."""
+    return min(max(waited_ms // 4, SHORTEST_MS), LONGEST_MS)
 
 
 class Lock(NamedTuple):
@@ -33,6 +46,13 @@ class Lock(NamedTuple):
     holder: str
     place: int = 0
     until_ms: int = 0
+
+
+class Slot(NamedTuple):
+    """Whether an attempt may run under a limit; if not, in how many ms to ask again."""
+
+    granted: bool
+    wait_ms: int = 0
 
 
 class Isolation(ABC):
@@ -58,6 +78,32 @@ class Isolation(ABC):
     @abstractmethod
     def lock_of(self, key: str) -> Lock | None:
         """Who holds a lock, also after his lease; None for nobody."""
+
+    @abstractmethod
+    def take_slot(
+        self,
+        key: str,
+        correlation: Correlation,
+        *,
+        concurrency: int = 0,
+        every_us: int = 0,
+        pause_ms: int = 0,
+        keep: bool = False,
+    ) -> Slot:
+        """Ask whether an attempt may run now; with a limited concurrency it has a slot then, for as long as a lease.
+
+        Args:
+            key: what is limited.
+            correlation: the attempt; one that has its slot already is not counted again.
+            concurrency: how many may run at once; 0 is without limit.
+            every_us: microseconds between two beginnings; 0 is without limit.
+            pause_ms: how long to wait at least where all slots are taken.
+            keep: the attempt runs, whatever others have been told meanwhile: only keep its slot.
+        """
+
+    @abstractmethod
+    def free_slot(self, key: str, correlation: Correlation) -> None:
+        """Give a slot back, if the attempt has it."""
 
 
 def holder_of(transaction_id: str, generation: int) -> str:

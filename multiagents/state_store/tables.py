@@ -54,6 +54,15 @@ class Lock:
     line: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
+@dataclass
+class Limited:
+    """What goes on under a limit: who runs, until when he counts, when the next may begin, and who was turned away."""
+
+    slots: dict[str, int] = field(default_factory=dict)
+    next_us: int = 0
+    away: dict[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Written:
     """What a commit writes, as JSON; made before anything is touched, so that nothing is written by halves."""
@@ -130,6 +139,8 @@ class Tables:
             #: locks on business keys, and the last fencing token
             self.locks: dict[str, Lock] = {}
             self.token = 0
+            #: what goes on under limits, by key
+            self.limits: dict[str, Limited] = {}
             self.swept_ms: int | None = None
             self.grace_ms = 0
 

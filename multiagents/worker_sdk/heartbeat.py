@@ -18,6 +18,7 @@ from multiagents.worker_sdk import threads
 if TYPE_CHECKING:
     from multiagents.names import Correlation
     from multiagents.state_store.base import StateStore
+    from multiagents.worker_sdk.slots import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,22 @@ class Lease:
 
     Attributes:
         cancelled: the run is to stop.
+        slot: what it has under a limit, which is kept with the lease.
         lost: the store has given the attempt to somebody else, or its time is over: the outcome will be refused.
     """
 
-    __slots__ = ("_leases", "beat", "cancelled", "correlation", "detail", "limit_at", "lost", "owner", "renewed_at")
+    __slots__ = (
+        "_leases",
+        "beat",
+        "cancelled",
+        "correlation",
+        "detail",
+        "limit_at",
+        "lost",
+        "owner",
+        "renewed_at",
+        "slot",
+    )
 
     def __init__(
         self, leases: Leases, correlation: Correlation, owner: str, *, cancelled: bool, seconds: float
@@ -43,6 +56,7 @@ class Lease:
         self.owner = owner
         self.cancelled = cancelled
         self.lost = False
+        self.slot: Slot | None = None
         self.beat = False
         self.detail: Any = None
         self.renewed_at = time.monotonic()
@@ -133,7 +147,10 @@ class Leases:
     def _renew(self, lease: Lease, now: float) -> None:
         beat, lease.beat = lease.beat, False
         try:
-            answer = self._store_here().renew(lease.correlation, lease.owner, beat=beat, detail=lease.detail)
+            store, slot = self._store_here(), lease.slot
+            answer = store.renew(lease.correlation, lease.owner, beat=beat, detail=lease.detail)
+            if answer.alive and slot is not None:
+                slot.keep(store)
         except Exception as error:  # noqa: BLE001 - any fault of the store: this thread has to go on
             lease.beat = lease.beat or beat
             if not self._failing:

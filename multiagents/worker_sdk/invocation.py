@@ -24,7 +24,7 @@ from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError, WorkerError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import ClaimRefused
-from multiagents.worker_sdk import limits, loop, threads
+from multiagents.worker_sdk import limits, loop, slots, threads
 from multiagents.worker_sdk.failure import classify, describe
 from multiagents.worker_sdk.heartbeat import Lease, Leases
 from multiagents.worker_sdk.registry import Worker, workers
@@ -90,6 +90,8 @@ class Invocation:
         settings: ``lease``, ``step_timeout``, ``max_result_bytes``.
         deliver: takes the outcome and the claim, and records it.
         unclaimable: takes the failure of an attempt whose claim came to an error, and its token; records it.
+        limited: whether limits by key hold here; where all attempts run one after the other, they would only wait for
+            themselves.
         new_store: makes a store with connections of its own. Under gevent a connection belongs to the thread that made
             it, so coroutines and the renewing of leases, which run in other threads, get such stores. None: the first
             store is used everywhere.
@@ -102,9 +104,11 @@ class Invocation:
         deliver: Deliver,
         *,
         unclaimable: Callable[[ErrorEvent, str], None] | None = None,
+        limited: bool = True,
         new_store: Callable[[], StateStore] | None = None,
     ) -> None:
         self._unclaimable = unclaimable
+        self._limited = limited
         self._store = store
         self._settings = settings
         self._deliver = deliver
@@ -130,7 +134,7 @@ class Invocation:
             what is to be linked to this task.
 
         Raises:
-            ClaimRefused: when the attempt is not to be run; nothing was called.
+            ClaimRefused: when the attempt is not to be run, or not yet; nothing was called.
             StateStoreError: when the store did not answer the claim; nothing was called.
             DecodeError: when what is stored of the run cannot be read; nothing was called, and that was handed on.
             Exception: what the worker raised, after it was handed on.
@@ -160,7 +164,11 @@ class Invocation:
         until = time.monotonic() + LOCAL_FOR
         while (local := following.local) is not None:
             name = local.definition.steps[local.correlation.step].worker
-            following, _ = self._run(workers[name], local, hostname, pool, may_go_on=time.monotonic() < until)
+            try:
+                following, _ = self._run(workers[name], local, hostname, pool, may_go_on=time.monotonic() < until)
+            except ClaimRefused as refused:  # it was given back, because a limit is reached
+                logger.info("%s", refused)
+                break
         if failure is None:
             return following.links
         try:
@@ -176,9 +184,12 @@ class Invocation:
         lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
         try:
             event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
-            return self._deliver(event, claim, may_go_on=may_go_on), failure
+            following = self._deliver(event, claim, may_go_on=may_go_on)
         finally:
             self._leases.remove(lease)
+        if lease.slot is not None:
+            lease.slot.free()
+        return following, failure
 
     def _attempt(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
@@ -189,12 +200,16 @@ class Invocation:
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
                 raise limits.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
+            if self._limited and (limit := slots.limit_in_force(worker, claim)) is not None:
+                lease.slot = slots.take(self._store, limit, claim)
             signature = worker.signature
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)
             payload = signature.result(returned, self._settings.max_result_bytes)
             event = self._succeeded(claim, payload, started_at, hostname, step.attributes)
             return (resolved(event, worker.name) if claim.probing else event), None
+        except ClaimRefused:
+            raise  # It has been given back, because a limit is reached.
         except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
             return self._failed(worker, claim, error, started_at, hostname, step.attributes), error
         except SystemExit as error:

@@ -10,6 +10,7 @@ from typing import Any
 from multiagents.exceptions import WorkerAlreadyRegisteredError, WorkerNotFoundError
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.typed import Signature
+from multiagents.workflow.limit import Limit
 
 
 class Worker:
@@ -22,6 +23,7 @@ class Worker:
         step_timeout: seconds an attempt may take; 0 is without limit, None is ``multiagents_step_timeout``.
         heartbeat_timeout: seconds between two heartbeats of an attempt; None asks for none.
         queue: where its steps go unless they say otherwise.
+        limit: how many of its attempts run at once, or begin in a time, unless a step says otherwise; None for any.
         is_async: whether it is an ``async def``.
     """
 
@@ -34,6 +36,7 @@ class Worker:
         step_timeout: float | None = None,
         heartbeat_timeout: float | None = None,
         queue: str | None = None,
+        limit: Limit | None = None,
         namespace: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
@@ -42,6 +45,7 @@ class Worker:
         self.step_timeout = step_timeout
         self.heartbeat_timeout = heartbeat_timeout
         self.queue = queue
+        self.limit = limit
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
         self._namespace = namespace
 

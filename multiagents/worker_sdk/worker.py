@@ -13,6 +13,7 @@ from multiagents.names import STEP_NAME
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.tasks import WorkerTask, make_task
+from multiagents.workflow.limit import Limit
 
 #: Options of a Celery task that would take from a worker what makes it one, and what to do instead.
 _REFUSED = {
@@ -34,6 +35,7 @@ def worker(
     timeout: float | None = None,
     heartbeat_timeout: float | None = None,
     queue: str | None = None,
+    limit: Limit | None = None,
     retry_attempts: int | None = None,
     retry_delay: float | None = None,
     **celery_task_options: Any,
@@ -45,6 +47,7 @@ def worker(
     timeout: float | None = None,
     heartbeat_timeout: float | None = None,
     queue: str | None = None,
+    limit: Limit | None = None,
     retry_attempts: int | None = None,
     retry_delay: float | None = None,
     **celery_task_options: Any,
@@ -60,6 +63,7 @@ def worker(
         timeout: seconds an attempt may take; 0 is without limit, None is ``multiagents_step_timeout``.
         heartbeat_timeout: seconds within which the function has to call ``current_step().heartbeat()``, each time.
         queue: the Celery queue of its steps, where they do not say.
+        limit: how many of its attempts run at once, or begin in a time, over all workers, where the step does not say.
         retry_attempts: short for ``retry=RetryPolicy(max_attempts=...)``.
         retry_delay: short for ``retry=RetryPolicy(initial_interval=...)``, in seconds.
         celery_task_options: options of the Celery task, such as ``rate_limit``.
@@ -81,6 +85,8 @@ def worker(
     policy = _policy(retry, retry_attempts, retry_delay)
     _check_seconds("timeout", timeout, zero="0 is without limit")
     _check_seconds("heartbeat_timeout", heartbeat_timeout)
+    if not isinstance(limit, Limit | None):
+        raise WorkerError(f'limit must be a Limit, got {limit!r}; write limit=Limit("bank", concurrency=10)')
     for option, instead in _REFUSED.items():
         if option in celery_task_options:
             raise WorkerError(f"a worker cannot have the Celery task option {option}=; {instead}")
@@ -93,6 +99,7 @@ def worker(
             step_timeout=timeout,
             heartbeat_timeout=heartbeat_timeout,
             queue=queue,
+            limit=limit,
             namespace=_namespace(function),
         )
         workers.register(made)

@@ -18,6 +18,7 @@ from multiagents.workflow.assembly import assembled
 from multiagents.workflow.definition import Definition, definitions
 from multiagents.workflow.elements import Child, Lock, Map, Parallel, Step
 from multiagents.workflow.layout import Layout
+from multiagents.workflow.limit import Limit
 from multiagents.workflow.locking import check_lock
 from multiagents.workflow.nesting import Nesting
 from multiagents.workflow.nodes import Nodes
@@ -107,6 +108,7 @@ class WorkflowBuilder(Nodes, Nesting):
         local: bool = False,
         queue: str | None = None,
         priority: int | None = None,
+        limit: Limit | None = None,
         summary: str | None = None,
     ) -> WorkflowBuilder:
         """Add a step. Without ``after`` it follows the step or block added before it.
@@ -143,6 +145,8 @@ class WorkflowBuilder(Nodes, Nesting):
                 at once, or is tried again, and with ``multiagents_orchestration = "queued"``, it is sent like others.
             queue: the Celery queue of its messages.
             priority: the priority of its messages, 0-9.
+            limit: how many attempts to do it run at once, or begin in a time, over all workers; None leaves it to the
+                worker. Its undo has the limit of its own worker.
             summary: a line for people.
         """
         self._elements.append(
@@ -169,6 +173,7 @@ class WorkflowBuilder(Nodes, Nesting):
                 local=local,
                 queue=queue,
                 priority=priority,
+                limit=limit,
                 summary=summary,
             )
         )

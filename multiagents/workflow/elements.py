@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 from multiagents.retry import RetryPolicy
+from multiagents.workflow.limit import Limit
 from multiagents.workflow.step import StepKind
 
 __all__ = [
@@ -62,6 +63,7 @@ class Step:
     local: bool = False
     queue: str | None = None
     priority: int | None = None
+    limit: Limit | None = None
     summary: str | None = None
 
     def __repr__(self) -> str:

@@ -33,6 +33,7 @@ _COPIED = (
     "local",
     "queue",
     "priority",
+    "limit",
     "summary",
 )
 #: What an item of a map cannot say of itself: its map does.

@@ -15,6 +15,7 @@ from typing import Any
 from multiagents.exceptions import DecodeError, DefinitionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
+from multiagents.workflow.limit import Limit
 
 #: What may be done about a step whose outcome is unknown (rule S3).
 ON_UNKNOWN = ("compensate", "resolve", "park")
@@ -98,6 +99,7 @@ class StepDefinition:
         local: it is run by the process that has run the step before it, without a message.
         queue: the Celery queue of its messages.
         priority: the priority of its messages, 0-9.
+        limit: how many attempts to do it run at once, or begin in a time, over all workers.
         summary: a line for people.
         block: the parallel block it is in.
         cancel_siblings: its failure cancels the other branches of its block (rule S7).
@@ -161,6 +163,7 @@ class StepDefinition:
     retries: int | None = None
     key: str | Callable[[dict[str, Any]], str] | None = None
     lease: float | None = None
+    limit: Limit | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -249,6 +252,8 @@ class StepDefinition:
             values["workflow"] = nested(values["workflow"])
         if "item" in values:
             values["item"] = cls.from_dict(values["item"], nested)
+        if "limit" in values:
+            values["limit"] = Limit.from_dict(values["limit"])
         for name in _CODE:
             if values.get(name) is True:
                 values[name] = code_elsewhere

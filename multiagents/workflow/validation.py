@@ -14,6 +14,7 @@ from multiagents.exceptions import DefinitionError, did_you_mean
 from multiagents.names import STEP_NAME, WORKFLOW_NAME
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.elements import Approval, Node, Savepoint, Sleep, Wait
+from multiagents.workflow.limit import Limit
 from multiagents.workflow.step import ON_UNKNOWN, StepDefinition
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ def step_options(workflow: str, step: Step) -> None:
             f'workflow "{workflow}" step "{step.name}" has local=True and {other}; a local step is done on the '
             f"spot, in milliseconds: remove one of the two"
         )
+    if step.limit is not None and not isinstance(step.limit, Limit):
+        raise refusal(workflow, step.name, "limit", step.limit, 'a Limit, such as Limit("bank", concurrency=10)')
     code(workflow, step)
     _choices(workflow, step)
     _compensation(workflow, step)

@@ -104,6 +104,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "forget": (over, lambda kit: kit.store.forget("order-1")),
     "lock": (lambda _kit: None, lambda kit: kit.store.lock("order-1", "order-1~1", asking_ms=5_000)),
     "unlock": (locked, lambda kit: kit.store.unlock("order-1", 1)),
+    "limit": (
+        lambda _kit: None,
+        lambda kit: kit.store.take_slot("order-1", attempt(), concurrency=1, every_us=1_000),
+    ),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "tick": (lambda _kit: None, lambda kit: kit.store.schedule_ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
@@ -116,11 +120,12 @@ def dump(kit: Any) -> dict[str, Any]:
         "hash": kit.client.hgetall,
         "list": lambda key: kit.client.lrange(key, 0, -1),
         "zset": lambda key: kit.client.zrange(key, 0, -1, withscores=True),
+        "string": kit.client.get,
     }
     found = {key: read[kit.client.type(key)](key) for key in sorted(kit.client.keys("*"))}
     # When a lease ends, and when the last sweep was, follow the clock.
     return {
-        key: [member for member, _ in value] if key.endswith(":due") else value
+        key: [member for member, _ in value] if key.endswith(":due") or ":limit:" in key else value
         for key, value in found.items()
         if not key.endswith(":meta")
     }
@@ -513,3 +518,19 @@ def test_unlock_leaves_the_lock_of_another_grant(redis_kit: Any) -> None:
     assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 2]) == [0]
     assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 1]) == [1]
     assert redis_kit.client.zcard(part.due) == 0
+
+
+def test_limit_says_when_to_come_again_one_after_the_other(redis_kit: Any) -> None:
+    part = redis_kit.store.keys.of_partition(redis_kit.store.keys.partition_of("bank"))
+    keys = [part.slots("bank"), part.next_start("bank"), part.limited("bank")]
+
+    replies = [
+        run(redis_kit, "limit", keys, [f"run-{number}/pay/do/1", 1, 0, 500, 0, 30_000, 20, 510]) for number in range(4)
+    ]
+
+    waits = [reply[2] for reply in replies]
+    assert [reply[0] for reply in replies] == [1, 0, 0, 0]
+    assert waits[0] == 0
+    assert waits[1] == 500
+    assert 500 < waits[2] <= 510
+    assert waits[3] == 510, "nobody is sent away for longer than that"

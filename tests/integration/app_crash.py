@@ -18,6 +18,7 @@ import redis
 from celery import Celery
 
 from multiagents import (
+    Limit,
     Orchestrator,
     OutcomeUnknownError,
     RetryPolicy,
@@ -146,6 +147,12 @@ def shred(context: dict) -> dict:
     return _effect()
 
 
+@worker("crash.single", limit=Limit("crash", concurrency=1))
+def single(context: dict) -> dict:
+    time.sleep(LEASE * 0.5)
+    return _effect()
+
+
 ONCE_MORE = RetryPolicy(max_attempts=3, initial_interval=0.2, jitter=False)
 
 
@@ -214,6 +221,19 @@ LOCKED = (
     .add_step("first", "crash.do", compensation="crash.undo")
     .add_lock("alone", "crash", lease=0.5)
     .add_step("last", "crash.do")
+    .build()
+)
+# One of two is turned away, comes again, and has to find the slot free.
+LIMITED = (
+    flow("crash-limited")
+    .add_parallel(
+        "both",
+        [
+            Step("left", "crash.single", compensation="crash.single"),
+            Step("right", "crash.single", compensation="crash.single"),
+        ],
+    )
+    .add_step("boom", "crash.refuse")
     .build()
 )
 KILLED = flow("crash-killed").add_step("dies", "crash.suicidal").add_step("last", "crash.do").build()

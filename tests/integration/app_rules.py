@@ -22,6 +22,7 @@ from celery import Celery, current_app
 from pydantic import BaseModel
 
 from multiagents import (
+    Limit,
     OutcomeUnknownError,
     RetryPolicy,
     Step,
@@ -253,6 +254,20 @@ def wait_for_other_run(context: dict[str, Any]) -> Any:
     return current_app.multiagents.get(context["other"]).result(timeout=5)
 
 
+@worker("metered", retry=QUICK, limit=Limit("metered:{lane}", concurrency=2))
+def metered(context: dict[str, Any]) -> Any:
+    """How many of a lane run at once, this one included."""
+    with _here() as meter:
+        running = f"metered:{context['lane']}"
+        now = meter.incr(running)
+        note(now=now, at=time.time())
+        try:
+            time.sleep(0.15)
+            return act(context)
+        finally:
+            meter.decr(running)
+
+
 @worker("read_results")
 def read_results(context: dict[str, Any]) -> dict[str, Any]:
     return {"results": dict(current_step().results)}
@@ -368,6 +383,7 @@ locking = (
     .add_step("first", "play", compensation="undo")
     .add_lock("stock", lambda ctx: f"stock:{ctx['sku']}")
     .add_step("pick", "echo", inputs=lambda ctx: {"token": ctx["stock"]["token"]})
+    .add_wait("go")
     .add_step("ship", "play")
     .build()
 )

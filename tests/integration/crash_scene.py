@@ -328,6 +328,7 @@ STOPPED = Play(app_crash.NAPPING, RunStatus.COMPLETED, frozenset({"first", "last
 HURRIED = Play(app_crash.NAPPING, RunStatus.COMPLETED, frozenset({"first", "last"}), _hurried)
 SIGNAL = Play(app_crash.WAITING, RunStatus.COMPLETED, frozenset({"first", "last"}), _signalled)
 LOCKED = Play(app_crash.LOCKED, RunStatus.COMPLETED, frozenset({"first", "last"}), _start)
+LIMITED = _back(app_crash.LIMITED)
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)
 PROBED = _forward(app_crash.PROBED)
