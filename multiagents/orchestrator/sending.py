@@ -94,7 +94,7 @@ class Sender:
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
             elif dispatch.via is Via.LOCK:
-                self.ask_for_lock(transaction_id, dispatch.step)
+                self.ask_for_lock(after.transaction_id, dispatch.step)
 
 
 def _is_in_flight(state: RunState, event: CommandEvent | CompensationEvent) -> bool:

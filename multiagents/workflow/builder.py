@@ -102,6 +102,7 @@ class WorkflowBuilder(Nodes, Nesting):
         resolve_with: Any = None,
         external: bool = False,
         pivot: bool = False,
+        reread: Any = None,
         on_unknown: str = "compensate",
         compensate_on_failure: bool = False,
         no_compensation: str | None = None,
@@ -136,6 +137,9 @@ class WorkflowBuilder(Nodes, Nesting):
             pivot: the point of no return: once the step has succeeded, nothing is undone any more, and what fails then
                 waits for a person (rule S12). Of a pivot whose outcome is unknown a person decides, too (rule S13),
                 after its probe if it has one.
+            reread: of a pivot: a worker that looks once more, right before it, whether all is as the run takes it to
+                be; a step of its own, ``<name>.reread``, with the pivot's ``when`` and ``inputs``. If it fails, the run
+                goes back: the pivot has not been done yet (rule S29).
             on_unknown: what to do about an unknown outcome: ``compensate``, ``resolve`` it by asking ``resolve_with``,
                 or ``park`` it for a person (rule S3).
             compensate_on_failure: undo the step also when it failed for certain.
@@ -167,6 +171,7 @@ class WorkflowBuilder(Nodes, Nesting):
                 resolve_with=resolve_with,
                 external=external,
                 pivot=pivot,
+                reread=reread,
                 on_unknown=on_unknown,
                 compensate_on_failure=compensate_on_failure,
                 no_compensation=no_compensation,

@@ -57,6 +57,7 @@ class Step:
     resolve_with: Any = None
     external: bool = False
     pivot: bool = False
+    reread: Any = None
     on_unknown: str = "compensate"
     compensate_on_failure: bool = False
     no_compensation: str | None = None

@@ -58,6 +58,8 @@ class Layout:
                 self._choice(element, before, block)
             elif isinstance(element, Loop):
                 self._loop(element, before, block)
+            elif isinstance(element, Step) and element.reread is not None:
+                self._pivot(element, before, block)
             else:
                 self._place(element, before, block)
             follows = element.name
@@ -69,6 +71,26 @@ class Layout:
             raise DuplicateStepError(self.workflow, step.name)
         cancel = block is not None and block.on_failure == "cancel"
         self.placed[step.name] = Placed(step, follows, block.name if block else None, cancel, **more)
+
+    def _pivot(self, pivot: Step, follows: Any, block: Parallel | None) -> None:
+        """A pivot and, before it, the step that reads again what the way there rests on."""
+        check.name_of_step(self.workflow, self._given(pivot.name))
+        if not pivot.pivot:
+            raise DefinitionError(
+                f'workflow "{self.workflow}" step "{pivot.name}" has reread={pivot.reread!r} and is no pivot; what is '
+                f"read again before the point of no return belongs there: add pivot=True, or make it a step of its own"
+            )
+        reread = Step(
+            f"{self._given(pivot.name)}.reread{self.round}",
+            pivot.reread,
+            after=pivot.after,
+            when=pivot.when,
+            inputs=pivot.inputs,
+            no_compensation="it only reads",
+            summary=f"reads again before {pivot.name}",
+        )
+        self._place(reread, follows, block)
+        self._place(replace(pivot, after=None), reread.name, block)
 
     def _branch(self, branch: list[Any], follows: Any, block: Parallel | None) -> tuple[tuple[str, ...], Any]:
         known = len(self.placed)

@@ -19,8 +19,8 @@ class Limit:
         key: what is limited, with ``{field}`` or ``{field.field}`` for what the worker gets as its context:
             ``"bank"`` for all, ``"bank:{customer}"`` for each customer. Whatever has the same key shares the limit.
         concurrency: how many attempts may run at once; None is without limit.
-        rate: how many may begin in ``per`` seconds, evenly spread: one each ``per / rate`` seconds, at most half of that
-            early; None is without limit.
+        rate: how many may begin in ``per`` seconds, evenly spread: one each ``per / rate`` seconds, at most half of
+            that early; None is without limit.
         per: seconds.
 
     Raises:
