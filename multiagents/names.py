@@ -238,7 +238,7 @@ class PartitionKeys:
         return f"{self.tag}:lock:{key}"
 
     def lock_line(self, key: str) -> str:
-        """Sorted set of who waits for the lock, by the time they came."""
+        """Sorted set of who waits for the lock, by the time they came (µs)."""
         return f"{self.tag}:lock.line:{key}"
 
     def lock_asking(self, key: str) -> str:

@@ -76,6 +76,13 @@ def _count(least: int, what: str = "a whole number") -> _Rule:
     return _Rule(f"{what} of at least {least}", parse)
 
 
+def _priority(value: Any) -> int:
+    number = _number(value)
+    if isinstance(value, timedelta) or number not in range(10):
+        raise ValueError
+    return int(number)
+
+
 def _one_of(*choices: str) -> _Rule:
     def parse(value: Any) -> str:
         if value not in choices:
@@ -191,6 +198,7 @@ _RULES: dict[str, _Rule] = {
     "redact": _Rule('patterns of keys such as "*password*", one or a list', _patterns),
     "queue": _QUEUE,
     "orchestrator_queue": _QUEUE,
+    "start_priority": _Rule("a whole number from 0 to 9", _priority),
     "lean_qos": _Rule("true or false", _switch),
 }
 
@@ -257,6 +265,9 @@ class Settings:
     queue: str | None = None
     #: Queue of the orchestrator task; None: as for any other task.
     orchestrator_queue: str | None = None
+    #: Priority of the messages that start a run, so that runs under way, and above all undos, are not held up by them.
+    #: On Redis 0 is the most urgent and 9 the least; None is 3 there, and no priority on other brokers; 0 is none.
+    start_priority: int | None = None
     #: Let the engine's own messages skip kombu's ack emulation; leases recover them instead.
     lean_qos: bool = True
 

@@ -26,8 +26,8 @@ from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Corr
 from multiagents.orchestrator.consumed import ConsumedQueues
 from multiagents.orchestrator.directory import Directory, WorkerFacts
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms, task_of
-from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized
-from multiagents.orchestrator.template import MessageTemplate, Tags
+from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized, start_priority
+from multiagents.orchestrator.template import MessageTemplate, Tags, shown
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.sites import WriteSite, write
@@ -87,6 +87,10 @@ class CeleryDispatcher(Dispatcher):
     def atomic(self) -> bool:  # type: ignore[override]
         return is_same_database(self.app.conf.broker_write_url, self._store_url)
 
+    @cached_property
+    def _start_priority(self) -> int | None:
+        return start_priority(self.settings.start_priority, self.app.conf.broker_write_url)
+
     # --- where to ----------------------------------------------------------------------------------------------------
 
     def _route(self, task: str, queue: str | None) -> tuple[str, int | None]:
@@ -101,6 +105,12 @@ class CeleryDispatcher(Dispatcher):
             name = getattr(found, "name", found) or self.app.conf.task_default_queue
             known = self._routes[task, wanted, facts.priority] = (name, routed.get("priority", facts.priority))
         return known
+
+    def _priority_of(self, step: StepDefinition, routed: int | None, *, first: bool) -> int | None:
+        """What the step says, else what its worker or its route does, else what is for the start of a run."""
+        if step.priority is not None:
+            return step.priority
+        return self._start_priority if routed is None and first else routed
 
     def _list_of(self, queue: str, priority: int | None) -> str:
         """The Redis list that holds a queue's messages of a priority, as kombu's Redis transport names it."""
@@ -118,13 +128,19 @@ class CeleryDispatcher(Dispatcher):
     # --- the port ----------------------------------------------------------------------------------------------------
 
     def address(
-        self, definition: Definition, correlation: Correlation, *, losses: int = 0, probe: bool = False
+        self,
+        definition: Definition,
+        correlation: Correlation,
+        *,
+        losses: int = 0,
+        probe: bool = False,
+        first: bool = False,
     ) -> Dispatch:
         step, task = task_of(definition, correlation, probe=probe)
         queue, priority = self._route(task, step.queue)
         if losses >= 2 and self._consumed.has(queue + QUARANTINE_SUFFIX):
             queue += QUARANTINE_SUFFIX
-        priority = step.priority if step.priority is not None else priority
+        priority = self._priority_of(step, priority, first=first)
         mark = mark_of(correlation.direction, correlation.attempt)
         if not self.atomic:
             grace = outbox_grace_ms(self.settings.lease)
@@ -149,12 +165,20 @@ class CeleryDispatcher(Dispatcher):
     def workers_here(self) -> dict[str, dict[str, Any]]:
         return self._directory.here()
 
-    def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
+    def publish(
+        self,
+        definition: Definition,
+        correlation: Correlation,
+        target: str,
+        *,
+        probe: bool = False,
+        first: bool = False,
+    ) -> None:
         step, task = task_of(definition, correlation, probe=probe)
-        _, priority = self._route(task, step.queue)
+        _, routed = self._route(task, step.queue)
         options: dict[str, Any] = {"queue": target} if target else {}
-        if priority is not None or step.priority is not None:
-            options["priority"] = step.priority if step.priority is not None else priority
+        if (priority := self._priority_of(step, routed, first=first)) is not None:
+            options["priority"] = priority
         hard = self._hard_limit(step, task, correlation.direction, probe=probe)
         self._send(task, _kwargs(definition, correlation), correlation, options, hard)
 
@@ -169,7 +193,7 @@ class CeleryDispatcher(Dispatcher):
                 headers={HEADER: _UNNUMBERED},
                 root_id=correlation.transaction_id,
                 parent_id=correlation.transaction_id,
-                kwargsrepr=_shown(correlation),
+                kwargsrepr=shown(correlation),
                 argsrepr="()",
                 time_limit=hard,
                 ignore_result=True,
@@ -198,36 +222,39 @@ class CeleryDispatcher(Dispatcher):
 
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
         step, task = task_of(definition, correlation, probe=probe)
-        queue, priority = self._route(task, step.queue)
+        queue, routed = self._route(task, step.queue)
         options: dict[str, Any] = {
             "task_id": str(correlation),
             "queue": queue,
             "headers": {HEADER: _UNNUMBERED},
             "ignore_result": True,
-            "kwargsrepr": _shown(correlation),
+            "kwargsrepr": shown(correlation),
             "root_id": correlation.transaction_id,
         }
         if (hard := self._hard_limit(step, task, correlation.direction, probe=probe)) is not None:
             options["time_limit"] = hard
-        if priority is not None or step.priority is not None:
-            options["priority"] = step.priority if step.priority is not None else priority
+        if (priority := self._priority_of(step, routed, first=False)) is not None:
+            options["priority"] = priority
         return _Link(WriteSite.LINK, self.app, task, _kwargs(definition, correlation), options)
 
-    def wake(self, transaction_id: str) -> tuple[str, str, str] | None:
+    def wake(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
         if not self.atomic:
             return None
         queue, priority = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
+        if first and priority is None:
+            priority = self._start_priority
         correlation = _of_run(transaction_id)
         prefix, suffix = self._render(
             ORCHESTRATOR_TASK, queue, priority, {"transaction_id": transaction_id}, correlation, None
         )
         return self._list_of(queue, priority), prefix, suffix
 
-    def send_wake(self, transaction_id: str) -> None:
-        queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
-        self._send(
-            ORCHESTRATOR_TASK, {"transaction_id": transaction_id}, _of_run(transaction_id), {"queue": queue}, None
-        )
+    def send_wake(self, transaction_id: str, *, first: bool = False) -> None:
+        queue, priority = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
+        options: dict[str, Any] = {"queue": queue}
+        if first and priority is None and self._start_priority is not None:
+            options["priority"] = self._start_priority
+        self._send(ORCHESTRATOR_TASK, {"transaction_id": transaction_id}, _of_run(transaction_id), options, None)
 
     def wake_link(self, transaction_id: str) -> Any:
         queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
@@ -250,7 +277,7 @@ class CeleryDispatcher(Dispatcher):
         task_id = str(correlation) if correlation.step else uuid4().hex
         partition = self._keys.partition_of(correlation.transaction_id)
         if signals.before_task_publish.receivers:
-            made = self._made(task, kwargs, task_id, correlation.transaction_id, _shown(correlation), hard)
+            made = self._made(task, kwargs, task_id, correlation.transaction_id, shown(correlation), hard)
             headers = {**made.headers, HEADER: f"{partition}:@number@"}
             properties = {**made.properties, "delivery_mode": 2}
             signals.before_task_publish.send(
@@ -275,7 +302,7 @@ class CeleryDispatcher(Dispatcher):
             {
                 "id": task_id,
                 "root": correlation.transaction_id,
-                "shown": _shown(correlation),
+                "shown": shown(correlation),
                 "tag": self._tags.next(),
                 "step": correlation.step,
                 "direction": correlation.direction.value,
@@ -356,16 +383,6 @@ def _kwargs(definition: Definition, correlation: Correlation) -> dict[str, Any]:
         "attempt": correlation.attempt,
         "definition": definition.content_hash,
     }
-
-
-def _shown(correlation: Correlation) -> str:
-    """What Flower and ``celery inspect`` show: enough to find a run by its id, and never a payload."""
-    if not correlation.step:
-        return f"{{'transaction_id': '{correlation.transaction_id}'}}"
-    return (
-        f"{{'transaction_id': '{correlation.transaction_id}', 'step': '{correlation.step}', "
-        f"'{correlation.direction.value}': {correlation.attempt}}}"
-    )
 
 
 def _of_run(transaction_id: str) -> Correlation:

@@ -38,7 +38,13 @@ class Dispatcher(ABC):
 
     @abstractmethod
     def address(
-        self, definition: Definition, correlation: Correlation, *, losses: int = 0, probe: bool = False
+        self,
+        definition: Definition,
+        correlation: Correlation,
+        *,
+        losses: int = 0,
+        probe: bool = False,
+        first: bool = False,
     ) -> Dispatch:
         """An attempt as a dispatch that goes out at once: pushed by the commit, or through the outbox.
 
@@ -47,6 +53,7 @@ class Dispatcher(ABC):
             correlation: the attempt.
             losses: how many attempts of the step were lost; from two on the quarantine queue takes it, if consumed.
             probe: it goes to the step's probe in the place of its worker; so it is wherever that is asked here.
+            first: it starts a run, and may wait behind what runs under way have to send.
         """
 
     @abstractmethod
@@ -68,7 +75,15 @@ class Dispatcher(ABC):
         return {}
 
     @abstractmethod
-    def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
+    def publish(
+        self,
+        definition: Definition,
+        correlation: Correlation,
+        target: str,
+        *,
+        probe: bool = False,
+        first: bool = False,
+    ) -> None:
         """Publish an attempt through the broker's own client (the outbox)."""
 
     @abstractmethod
@@ -84,11 +99,11 @@ class Dispatcher(ABC):
         """The attempt as a Celery signature, for the task of the undo before it to carry as its link."""
 
     @abstractmethod
-    def wake(self, transaction_id: str) -> tuple[str, str, str] | None:
+    def wake(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
         """The orchestrator's message for a run, to be pushed by a commit; None where commits cannot push."""
 
     @abstractmethod
-    def send_wake(self, transaction_id: str) -> None:
+    def send_wake(self, transaction_id: str, *, first: bool = False) -> None:
         """Publish the orchestrator's message through the broker's own client."""
 
     @abstractmethod
@@ -105,6 +120,7 @@ def plan_dispatches(
     now: datetime,
     default_timeout: float,
     may_link: bool = False,
+    first: bool = False,
 ) -> list[Dispatch]:
     """How each command goes out.
 
@@ -116,10 +132,11 @@ def plan_dispatches(
         now: the store's clock.
         default_timeout: seconds, for steps that name no time limit.
         may_link: an undo has just succeeded in this process: a single next undo goes as its link.
+        first: they start the run.
     """
     link = may_link and len(commands) == 1 and not commands[0].delay
     return [
-        _plan(dispatcher, definition, state, command, now=now, default_timeout=default_timeout, link=link)
+        _plan(dispatcher, definition, state, command, now=now, default_timeout=default_timeout, link=link, first=first)
         for command in commands
     ]
 
@@ -133,6 +150,7 @@ def _plan(
     now: datetime,
     default_timeout: float,
     link: bool,
+    first: bool,
 ) -> Dispatch:
     undo, probe = isinstance(command, CompensationEvent), isinstance(command, CommandEvent) and command.probe
     direction = Direction.UNDO if undo else Direction.DO
@@ -161,7 +179,7 @@ def _plan(
     if link and undo:
         return Dispatch(name, mark, Via.LINK, close_ms=close_ms)
     correlation = Correlation(command.transaction_id, name, direction, command.attempt)
-    ready = dispatcher.address(definition, correlation, losses=track.losses, probe=probe)
+    ready = dispatcher.address(definition, correlation, losses=track.losses, probe=probe, first=first)
     if close_ms or step.schedule_to_start:
         start_within = round((step.schedule_to_start or 0) * 1000)
         return ready._replace(close_ms=close_ms, start_within_ms=start_within)

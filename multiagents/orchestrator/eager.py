@@ -72,6 +72,7 @@ class EagerDispatcher(Dispatcher):
         *,
         losses: int = 0,  # noqa: ARG002
         probe: bool = False,  # noqa: ARG002
+        first: bool = False,  # noqa: ARG002
     ) -> Dispatch:
         return Dispatch(correlation.step, mark_of(correlation.direction, correlation.attempt), Via.OUTBOX)
 
@@ -80,7 +81,15 @@ class EagerDispatcher(Dispatcher):
     ) -> RetryPolicy | None:
         return self._messages.retry_policy(definition, correlation, probe=probe)
 
-    def publish(self, definition: Definition, correlation: Correlation, target: str, *, probe: bool = False) -> None:
+    def publish(
+        self,
+        definition: Definition,
+        correlation: Correlation,
+        target: str,
+        *,
+        probe: bool = False,
+        first: bool = False,
+    ) -> None:
         pass
 
     def backlog(self, target: str) -> int:  # noqa: ARG002
@@ -92,10 +101,10 @@ class EagerDispatcher(Dispatcher):
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
         return self._messages.link(definition, correlation, probe=probe)
 
-    def wake(self, transaction_id: str) -> None:  # noqa: ARG002
+    def wake(self, transaction_id: str, *, first: bool = False) -> None:  # noqa: ARG002
         return None
 
-    def send_wake(self, transaction_id: str) -> None:
+    def send_wake(self, transaction_id: str, *, first: bool = False) -> None:
         pass
 
     def wake_link(self, transaction_id: str) -> Any:

@@ -113,7 +113,7 @@ class Engine(Requests):
         owed = elsewhere is not None or fills_page(said)
         laid_out = definition.laid_out(after.sizes)
         tells = has_others_to_tell(laid_out, state, after)
-        dispatches = self._sender.dispatches(laid_out, after, facts)
+        dispatches = self._sender.dispatches(laid_out, after, facts, first=parent is None)
         commit = build_commit(
             laid_out,
             before,
@@ -125,7 +125,7 @@ class Engine(Requests):
             deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
             retention=self.settings.retention,
             landed=owed or tells,
-            wake=self.dispatcher.wake(transaction_id) if owed else None,
+            wake=self.dispatcher.wake(transaction_id, first=parent is None) if owed else None,
             attributes=attributes,
         )
         started = self.store.start(
@@ -139,9 +139,9 @@ class Engine(Requests):
         )
         if started.created:
             self._versions.look_at(started, definition, transaction_id)
-            self._sender.publish(laid_out, after, dispatches)
+            self._sender.publish(laid_out, after, dispatches, first=parent is None)
             if owed and not self.dispatcher.atomic:
-                self._sender.wake(transaction_id)
+                self._sender.wake(transaction_id, first=parent is None)
             if tells:
                 self.advance(transaction_id)
         return started

@@ -15,6 +15,8 @@ from kombu.utils.json import dumps as to_json
 
 #: How many producers a process holds at most; whoever needs another one waits.
 LIMIT = 10
+#: What starts a run, on Redis: there messages of priority 0 are consumed first, then those of 3, 6 and 9.
+START_PRIORITY = 3
 
 
 class Producers:
@@ -78,6 +80,20 @@ def is_same_database(broker: Any, store: str) -> bool:
         return False
     first, second = (_database(url) for url in (broker, store))
     return first is not None and first == second
+
+
+def start_priority(chosen: int | None, broker: Any) -> int | None:
+    """The priority of what starts a run, where nothing else says one.
+
+    Args:
+        chosen: the setting; 0 is for no difference.
+        broker: its URL, or several.
+    """
+    if chosen is None:
+        url = broker if isinstance(broker, str) else next(iter(broker or ()), "")
+        redis = str(url).partition("://")[0].lower() in ("redis", "rediss", "redis+socket", "sentinel")
+        chosen = START_PRIORITY if redis else 0
+    return chosen or None
 
 
 def _database(url: str) -> tuple[Any, ...] | None:

@@ -40,7 +40,13 @@ class Sender:
         self.ask_for_lock: Callable[[str, str], None] = lambda _transaction_id, _step: None
 
     def dispatches(
-        self, definition: Definition, state: RunState, facts: Iterable[Event], *, may_link: bool = False
+        self,
+        definition: Definition,
+        state: RunState,
+        facts: Iterable[Event],
+        *,
+        may_link: bool = False,
+        first: bool = False,
     ) -> list[Dispatch]:
         """How the commands among these facts go out."""
         # What the same decision took back, because the run turned meanwhile, or settled, because its signal is there
@@ -60,6 +66,7 @@ class Sender:
             now=commands[0].at,
             default_timeout=self._settings.step_timeout,
             may_link=may_link,
+            first=first,
         )
 
     def links(self, definition: Definition, facts: Iterable[Event]) -> list[Any]:
@@ -69,11 +76,13 @@ class Sender:
             return []
         return [self.dispatcher.link(definition, Correlation.parse(undos[0].correlation_id))]
 
-    def wake(self, transaction_id: str) -> None:
+    def wake(self, transaction_id: str, *, first: bool = False) -> None:
         """Publish the orchestrator's message for a run."""
-        write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id))
+        write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id, first=first))
 
-    def publish(self, definition: Definition, after: RunState, dispatches: Iterable[Dispatch]) -> None:
+    def publish(
+        self, definition: Definition, after: RunState, dispatches: Iterable[Dispatch], *, first: bool = False
+    ) -> None:
         """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
         dispatches = list(dispatches)
         children = [dispatch.step for dispatch in dispatches if dispatch.via is Via.CHILD]
@@ -89,7 +98,9 @@ class Sender:
                 correlation = Correlation(after.transaction_id, dispatch.step, *parse_mark(dispatch.mark))
                 probe = after.is_probe(correlation)
                 try:
-                    publish = partial(self.dispatcher.publish, definition, correlation, dispatch.target, probe=probe)
+                    publish = partial(
+                        self.dispatcher.publish, definition, correlation, dispatch.target, probe=probe, first=first
+                    )
                     write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)

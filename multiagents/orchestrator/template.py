@@ -13,6 +13,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 from uuid import uuid4
 
+from multiagents.names import Correlation
+
 _BLANK = re.compile(r"@(id|root|shown|body|tag|number|step|direction|attempt|definition)@")
 
 
@@ -70,3 +72,13 @@ class MessageTemplate:
         """The message before and after its number."""
         values["body"] = b64encode(self._body.fill(values).encode()).decode()
         return self._prefix.fill(values), self._suffix.fill(values)
+
+
+def shown(correlation: Correlation) -> str:
+    """What Flower and ``celery inspect`` show: enough to find a run by its id, and never a payload."""
+    if not correlation.step:
+        return f"{{'transaction_id': '{correlation.transaction_id}'}}"
+    return (
+        f"{{'transaction_id': '{correlation.transaction_id}', 'step': '{correlation.step}', "
+        f"'{correlation.direction.value}': {correlation.attempt}}}"
+    )

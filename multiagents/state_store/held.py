@@ -24,11 +24,9 @@ class Held(StateStore):
             if not free and row.holder == holder:
                 row.until = max(row.until, now + lease_ms) if row.until and lease_ms else 0
                 return Lock(True, row.token, holder)
-            came = row.line[holder][0] if holder in row.line else now
-            row.line[holder] = (came, now + asking_ms)
-            row.line = {name: times for name, times in row.line.items() if times[1] > now}
-            in_turn = sorted(row.line, key=lambda name: (row.line[name][0], name))
-            place = in_turn.index(holder)
+            row.line[holder] = now + asking_ms
+            row.line = {name: until for name, until in row.line.items() if until > now}
+            place = list(row.line).index(holder)
             if not free or place:
                 return Lock(False, 0 if free else row.token, "" if free else row.holder, place)
             tables.token += 1
@@ -72,7 +70,7 @@ class Held(StateStore):
                 row.slots[holder] = now + self.lease_ms
                 return Slot(True)
             row.away = {name: at for name, at in row.away.items() if at > now and name != holder}
-            wait = pause_ms if concurrency and len(row.slots) >= concurrency else 0
+            wait = max(1, pause_ms) if concurrency and len(row.slots) >= concurrency else 0
             if every_us and row.next_us - every_us / 2 > now_us:
                 wait = max(wait, -((now_us - row.next_us) // 1_000))
             if not wait:

@@ -50,8 +50,8 @@ class Lock:
     token: int = 0
     #: until when; 0 is without an end
     until: int = 0
-    #: who waits -> when he came, and until when he counts as waiting
-    line: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: who waits, first come first -> until when he counts as waiting
+    line: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass

@@ -113,3 +113,9 @@ def test_a_refused_rate_takes_no_slot_and_a_refused_slot_no_beginning(kit: Any) 
     kit.store.free_slot("bank", attempt(3))
 
     assert ask(kit, 5, **limits).granted  # so the beginning is there
+
+
+def test_who_asks_for_no_pause_is_turned_away_all_the_same(kit: Any) -> None:
+    ask(kit, 1, concurrency=1)
+
+    assert not ask(kit, 2, concurrency=1, pause_ms=0).granted

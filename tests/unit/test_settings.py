@@ -205,6 +205,8 @@ def test_names_of_the_tests_and_of_others_do_not_even_warn(caplog: pytest.LogCap
         ("orchestrator_queue", "sagas", "sagas"),
         ("lean_qos", "off", False),
         ("lean_qos", 1, True),
+        ("start_priority", "6", 6),
+        ("start_priority", 0, 0),
     ],
 )
 def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept: Any):
@@ -245,6 +247,9 @@ def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept:
         ("queue", "two words", "the name of a queue, without spaces"),
         ("orchestrator_queue", 5, "the name of a queue, without spaces"),
         ("lean_qos", "maybe", "true or false"),
+        ("start_priority", 10, "a whole number from 0 to 9"),
+        ("start_priority", 2.5, "a whole number from 0 to 9"),
+        ("start_priority", True, "a whole number from 0 to 9"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_says_what_was_expected(name: str, given: Any, expected: str):

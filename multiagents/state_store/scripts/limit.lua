@@ -26,7 +26,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
 redis.call('ZREM', KEYS[3], attempt)
 
 local wait = 0
-if most > 0 and redis.call('ZCARD', KEYS[1]) >= most then wait = tonumber(ARGV[4]) end
+if most > 0 and redis.call('ZCARD', KEYS[1]) >= most then wait = math.max(1, tonumber(ARGV[4])) end
 local next_us = every > 0 and tonumber(redis.call('GET', KEYS[2]) or 0) or 0
 if next_us - every / 2 > now_us then wait = math.max(wait, math.ceil((next_us - now_us) / 1000)) end
 if wait == 0 then

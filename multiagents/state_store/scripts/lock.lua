@@ -17,7 +17,7 @@ if not free and held[1] == holder then -- asked again, or by another step of the
   return {1, now, tonumber(held[2]), holder, 0}
 end
 
-redis.call('ZADD', KEYS[2], 'NX', now, holder)
+redis.call('ZADD', KEYS[2], 'NX', int(clock[1] * 1000000 + clock[2]), holder)
 redis.call('ZADD', KEYS[3], now + tonumber(ARGV[4]), holder)
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
   redis.call('ZREM', KEYS[2], gone)
