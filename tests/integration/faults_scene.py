@@ -16,6 +16,7 @@ from app_faults import FOLDER, Ledger, make_app
 
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.names import Direction
+from multiagents.orchestrator.celery import SEPARATOR
 from multiagents.orchestrator.run import Run
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import WorkerProcess, wait_until
@@ -79,12 +80,14 @@ class Scene:
         }
 
     def sent(self, queue: str = "celery") -> int:
-        """How many messages commits have pushed to a queue."""
-        return int(self.redis.hget(self.orchestrator.keys.of_partition(0).sequence, queue) or 0)
+        """How many messages commits have pushed to a queue, of all priorities."""
+        pushed = self.redis.hgetall(self.orchestrator.keys.of_partition(0).sequence)
+        return sum(int(count) for name, count in pushed.items() if name.partition(SEPARATOR)[0] == queue)
 
     def waiting(self, queue: str = "celery") -> int:
-        """How many messages wait in a queue."""
-        return self.redis.llen(queue)
+        """How many messages wait in a queue, of all priorities."""
+        lists = [queue, *(f"{queue}{SEPARATOR}{priority}" for priority in (3, 6, 9))]
+        return sum(self.redis.llen(name) for name in lists)
 
     def audit(self, runs: Iterable[Run], *statuses: str) -> None:
         """Nothing lost, stranded or counted twice; every compensation complete; history and state agree.

@@ -37,9 +37,9 @@ def delivery(postman: Postman) -> Iterator[Postman]:
 def test_G2_every_message_twice_and_out_of_order_counts_every_step_once(
     tmp_path: Path, redis_url: str, start_worker: WorkerStarter, orchestration: str
 ) -> None:
-    scene = Scene(
-        tmp_path, redis_url, start_worker, queue="sent", orchestrator_queue="sent", orchestration=orchestration
-    )
+    # Priorities are lists of their own on Redis; the postman empties one.
+    settings = {"queue": "sent", "orchestrator_queue": "sent", "orchestration": orchestration, "start_priority": 0}
+    scene = Scene(tmp_path, redis_url, start_worker, **settings)
     scene.worker(queues=["delivered"])
     with delivery(Postman(redis_url, "sent", "delivered")) as postman:
         runs = [scene.start(SAGA) for _ in range(15)]

@@ -15,6 +15,7 @@ from celery import chain, chord, group, signals
 from plain import Plain, receiving
 
 from multiagents import WorkflowFailedError
+from multiagents.orchestrator.celery import SEPARATOR
 from multiagents.testing import wait_until
 from multiagents.testing.servers import server_kind
 
@@ -360,7 +361,7 @@ def test_a_soft_shutdown_lets_a_step_finish(own: Callable[..., Plain]) -> None:
 def test_a_global_key_prefix_holds_for_steps_and_so_do_receivers_in_the_worker(own: Callable[..., Plain]) -> None:
     deployment = own(conf={"broker_transport_options": {"global_keyprefix": "shop:"}})
     run = deployment.orchestrator.start(app_plain.taken_back)
-    assert deployment.redis.llen("shop:celery") == 1
+    assert deployment.redis.llen(f"shop:celery{SEPARATOR}3") == 1
 
     deployment.start_worker(env={app_plain.TRACE: "trace-2"})
 
