@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
-from bisect import bisect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from math import ceil
@@ -23,10 +22,10 @@ from kombu import Connection
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
+from multiagents.orchestrator import kombu as wire
 from multiagents.orchestrator.consumed import ConsumedQueues
 from multiagents.orchestrator.directory import Directory, WorkerFacts
 from multiagents.orchestrator.dispatcher import Dispatcher, outbox_grace_ms, task_of
-from multiagents.orchestrator.kombu import Producers, is_same_database, message, serialized, start_priority
 from multiagents.orchestrator.template import MessageTemplate, Tags, shown
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
@@ -39,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 #: Celery's hard limit comes this much after the step's own, which is enforced in the process that runs it.
 HARD_LIMIT_GRACE = 10
-#: What kombu's Redis transport puts between a queue's name and its priority.
-SEPARATOR = "\x06\x16"
 #: Stands for the attempt in a template: the one value that is no text.
 _ATTEMPT = 987_654_321
 _BLANKS: dict[str, Any] = {
@@ -80,16 +77,16 @@ class CeleryDispatcher(Dispatcher):
         self._routes: dict[tuple[str, str | None, int | None], tuple[str, int | None]] = {}
         self._directory = Directory(app, announced)
         self._consumed = ConsumedQueues(app, settings.lease)
-        self._producers = Producers(self._connect)
+        self._producers = wire.Producers(self._connect)
         self._tags = Tags()
 
     @cached_property
     def atomic(self) -> bool:  # type: ignore[override]
-        return is_same_database(self.app.conf.broker_write_url, self._store_url)
+        return wire.is_same_database(self.app.conf.broker_write_url, self._store_url)
 
     @cached_property
     def _start_priority(self) -> int | None:
-        return start_priority(self.settings.start_priority, self.app.conf.broker_write_url)
+        return wire.start_priority(self.settings.start_priority, self.app.conf.broker_write_url)
 
     # --- where to ----------------------------------------------------------------------------------------------------
 
@@ -115,15 +112,10 @@ class CeleryDispatcher(Dispatcher):
     def _list_of(self, queue: str, priority: int | None) -> str:
         """The Redis list that holds a queue's messages of a priority, as kombu's Redis transport names it."""
         known = self._lists.get((queue, priority))
-        if known is not None:
-            return known
-        options = self.app.conf.broker_transport_options or {}
-        steps = options.get("priority_steps", [0, 3, 6, 9])
-        bucket = steps[max(0, bisect(steps, min(9, max(0, priority or 0))) - 1)]
-        separator = options.get("sep", SEPARATOR)
-        name = f"{options.get('global_keyprefix', '')}{queue}{f'{separator}{bucket}' if bucket else ''}"
-        self._lists[queue, priority] = name
-        return name
+        if known is None:
+            options = self.app.conf.broker_transport_options or {}
+            known = self._lists[queue, priority] = wire.list_of(queue, priority, options)
+        return known
 
     # --- the port ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +209,7 @@ class CeleryDispatcher(Dispatcher):
 
     def is_deserted(self, target: str) -> bool:
         options = self.app.conf.broker_transport_options or {}
-        queue = target.removeprefix(options.get("global_keyprefix", "")).partition(options.get("sep", SEPARATOR))[0]
+        queue, *_ = target.removeprefix(options.get("global_keyprefix", "")).split(options.get("sep", wire.SEPARATOR))
         return queue.endswith(QUARANTINE_SUFFIX) and self._consumed.has(queue) is False
 
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
@@ -290,8 +282,8 @@ class CeleryDispatcher(Dispatcher):
                 declare=[],
                 retry_policy=self.app.conf.task_publish_retry_policy,
             )
-            body = b64encode(serialized(made.body).encode()).decode()
-            text = message(queue, priority, headers, properties, body, uuid4().hex)
+            body = b64encode(wire.serialized(made.body).encode()).decode()
+            text = wire.message(queue, priority, headers, properties, body, uuid4().hex)
             prefix, _, suffix = text.partition("@number@")
             return prefix, suffix
         key = (task, queue, priority, hard, partition)
@@ -323,8 +315,8 @@ class CeleryDispatcher(Dispatcher):
         blanks = {name: _BLANKS[name] for name in kwargs}
         made = self._made(task, blanks, "@id@", "@root@", "@shown@", hard)
         headers = {**made.headers, HEADER: f"{partition}:@number@"}
-        text = message(queue, priority, headers, {**made.properties, "delivery_mode": 2}, "@body@", "@tag@")
-        return MessageTemplate(text, serialized(made.body).replace(str(_ATTEMPT), "@attempt@"))
+        text = wire.message(queue, priority, headers, {**made.properties, "delivery_mode": 2}, "@body@", "@tag@")
+        return MessageTemplate(text, wire.serialized(made.body).replace(str(_ATTEMPT), "@attempt@"))
 
     def _made(self, task: str, kwargs: dict[str, Any], task_id: str, root: str, shown: str, hard: int | None) -> Any:
         """What Celery makes of a task before it is published."""

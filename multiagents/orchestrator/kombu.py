@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from bisect import bisect
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,6 +16,8 @@ from kombu.utils.json import dumps as to_json
 
 #: How many producers a process holds at most; whoever needs another one waits.
 LIMIT = 10
+#: What kombu's Redis transport puts between a queue's name and its priority.
+SEPARATOR = "\x06\x16"
 #: What starts a run, on Redis: there messages of priority 0 are consumed first, then those of 3, 6 and 9.
 START_PRIORITY = 3
 
@@ -80,6 +83,20 @@ def is_same_database(broker: Any, store: str) -> bool:
         return False
     first, second = (_database(url) for url in (broker, store))
     return first is not None and first == second
+
+
+def list_of(queue: str, priority: int | None, options: Mapping[str, Any]) -> str:
+    """The Redis list that holds a queue's messages of a priority, as kombu's Redis transport names it.
+
+    Args:
+        queue: the queue's name.
+        priority: 0-9; None is 0.
+        options: ``broker_transport_options``.
+    """
+    steps = options.get("priority_steps", [0, 3, 6, 9])
+    bucket = steps[max(0, bisect(steps, min(9, max(0, priority or 0))) - 1)]
+    separator = options.get("sep", SEPARATOR)
+    return f"{options.get('global_keyprefix', '')}{queue}{f'{separator}{bucket}' if bucket else ''}"
 
 
 def start_priority(chosen: int | None, broker: Any) -> int | None:

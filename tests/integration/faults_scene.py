@@ -16,7 +16,7 @@ from app_faults import FOLDER, Ledger, make_app
 
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.names import Direction
-from multiagents.orchestrator.celery import SEPARATOR
+from multiagents.orchestrator.kombu import SEPARATOR
 from multiagents.orchestrator.run import Run
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import WorkerProcess, wait_until

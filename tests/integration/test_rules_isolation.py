@@ -9,6 +9,7 @@ import pytest
 from scenario import Scenario, events
 
 from multiagents import CommandEvent, Limit, Step, WorkflowBuilder
+from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Via
 from multiagents.testing import wait_until
 
@@ -251,6 +252,32 @@ def test_S20_a_cancel_does_not_wait_for_a_slot(rules: Scenario) -> None:
     assert rules.began(second) == []
     rules.open_gate(first, "pay")
     rules.end(first)
+
+
+def test_S29_a_local_step_that_is_turned_away_is_sent_later_like_any_other(rules: Scenario) -> None:
+    limit = Limit(f"local-{rules.deployment.mode}", concurrency=1)
+    workflow = (
+        WorkflowBuilder("local")
+        .add_step("first", "play")
+        .add_step("near", "play", local=True, limit=limit)
+        .add_step("last", "play", local=True)
+        .build(register=False)
+    )
+    rules.store.take_slot(limit.key, Correlation("somebody", "a", Direction.DO, 1), concurrency=1)
+
+    run = rules.start(workflow)
+
+    seen = rules.end(run)
+    assert (seen.status, seen.steps["near"].attempts) == ("completed", 1)
+    assert rules.began(run) == ["first", "near", "last"]
+
+
+def test_S29_the_items_of_a_map_keep_to_the_limit_of_their_worker(rules: Scenario) -> None:
+    workflow = WorkflowBuilder("items").add_map("pay", "metered", over="of").build(register=False)
+    run = rules.start(workflow, {"lane": f"{rules.deployment.mode}-map", "of": [1, 2, 3, 4]})
+
+    assert rules.end(run).status == "completed"
+    assert max(entry["now"] for entry in rules.journal(run)) <= 2
 
 
 def test_a_limit_whose_key_the_context_does_not_fill_fails_its_step_at_once(rules: Scenario) -> None:

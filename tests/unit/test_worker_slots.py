@@ -37,9 +37,9 @@ class Bench:
         given = SimpleNamespace(lease=LEASE, step_timeout=60.0, max_result_bytes=1000)
         self.invocation = Invocation(self.store, given, self._deliver)
 
-    def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim) -> Any:
+    def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Any:
         self.delivered.append(event)
-        return self.orchestrator.engine.settle(event, claim)
+        return self.orchestrator.engine.settle(event, claim, may_go_on=may_go_on)
 
     def start(self, **step: Any) -> Any:
         self.definition = WorkflowBuilder("slots").add_step("pay", **step).build(register=False)
