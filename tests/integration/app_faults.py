@@ -162,11 +162,11 @@ def _arm() -> None:
     if where == "before_link":
         settle = Engine.settle
 
-        def dies_before_its_link(self: Engine, event: Any, claim: Any) -> list[Any]:
-            links = settle(self, event, claim)
-            if links and Ledger(os.environ[FOLDER]).once("before_link"):
+        def dies_before_its_link(self: Engine, event: Any, claim: Any, **options: Any) -> Any:
+            settled = settle(self, event, claim, **options)
+            if settled.links and Ledger(os.environ[FOLDER]).once("before_link"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return links
+            return settled
 
         Engine.settle = dies_before_its_link  # type: ignore[method-assign]
     elif where == "sweeping":
