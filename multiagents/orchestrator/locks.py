@@ -98,7 +98,7 @@ class Locks:
 
 
 def pause_of(snapshot: Snapshot, found: InFlight) -> int:
-    """In how many ms a step that waits is to ask again; never later than its time is over."""
+    """In how many ms a step that waits is to ask again; not later than its time is over."""
     now = round(snapshot.now.timestamp() * 1000)
     pause = pause_ms(now - found.first_ms)
-    return max(min(pause, found.close_ms - now), 1) if found.close_ms else pause
+    return min(pause, found.close_ms - now) if found.close_ms > now else pause

@@ -43,8 +43,8 @@ def deadline_set(before: RunState, after: RunState, now: datetime) -> int | None
 
 
 def _moved(found: InFlight, at_ms: int) -> Dispatch:
-    if found.via is Via.EXTERNAL:
-        return Dispatch(found.step, found.mark, Via.EXTERNAL, first_ms=found.first_ms, close_ms=at_ms)
+    if found.via in (Via.EXTERNAL, Via.LOCK):
+        return Dispatch(found.step, found.mark, found.via, target=found.target, first_ms=found.first_ms, close_ms=at_ms)
     return Dispatch(found.step, found.mark, found.via, first_ms=found.first_ms, close_ms=found.close_ms, due_ms=at_ms)
 
 

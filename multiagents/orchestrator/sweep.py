@@ -158,7 +158,8 @@ class Sweep:
 
     def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         now = round(snapshot.now.timestamp() * 1000)
-        if found.timer_ms > now or (found.timer_ms and snapshot.state.stopped_at is not None):
+        moved = found.timer_ms > now or (found.timer_ms and snapshot.state.stopped_at is not None)
+        if moved and found.via is not Via.LOCK:
             return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.
         match found.via:
             case Via.CLAIMED:
@@ -204,15 +205,16 @@ class Sweep:
         pause = self.engine.locks.ask(snapshot, found)
         if pause is None:
             return
-        if not found.close_ms or now < found.close_ms:
+        if not found.close_ms or now < found.close_ms or snapshot.state.stopped_at is not None:
             self.store.postpone(entry.member, entry.transaction_id, pause)
             return
         step = snapshot.definition.steps[entry.step]
+        scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
         if step.on_timeout == "continue":
             self.engine.wake(self._correlation(entry), found.record)
         else:
             key = self.engine.locks.key_of(entry.transaction_id, found)
-            message = f"the lock on {key!r} was not to be had within {step.timeout or 0:g} s"
+            message = f"the lock on {key!r} was not to be had within {(found.close_ms - scheduled) / 1000:g} s"
             self._give_up(entry, found.record, ErrorKind.FAILED, "LockTimeout", message, final=True)
 
     def _silent(self, entry: Due, found: InFlight, now: int) -> None:

@@ -131,7 +131,7 @@ class InFlight(NamedTuple):
         """When what it waits for is over by itself: a sleep, a pause before a retry, a time limit; 0 is never."""
         if self.via in (Via.TIMER, Via.SLEEP):
             return self.number
-        return self.close_ms if self.via is Via.EXTERNAL else 0
+        return self.close_ms if self.via in (Via.EXTERNAL, Via.LOCK) else 0
 
     def member(self, transaction_id: str) -> str:
         """The entry of this attempt with whoever looks after it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import app_rules
@@ -110,6 +111,29 @@ def test_S29_who_waits_for_a_lock_too_long_fails_and_goes_back_or_goes_on_as_dec
     rules.end(first)
 
 
+@pytest.mark.full  # waits for what is not to happen
+def test_S22_the_time_for_which_a_run_waits_for_a_lock_can_be_moved_and_stands_still_while_it_is_to(
+    rules: Scenario,
+) -> None:
+    holder = WorkflowBuilder("holder").add_lock("stock", "timed:{sku}").add_wait("go").build(register=False)
+    workflow = WorkflowBuilder("timed").add_lock("stock", "timed:{sku}", timeout=0.7).build(register=False)
+    sku = rules.deployment.mode
+    first = rules.start(holder, {"sku": sku})
+    second, third = (rules.start(workflow, {"sku": sku}) for _ in range(2))
+    waits_for_lock(rules, second)
+
+    second.update_timer("stock", 600)
+    third.pause(timers="stop")
+    time.sleep(1.5)
+
+    assert (second.status, third.status) == ("running", "paused")
+    third.resume()
+    assert rules.end(third).error.type == "LockTimeout"
+    first.signal("go")
+    assert rules.end(second).steps["stock"].result["stock"]["key"] == f"timed:{sku}"
+    rules.end(first)
+
+
 def test_S12_a_lock_that_was_not_to_be_had_behind_the_pivot_may_be_asked_for_again(rules: Scenario) -> None:
     holder = WorkflowBuilder("holder").add_lock("stock", "pivot:{sku}").add_wait("go").build(register=False)
     workflow = (
@@ -191,6 +215,7 @@ def test_S29_no_more_than_the_limit_run_at_once_and_who_waits_costs_no_attempt(r
     assert rules.redis.zcard(part.slots(f"metered:{rules.deployment.mode}")) == 0
 
 
+@pytest.mark.full  # as above, going back
 def test_S29_undos_keep_to_the_limit_of_their_worker_and_all_come_to_pass(rules: Scenario) -> None:
     workflow = (
         WorkflowBuilder("limited-back")
