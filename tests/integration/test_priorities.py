@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import app_rules
 import pytest
 from scenario import Deployment, Scenario
 
 from multiagents import ResultEvent, WorkflowBuilder
+from multiagents.orchestrator.kombu import SEPARATOR
 from multiagents.testing.servers import server_kind
+from multiagents.workflow.definition import Definition
 
 BACKLOG = 2_000
 
@@ -52,3 +55,16 @@ def test_an_undo_that_comes_after_2000_starts_is_done_first(
     # Then: nearly all of the backlog is still there.
     assert rules.began(run) == ["pay.undo"]
     assert deployment.orchestrator.count("many", "completed") < BACKLOG / 20
+
+
+@pytest.mark.skipif(server_kind() == "rabbitmq", reason="there a queue has to be declared for priorities")
+def test_a_start_that_another_process_has_to_decide_waits_likewise(new_redis_url: Callable[[], str]) -> None:
+    app = app_rules.make_app(url := new_redis_url())
+    built = WorkflowBuilder("elsewhere").add_step("echo", when=lambda ctx: True).build(register=False)
+    read = Definition.from_dict(built.to_dict())
+    assert read.lacks_code
+
+    app.multiagents.start(read, {})
+
+    part = app.multiagents.keys.of_partition(0)
+    assert app_rules.client(url).hgetall(part.sequence) == {f"celery{SEPARATOR}3": "1"}
