@@ -87,8 +87,7 @@ class Engine(Requests):
         self._versions = Versions(store)
         self.dispatcher = dispatcher
         self.settings = settings
-        self.locks = Locks(store, self.wake)
-        self._sender.ask_for_lock = self.locks.ask_at_once
+        self.locks = Locks(store, self._sender, self.wake)
 
     # --- starting ----------------------------------------------------------------------------------------------------
 

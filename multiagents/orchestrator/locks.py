@@ -12,6 +12,7 @@ from typing import Any
 
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation
+from multiagents.orchestrator.sending import Sender
 from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
 from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
 
@@ -23,12 +24,14 @@ class Locks:
 
     Args:
         store: where runs and locks live.
+        sender: sends steps out; from now on it has those that need a lock ask for it.
         done: records that a step in flight is done: its attempt, its record and its result.
     """
 
-    def __init__(self, store: StateStore, done: Callable[[Correlation, str, Any], None]) -> None:
+    def __init__(self, store: StateStore, sender: Sender, done: Callable[[Correlation, str, Any], None]) -> None:
         self._store = store
         self._done = done
+        sender.ask_for_lock = self.ask_at_once
 
     def ask(self, snapshot: Snapshot, found: InFlight) -> int | None:
         """Ask for the lock that a step waits for; asking twice is as good as once.

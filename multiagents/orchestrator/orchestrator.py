@@ -16,12 +16,13 @@ from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
 from multiagents.orchestrator.beat.celery import Ticks
 from multiagents.orchestrator.bulk import BulkResult, bulk
-from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait, store_url
+from multiagents.orchestrator.celery import CeleryDispatcher, assert_may_wait
 from multiagents.orchestrator.conflicts import OnConflict, identity_of
 from multiagents.orchestrator.deleting import Tombstone, tombstones
 from multiagents.orchestrator.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.letters import DeadLetter, letters_for
+from multiagents.orchestrator.location import store_url
 from multiagents.orchestrator.planner import digest
 from multiagents.orchestrator.run import Run
 from multiagents.orchestrator.scheduling import Input, Schedule, Schedules
