@@ -173,7 +173,8 @@ class Verbs:
 
         Raises:
             WorkflowNotFoundError: when there is no such run.
-            WorkflowError: when nothing of it waits for a person, or not this step.
+            WorkflowError: when nothing of it waits for a person, or not this step; and when the run goes back, where
+                only undos and probes are tried again.
         """
         return self._tell(RETRY, step=step, reason=reason, actor=actor)
 

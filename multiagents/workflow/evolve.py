@@ -138,7 +138,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
     if event.status not in RUN.get(state.status, _NOWHERE) or is_early(state, event):
         return state
     status = RunStatus(event.status)
-    if status is RunStatus.RUNNING and state.status is RunStatus.COMPENSATING:
+    if status is RunStatus.RUNNING and state.cause is not None:  # it went back, even if somebody holds it now
         cancel = bool(state.back_to) and state.cancel_requested and not past_pivot(definition, state)
         return state._replace(status=status, cause=None, cancel_requested=cancel, error=None, back_to="")
     if status is RunStatus.RUNNING and state.status is RunStatus.PENDING:

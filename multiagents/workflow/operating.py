@@ -5,7 +5,8 @@ Each verb is a fact (`StatusEvent`) with ``reason`` and ``actor``; what follows 
 1. *Pause* holds both directions: nothing new is sent out. What is in flight comes to its end, and is recorded. A cancel
    lifts it. What becomes of timers is in `multiagents.workflow.timing`.
 2. A step whose outcome a person has to settle (its own, or that of its undo, rules S3 and S17) is *retried*, *skipped*
-   (it has, or leaves, no effect: the person says so) or *supplied* with a result. Then the run goes on.
+   (it has, or leaves, no effect: the person says so) or *supplied* with a result. Then the run goes on. In a run that
+   goes back only undos and probes are retried.
 3. An undo that was given up may be *abandoned*: nobody comes back to it. Its effect stays as it is, and the run stays
    `compensation_failed`; one that is skipped counts as settled (rule S18).
 4. *Terminate* ends a run as it stands, *compensate* takes back one that was completed (rules S20, S24).
@@ -89,7 +90,12 @@ def operated(definition: Definition, state: RunState, event: StatusEvent) -> Run
 
 def _meant(definition: Definition, state: RunState, event: StatusEvent) -> list[tuple[str, Direction]]:
     meant = [each for each in settleable(definition, state) if event.step in (None, each[0])]
-    return [each for each in meant if event.status != ABANDON or each[1] is Direction.UNDO]
+    if event.status == ABANDON:
+        return [each for each in meant if each[1] is Direction.UNDO]
+    if event.status == RETRY and state.cause is not None and not past_pivot(definition, state):
+        # What goes back does nothing again, but it may ask again.
+        return [each for each in meant if each[1] is Direction.UNDO or definition.own(each[0]).resolve_with]
+    return meant
 
 
 def _retried(track: Track) -> Track:
@@ -150,6 +156,11 @@ def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent
     )
     if waiting and event.status == ABANDON:
         found += "; only an undo can be abandoned"
+    if event.status == RETRY and waiting and event.step in (None, *dict(settleable(definition, state))):
+        return (
+            f"{found}, but the run goes back, and nothing is done again then: skip() the step if it took no effect, "
+            f"supply() its result if it did, or cancel() the run to have it undone in any case"
+        )
     if event.step is None:
         return found
     return f"step {event.step!r} is {_shown(state.step(event.step))}; {found}"

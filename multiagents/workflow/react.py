@@ -159,7 +159,10 @@ def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[
     """A held run goes on its way, or back, when nobody holds it and a person has settled what nobody knew."""
     if state.held or any(is_parked(definition, state, name) for name in state.steps):
         return
-    if state.cause is None and state.cancel_requested:
+    if past_pivot(definition, state):
+        # Also where the run was held on its way back, and its pivot has succeeded meanwhile (rule S12).
+        yield status(state, RunStatus.RUNNING, at)
+    elif state.cause is None and state.cancel_requested:
         yield from _cancelled(state, at)
     else:
         yield status(state, RunStatus.RUNNING if state.cause is None else RunStatus.COMPENSATING, at)

@@ -11,7 +11,7 @@ from multiagents.exceptions import DefinitionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.operating import RETRY, SKIP, settleable, why_not
+from multiagents.workflow.operating import PAUSE, RESUME, RETRY, SKIP, settleable, why_not
 from multiagents.workflow.state import RunStatus
 
 RunOf = Any
@@ -68,6 +68,19 @@ def test_S12_a_pivot_that_succeeds_while_the_run_turns_back_sends_it_forward_aga
     assert run.is_cancelled() == ["compensating"]
 
     assert run.succeeds("pay") == ["running", "book/do/1"]
+    assert (run.state.cause, run.state.cancel_requested, run.state.error) == (None, False, None)
+
+
+def test_S12_S22_a_pivot_that_succeeds_while_the_run_is_held_on_its_way_back_sends_it_forward_again(
+    run_of: RunOf,
+) -> None:
+    run = run_of(transfer())
+    run.succeeds("hold")
+    run.is_cancelled()
+    assert run.takes(run.status(PAUSE)) == ["paused"]
+    assert run.succeeds("pay") == []
+
+    assert run.takes(run.status(RESUME)) == ["running", "book/do/1"]
     assert (run.state.cause, run.state.cancel_requested, run.state.error) == (None, False, None)
 
 

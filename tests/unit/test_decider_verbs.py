@@ -141,6 +141,17 @@ def test_S3_a_parked_step_may_be_given_its_result(run_of: RunOf) -> None:
     assert run.steps["charge"] == "succeeded"
 
 
+def test_S3_a_parked_step_of_a_run_that_goes_back_is_not_tried_again_but_skipped_or_supplied(run_of: RunOf) -> None:
+    run = run_of(order())
+    run.succeeds("reserve")
+    run.is_cancelled()
+    assert run.fails("charge", kind=ErrorKind.UNKNOWN) == ["paused"]
+
+    for step in ("charge", None):
+        assert "the run goes back, and nothing is done again then: skip() the step" in refusal(run, RETRY, step)
+    assert told(run, SUPPLY, "charge") == ["compensating", "charge/undo/1"]
+
+
 def test_S17_an_undo_that_was_given_up_may_be_tried_again(run_of: RunOf) -> None:
     run = with_a_parked_undo(run_of)
 
