@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check bench format clean
+.PHONY: help demo test test-full soak check bench format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: $(VENV)/.test ## the test suite, on servers that it starts itself (at most
 
 test-full: $(VENV)/.test ## the long matrix: pools x modes x crash sites (about half an hour)
 	@$(BIN)/python -m pytest -m "full and not rabbitmq" $(ARGS)
+
+soak: $(VENV)/.test ## 100,000 random workflows against their models, on all cores; COUNT=2000, FIRST=<seed>
+	@$(BIN)/python tests/integration/soak.py $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, floors and unit tests
 	$(BIN)/black --check --quiet . || { $(BIN)/black --check . ; exit 1; }

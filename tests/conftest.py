@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # celery.contrib.pytest comes first: pytest-celery hides its fixtures of the same names behind Docker ones.
@@ -19,3 +20,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("laptop", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "laptop")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="the random workflow that `make soak` has printed the seed of")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int | None:
+    """The seed that was asked for on the command line."""
+    found: int | None = request.config.getoption("--seed")
+    return found

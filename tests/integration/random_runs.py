@@ -1,0 +1,356 @@
+"""Run a random workflow with the real engine, store and workers in this process, and hold it against its model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from celery import Celery
+from random_workflows import DO, MAX_ATTEMPTS, MAX_UNDOS, UNDO, Case, Model, Work
+
+from multiagents import (
+    ErrorEvent,
+    Orchestrator,
+    OutcomeUnknownError,
+    ResultEvent,
+    RetryPolicy,
+    TerminalError,
+    current_step,
+    init_app,
+    worker,
+)
+from multiagents.events import CommandEvent, CompensationEvent, StatusEvent
+from multiagents.exceptions import WorkflowError
+from multiagents.names import Direction
+from multiagents.orchestrator.run import Run
+from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.workflow.decider import fold
+from multiagents.workflow.operating import PAUSE, RESUME, settleable
+
+#: Nobody listens there: whoever asks it anything fails.
+NO_BROKER = "redis://127.0.0.1:1/0"
+
+
+class Entry(NamedTuple):
+    """What was seen: ``do`` and ``undo`` are attempts, ``asked`` is what a person said, all else is a verb."""
+
+    what: str
+    step: str
+    key: str = ""
+    #: ``result``, ``failed`` or ``unknown``; what the person said; while doing or undoing what the verb was given
+    came_to: str = ""
+
+
+class Stage:
+    """The run that is on, and what is seen of it."""
+
+    def __init__(self, case: Case, run: Any = None) -> None:
+        self.case = case
+        self.works = case.works()
+        self.journal: list[Entry] = []
+        self.attempts = 0
+        #: (direction, step) that a person was asked about, and has had tried again
+        self.tried_again: set[tuple[str, str]] = set()
+
+    def act(self, run: Run, step: Any) -> None:
+        """Do what people do while this attempt runs."""
+        self.attempts += 1
+        for verb in self.case.verbs.get(self.attempts, ()):
+            self.journal.append(Entry(verb, step.step, came_to=str(step.direction)))
+            with suppress(WorkflowError):  # a resume of what nobody has paused
+                getattr(run, verb)(reason="as the case has it")
+
+    def note(self, step: Any, came_to: str) -> None:
+        self.journal.append(Entry(str(step.direction), step.step, step.idempotency_key, came_to))
+
+    def seen(self, *what: str) -> list[Entry]:
+        return [entry for entry in self.journal if entry.what in what]
+
+
+_stages: list[Stage] = []
+_orchestrators: list[Orchestrator] = []
+
+
+@worker(DO, retry=RetryPolicy(max_attempts=MAX_ATTEMPTS, initial_interval=60))
+def do(context: dict[str, Any]) -> dict[str, Any] | None:
+    step = current_step()
+    name, _, round_ = step.step.partition("#")
+    if name.startswith("count."):
+        return {name: int(round_.rpartition("#")[2] or round_)}
+    stage = _stages[-1]
+    written = stage.works[name]
+    stage.act(_orchestrators[-1].get(step.transaction_id), step)
+    if ("do", step.step) in stage.tried_again:
+        stage.note(step, "result")
+    elif step.attempt <= written.failures:
+        stage.note(step, "failed")
+        raise ConnectionError("not yet")
+    elif written.end == "terminal":
+        stage.note(step, "failed")
+        raise TerminalError("never")
+    elif written.end == "unknown":
+        stage.note(step, "unknown")
+        raise OutcomeUnknownError("who knows")
+    else:
+        stage.note(step, "result")
+    return None
+
+
+@worker(UNDO)
+def undo(context: dict[str, Any]) -> None:
+    step = current_step()
+    stage = _stages[-1]
+    stage.act(_orchestrators[-1].get(step.transaction_id), step)
+    written = stage.works[step.step.partition("#")[0]]
+    if step.attempt <= written.undo_failures and ("undo", step.step) not in stage.tried_again:
+        stage.note(step, "failed")
+        raise ConnectionError("not yet")
+    stage.note(step, "result")
+
+
+@contextmanager
+def engine() -> Iterator[Orchestrator]:
+    """An orchestrator that runs all in this process."""
+    app = Celery("random", broker=NO_BROKER, set_as_current=False)
+    app.conf.task_always_eager = True
+    made = init_app(app)
+    advance, run_attempt = made.engine.advance, made.engine.dispatcher.run  # type: ignore[attr-defined]
+
+    def advance_what_is_owed(transaction_id: str) -> Any:
+        # In one process a loop looks again where nothing is in flight. Elsewhere somebody has to know of the run.
+        assert transaction_id not in made.store.unattended(), "nobody would ever look at this run again"
+        return advance(transaction_id)
+
+    def run_once_or_twice(definition: Any, correlation: Any) -> None:
+        run_attempt(definition, correlation)
+        if _stages[-1].case.doubled:
+            _again(made, correlation.transaction_id, lambda: run_attempt(definition, correlation), str(correlation))
+
+    made.engine.advance = advance_what_is_owed  # type: ignore[method-assign]
+    made.engine.dispatcher.run = run_once_or_twice  # type: ignore[attr-defined]
+    _orchestrators.append(made)
+    try:
+        yield made
+    finally:
+        _orchestrators.pop()
+        InMemoryStateStore.shared().clear()
+        app.close()
+
+
+def _again(orchestrator: Orchestrator, transaction_id: str, run_attempt: Any, correlation_id: str) -> None:
+    """The message comes once more, and what it came to; the run stays as it is."""
+    before, seen = orchestrator.store.load(transaction_id), len(_stages[-1].journal)
+    run_attempt()
+    _hear_again(orchestrator, transaction_id, correlation_id)
+    after = orchestrator.store.load(transaction_id)
+    assert (after.state, after.in_flight) == (before.state, before.in_flight)
+    assert len(_stages[-1].journal) == seen
+
+
+def _hear_again(orchestrator: Orchestrator, transaction_id: str, correlation_id: str = "") -> None:
+    """Every result and error that came for an attempt comes once more; of all attempts if none is named."""
+    heard: dict[str, Any] = {}
+    sent = set()
+    for event in orchestrator.store.history(transaction_id):
+        if isinstance(event, CommandEvent | CompensationEvent):
+            sent.add(event.correlation_id)
+        elif isinstance(event, ResultEvent | ErrorEvent) and event.correlation_id in sent:
+            heard.setdefault(event.correlation_id, event)
+    for event in heard.values():
+        if correlation_id in ("", event.correlation_id):
+            orchestrator.engine.receive(event)
+
+
+def compare(orchestrator: Orchestrator, case: Case) -> None:
+    """Run a case, and hold what is seen of it against the model."""
+    InMemoryStateStore.shared().clear()
+    stage = Stage(case)
+    _stages.append(stage)
+    try:
+        run = orchestrator.start(case.definition(), {})
+        _be_the_people(orchestrator, run, stage)
+        if case.doubled:
+            ended = orchestrator.store.load(run.transaction_id).state
+            _hear_again(orchestrator, run.transaction_id)
+            assert orchestrator.store.load(run.transaction_id).state == ended
+        _hold_against_model(orchestrator, run, stage)
+    except AssertionError as error:
+        error.add_note(f"{case}\n{case.code()}\n" + "\n".join(map(str, stage.journal)))
+        raise
+    finally:
+        _stages.pop()
+
+
+# --- the people -----------------------------------------------------------------------------------------------------
+
+
+def _be_the_people(orchestrator: Orchestrator, run: Run, stage: Stage) -> None:
+    """Give signals, resume what is held, and settle what waits for a person, until nobody is waited for."""
+    for _ in range(200):
+        snapshot = orchestrator.store.load(run.transaction_id)
+        state, definition = snapshot.state, snapshot.definition
+        left = [each for each in settleable(definition, state) if _answer(stage, *each)]
+        if state.held:
+            run.resume(reason="the pause is over")
+        elif left and (state.status.is_end or state.status == "paused"):
+            _settle(run, stage, *left[0])
+        elif state.status.is_end:
+            return
+        else:
+            assert snapshot.in_flight, f"it is {state.status}, and nothing is there to wait for"
+            for step in snapshot.in_flight:
+                run.signal(definition.steps[step].signal or step)
+    raise AssertionError(f"it does not come to an end: it is {run.status}")
+
+
+def _answer(stage: Stage, step: str, direction: Direction) -> str:
+    """What the person says who is asked about a step; of the check of a loop: go on."""
+    written = stage.works.get(step.partition("#")[0])
+    if written is None:
+        return "skip"
+    return written.answer if direction is Direction.DO else written.undo_answer
+
+
+def _settle(run: Run, stage: Stage, step: str, direction: Direction) -> None:
+    verb = _answer(stage, step, direction)
+    asked = [entry.came_to for entry in stage.seen("asked") if (entry.step, entry.key) == (step, direction)]
+    if verb in asked:
+        # In a run that goes back nothing is tried again, and behind the pivot a cancel changes nothing.
+        assert verb in ("retry", "cancel")
+        verb = "skip"
+    assert verb not in asked, f"{step} was skipped, and waits for a person again"
+    stage.journal.append(Entry("asked", step, str(direction), verb))
+    match verb:
+        case "retry":
+            stage.tried_again.add((str(direction), step))
+            with suppress(WorkflowError):
+                run.retry(step, reason="once more")
+        case "skip":
+            run.skip(step, "it does not matter")
+        case "supply":
+            run.supply(step, {}, reason="by phone")
+        case "cancel":
+            run.cancel(reason="no more of it")
+
+
+# --- the comparison -------------------------------------------------------------------------------------------------
+
+
+def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> None:
+    model = Model(stage.case.tree)
+    seen = run.describe()
+    snapshot = orchestrator.store.load(run.transaction_id)
+
+    _every_step_as_written(model, stage)
+    turned = _turned_back(model, stage)
+    effects = _effects(model, stage)
+    undone = [entry.step for entry in stage.seen("undo") if entry.came_to == "result"]
+
+    # What is undone: every effect that has a compensation, once, newest first, after everything else (S6, S9).
+    by_person = {entry.step: entry.came_to for entry in stage.seen("asked") if entry.key == "undo"}
+    given_up = {
+        name
+        for name, n in Counter(e.step for e in stage.seen("undo") if e.came_to == "failed").items()
+        if n >= MAX_UNDOS
+    }
+    settled_by_hand = {name for name in given_up if by_person.get(name) != "retry"}
+    due = {name for name in effects if turned and model.written[name].undone}
+    assert Counter(undone) == Counter(due - settled_by_hand)
+    assert given_up <= due
+    in_order = [name for name in undone if name not in given_up]
+    for number, name in enumerate(in_order):
+        assert not model.before[name] & set(in_order[:number])
+    ways = [entry.what for entry in stage.seen("do", "undo")]
+    assert ways == sorted(ways), "something was done after something was undone"
+    # One key for a step and its undo, and no other step's (S25).
+    keys = {(entry.step, entry.key) for entry in stage.seen("do", "undo")}
+    assert len(keys) == len({key for _, key in keys}) == len({name for name, _ in keys})
+    # How it ends (S18), and what is seen of it (S28).
+    if not turned:
+        assert seen.status == "completed"
+        assert {entry.step for entry in stage.seen("do")} == set(model.before)
+        shown = {step.partition("#")[0] for step in seen.steps}
+        assert {step.partition("#")[0] for step in snapshot.definition.steps} == shown
+        assert all(step.status in ("succeeded", "skipped") for step in seen.steps.values())
+        assert {name for name, step in seen.steps.items() if step.status == "skipped"}.isdisjoint(effects)
+    elif any(not by_person.get(name) for name in given_up):
+        assert seen.status == "compensation_failed"
+    elif "skip" in by_person.values():
+        assert seen.status == "compensated_partially"
+    else:
+        by_hand = {name for name, verb in by_person.items() if verb == "supply"}
+        ends = {"compensated" if undone or by_hand else "failed"} if "failure" in turned else set()
+        assert seen.status in ends | ({"cancelled"} if "cancel" in turned else set())
+    known = {name: effect for name, effect in seen.effects.items() if name in model.written}
+    by_hand = {name for name, verb in by_person.items() if verb == "supply"}
+    assert known == effects | dict.fromkeys({*undone, *by_hand}, "undone")
+    # What holds for every run (G1, G4).
+    assert snapshot.in_flight == {}
+    assert fold(snapshot.definition, run.transaction_id, run.history()) == snapshot.state
+    assert orchestrator.store.unattended() == []
+    _nothing_is_sent_while_it_is_held(run)
+
+
+def _every_step_as_written(model: Model, stage: Stage) -> None:
+    """Only steps of the model run, as often as was written, and after all that stands before them."""
+    ended: set[str] = set()
+    tried: Counter[str] = Counter()
+    for entry in stage.journal:
+        if entry.what == "do":
+            assert entry.step in model.before
+            assert model.before[entry.step] <= ended
+            tried[entry.step] += 1
+        if (entry.what == "do" and entry.came_to == "result") or (
+            entry.what == "asked" and entry.key == "do" and entry.came_to in ("skip", "supply")
+        ):
+            ended.add(entry.step)
+    again = {entry.step for entry in stage.seen("asked") if entry.key == "do" and entry.came_to == "retry"}
+    turned = _turned_back(model, stage)
+    for name, times in tried.items():
+        written: Work = model.written[name]
+        allowed = min(written.failures + 1, MAX_ATTEMPTS) + (name in again)
+        assert times == allowed or (turned and times < allowed)
+
+
+def _turned_back(model: Model, stage: Stage) -> set[str]:
+    """What may have turned the run back: a ``failure``, a ``cancel``, both, or nothing."""
+    turned = {"failure"} if model.fails else set()
+    if model.given_up:
+        turned.add("cancel")
+    past = gone = False
+    for number, entry in enumerate(stage.journal):
+        written = model.written.get(entry.step)
+        of_pivot = written is not None and written.pivot
+        if gone and entry.what == "do":
+            assert entry.step == stage.journal[number - 1].step, "a step began after the cancel"
+        if of_pivot and entry.what == "do" and entry.came_to == "result":
+            past, gone = True, False
+        if of_pivot and entry.what == "asked" and entry.came_to == "supply":
+            past = True
+        if entry.what == "cancel" and entry.came_to == "do" and not past:
+            gone = True
+    return turned | ({"cancel"} if gone else set())
+
+
+def _effects(model: Model, stage: Stage) -> dict[str, str]:
+    """Step -> ``live`` or ``unknown``, of those that have an effect before anything is undone."""
+    effects: dict[str, str] = {}
+    for entry in stage.journal:
+        if entry.what == "do" and entry.came_to != "failed":
+            effects[entry.step] = {"result": "live", "unknown": "unknown"}[entry.came_to]
+        if entry.what == "asked" and entry.key == "do" and entry.step in model.written:
+            if entry.came_to == "supply":
+                effects[entry.step] = "live"
+            if entry.came_to == "skip":
+                effects.pop(entry.step, None)
+    return effects
+
+
+def _nothing_is_sent_while_it_is_held(run: Run) -> None:
+    held = False
+    for event in run.history():
+        if isinstance(event, StatusEvent) and event.status in (PAUSE, RESUME, "cancel_requested"):
+            held = event.status == PAUSE
+        assert not (held and isinstance(event, CommandEvent | CompensationEvent)), "something was sent out meanwhile"
