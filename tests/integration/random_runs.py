@@ -325,10 +325,8 @@ def _turned_back(model: Model, stage: Stage) -> set[str]:
         of_pivot = written is not None and written.pivot
         if gone and entry.what == "do":
             assert entry.step == stage.journal[number - 1].step, "a step began after the cancel"
-        if of_pivot and entry.what == "do" and entry.came_to == "result":
-            past, gone = True, False
-        if of_pivot and entry.what == "asked" and entry.came_to == "supply":
-            past = True
+        if of_pivot and (entry.what, entry.came_to) in (("do", "result"), ("asked", "supply")):
+            past, gone = True, False  # there is no way back, and there was none when somebody asked for it (S12)
         if entry.what == "cancel" and entry.came_to == "do" and not past:
             gone = True
     return turned | ({"cancel"} if gone else set())
