@@ -18,8 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,8 +90,9 @@ def attempt(seed: str, case: Case, orchestrator: Any) -> Failure | None:
     return None
 
 
-def chunk(first: int, count: int) -> tuple[int, list[Failure]]:
-    """Run the cases of some seeds, in this process."""
+def chunk(seeds: tuple[int, int]) -> tuple[int, list[Failure]]:
+    """Run the cases of some seeds (the first, and how many), in this process; how many there were, and what failed."""
+    first, count = seeds
     logging.disable(logging.CRITICAL)
     with random_runs.engine() as orchestrator:
         failures = [attempt(str(seed), Case.of(seed), orchestrator) for seed in range(first, first + count)]
@@ -137,11 +137,6 @@ def progress(done: int, count: int, failed: int, seconds: float) -> str:
     return f"{done:>9,} of {count:,} ({done / count:.0%}), {rate:.0f} a second, {left}, {failed} failed"
 
 
-def _chunks(first: int, count: int) -> Iterator[tuple[int, int]]:
-    for start in range(first, first + count, CHUNK):
-        yield start, min(CHUNK, first + count - start)
-
-
 def soak(first: int, count: int, jobs: int, say: Callable[[str], None] = print) -> list[Failure]:
     """Run the cases of so many seeds side by side.
 
@@ -151,30 +146,25 @@ def soak(first: int, count: int, jobs: int, say: Callable[[str], None] = print) 
         jobs: how many processes.
         say: what a line of progress, or a failure, is given to.
     """
-    failures = []
-    began = said = time.monotonic()
+    starts = range(first, first + count, CHUNK)
+    chunks = [(start, min(CHUNK, first + count - start)) for start in starts]
+    failures: list[Failure] = []
+    began = time.monotonic()
     done = 0
-    left = _chunks(first, count)
     # New processes now and then: what a process has built it keeps.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=8) as pool:
-        running: set[Future[tuple[int, list[Failure]]]] = set()
-        while True:
-            for start, size in left if len(failures) < ENOUGH else ():
-                running.add(pool.submit(chunk, start, size))
-                if len(running) > jobs:
-                    break
-            if not running:
-                return failures
-            over, running = wait(running, EVERY, FIRST_COMPLETED)
-            for future in over:
-                size, found = future.result()
-                done += size
-                failures += found
-                for failure in found:
-                    say(as_test(failure))
-            if time.monotonic() - said >= EVERY or done == count:
-                said = time.monotonic()
-                say(progress(done, count, len(failures), said - began))
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=8) as pool:
+        results = pool.imap_unordered(chunk, chunks)
+        while done < count and len(failures) < ENOUGH:
+            try:
+                size, found = results.next(timeout=EVERY)
+            except multiprocessing.TimeoutError:
+                size, found = 0, []
+            done += size
+            failures += found
+            for failure in found:
+                say(as_test(failure))
+            say(progress(done, count, len(failures), time.monotonic() - began))
+    return failures
 
 
 def main() -> int:

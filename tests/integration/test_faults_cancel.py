@@ -6,12 +6,14 @@ import random
 import time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from app_faults import LINE, SAGA
 from faults_scene import Scene
 
+from multiagents.exceptions import WorkflowError
 from multiagents.orchestrator.run import Run
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.workflow.state import Cause, RunStatus
@@ -65,4 +67,54 @@ def test_S20_a_cancel_that_races_with_every_commit_leaves_no_run_in_between(
             assert not state.cancel_requested, "a cancel that was taken in is obeyed"
     ends = Counter(ended[run.transaction_id] for run, answer in answers if answer is not None)
     assert 0 < ends["cancelled"] < sum(ends.values()), f"the race was none: {ends}"
+    scene.audit(runs, "cancelled", "completed", "compensated")
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("orchestration", "number"), [("inline", 300), ("queued", 150)])
+def test_S18_S20_S22_cancels_pauses_and_resumes_at_any_moment_leave_no_run_in_between(
+    tmp_path: Path, redis_url: str, start_worker: WorkerStarter, orchestration: str, number: int
+) -> None:
+    scene = Scene(tmp_path, redis_url, start_worker, orchestration=orchestration)
+    scene.worker()
+    # Two of three go back by themselves, so that the verbs come while they do.
+    kinds = (
+        (SAGA, {}),
+        (LINE, {"do:ship": {"fail": True}}),
+        (SAGA, {"do:ship": {"fail": True}, "undo:credit": {"fail": 1}}),
+    )
+
+    def live(n: int) -> Run:
+        chance = random.Random(n)
+        run = scene.start(*kinds[n % len(kinds)], f"chaos-{n}")
+        for _ in range(chance.randint(1, 8)):
+            time.sleep(chance.uniform(0, 0.06))
+            with suppress(WorkflowError):  # it is over, or nobody has paused it
+                getattr(run, chance.choice(["cancel", "pause", "resume", "resume"]))(reason="chaos")
+        while not run.status.is_end:
+            with suppress(WorkflowError):
+                run.resume(reason="the end of it")
+            with suppress(TimeoutError):
+                scene.ended([run], 1)
+        return run
+
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(live, range(number)))
+
+    too_late = 0
+    for run in runs:
+        said = [event.status for event in run.history() if event.type == "status" and event.step is None]
+        turned = said.index("compensating") if "compensating" in said else len(said)
+        cancels = [n for n, status in enumerate(said) if status == "cancel_requested"]
+        if run.status == "cancelled":
+            assert min(cancels) < turned
+        elif cancels and turned < len(said):
+            assert min(cancels) > turned, "a cancel that came before the failure is obeyed"
+            too_late += 1
+    undone = Counter((row["run"], row["step"]) for row in scene.ledger.rows(event="took", direction="undo"))
+    assert set(undone.values()) == {1}
+    assert too_late > number / 20, "hardly anybody has cancelled a run that was going back"
+    ends = Counter(str(run.status) for run in runs)
+    assert min(ends["cancelled"], ends["compensated"], ends["completed"]) > number / 30, f"there was no chaos: {ends}"
     scene.audit(runs, "cancelled", "completed", "compensated")
