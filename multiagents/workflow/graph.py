@@ -13,7 +13,8 @@ decides wherever it can.
 Trunk steps are found in time linear in steps and edges, by one observation. In any topological order, all steps before
 position ``i`` lead to the step at ``i`` exactly when each of them has a successor at or before ``i``: follow the
 nearest successor again and again, and the walk must land on ``i``. The mirrored sentence holds for the steps after
-``i``. So two sweeps find the trunk steps, and whatever stands before a trunk step is its ancestor.
+``i``. So two sweeps find the trunk steps, and whatever stands before a trunk step is its ancestor. Ancestors are found
+when they are asked for, by walking back to the latest trunk step; nothing is kept that grows faster than the steps.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
-from itertools import compress
 
 from multiagents.exceptions import StepCycleError, UnknownStepError
+
+
+#: Parts of a step that are longer are not kept: for steps in long branches side by side, all of them would take memory
+#: that grows with the square of the branch. Finding them anew costs no more than reading the results that they name.
+_KEPT = 256
 
 
 class Graph:
@@ -49,7 +54,6 @@ class Graph:
 
     __slots__ = (
         "_index",
-        "_masks",
         "_names",
         "_parts",
         "_position",
@@ -78,7 +82,6 @@ class Graph:
         self._trunks = self._find_trunks()
         #: the trunk steps, in the only order they can have
         self.trunks = tuple(self.order[place] for place in self._trunks)
-        self._masks: dict[str, int] | None = None
         self._parts: dict[str, tuple[str, ...]] = {}
 
     def is_trunk(self, step: str) -> bool:
@@ -91,7 +94,9 @@ class Graph:
         """The ancestors of a step that the latest trunk step before it does not cover, in topological order."""
         known = self._parts.get(step)
         if known is None:
-            known = self._parts[step] = self._uncovered(step)
+            known = self._uncovered(step)
+            if len(known) <= _KEPT:
+                self._parts[step] = known
         return known
 
     def tail_parts(self) -> tuple[str, ...]:
@@ -101,7 +106,11 @@ class Graph:
 
     def ancestors(self, step: str) -> tuple[str, ...]:
         """All steps that must be done before this one, in topological order."""
-        return self._named(self._mask(step))
+        return self.order[: self._covered(step)] + self.parts(step)
+
+    def is_before(self, earlier: str, step: str) -> bool:
+        """Whether a step must be done before another may start."""
+        return self._position[earlier] < self._covered(step) or earlier in self.parts(step)
 
     def induced(self, steps: set[str]) -> Graph:
         """The graph of some of the steps and of the edges among them."""
@@ -158,33 +167,22 @@ class Graph:
             latest = min(latest, max((position[s] for s in self.after[self.order[place]]), default=-1))
         return trunks[::-1]
 
-    def _uncovered(self, step: str) -> tuple[str, ...]:
+    def _covered(self, step: str) -> int:
+        """How many steps, from the first on, the latest trunk step before this one covers, itself included."""
         found = bisect_left(self._trunks, self._position[step])
-        if not found:
-            return self.ancestors(step)
-        if self._trunks[found - 1] == self._position[step] - 1:
-            return ()
-        trunk = self.trunks[found - 1]
-        return self._named(self._mask(step) & ~(self._mask(trunk) | 1 << self._position[trunk]))
+        return self._trunks[found - 1] + 1 if found else 0
 
-    def _mask(self, step: str) -> int:
-        # A set of ancestors is kept as the bits of one integer: 5,000 steps in a row cost 2 MB, where tuples cost 100.
-        if self._masks is None:
-            self._masks = self._ancestor_masks()
-        return self._masks[step]
-
-    def _named(self, mask: int) -> tuple[str, ...]:
-        if not mask:
-            return ()
-        lowest = (mask & -mask).bit_length() - 1
-        bits = f"{mask >> lowest:b}"
-        return tuple(compress(self.order[lowest : lowest + len(bits)], map(int, reversed(bits))))
-
-    def _ancestor_masks(self) -> dict[str, int]:
-        masks: dict[str, int] = {}
-        for step in self.order:
-            mask = 0
-            for predecessor in self.after[step]:
-                mask |= masks[predecessor] | 1 << self._position[predecessor]
-            masks[step] = mask
-        return masks
+    def _uncovered(self, step: str) -> tuple[str, ...]:
+        covered, position, after = self._covered(step), self._position, self.after
+        # Back along the branch, as long as it is a sequence.
+        line = [step]
+        while len(before := after[line[-1]]) == 1 and position[before[0]] >= covered:
+            line += before
+        found: set[str] = set()
+        ahead = [each for each in before if position[each] >= covered]
+        while ahead:
+            each = ahead.pop()
+            if each not in found:
+                found.add(each)
+                ahead += [earlier for earlier in after[each] if position[earlier] >= covered]
+        return (*sorted(found, key=position.__getitem__), *line[:0:-1])

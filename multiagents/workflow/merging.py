@@ -41,7 +41,7 @@ def overlaps(definition: Definition, steps: Iterable[str], results: Mapping[str,
 
 def _side_by_side(definition: Definition, names: list[str]) -> bool:
     # They come in an order that their dependencies allow; so when each leads to the next, none ran beside another.
-    return any(before not in definition.ancestors(name) for before, name in pairwise(names))
+    return any(not definition.graph.is_before(before, name) for before, name in pairwise(names))
 
 
 def merge_note(

@@ -250,7 +250,7 @@ def pivots(definition: Definition) -> None:
         for name, step in steps.items():
             endless = step.retry is not None and step.retry.max_attempts == 0
             undone = step.compensation or (step.item and step.item.compensation)
-            if undone and pivot in definition.ancestors(name) and not endless:
+            if undone and definition.graph.is_before(pivot, name) and not endless:
                 raise DefinitionError(
                     f'workflow "{workflow}" step "{name}" has a compensation and comes behind the pivot "{pivot}", '
                     f"where nothing is undone any more; have it tried again without limit "
@@ -265,7 +265,8 @@ def strictness(definition: Definition) -> None:
     """
     pivots = set(definition.pivots)
     silent = [name for name, step in definition.steps.items() if definition.strict and _is_silent(step)]
-    silent = [name for name in silent if not pivots & {name, *definition.ancestors(name)}]
+    before = definition.graph.is_before
+    silent = [name for name in silent if name not in pivots and not any(before(pivot, name) for pivot in pivots)]
     if silent:
         raise DefinitionError(
             f'workflow "{definition.name}" is strict, and {_quoted(silent)} of it '
