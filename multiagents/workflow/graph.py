@@ -26,7 +26,6 @@ from heapq import heapify, heappop, heappush
 
 from multiagents.exceptions import StepCycleError, UnknownStepError
 
-
 #: Parts of a step that are longer are not kept: for steps in long branches side by side, all of them would take memory
 #: that grows with the square of the branch. Finding them anew costs no more than reading the results that they name.
 _KEPT = 256

@@ -10,25 +10,19 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
-import app_rules
 import pytest
-from redis import Redis
+from hands import Hands, came_to
 
-from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, RetryPolicy, Step, WorkflowBuilder
-from multiagents.events import CommandEvent, CompensationEvent
+from multiagents import ErrorEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.names import ORCHESTRATOR_TASK, Correlation, Direction
 from multiagents.orchestrator.sweep import Sweep
 from multiagents.state_store.base import Claim, ClaimRefused
 from multiagents.testing import wait_until
-from multiagents.workflow.decider import fold
 
-#: Seconds. Who is frozen for longer has lost what he had in hand.
-LEASE = 1.0
 MANY = 1_000
 PARCELS = WorkflowBuilder("parcels").add_step("pack", "play", compensation="play").add_step("ship", "play").build()
 ONCE = RetryPolicy(max_attempts=1)
@@ -41,74 +35,6 @@ ORDER = (
     .add_step("ship", "play", retry=ONCE)
     .build()
 )
-
-
-class Hands:
-    """What a worker process does with a message, by hand."""
-
-    def __init__(self, url: str, **settings: Any) -> None:
-        app = app_rules.make_app(url, lease=LEASE, sweep_interval=0.1, **settings)
-        self.orchestrator: Orchestrator = app.multiagents
-        self.engine, self.store = self.orchestrator.engine, self.orchestrator.store
-        self._redis = Redis.from_url(url)
-        self._over = threading.Event()
-
-    def message(self) -> dict[str, Any] | None:
-        """The headers of the next message in the queue."""
-        found = self._redis.rpop("celery")
-        return None if found is None else json.loads(found)["headers"]
-
-    def claim(self, attempt: Correlation, definition: str, owner: str) -> Claim:
-        return self.store.claim(attempt, definition, owner=owner, worker=owner, timeout=60)
-
-    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim) -> None:
-        for link in self.engine.settle(event, claim):
-            link.apply_async()
-
-    @contextmanager
-    def sweeping(self, sweepers: int = 2) -> Iterator[None]:
-        """Sweep in the background, as every worker does."""
-
-        def sweep() -> None:
-            mine = Sweep(self.engine)
-            while not self._over.wait(0.05):
-                mine.tick()
-
-        threads = [threading.Thread(target=sweep) for _ in range(sweepers)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
-
-    def sound(self, transaction_id: str) -> None:
-        """Check what holds for every run that is over."""
-        snapshot, history = self.store.load(transaction_id), self.store.history(transaction_id)
-        assert snapshot.in_flight == {}
-        assert fold(snapshot.definition, transaction_id, history) == snapshot.state
-        sent = [event.correlation_id for event in history if isinstance(event, CommandEvent | CompensationEvent)]
-        assert len(sent) == len(set(sent)), "an attempt was dispatched twice"
-
-
-def came_to(claim: Claim, payload: Any = None, *, fails: bool = False) -> ResultEvent | ErrorEvent:
-    """What came of a claimed attempt."""
-    attempt = claim.correlation
-    said: dict[str, Any] = {
-        "id": f"{attempt}/end",
-        "transaction_id": attempt.transaction_id,
-        "correlation_id": str(attempt),
-        "step": attempt.step,
-        "attempt": attempt.attempt,
-        "worker": claim.owner,
-        "timestamp": claim.now,
-    }
-    if fails:
-        error = ErrorInfo(type="CardDeclined", message="declined", attempt=attempt.attempt)
-        return ErrorEvent(**said, error=error, retryable=False)
-    return ResultEvent(**said, payload=payload)
 
 
 # --- too late -------------------------------------------------------------------------------------------------------
@@ -258,7 +184,7 @@ class Twice(Hands):
         def all_of_it() -> None:
             with pytest.raises(ClaimRefused):
                 self.claim(attempt, definition, "third")
-            assert self.engine.settle(event, claim) == []
+            assert not self.engine.settle(event, claim).links
             for _ in range(2):
                 self.engine.receive(event)
 
