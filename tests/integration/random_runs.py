@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from celery import Celery
-from random_workflows import DO, MAX_ATTEMPTS, MAX_UNDOS, UNDO, Case, Model, Work
+from random_cases import Case
+from random_workflows import DO, MAX_ATTEMPTS, MAX_UNDOS, UNDO, Model, Work, out_of_round, seen_as
 
 from multiagents import (
     ErrorEvent,
@@ -22,9 +23,10 @@ from multiagents import (
     worker,
 )
 from multiagents.events import CommandEvent, CompensationEvent, StatusEvent
-from multiagents.exceptions import WorkflowError
+from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
 from multiagents.orchestrator.run import Run
+from multiagents.state_store.base import Snapshot
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.decider import fold
 from multiagents.workflow.operating import PAUSE, RESUME, settleable
@@ -54,16 +56,25 @@ class Stage:
         #: (direction, step) that a person was asked about, and has had tried again
         self.tried_again: set[tuple[str, str]] = set()
 
-    def act(self, run: Run, step: Any) -> None:
-        """Do what people do while this attempt runs."""
+    def act(self, step: Any) -> Work:
+        """Do what people do while this attempt runs; what is written of its step."""
         self.attempts += 1
+        run = _orchestrators[-1].get(step.transaction_id.partition(":")[0])  # the root of its family
         for verb in self.case.verbs.get(self.attempts, ()):
-            self.journal.append(Entry(verb, step.step, came_to=str(step.direction)))
+            self.journal.append(Entry(verb, self.name(step), came_to=str(step.direction)))
             with suppress(WorkflowError):  # a resume of what nobody has paused
                 getattr(run, verb)(reason="as the case has it")
+        return self.works[out_of_round(step.step)]
 
     def note(self, step: Any, came_to: str) -> None:
-        self.journal.append(Entry(str(step.direction), step.step, step.idempotency_key, came_to))
+        self.journal.append(Entry(str(step.direction), self.name(step), step.idempotency_key, came_to))
+
+    def is_tried_again(self, step: Any) -> bool:
+        return (str(step.direction), self.name(step)) in self.tried_again
+
+    @staticmethod
+    def name(step: Any) -> str:
+        return seen_as(step.transaction_id, step.step)
 
     def seen(self, *what: str) -> list[Entry]:
         return [entry for entry in self.journal if entry.what in what]
@@ -80,9 +91,8 @@ def do(context: dict[str, Any]) -> dict[str, Any] | None:
     if name.startswith("count."):
         return {name: int(round_.rpartition("#")[2] or round_)}
     stage = _stages[-1]
-    written = stage.works[name]
-    stage.act(_orchestrators[-1].get(step.transaction_id), step)
-    if ("do", step.step) in stage.tried_again:
+    written = stage.act(step)
+    if stage.is_tried_again(step):
         stage.note(step, "result")
     elif step.attempt <= written.failures:
         stage.note(step, "failed")
@@ -102,9 +112,8 @@ def do(context: dict[str, Any]) -> dict[str, Any] | None:
 def undo(context: dict[str, Any]) -> None:
     step = current_step()
     stage = _stages[-1]
-    stage.act(_orchestrators[-1].get(step.transaction_id), step)
-    written = stage.works[step.step.partition("#")[0]]
-    if step.attempt <= written.undo_failures and ("undo", step.step) not in stage.tried_again:
+    written = stage.act(step)
+    if step.attempt <= written.undo_failures and not stage.is_tried_again(step):
         stage.note(step, "failed")
         raise ConnectionError("not yet")
     stage.note(step, "result")
@@ -189,42 +198,60 @@ def compare(orchestrator: Orchestrator, case: Case) -> None:
 def _be_the_people(orchestrator: Orchestrator, run: Run, stage: Stage) -> None:
     """Give signals, resume what is held, and settle what waits for a person, until nobody is waited for."""
     for _ in range(200):
-        snapshot = orchestrator.store.load(run.transaction_id)
-        state, definition = snapshot.state, snapshot.definition
-        left = [each for each in settleable(definition, state) if _answer(stage, *each)]
-        if state.held:
-            run.resume(reason="the pause is over")
-        elif left and (state.status.is_end or state.status == "paused"):
-            _settle(run, stage, *left[0])
-        elif state.status.is_end:
+        if not any(
+            _help(each, orchestrator.store.load(each.transaction_id), stage) for each in _family(orchestrator, run)
+        ):
+            assert run.status.is_end, f"it is {run.status}, and nothing is there to wait for"
             return
-        else:
-            assert snapshot.in_flight, f"it is {state.status}, and nothing is there to wait for"
-            for step in snapshot.in_flight:
-                run.signal(definition.steps[step].signal or step)
     raise AssertionError(f"it does not come to an end: it is {run.status}")
+
+
+def _family(orchestrator: Orchestrator, run: Run) -> list[Run]:
+    """A run and its children."""
+    found = [run]
+    for step in run.describe().steps.values():
+        if step.child is not None:
+            with suppress(WorkflowNotFoundError):
+                found.append(orchestrator.get(step.child))
+    return found
+
+
+def _help(run: Run, snapshot: Snapshot, stage: Stage) -> bool:
+    """Do one thing that a run waits for; whether there was one."""
+    state, definition = snapshot.state, snapshot.definition
+    left = [each for each in settleable(definition, state) if _answer(stage, *each)]
+    waits = [step for step in snapshot.in_flight if definition.own(step).awaits_signal]
+    if state.held:
+        run.resume(reason="the pause is over")
+    elif left and (state.status.is_end or state.status == "paused"):
+        _settle(run, stage, *left[0])
+    elif waits and not state.status.is_end:
+        run.signal(definition.own(waits[0]).signal or waits[0])
+    else:
+        return False
+    return True
 
 
 def _answer(stage: Stage, step: str, direction: Direction) -> str:
     """What the person says who is asked about a step; of the check of a loop: go on."""
-    written = stage.works.get(step.partition("#")[0])
+    written = stage.works.get(out_of_round(step))
     if written is None:
         return "skip"
     return written.answer if direction is Direction.DO else written.undo_answer
 
 
 def _settle(run: Run, stage: Stage, step: str, direction: Direction) -> None:
-    verb = _answer(stage, step, direction)
-    asked = [entry.came_to for entry in stage.seen("asked") if (entry.step, entry.key) == (step, direction)]
+    verb, name = _answer(stage, step, direction), seen_as(run.transaction_id, step)
+    asked = [entry.came_to for entry in stage.seen("asked") if (entry.step, entry.key) == (name, direction)]
     if verb in asked:
         # In a run that goes back nothing is tried again, and behind the pivot a cancel changes nothing.
         assert verb in ("retry", "cancel")
         verb = "skip"
     assert verb not in asked, f"{step} was skipped, and waits for a person again"
-    stage.journal.append(Entry("asked", step, str(direction), verb))
+    stage.journal.append(Entry("asked", name, str(direction), verb))
     match verb:
         case "retry":
-            stage.tried_again.add((str(direction), step))
+            stage.tried_again.add((str(direction), name))
             with suppress(WorkflowError):
                 run.retry(step, reason="once more")
         case "skip":
@@ -256,13 +283,13 @@ def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> N
         if n >= MAX_UNDOS
     }
     settled_by_hand = {name for name in given_up if by_person.get(name) != "retry"}
-    due = {name for name in effects if turned and model.written[name].undone}
+    due = {name for name in effects if model.written[name].undone and (turned or name in model.undone_inside)}
     assert Counter(undone) == Counter(due - settled_by_hand)
     assert given_up <= due
     in_order = [name for name in undone if name not in given_up]
     for number, name in enumerate(in_order):
         assert not model.before[name] & set(in_order[:number])
-    ways = [entry.what for entry in stage.seen("do", "undo")]
+    ways = [entry.what for entry in stage.seen("do", "undo") if entry.step not in model.undone_inside]
     assert ways == sorted(ways), "something was done after something was undone"
     # One key for a step and its undo, and no other step's (S25).
     keys = {(entry.step, entry.key) for entry in stage.seen("do", "undo")}
@@ -270,9 +297,8 @@ def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> N
     # How it ends (S18), and what is seen of it (S28).
     if not turned:
         assert seen.status == "completed"
-        assert {entry.step for entry in stage.seen("do")} == set(model.before)
-        shown = {step.partition("#")[0] for step in seen.steps}
-        assert {step.partition("#")[0] for step in snapshot.definition.steps} == shown
+        assert {entry.step for entry in stage.seen("do")} | model.undone_inside == set(model.before)
+        assert set(map(out_of_round, snapshot.definition.steps)) == set(map(out_of_round, seen.steps))
         assert all(step.status in ("succeeded", "skipped") for step in seen.steps.values())
         assert {name for name, step in seen.steps.items() if step.status == "skipped"}.isdisjoint(effects)
     elif any(not by_person.get(name) for name in given_up):
@@ -281,16 +307,22 @@ def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> N
         assert seen.status == "compensated_partially"
     else:
         by_hand = {name for name, verb in by_person.items() if verb == "supply"}
-        ends = {"compensated" if undone or by_hand else "failed"} if "failure" in turned else set()
+        ends = {"compensated" if {*undone, *by_hand} - model.inside else "failed"} if "failure" in turned else set()
+        if ends and model.units:
+            ends.add("compensated")  # a child counts as undone as a unit, whatever there was to undo in it
         assert seen.status in ends | ({"cancelled"} if "cancel" in turned else set())
-    known = {name: effect for name, effect in seen.effects.items() if name in model.written}
     by_hand = {name for name, verb in by_person.items() if verb == "supply"}
-    assert known == effects | dict.fromkeys({*undone, *by_hand}, "undone")
+    expected = effects | dict.fromkeys({*undone, *by_hand}, "undone")
+    known = {name: effect for name, effect in seen.effects.items() if name in model.written}
+    assert known == {name: effect for name, effect in expected.items() if name not in model.inside}
     # What holds for every run (G1, G4).
-    assert snapshot.in_flight == {}
-    assert fold(snapshot.definition, run.transaction_id, run.history()) == snapshot.state
+    for each in _family(orchestrator, run):
+        snapshot = orchestrator.store.load(each.transaction_id)
+        assert snapshot.in_flight == {}
+        assert snapshot.state.status.is_end
+        assert fold(snapshot.definition, each.transaction_id, each.history()) == snapshot.state
+        _nothing_is_sent_while_it_is_held(each)
     assert orchestrator.store.unattended() == []
-    _nothing_is_sent_while_it_is_held(run)
 
 
 def _every_step_as_written(model: Model, stage: Stage) -> None:
@@ -311,7 +343,7 @@ def _every_step_as_written(model: Model, stage: Stage) -> None:
     for name, times in tried.items():
         written: Work = model.written[name]
         allowed = min(written.failures + 1, MAX_ATTEMPTS) + (name in again)
-        assert times == allowed or (turned and times < allowed)
+        assert times == allowed or ((turned or name in model.undone_inside) and times < allowed)
 
 
 def _turned_back(model: Model, stage: Stage) -> set[str]:
@@ -319,16 +351,22 @@ def _turned_back(model: Model, stage: Stage) -> set[str]:
     turned = {"failure"} if model.fails else set()
     if model.given_up:
         turned.add("cancel")
-    past = gone = False
+    past = gone = back = False
     for number, entry in enumerate(stage.journal):
         written = model.written.get(entry.step)
         of_pivot = written is not None and written.pivot
-        if gone and entry.what == "do":
+        if gone and entry.what == "do" and entry.step not in model.inside:
+            # (A child whose step was in flight may still begin, and is cancelled at once.)
             assert entry.step == stage.journal[number - 1].step, "a step began after the cancel"
         if of_pivot and (entry.what, entry.came_to) in (("do", "result"), ("asked", "supply")):
             past, gone = True, False  # there is no way back, and there was none when somebody asked for it (S12)
+        back |= entry.what == "undo" and entry.step not in model.undone_inside
         if entry.what == "cancel" and entry.came_to == "do" and not past:
             gone = True
+        if entry.what == "cancel" and entry.came_to == "undo" and entry.step in model.undone_inside and not back:
+            # A child goes back, and its parent does not yet.
+            turned.add("cancel")
+            gone |= not model.fails
     return turned | ({"cancel"} if gone else set())
 
 

@@ -1,8 +1,7 @@
 """Make up any workflow that can be written, and say what is to be seen of a run of it.
 
-A `Case` is a tree of what is written, and what people do while it runs. It is made from a `random.Random`, so a seed
-names it; its repr is Python that makes it again. Each kind of element is one class, which knows all there is to know of
-it: how it is made up, what it is for the builder, and how the model walks it. A new kind is a new class in `KINDS`.
+Each kind of element is one class, which knows all there is to know of it: how it is made up, what it is for the
+builder, and how the model walks it. A new kind is a new class in `KINDS`.
 
 The model knows only what was written: it has never seen a definition, a state or a join. Walking the tree says which
 steps may run, what must have ended before each, and whether it turns the run back.
@@ -11,14 +10,15 @@ steps may run, what must have ended before each, and whether it turns the run ba
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+import re
+from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 from uuid import uuid4
 
-from multiagents import Choice, Loop, Parallel, RetryPolicy, Sleep, Step, Wait, WorkflowBuilder
-from multiagents.workflow.definition import Definition
+from written import Plain
+
+from multiagents import Child, Choice, Loop, Map, Parallel, RetryPolicy, Sleep, Step, Wait, WorkflowBuilder
 
 #: Attempts that a step has, and that its undo has.
 MAX_ATTEMPTS = 3
@@ -26,16 +26,20 @@ MAX_UNDOS = 2
 #: The workers; `random_runs` has them.
 DO, UNDO = "random.do", "random.undo"
 UNDO_RETRY = RetryPolicy(max_attempts=MAX_UNDOS, initial_interval=60)
-#: What is done, here and there, while an attempt runs.
-VERBS = ("cancel", "pause", "resume")
 
 
 class Maker:
-    """Makes up elements; ``behind`` says whether the pivot comes before what is made next."""
+    """Makes up elements.
+
+    Attributes:
+        behind: whether the pivot comes before what is made next.
+        inside: whether it is made for a child.
+    """
 
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.behind = False
+        self.inside = False
         self._numbers = itertools.count()
 
     def name(self, kind: str) -> str:
@@ -65,6 +69,12 @@ class Model:
         self.given_up = False
         #: the pivot has succeeded
         self.past = False
+        #: there is a child that succeeds
+        self.units = False
+        #: steps of children
+        self.inside: set[str] = set()
+        #: those of children that fail: what they did is undone at once, whatever becomes of the run
+        self.undone_inside: set[str] = set()
         self.walk(tree, set(), "")
 
     def walk(self, elements: list[Any], before: set[str], round_: str) -> tuple[set[str], bool]:
@@ -76,41 +86,8 @@ class Model:
         return before, True
 
 
-def written(value: Any, room: int = 100) -> str:
-    """A value as code, without what is as usual; what does not fit into a line is parted."""
-    match value:
-        case list():
-            parts, ends = [written(each, room - 4) for each in value], "[]"
-        case dict():
-            parts, ends = [f"{key!r}: {written(each, room - 4)}" for key, each in value.items()], "{}"
-        case _ if is_dataclass(value):
-            given = [(each, getattr(value, each.name)) for each in fields(value)]
-            told = [(each, of_it) for n, (each, of_it) in enumerate(given) if n == 0 or of_it != _usual(each)]
-            parts = [f"{each.name}={written(of_it, room - 4)}" for each, of_it in told]
-            parts[0] = written(told[0][1], room - 4)
-            ends = f"{type(value).__name__}()"
-        case _:
-            return repr(value)
-    line = f"{ends[:-1]}{', '.join(parts)}{ends[-1]}"
-    if len(line) <= room and "\n" not in line:
-        return line
-    inner = "".join(f"\n{part},".replace("\n", "\n    ") for part in parts)
-    return f"{ends[:-1]}{inner}\n{ends[-1]}"
-
-
-def _usual(each: Field[Any]) -> Any:
-    return each.default if each.default_factory is MISSING else each.default_factory()
-
-
-class _Plain:
-    """A repr that has only what is not as usual."""
-
-    def __repr__(self) -> str:
-        return written(self, room=1_000_000)
-
-
 @dataclass(frozen=True, repr=False)
-class Work(_Plain):
+class Work(Plain):
     """A step of a worker."""
 
     name: str
@@ -136,7 +113,9 @@ class Work(_Plain):
             [*["fine"] * 24, *["retried"] * 4, "exhausted", "exhausted", "terminal", "unknown", "parked"]
         )
         undone = maker.flip() and not maker.behind and not pivot
-        undo_failures = chance.choice([0, 0, 0, 0, 1, MAX_UNDOS]) if undone else 0
+        # What a person says who is asked about a child is said to the child, and not yet to its parent.
+        undo_failures = chance.choice([0, 0, 0, 0, 1, 1 if maker.inside else MAX_UNDOS]) if undone else 0
+        answers = ["retry", "skip", "supply", *([] if maker.inside else ["cancel"])]
         return cls(
             maker.name("pivot" if pivot else "step"),
             failures={"retried": chance.randint(1, MAX_ATTEMPTS - 1), "exhausted": MAX_ATTEMPTS}.get(how, 0),
@@ -145,7 +124,7 @@ class Work(_Plain):
             undo_failures=undo_failures,
             parks=how == "parked",
             pivot=pivot,
-            answer=chance.choice(["retry", "skip", "supply", "cancel"]) if how not in ("fine", "retried") else "retry",
+            answer=chance.choice(answers) if how not in ("fine", "retried") else "retry",
             undo_answer=chance.choice(["retry", "skip", "supply", ""]) if undo_failures == MAX_UNDOS else "",
         )
 
@@ -161,7 +140,7 @@ class Work(_Plain):
         )
 
     def walked(self, model: Model, before: set[str], round_: str) -> tuple[set[str], bool]:
-        name = self.name + round_
+        name = in_round(self.name, round_)
         model.before[name], model.written[name] = set(before), self
         after = before | {name}
         definite = self.end == "terminal" or self.failures >= MAX_ATTEMPTS
@@ -183,7 +162,7 @@ class Work(_Plain):
 
 
 @dataclass(frozen=True, repr=False)
-class Pass(_Plain):
+class Pass(Plain):
     """A sleep or a wait: nobody works."""
 
     name: str
@@ -201,7 +180,7 @@ class Pass(_Plain):
 
 
 @dataclass(frozen=True, repr=False)
-class Fork(_Plain):
+class Fork(Plain):
     name: str
     branches: list[list[Any]]
 
@@ -218,7 +197,91 @@ class Fork(_Plain):
 
 
 @dataclass(frozen=True, repr=False)
-class Pick(_Plain):
+class Many(Plain):
+    """A map, and what each of its items does."""
+
+    name: str
+    items: list[Work]
+    undone: bool = False
+    parks: bool = False
+    at_once: int | None = None
+
+    @classmethod
+    def made(cls, maker: Maker, depth: int) -> Self:
+        name, undone = maker.name("many"), maker.flip() and not maker.behind
+        items = [Work.made(maker, depth) for _ in range(maker.chance.randint(0, 4))]
+        parks = maker.flip(3)
+        items = [
+            replace(
+                item,
+                name=f"{name}[{index}]",
+                undone=undone,
+                parks=parks,
+                undo_failures=item.undo_failures if undone else 0,
+                undo_answer=item.undo_answer if undone else "",
+            )
+            for index, item in enumerate(items)
+        ]
+        return cls(name, items, undone, parks, maker.chance.choice([None, 1, 2]))
+
+    def element(self) -> Any:
+        return Map(
+            self.name,
+            Step(
+                self.name,
+                DO,
+                on_unknown="park" if self.parks else "compensate",
+                no_compensation=None if self.undone else "nothing is left of it",
+            ),
+            Listed(len(self.items)),
+            self.at_once,
+            UNDO if self.undone else None,
+            undo_retry=UNDO_RETRY if self.undone else None,
+        )
+
+    def walked(self, model: Model, before: set[str], round_: str) -> tuple[set[str], bool]:
+        rows = self.at_once or len(self.items)
+        ends = [model.walk(self.items[row::rows], before, round_) for row in range(rows)]
+        return before.union(*(ended for ended, _ in ends)), all(goes_on for _, goes_on in ends)
+
+
+@dataclass(frozen=True, repr=False)
+class Scope(Plain):
+    """A child run, and whether its parent goes on when it has failed."""
+
+    name: str
+    body: list[Any]
+    passed_over: bool = False
+
+    @classmethod
+    def made(cls, maker: Maker, depth: int) -> Any:
+        if maker.inside or maker.behind:  # behind the pivot, what fails in it would be asked about twice
+            return Work.made(maker, depth)
+        maker.inside = True
+        made = cls(maker.name("scope"), maker.sequence(depth - 1), maker.flip())
+        maker.inside = False
+        return made
+
+    def element(self) -> Any:
+        body = WorkflowBuilder(f"child-{uuid4().hex[:8]}").add_parallel("inside", [elements(self.body)]).build()
+        return Child(self.name, body, on_failure="continue" if self.passed_over else "fail")
+
+    def walked(self, model: Model, before: set[str], round_: str) -> tuple[set[str], bool]:
+        outside, model.fails = model.fails, False
+        known = set(model.before)
+        ended, _ = model.walk(self.body, before, round_)
+        failed, model.fails = model.fails, outside
+        model.inside |= model.before.keys() - known
+        if not failed:
+            model.units = True
+            return ended, True
+        model.undone_inside |= model.before.keys() - known
+        model.fails |= not self.passed_over
+        return before, self.passed_over
+
+
+@dataclass(frozen=True, repr=False)
+class Pick(Plain):
     """A choice, and what is chosen."""
 
     name: str
@@ -240,7 +303,7 @@ class Pick(_Plain):
 
 
 @dataclass(frozen=True, repr=False)
-class Rounds(_Plain):
+class Rounds(Plain):
     """A loop that is done after so many rounds; more than ``most`` is never."""
 
     name: str
@@ -282,8 +345,10 @@ KINDS: list[tuple[Any, int, bool]] = [
     (Work, 4, False),
     (Pass, 1, False),
     (Fork, 2, True),
+    (Many, 1, False),
     (Pick, 2, True),
     (Rounds, 2, True),
+    (Scope, 1, True),
 ]
 
 
@@ -298,6 +363,16 @@ class Always:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """The list that a map runs over."""
+
+    length: int
+
+    def __call__(self, _context: dict[str, Any]) -> list[int]:
+        return [*range(self.length)]
+
+
+@dataclass(frozen=True)
 class Reached:
     """Whether a loop's counter has reached a number."""
 
@@ -308,67 +383,22 @@ class Reached:
         return bool(context[self.counter] >= self.rounds)
 
 
+def in_round(name: str, round_: str) -> str:
+    """What a step is called in a round of a loop: ``step1#2``, ``many3#2[0]``."""
+    return re.sub(r"(?=\[|$)", round_, name, count=1)
+
+
+def seen_as(transaction_id: str, step: str) -> str:
+    """What a step is called by the model: one of a child has the rounds in which the child runs."""
+    rounds = re.sub(r":(\d+)", r"#\1", "".join(re.findall(r":\d+\b", transaction_id)))
+    return re.sub(r"(?=[#\[]|$)", rounds, step, count=1)
+
+
+def out_of_round(name: str) -> str:
+    """What is written of a step of a round."""
+    return re.sub(r"#\d+", "", name)
+
+
 def elements(tree: list[Any]) -> list[Any]:
     """A tree, for the builder."""
     return [each.element() for each in tree]
-
-
-@dataclass(frozen=True, repr=False)
-class Case(_Plain):
-    """A workflow, and what happens while it runs.
-
-    Attributes:
-        tree: what is written.
-        verbs: what people do while the n-th attempt of all runs, undos included.
-        doubled: every message comes twice, and so does every result and error.
-    """
-
-    tree: list[Any]
-    verbs: Mapping[int, list[str]] = field(default_factory=dict)
-    doubled: bool = False
-    #: how many in a hundred attempts have verbs
-    BUSY: ClassVar[int] = 4
-
-    @classmethod
-    def of(cls, chance: Random | int, *, busy: int = BUSY) -> Self:
-        """The case that a seed names.
-
-        Args:
-            chance: a seed, or where chance comes from.
-            busy: how many in a hundred attempts have verbs.
-        """
-        maker = Maker(Random(chance) if isinstance(chance, int) else chance)
-        tree = maker.sequence(2)
-        if maker.flip(3):
-            tree.append(Work.made(maker, 0, pivot=True))
-            maker.behind = True
-            tree += maker.sequence(2, 0)
-        verbs = {}
-        for number in range(1, 41):
-            if maker.chance.randrange(100) < busy:
-                verbs[number] = [maker.chance.choice(VERBS) for _ in range(maker.chance.randint(1, 3))]
-        return cls(tree, verbs, maker.flip(6))
-
-    def definition(self) -> Definition:
-        """Build it, under a name of its own."""
-        return WorkflowBuilder(f"random-{uuid4().hex[:8]}").add_parallel("all", [elements(self.tree)]).build()
-
-    def works(self) -> dict[str, Work]:
-        """All steps of workers in it, by name, whether or not they run."""
-        return {each.name: each for each in _flat(self.tree) if isinstance(each, Work)}
-
-    def __str__(self) -> str:
-        return written(self)
-
-    def code(self) -> str:
-        """The definition as a user would write it."""
-        return f'WorkflowBuilder("random").add_parallel("all", {written([elements(self.tree)])})'
-
-
-def _flat(tree: Any) -> list[Any]:
-    if isinstance(tree, Mapping):
-        tree = list(tree.values())
-    if isinstance(tree, list):
-        return [found for each in tree for found in _flat(each)]
-    held = [getattr(tree, each.name) for each in fields(tree)]
-    return [tree, *(found for value in held if isinstance(value, list | dict) for found in _flat(value))]

@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import random_cases  # noqa: E402
 import random_runs  # noqa: E402
 import random_workflows  # noqa: E402
-from random_workflows import Case  # noqa: E402
+from random_cases import Case  # noqa: E402
 
 #: A line for each: the seed, a tab, and the case.
 ONCE_FAILED = HERE / "once_failed.txt"
@@ -64,7 +65,7 @@ def once_failed(path: Path = ONCE_FAILED) -> list[tuple[str, Case]]:
 def read(written: str) -> Case:
     """The case whose repr this is."""
     tree = ast.parse(written, mode="eval")
-    known = {**vars(random_workflows)}
+    known = {**vars(random_workflows), **vars(random_cases)}
     found = eval(compile(tree, str(ONCE_FAILED), "eval"), known)  # our own file
     if not isinstance(found, Case):
         raise TypeError(f"{ONCE_FAILED} has {written[:60]!r}..., which is no Case; write it anew as its seed says")
@@ -116,7 +117,8 @@ def as_test(failure: Failure) -> str:
         f"# The seed, as long as the generator is the same:\n"
         f"#   pytest tests/integration/test_random_workflows.py -k of_a_seed --seed {failure.seed}\n"
         f"# The case, as a test for tests/integration/test_random_workflows.py:\n"
-        f"from random_workflows import Fork, Pass, Pick, Rounds, Work\n\n\n"
+        f"from random_cases import Case\n"
+        f"from random_workflows import Fork, Many, Pass, Pick, Rounds, Scope, Work\n\n\n"
         f"def test_seed_{failure.seed}(orchestrator: Orchestrator) -> None:\n"
         f"    compare(\n        orchestrator,\n        {case},\n    )\n"
     )

@@ -1,9 +1,9 @@
 """Any workflow that can be written, against a model that knows only what was written.
 
-Trees of steps, forks, choices, loops, sleeps, waits and a pivot are made up, built with the public builder and run in
-this process by the real engine, store and workers, while people cancel, pause and resume the run, and settle what waits
-for a person; in some of them every message, result and error comes twice. `random_workflows` makes them up and knows
-what is to be seen; `soak.py` runs a hundred thousand of them (``make soak``).
+Trees of steps, forks, choices, loops, maps, child runs, sleeps, waits and a pivot are made up, built with the public
+builder and run in this process by the real engine, store and workers, while people cancel, pause and resume the run, and
+settle what waits for a person; in some of them every message, result and error comes twice. `random_workflows` makes
+them up and knows what is to be seen; `soak.py` runs a hundred thousand of them (``make soak``).
 
 A case that has failed once is kept in ``once_failed.txt``, and runs first, here and there.
 """
@@ -16,8 +16,8 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_cases import Case
 from random_runs import compare, engine
-from random_workflows import Case
 from soak import once_failed
 
 from multiagents import Orchestrator
@@ -45,7 +45,9 @@ def test_the_workflow_of_a_seed_does_what_its_model_says(orchestrator: Orchestra
 
 @settings(max_examples=200)
 @given(chance=st.randoms())
-def test_a_random_workflow_does_what_its_model_says_S6_S9_S25(orchestrator: Orchestrator, chance: Random) -> None:
+def test_a_random_workflow_does_what_its_model_says_S6_S8_S9_S10_S11_S12_S25(
+    orchestrator: Orchestrator, chance: Random
+) -> None:
     compare(orchestrator, Case.of(chance))
 
 
@@ -53,7 +55,7 @@ def test_a_random_workflow_does_what_its_model_says_S6_S9_S25(orchestrator: Orch
 @pytest.mark.timeout(1800)
 @settings(max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
 @given(chance=st.randoms())
-def test_five_thousand_random_workflows_do_what_their_model_says_S6_S9_S25(
+def test_five_thousand_random_workflows_do_what_their_model_says_S6_S8_S9_S10_S11_S12_S25(
     orchestrator: Orchestrator, chance: Random
 ) -> None:
     compare(orchestrator, Case.of(chance))
