@@ -35,16 +35,17 @@ class Case(Plain):
     BUSY: ClassVar[int] = 4
 
     @classmethod
-    def of(cls, chance: Random | int, *, busy: int = BUSY) -> Self:
+    def of(cls, chance: Random | int, *, busy: int = BUSY, simple: bool = False) -> Self:
         """The case that a seed names.
 
         Args:
             chance: a seed, or where chance comes from.
             busy: how many in a hundred attempts have verbs.
+            simple: nobody is ever asked about anything, and all steps are the run's own.
         """
-        maker = Maker(Random(chance) if isinstance(chance, int) else chance)
+        maker = Maker(Random(chance) if isinstance(chance, int) else chance, simple=simple)
         tree = maker.sequence(2)
-        if maker.flip(3):
+        if not simple and maker.flip(3):
             tree.append(Work.made(maker, 0, pivot=True))
             maker.behind = True
             tree += maker.sequence(2, 0)
@@ -60,7 +61,7 @@ class Case(Plain):
 
     def works(self) -> dict[str, Work]:
         """All steps of workers in it, by name, whether or not they run."""
-        return {each.name: each for each in _flat(self.tree) if isinstance(each, Work)}
+        return {each.name: each for each in flat(self.tree) if isinstance(each, Work)}
 
     def __str__(self) -> str:
         return written(self)
@@ -70,10 +71,11 @@ class Case(Plain):
         return f'WorkflowBuilder("random").add_parallel("all", {written([elements(self.tree)])})'
 
 
-def _flat(tree: Any) -> list[Any]:
+def flat(tree: Any) -> list[Any]:
+    """All elements of a tree, at any depth."""
     if isinstance(tree, Mapping):
         tree = list(tree.values())
     if isinstance(tree, list):
-        return [found for each in tree for found in _flat(each)]
+        return [found for each in tree for found in flat(each)]
     held = [getattr(tree, each.name) for each in fields(tree)]
-    return [tree, *(found for value in held if isinstance(value, list | dict) for found in _flat(value))]
+    return [tree, *(found for value in held if isinstance(value, list | dict) for found in flat(value))]

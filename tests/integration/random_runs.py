@@ -31,8 +31,7 @@ from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.decider import fold
 from multiagents.workflow.operating import PAUSE, RESUME, settleable
 
-#: Nobody listens there: whoever asks it anything fails.
-NO_BROKER = "redis://127.0.0.1:1/0"
+NO_BROKER = "redis://127.0.0.1:1/0"  # nobody listens there
 
 
 class Entry(NamedTuple):
@@ -48,7 +47,7 @@ class Entry(NamedTuple):
 class Stage:
     """The run that is on, and what is seen of it."""
 
-    def __init__(self, case: Case, run: Any = None) -> None:
+    def __init__(self, case: Case) -> None:
         self.case = case
         self.works = case.works()
         self.journal: list[Entry] = []
@@ -172,19 +171,14 @@ def _hear_again(orchestrator: Orchestrator, transaction_id: str, correlation_id:
             orchestrator.engine.receive(event)
 
 
-def compare(orchestrator: Orchestrator, case: Case) -> None:
-    """Run a case, and hold what is seen of it against the model."""
+@contextmanager
+def on_stage(case: Case) -> Iterator[Stage]:
+    """An empty store, and a stage for the runs of a case; what fails there tells what was seen."""
     InMemoryStateStore.shared().clear()
     stage = Stage(case)
     _stages.append(stage)
     try:
-        run = orchestrator.start(case.definition(), {})
-        _be_the_people(orchestrator, run, stage)
-        if case.doubled:
-            ended = orchestrator.store.load(run.transaction_id).state
-            _hear_again(orchestrator, run.transaction_id)
-            assert orchestrator.store.load(run.transaction_id).state == ended
-        _hold_against_model(orchestrator, run, stage)
+        yield stage
     except AssertionError as error:
         error.add_note(f"{case}\n{case.code()}\n" + "\n".join(map(str, stage.journal)))
         raise
@@ -192,10 +186,22 @@ def compare(orchestrator: Orchestrator, case: Case) -> None:
         _stages.pop()
 
 
+def compare(orchestrator: Orchestrator, case: Case) -> None:
+    """Run a case, and hold what is seen of it against the model."""
+    with on_stage(case) as stage:
+        run = orchestrator.start(case.definition(), {})
+        be_the_people(orchestrator, run, stage)
+        if case.doubled:
+            ended = orchestrator.store.load(run.transaction_id).state
+            _hear_again(orchestrator, run.transaction_id)
+            assert orchestrator.store.load(run.transaction_id).state == ended
+        _hold_against_model(orchestrator, run, stage)
+
+
 # --- the people -----------------------------------------------------------------------------------------------------
 
 
-def _be_the_people(orchestrator: Orchestrator, run: Run, stage: Stage) -> None:
+def be_the_people(orchestrator: Orchestrator, run: Run, stage: Stage) -> None:
     """Give signals, resume what is held, and settle what waits for a person, until nobody is waited for."""
     for _ in range(200):
         if not any(
@@ -258,7 +264,7 @@ def _settle(run: Run, stage: Stage, step: str, direction: Direction) -> None:
             run.skip(step, "it does not matter")
         case "supply":
             run.supply(step, {}, reason="by phone")
-        case "cancel":
+        case _:
             run.cancel(reason="no more of it")
 
 
@@ -341,8 +347,7 @@ def _every_step_as_written(model: Model, stage: Stage) -> None:
     again = {entry.step for entry in stage.seen("asked") if entry.key == "do" and entry.came_to == "retry"}
     turned = _turned_back(model, stage)
     for name, times in tried.items():
-        written: Work = model.written[name]
-        allowed = min(written.failures + 1, MAX_ATTEMPTS) + (name in again)
+        allowed = min(model.written[name].failures + 1, MAX_ATTEMPTS) + (name in again)
         assert times == allowed or ((turned or name in model.undone_inside) and times < allowed)
 
 
@@ -352,17 +357,20 @@ def _turned_back(model: Model, stage: Stage) -> set[str]:
     if model.given_up:
         turned.add("cancel")
     past = gone = back = False
-    for number, entry in enumerate(stage.journal):
+    running: set[str] = set()  # the steps during whose attempt somebody cancelled
+    for entry in stage.journal:
         written = model.written.get(entry.step)
         of_pivot = written is not None and written.pivot
         if gone and entry.what == "do" and entry.step not in model.inside:
-            # (A child whose step was in flight may still begin, and is cancelled at once.)
-            assert entry.step == stage.journal[number - 1].step, "a step began after the cancel"
+            # A child whose step was in flight may still begin, and is cancelled then.
+            assert entry.step in running, "a step began after the cancel"
+            running.discard(entry.step)
         if of_pivot and (entry.what, entry.came_to) in (("do", "result"), ("asked", "supply")):
             past, gone = True, False  # there is no way back, and there was none when somebody asked for it (S12)
         back |= entry.what == "undo" and entry.step not in model.undone_inside
         if entry.what == "cancel" and entry.came_to == "do" and not past:
             gone = True
+            running.add(entry.step)
         if entry.what == "cancel" and entry.came_to == "undo" and entry.step in model.undone_inside and not back:
             # A child goes back, and its parent does not yet.
             turned.add("cancel")

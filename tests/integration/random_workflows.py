@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Self
 from uuid import uuid4
 
+from random_code import Always, Listed, Reached
 from written import Plain
 
 from multiagents import Child, Choice, Loop, Map, Parallel, RetryPolicy, Sleep, Step, Wait, WorkflowBuilder
@@ -34,10 +35,15 @@ class Maker:
     Attributes:
         behind: whether the pivot comes before what is made next.
         inside: whether it is made for a child.
+
+    Args:
+        chance: where chance comes from.
+        simple: nobody is ever asked about anything, and all steps are the run's own.
     """
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, *, simple: bool = False) -> None:
         self.chance = chance
+        self.simple = simple
         self.behind = False
         self.inside = False
         self._numbers = itertools.count()
@@ -53,6 +59,8 @@ class Maker:
 
     def element(self, depth: int) -> Any:
         kinds = [kind for kind, weight, nests in KINDS if depth or not nests for _ in range(weight)]
+        if self.simple:
+            kinds = [kind for kind in kinds if kind not in (Many, Scope)]
         return self.chance.choice(kinds).made(self, depth)
 
 
@@ -109,12 +117,12 @@ class Work(Plain):
     @classmethod
     def made(cls, maker: Maker, _depth: int, *, pivot: bool = False) -> Self:
         chance = maker.chance
-        how = chance.choice(
-            [*["fine"] * 24, *["retried"] * 4, "exhausted", "exhausted", "terminal", "unknown", "parked"]
-        )
+        unsure = [] if maker.simple else ["unknown", "parked"]
+        how = chance.choice([*["fine"] * 24, *["retried"] * 4, "exhausted", "exhausted", "terminal", *unsure])
         undone = maker.flip() and not maker.behind and not pivot
         # What a person says who is asked about a child is said to the child, and not yet to its parent.
-        undo_failures = chance.choice([0, 0, 0, 0, 1, 1 if maker.inside else MAX_UNDOS]) if undone else 0
+        given_up = 1 if maker.inside or maker.simple else MAX_UNDOS
+        undo_failures = chance.choice([0, 0, 0, 0, 1, given_up]) if undone else 0
         answers = ["retry", "skip", "supply", *([] if maker.inside else ["cancel"])]
         return cls(
             maker.name("pivot" if pivot else "step"),
@@ -350,37 +358,6 @@ KINDS: list[tuple[Any, int, bool]] = [
     (Rounds, 2, True),
     (Scope, 1, True),
 ]
-
-
-@dataclass(frozen=True)
-class Always:
-    """A chooser with one answer."""
-
-    label: str
-
-    def __call__(self, _context: dict[str, Any]) -> str:
-        return self.label
-
-
-@dataclass(frozen=True)
-class Listed:
-    """The list that a map runs over."""
-
-    length: int
-
-    def __call__(self, _context: dict[str, Any]) -> list[int]:
-        return [*range(self.length)]
-
-
-@dataclass(frozen=True)
-class Reached:
-    """Whether a loop's counter has reached a number."""
-
-    counter: str
-    rounds: int
-
-    def __call__(self, context: dict[str, Any]) -> bool:
-        return bool(context[self.counter] >= self.rounds)
 
 
 def in_round(name: str, round_: str) -> str:
