@@ -24,7 +24,7 @@ from multiagents import Child, Choice, Loop, Map, Parallel, RetryPolicy, Sleep, 
 #: Attempts that a step has, and that its undo has.
 MAX_ATTEMPTS = 3
 MAX_UNDOS = 2
-#: The workers; `random_runs` has them.
+#: The workers; `random_stage` has them.
 DO, UNDO = "random.do", "random.undo"
 UNDO_RETRY = RetryPolicy(max_attempts=MAX_UNDOS, initial_interval=60)
 

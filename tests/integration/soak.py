@@ -27,6 +27,7 @@ sys.path.insert(0, str(HERE))
 
 import random_cases  # noqa: E402
 import random_runs  # noqa: E402
+import random_stage  # noqa: E402
 import random_workflows  # noqa: E402
 from random_cases import Case  # noqa: E402
 
@@ -95,7 +96,7 @@ def chunk(seeds: tuple[int, int]) -> tuple[int, list[Failure]]:
     """Run the cases of some seeds (the first, and how many), in this process; how many there were, and what failed."""
     first, count = seeds
     logging.disable(logging.CRITICAL)
-    with random_runs.engine() as orchestrator:
+    with random_stage.engine() as orchestrator:
         failures = [attempt(str(seed), Case.of(seed), orchestrator) for seed in range(first, first + count)]
     return count, [failure for failure in failures if failure is not None]
 
@@ -103,7 +104,7 @@ def chunk(seeds: tuple[int, int]) -> tuple[int, list[Failure]]:
 def again() -> list[Failure]:
     """Run what has failed once."""
     logging.disable(logging.CRITICAL)
-    with random_runs.engine() as orchestrator:
+    with random_stage.engine() as orchestrator:
         failures = [attempt(seed, case, orchestrator) for seed, case in once_failed()]
     return [failure for failure in failures if failure is not None]
 

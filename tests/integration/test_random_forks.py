@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_cases import Case, flat
-from random_runs import be_the_people, engine, on_stage
+from random_runs import be_the_people
+from random_stage import engine, on_stage
 from random_workflows import Rounds
 
 from multiagents import Orchestrator

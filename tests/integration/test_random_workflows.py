@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_cases import Case
-from random_runs import compare, engine
+from random_runs import compare
+from random_stage import engine
 from soak import Failure, as_test, once_failed, read
 
 from multiagents import Orchestrator
