@@ -14,6 +14,7 @@ from redis import Redis
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation
+from multiagents.orchestrator.kombu import SEPARATOR
 from multiagents.orchestrator.sweep import Sweep
 from multiagents.state_store.base import Claim
 from multiagents.workflow.decider import fold
@@ -33,9 +34,12 @@ class Hands:
         self._over = threading.Event()
 
     def message(self) -> dict[str, Any] | None:
-        """The headers of the next message in the queue."""
-        found = self._redis.rpop("celery")
-        return None if found is None else json.loads(found)["headers"]
+        """The headers of the next message in the queue; each priority is a list, and the most urgent comes first."""
+        for name in ("celery", *(f"celery{SEPARATOR}{priority}" for priority in (3, 6, 9))):
+            found = self._redis.rpop(name)
+            if found is not None:
+                return json.loads(found)["headers"]
+        return None
 
     def claim(self, attempt: Correlation, definition: str, owner: str) -> Claim:
         return self.store.claim(attempt, definition, owner=owner, worker=owner, timeout=60)
