@@ -15,10 +15,11 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, child_id, origin_of, parse_origin
 from multiagents.orchestrator.conflicts import OnConflict
-from multiagents.state_store.base import ClaimRefused, Payloads, Snapshot, Via, merge, parse_mark
+from multiagents.state_store.base import ClaimRefused, Payloads, Snapshot, Via, mark_of, merge, parse_mark
 from multiagents.workflow.decider import is_told_to_stop
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.registry import definitions
+from multiagents.workflow.rollback import undone_by
 from multiagents.workflow.state import Cause, Parent, RunState, RunStatus
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Children:
         store = self._engine.store
         parent = store.load(transaction_id)
         payloads: Payloads | None = None
+        begun: list[Correlation] = []
         for step in steps:
             found = parent.in_flight.get(step)
             if found is None or found.via is not Via.CHILD:
@@ -54,11 +56,31 @@ class Children:
                 self._undo(parent, correlation)
                 continue
             child = self._known(parent, step)
-            if child is None:
+            if child is not None:
+                self._look_at(parent, correlation, child)
+            elif _is_undone(parent, step):
+                # As with a message that nobody has claimed: nothing is begun any more in a run that goes back.
+                message = f"child run {self._id(parent, step)!r} was not started, as its parent goes back"
+                self._fail(correlation, parent.definition.content_hash, ErrorInfo(type="Recalled", message=message))
+            else:
                 payloads = payloads or store.payloads(transaction_id)
                 self._start(parent, correlation, payloads.input_of(parent.definition, step))
-            else:
-                self._look_at(parent, correlation, child)
+                begun.append(correlation)
+        if begun:
+            self._stop_unwanted(transaction_id, begun)
+
+    def _stop_unwanted(self, transaction_id: str, begun: Collection[Correlation]) -> None:
+        """Cancel children that were started while their parent turned back: it does not wait for them any more."""
+        parent = self._engine.store.load(transaction_id)
+        for correlation in begun:
+            found = parent.in_flight.get(correlation.step)
+            mark = mark_of(correlation.direction, correlation.attempt)
+            gone = found is None or found.mark != mark or _is_to_stop(parent, correlation.step)
+            child = self._known(parent, correlation.step) if gone else None
+            if child is None or child.state.status.is_end or parent.definition.own(correlation.step).detached:
+                continue
+            if not child.state.cancel_requested and child.state.cause is None:
+                self._engine.cancel(child.state.transaction_id, reason=f"its parent {transaction_id} goes back")
 
     def _stop(self, parent: Snapshot) -> None:
         terminated = parent.state.status is RunStatus.TERMINATED
@@ -249,6 +271,10 @@ def _about(correlation: Correlation) -> dict[str, Any]:
 def _is_same_step(parent: Parent, correlation: Correlation) -> bool:
     transaction_id, step, *_ = Correlation.parse(parent.correlation_id)
     return (transaction_id, step) == (correlation.transaction_id, correlation.step)
+
+
+def _is_undone(parent: Snapshot, step: str) -> bool:
+    return parent.state.status is RunStatus.COMPENSATING and step in undone_by(parent.definition, parent.state)
 
 
 def _is_to_stop(parent: Snapshot, step: str) -> bool:

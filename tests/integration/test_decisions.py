@@ -11,6 +11,7 @@ import pytest
 
 from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.events import ErrorKind
+from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Claim, Via
 from multiagents.testing import wait_until
@@ -279,3 +280,37 @@ def test_S27_the_time_in_the_queue_before_somebody_took_it_who_does_not_know_it_
 
     assert (taken.via, found().via) == (Via.UNREGISTERED, Via.UNREGISTERED)
     assert sent.first_ms < taken.first_ms == found().first_ms
+
+
+def _with_child(name: str) -> Definition:
+    child = WorkflowBuilder(f"{name}_child").add_step("inner", "play", compensation="undo").build()
+    return WorkflowBuilder(name).add_child("own", child).build()
+
+
+def test_S11_a_child_that_nobody_has_started_is_not_started_when_its_parent_goes_back(orchestrator: Any) -> None:
+    # Given: whoever was to start the child has died before he did.
+    orchestrator.engine._sender.children = lambda _parent, _steps: None
+    run = orchestrator.start(_with_child("unstarted"))
+
+    run.cancel()
+
+    assert run.status == "cancelled"
+    assert run.describe().steps["own"].error.type == "Recalled"
+    with pytest.raises(WorkflowNotFoundError):
+        orchestrator.get(f"{run.transaction_id}:own")
+
+
+def test_S11_a_child_that_is_started_while_its_parent_turns_back_is_cancelled(orchestrator: Any) -> None:
+    # Given: somebody has looked at the parent before it was cancelled, and starts the child only now.
+    engine = orchestrator.engine
+    engine._sender.children = lambda _parent, _steps: None
+    run = orchestrator.start(_with_child("overtaken"))
+    before = orchestrator.store.load(run.transaction_id)
+    run.cancel()
+    own = Correlation(run.transaction_id, "own", Direction.DO, 1)
+
+    engine.children._start(before, own, {})
+    engine.children._stop_unwanted(run.transaction_id, [own])
+
+    assert orchestrator.get(f"{run.transaction_id}:own").status == "cancelled"
+    assert run.status == "cancelled"
