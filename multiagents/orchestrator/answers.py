@@ -147,7 +147,13 @@ class _Asked:
             return _settled(step, command, CHOSEN, payload={"label": label})
         if step.item is not None:
             self.name = "over"
-            return _settled(step, command, LAID_OUT, payload=_items(step, step.item, context, definition))
+            items, shared = _items(step, context, definition)
+            if step.item.inputs is not None:
+                self.name = "inputs"
+                narrow = step.item.inputs
+                shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
+                dumps(shared)
+            return _settled(step, command, LAID_OUT, payload={"count": len(items), "items": items, "shared": shared})
         if callable(step.seconds):
             self.name = "seconds"
             seconds = float(step.seconds(dict(context)))
@@ -168,9 +174,7 @@ class _Asked:
         return command.model_copy(update={"payload": given})
 
 
-def _items(
-    step: StepDefinition, item: StepDefinition, context: dict[str, Any], definition: Definition
-) -> dict[str, Any]:
+def _items(step: StepDefinition, context: dict[str, Any], definition: Definition) -> tuple[list[Any], Any]:
     """The items of a map, and the context that they share: that of the map without its list."""
     if callable(step.over):
         items, shared = step.over(dict(context)), context
@@ -179,11 +183,8 @@ def _items(
         items, shared = definition.narrowed(step.name, {"over": path}, context)["over"], without(context, path)
     if not isinstance(items, list | tuple):
         raise TypeError(f"it is {type(items).__name__}, and a map runs over a list")
-    if item.inputs is not None:
-        narrow = item.inputs
-        shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
     dumps([items, shared])
-    return {"count": len(items), "items": list(items), "shared": shared}
+    return list(items), shared
 
 
 def without(context: Mapping[str, Any], path: str) -> dict[str, Any]:

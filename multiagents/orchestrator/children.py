@@ -7,7 +7,8 @@ does has its entry in ``due``, and a run that has somebody to tell keeps its own
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,16 +16,29 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, child_id, origin_of, parse_origin
 from multiagents.orchestrator.conflicts import OnConflict
-from multiagents.state_store.base import ClaimRefused, Payloads, Snapshot, Via, mark_of, merge, parse_mark
+from multiagents.state_store.base import (
+    ClaimRefused,
+    Dispatch,
+    InFlight,
+    Payloads,
+    Snapshot,
+    Via,
+    mark_of,
+    merge,
+    parse_mark,
+)
 from multiagents.workflow.decider import is_told_to_stop
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.registry import definitions
 from multiagents.workflow.rollback import undone_by
 from multiagents.workflow.state import Cause, Parent, RunState, RunStatus
+from multiagents.workflow.step import StepKind
 
 if TYPE_CHECKING:
     from multiagents.orchestrator.engine import Engine
 
+#: When the sweep looks again at a child whose end somebody died over; it is looked at right away, too.
+RESUMED_MS = 5_000
 #: Ends of a child after which nothing that it did is live: its step has failed for certain, or is undone.
 _NOTHING_LEFT = frozenset({RunStatus.COMPENSATED, RunStatus.CANCELLED, RunStatus.TIMED_OUT, RunStatus.FAILED})
 
@@ -41,33 +55,39 @@ class Children:
 
     # --- from the parent to its children -----------------------------------------------------------------------------
 
-    def tend(self, transaction_id: str, steps: Collection[str]) -> None:
-        """Do what steps in flight ask of their children: start them, undo them, have them stop; safe to repeat."""
-        store = self._engine.store
-        parent = store.load(transaction_id)
-        payloads: Payloads | None = None
+    def sent_out(self, transaction_id: str, steps: Collection[str]) -> None:
+        """A commit has put these steps in flight: do what they ask for."""
+        self.tend(self._engine.store.load(transaction_id), steps)
+
+    def tend(self, parent: Snapshot, steps: Collection[str]) -> None:
+        """Do what steps in flight ask of their children: start them, undo them, have them stop; safe to repeat.
+
+        Args:
+            parent: the run; one that is some moments old will do.
+            steps: those of its steps that are meant; others than children in flight are passed over.
+        """
+        payloads = _Once(partial(self._engine.store.payloads, parent.state.transaction_id))
         begun: list[Correlation] = []
         for step in steps:
             found = parent.in_flight.get(step)
             if found is None or found.via is not Via.CHILD:
                 continue
-            correlation = Correlation(transaction_id, step, *parse_mark(found.mark))
+            correlation = Correlation(parent.state.transaction_id, step, *parse_mark(found.mark))
             if correlation.direction is Direction.UNDO:
                 self._undo(parent, correlation)
                 continue
             child = self._known(parent, step)
             if child is not None:
-                self._look_at(parent, correlation, child)
+                self._look_at(parent, correlation, child, payloads)
             elif _is_undone(parent, step):
                 # As with a message that nobody has claimed: nothing is begun any more in a run that goes back.
                 message = f"child run {self._id(parent, step)!r} was not started, as its parent goes back"
                 self._fail(correlation, parent.definition.content_hash, ErrorInfo(type="Recalled", message=message))
             else:
-                payloads = payloads or store.payloads(transaction_id)
-                self._start(parent, correlation, payloads.input_of(parent.definition, step))
+                self._start(parent, correlation, payloads)
                 begun.append(correlation)
         if begun:
-            self._stop_unwanted(transaction_id, begun)
+            self._stop_unwanted(parent.state.transaction_id, begun)
 
     def _stop_unwanted(self, transaction_id: str, begun: Collection[Correlation]) -> None:
         """Cancel children that were started while their parent turned back: it does not wait for them any more."""
@@ -80,18 +100,32 @@ class Children:
             if child is None or child.state.status.is_end or parent.definition.own(correlation.step).detached:
                 continue
             if not child.state.cancel_requested and child.state.cause is None:
-                self._engine.cancel(child.state.transaction_id, reason=f"its parent {transaction_id} goes back")
+                self._cancel(child.state.transaction_id, f"its parent {transaction_id} goes back")
+
+    def does(self, definition: Definition, correlation: Correlation) -> bool:
+        """Whether an attempt is done by a run of its own."""
+        step = definition.own(correlation.step)
+        if correlation.direction is Direction.UNDO:
+            return step.is_undone_as_child
+        return step.kind is StepKind.CHILD
+
+    def resume(self, correlation: Correlation, found: InFlight) -> None:
+        """Whoever was to answer for a child has died over it: the attempt is the child's again, and is looked at."""
+        again = Dispatch(correlation.step, found.mark, Via.CHILD, delay_ms=RESUMED_MS, first_ms=found.since_ms)
+        if self._engine.store.dispatch(correlation.transaction_id, again, found.record):
+            self.tend(self._engine.store.load(correlation.transaction_id), [correlation.step])
 
     def _stop(self, parent: Snapshot) -> None:
-        terminated = parent.state.status is RunStatus.TERMINATED
+        steps = []
         for step, state in parent.state.steps.items():
             own = parent.definition.own(step)
-            if not state.do.in_flight or own.workflow is None or own.detached:
-                continue
-            if terminated:
-                self._terminate(parent, step)
-            else:
-                self.tend(parent.state.transaction_id, [step])
+            if state.do.in_flight and own.workflow is not None and not own.detached:
+                steps.append(step)
+        if parent.state.status is not RunStatus.TERMINATED:
+            self.tend(parent, steps)
+            return
+        for step in steps:
+            self._terminate(parent, step)
 
     def _known(self, parent: Snapshot, step: str) -> Snapshot | None:
         try:
@@ -103,37 +137,57 @@ class Children:
     def _id(parent: Snapshot, step: str) -> str:
         return child_of(parent, step)
 
-    def _start(self, parent: Snapshot, correlation: Correlation, given: Any, *, again: bool = False) -> None:
+    def _start(
+        self,
+        parent: Snapshot,
+        correlation: Correlation,
+        payloads: Callable[[], Payloads],
+        policy: OnConflict = OnConflict.RETURN_SAME,
+    ) -> None:
         step = parent.definition.own(correlation.step)
         definition = definitions.by_hash(step.workflow.content_hash) or step.workflow
-        waits = None if step.detached else Parent(str(correlation), parent.definition.content_hash)
-        child = self._id(parent, correlation.step)
-        policy = OnConflict.REPLACE_FAILED if again else OnConflict.RETURN_SAME
+        waits = None if step.detached else _parent(parent, correlation)
+        child, given = self._id(parent, correlation.step), payloads().input_of(parent.definition, correlation.step)
         started = self._engine.start(definition, child, given, policy, parent=waits)
         if started.workflow != definition.name or started.definition_hash != definition.content_hash:
-            message = f"there is a run {child!r} already, of workflow {started.workflow!r}, which is not its child"
-            self._fail(correlation, parent.definition.content_hash, ErrorInfo(type="ChildFailed", message=message))
+            self._is_taken(parent, correlation, started.workflow)
         elif step.detached:
             self._succeed(correlation, parent.definition.content_hash, None)
 
-    def _look_at(self, parent: Snapshot, correlation: Correlation, child: Snapshot) -> None:
+    def _is_taken(self, parent: Snapshot, correlation: Correlation, workflow: str) -> None:
+        child = self._id(parent, correlation.step)
+        message = (
+            f"there is a run {child!r} already, of workflow {workflow!r}, which is not its child; start the parent "
+            f"under another transaction_id, or delete that run first"
+        )
+        self._fail(correlation, parent.definition.content_hash, ErrorInfo(type="ChildFailed", message=message))
+
+    def _look_at(
+        self, parent: Snapshot, correlation: Correlation, child: Snapshot, payloads: Callable[[], Payloads]
+    ) -> None:
         """A child that is there: it goes on, or is to stop, or is over and was not heard."""
         definition, state = parent.definition, child.state
-        ours = state.parent is not None and _is_same_step(state.parent, correlation)
-        if definition.own(correlation.step).detached or not ours:
-            payloads = self._engine.store.payloads(correlation.transaction_id)
-            self._start(parent, correlation, payloads.input_of(definition, correlation.step))
+        if definition.own(correlation.step).detached:
+            self._start(parent, correlation, payloads)
+        elif state.parent is None or not _is_same_step(state.parent, correlation):
+            self._is_taken(parent, correlation, state.workflow)
+        elif state.parent.started_at != parent.state.started_at:
+            # Its parent had the id of this one, and is gone: what it did is none of this one's.
+            if state.status.is_end:
+                self._start(parent, correlation, payloads, OnConflict.REPLACE_ENDED)
+            else:
+                self._is_taken(parent, correlation, state.workflow)
         elif state.status.is_end:
-            tried = Correlation.parse(state.parent.correlation_id).attempt if state.parent else 0
+            tried = Correlation.parse(state.parent.correlation_id).attempt
             if state.status is not RunStatus.COMPLETED and tried < correlation.attempt:
-                payloads = self._engine.store.payloads(correlation.transaction_id)
-                given = payloads.input_of(definition, correlation.step)
-                self._start(parent, correlation, given, again=True)
+                self._start(parent, correlation, payloads, OnConflict.REPLACE_FAILED)
             else:
                 self._answer(correlation, definition.content_hash, child)
         elif _is_to_stop(parent, correlation.step) and not state.cancel_requested:
-            reason = f"its parent {correlation.transaction_id} goes back"
-            self._engine.cancel(state.transaction_id, reason=reason)
+            self._cancel(state.transaction_id, f"its parent {correlation.transaction_id} goes back")
+
+    def _cancel(self, child: str, reason: str) -> None:
+        self._engine.cancel(child, reason=reason)
 
     def _terminate(self, parent: Snapshot, step: str) -> None:
         child = self._known(parent, step)
@@ -155,7 +209,7 @@ class Children:
                     RunStatus.COMPENSATING,
                     payload={
                         "cause": Cause.REQUEST.value,
-                        "parent": [str(correlation), parent.definition.content_hash],
+                        "parent": list(_parent(parent, correlation)),
                     },
                     reason=f"its parent {correlation.transaction_id} is undone",
                     error=parent.state.error,
@@ -166,7 +220,7 @@ class Children:
         elif state.status.is_end:
             self._answer(correlation, parent.definition.content_hash, child)
         elif state.cause is None and not state.cancel_requested:
-            self._engine.cancel(name, reason=f"its parent {correlation.transaction_id} is undone")
+            self._cancel(name, f"its parent {correlation.transaction_id} is undone")
 
     def _no_child_to_undo(self, parent: Snapshot, correlation: Correlation) -> None:
         if parent.state.step(correlation.step).outcome == "succeeded":
@@ -266,6 +320,24 @@ def _about(correlation: Correlation) -> dict[str, Any]:
         "step": correlation.step,
         "attempt": correlation.attempt,
     }
+
+
+def _parent(parent: Snapshot, correlation: Correlation) -> Parent:
+    """Who is to hear of the end of a child."""
+    return Parent(str(correlation), parent.definition.content_hash, parent.state.started_at)
+
+
+class _Once:
+    """Load once, and only if somebody asks."""
+
+    def __init__(self, load: Callable[[], Payloads]) -> None:
+        self._load = load
+        self._loaded: Payloads | None = None
+
+    def __call__(self) -> Payloads:
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
 
 
 def _is_same_step(parent: Parent, correlation: Correlation) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
 from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation, Direction, child_id
 from multiagents.state_store.base import Snapshot, StateStore, Verdict, dumps, from_ms
 from multiagents.workflow.state import RunStatus
 
@@ -40,11 +42,11 @@ class Tombstone:
 
 
 def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor: str | None) -> None:
-    """Erase a run that is over.
+    """Erase a run that is over, after its children: what they did, and knew, is a part of it.
 
     Raises:
         WorkflowNotFoundError: when there is no such run.
-        WorkflowNotEndedError: when it is not over.
+        WorkflowNotEndedError: when it, or a child of it, is not over.
     """
     token = uuid4().hex
     for _ in range(MAX_RACES):
@@ -52,6 +54,8 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
         status = snapshot.state.status
         if not status.is_end:
             raise WorkflowNotEndedError(transaction_id, status.value, "delete")
+        for child in _children(store, snapshot):
+            delete(store, child, reason=reason, actor=actor)
         kept = {
             "transaction_id": transaction_id,
             "workflow": snapshot.state.workflow,
@@ -88,6 +92,22 @@ def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[T
             )
         )
     return found
+
+
+def _children(store: StateStore, snapshot: Snapshot) -> Iterator[str]:
+    """The runs that are steps of this one, as far as they are there; a detached one is a run of its own."""
+    state = snapshot.state
+    for name, step in state.steps.items():
+        own = snapshot.definition.own(name)
+        if own.workflow is None or own.detached or not step.do.attempt:
+            continue
+        child = child_id(state.transaction_id, name, snapshot.generation)
+        with suppress(WorkflowNotFoundError):
+            parent = store.load(child).state.parent
+            if parent is None or parent.started_at != state.started_at:
+                continue
+            if Correlation.parse(parent.correlation_id).transaction_id == state.transaction_id:
+                yield child
 
 
 def _letters(snapshot: Snapshot) -> list[str]:

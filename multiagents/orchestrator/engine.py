@@ -82,7 +82,7 @@ class Engine(Requests):
     def __init__(self, store: StateStore, dispatcher: Dispatcher, settings: Settings) -> None:
         self._sender = Sender(dispatcher, settings)
         self.children = Children(self)
-        self._sender.children = self.children.tend
+        self._sender.children = self.children.sent_out
         super().__init__(store, WholeRuns(store, self._sender, settings, self.children.tell))
         self._versions = Versions(store)
         self.dispatcher = dispatcher

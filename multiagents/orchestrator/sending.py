@@ -74,7 +74,10 @@ class Sender:
         undos = [event for event in facts if isinstance(event, CompensationEvent)]
         if len(undos) != 1 or undos[0].delay:
             return []
-        return [self.dispatcher.link(definition, Correlation.parse(undos[0].correlation_id))]
+        correlation = Correlation.parse(undos[0].correlation_id)
+        if definition.own(correlation.step).is_undone_as_child:
+            return []  # no task does it
+        return [self.dispatcher.link(definition, correlation)]
 
     def wake(self, transaction_id: str, *, first: bool = False) -> None:
         """Publish the orchestrator's message for a run."""

@@ -45,6 +45,8 @@ class Sweep:
         self.store: StateStore = engine.store
         #: a queue's backlog, asked for once a tick
         self._backlogs: dict[str, int] = {}
+        #: runs whose children are looked at in this tick: one look at the parent does for many of them
+        self._parents: dict[str, Snapshot] = {}
         #: until when others are let first: they can decide what this process cannot
         self._yields_until = 0.0
         #: when to look next whether somebody waits in a quarantine in vain
@@ -59,6 +61,7 @@ class Sweep:
             again, always before those who can decide it.
         """
         self._backlogs.clear()
+        self._parents.clear()
         entries, until_next = self.store.take_due(limit=BATCH)
         for entry in entries:
             self._try(entry, self._handle)
@@ -120,7 +123,7 @@ class Sweep:
             if self.engine.deadline_passed(entry.transaction_id):
                 self.store.discard(entry.member, entry.transaction_id)
         else:
-            snapshot = self.store.load(entry.transaction_id)
+            snapshot = self._snapshot(entry)
             found = snapshot.in_flight.get(entry.step)
             if found is None or found.mark != entry.mark:
                 self.store.discard(entry.member, entry.transaction_id)
@@ -128,6 +131,14 @@ class Sweep:
                 self._not_started(entry, snapshot, found)
             else:
                 self._attempt(entry, snapshot, found)
+
+    def _snapshot(self, entry: Due) -> Snapshot:
+        known = self._parents.get(entry.transaction_id)
+        found = known and known.in_flight.get(entry.step)
+        # What a child has to be told may be told from a state that is some moments old.
+        if known is not None and found and found.mark == entry.mark and found.via is Via.CHILD and entry.kind == "a":
+            return known
+        return self.store.load(entry.transaction_id)
 
     def _note(self, entry: Due, error: Exception) -> None:
         """A run that cannot be moved on, because it cannot be read, waits where a person sees it (rule S27).
@@ -151,7 +162,7 @@ class Sweep:
 
     def _exists(self, correlation_id: str) -> bool:
         try:
-            self.store.load(Correlation.parse(correlation_id).transaction_id)
+            self.store.status(Correlation.parse(correlation_id).transaction_id)
         except WorkflowNotFoundError:
             return False
         return True
@@ -162,12 +173,16 @@ class Sweep:
         if moved and found.via is not Via.LOCK:
             return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.
         match found.via:
+            case Via.CLAIMED if self.engine.children.does(snapshot.definition, self._correlation(entry)):
+                # Whoever was to put its end down died over it; the child is what it was, and says so again.
+                self.engine.children.resume(self._correlation(entry), found)
             case Via.CLAIMED:
                 self._silent(entry, found, now)
             case Via.SLEEP:
                 self.engine.wake(self._correlation(entry), found.record)
             case Via.CHILD:
-                self.engine.children.tend(entry.transaction_id, [entry.step])
+                parent = self._parents.setdefault(entry.transaction_id, snapshot)
+                self.engine.children.tend(parent, [entry.step])
                 pause = min(CHILD_LOOKED_AT_MS, max(CHILD_GRACE_MS, now - found.since_ms))
                 self.store.postpone(entry.member, entry.transaction_id, pause)
             case Via.LOCK:

@@ -259,6 +259,14 @@ class StateStore(Isolation):
         """How many runs are in a status."""
 
     @abstractmethod
+    def status(self, transaction_id: str) -> RunStatus:
+        """The status of a run alone, at the price of one field.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+
+    @abstractmethod
     def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
         """Block until the run is over.
 

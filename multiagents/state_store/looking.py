@@ -119,7 +119,6 @@ class Looking(Finding, Ticking):
         return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))
 
     def status(self, transaction_id: str) -> RunStatus:
-        """The status alone, for those who wait."""
         run = self.keys.of_run(transaction_id)
         status = self._server.call(lambda: self._client.hget(run.run, "status"))
         if status is None:

@@ -77,6 +77,10 @@ class Tabled(Held):
         with self._tables.lock:
             return len(self._tables.in_status(status.value, workflow))
 
+    def status(self, transaction_id: str) -> RunStatus:
+        with self._tables.lock:
+            return RunStatus(self._row(transaction_id).fields["status"])
+
     def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
         give_up = None if timeout is None else time.monotonic() + timeout
         with self._tables.lock:

@@ -88,6 +88,8 @@ class Definition:
     lacks_code: bool = field(init=False)
     #: the order of steps as they were defined: results are merged by it
     graph: Graph = field(init=False)
+    #: what it was read from, if some of it was written by a later release
+    _unread: Mapping[str, Any] | None = field(init=False, default=None)
     #: map -> how many items of it are among the steps
     sizes: Mapping[str, int] = field(init=False, default_factory=dict)
     #: the save-points that a run has gone back to, oldest first: there are more passes among the steps
@@ -241,7 +243,12 @@ class Definition:
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """The definition as JSON-ready data, without what equals the defaults."""
+        """The definition as JSON-ready data, without what equals the defaults.
+
+        One that was read from data with keys of a later release gives that data: whoever stores it loses nothing.
+        """
+        if self._unread is not None:
+            return dict(self._unread)
         data: dict[str, Any] = {"schema": SCHEMA, "name": self.name, "version": self.version}
         for name, default in _OPTIONS.items():
             value = getattr(self, name)
@@ -282,6 +289,7 @@ class Definition:
         if _has_unknown_keys(data):
             # A run names its definition by the hash that its writer computed, over keys that are not known here.
             object.__setattr__(definition, "content_hash", _digest(data))
+            object.__setattr__(definition, "_unread", data)
         return definition
 
     def to_json(self) -> str:

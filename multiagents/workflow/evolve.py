@@ -41,6 +41,7 @@ from multiagents.workflow.commands import (
 )
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.failing import attach, failed
+from multiagents.workflow.items import map_of
 from multiagents.workflow.operating import VERBS, operated
 from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import (
@@ -344,4 +345,16 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
     if counted or attempt in step.late or not 0 < attempt <= step.do.attempt:
         return state
     undone = step.undo.progress is not Progress.IDLE
-    return state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
+    after = state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
+    return _undone_in_bulk(definition, after, name)
+
+
+def _undone_in_bulk(definition: Definition, state: RunState, item: str) -> RunState:
+    """What undoes the items of a map in one go does so again for one that succeeded late (rules S5, S8)."""
+    whole = map_of(item)
+    if whole is None or definition.steps[whole].compensation is None:
+        return state
+    step = state.step(whole)
+    if step.undo.progress is Progress.IDLE:
+        return state
+    return state.with_step(whole, step._replace(undo_again=True))

@@ -76,9 +76,17 @@ def map_fields(workflow: str, written: Map) -> dict[str, Any]:
     in_bulk = compensation is not None and not written.compensate_each
     item = _item(workflow, written)
     if compensation is not None and not in_bulk:
-        item = replace(item, compensation=compensation, undo_retry=written.undo_retry or item.undo_retry)
+        undo_retry = written.undo_retry or item.undo_retry
+        item = replace(item, compensation=compensation, undo_retry=undo_retry, pivot=False)
     if in_bulk:
-        item = replace(item, no_compensation=f"the items are undone together, by {compensation}")
+        item = replace(item, no_compensation=f"the items are undone together, by {compensation}", pivot=False)
+    if item.pivot:
+        raise DefinitionError(
+            f'workflow "{workflow}" map "{written.name}" runs workflow "{item.workflow.name}" for each item, which has '
+            f"a pivot; the first item to pass it would leave no way back for the others: give the map a "
+            f'compensation="worker", or the items a no_compensation="reason": Child("{written.name}", ..., '
+            f"no_compensation=...)"
+        )
     return {
         "over": written.over,
         "max_concurrency": written.max_concurrency,
@@ -169,6 +177,11 @@ def _check_item(workflow: str, name: str, item: Step | Child, written: Map) -> N
                 f'workflow "{workflow}" map "{name}" has items with {option}={getattr(item, option)!r}; all items run '
                 f"when the map does: give it to the map, or leave it out"
             )
+    if written.compensation is not None and item.no_compensation is not None:
+        raise DefinitionError(
+            f'workflow "{workflow}" map "{name}" has a compensation, and its items a no_compensation; remove one of '
+            f"the two"
+        )
     if item.compensation is not None and written.compensation is not None:
         raise DefinitionError(
             f'workflow "{workflow}" map "{name}" has a compensation, and so have its items; remove one of the two'

@@ -37,7 +37,7 @@ from multiagents.workflow.probing import asks_probe
 from multiagents.workflow.rollback import left_behind, reached, savepoint_before, turned_forward, undone_by
 from multiagents.workflow.state import RUN, Cause, Progress, RunState, RunStatus
 from multiagents.workflow.step import StepKind
-from multiagents.workflow.undoing import end_of, is_clear, is_done_in_part, is_told_to_stop, turn_of
+from multiagents.workflow.undoing import end_of, is_clear, is_done_in_part, is_late_in_part, is_told_to_stop, turn_of
 
 __all__ = ["PAGE", "react"]
 
@@ -233,6 +233,7 @@ def _reopened(definition: Definition, state: RunState, at: datetime) -> Iterator
         yield status(state, RunStatus.COMPENSATING, at, reason=reason, payload={"reopened": True})
     else:
         late = [n for n, step in state.steps.items() if step.late and not is_clear(definition.steps[n], step)]
+        late += [name for name in definition.sizes if is_late_in_part(definition, state, name)]
         if late:
             reason = f"step {', '.join(late)} succeeded late: its undo may have come too early"
             yield status(state, RunStatus.COMPENSATING, at, reason=reason, payload={"reopened": True})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from multiagents.workflow import validation as check
-from multiagents.workflow.elements import Approval, Choice, Element, Loop, Parallel, Step, Wait
+from multiagents.workflow.elements import Approval, Choice, Element, Loop, Map, Parallel, Step, Wait
 
 #: What the check behind a round of a loop answers.
 AGAIN, DONE = "again", "done"
@@ -60,7 +60,7 @@ def renamed(element: Any, suffix: str, inside: set[str]) -> Any:
         return element if name is None else Step(name + suffix, element)
     changes: dict[str, Any] = {"name": f"{element.name}{suffix}", "after": _after(element.after, suffix, inside)}
     match element:
-        case Step():
+        case Step() | Map():
             changes["worker"] = element.worker or element.name
         case Loop() if holds_steps(element):
             changes["steps"] = renamed(element.steps, suffix, inside)

@@ -140,6 +140,8 @@ class Parent(NamedTuple):
     correlation_id: str
     #: hash of the definition that the parent follows
     definition_hash: str
+    #: when the parent was started: it tells it from another run that had its id before
+    started_at: int | None = None
 
 
 class RunState(NamedTuple):

@@ -6,7 +6,7 @@ from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.items import item_name
 from multiagents.workflow.state import Cause, Progress, RunState, RunStatus, StepState
 
-__all__ = ["end_of", "is_clear", "is_done_in_part", "is_told_to_stop", "needs_undo", "turn_of"]
+__all__ = ["end_of", "is_clear", "is_done_in_part", "is_late_in_part", "is_told_to_stop", "needs_undo", "turn_of"]
 
 
 def needs_undo(definition: StepDefinition, step: StepState) -> bool:
@@ -31,6 +31,13 @@ def is_done_in_part(definition: Definition, state: RunState, name: str) -> bool:
         return False
     items = (state.step(item_name(name, index)) for index in range(definition.sizes[name]))
     return any(item.outcome in ("succeeded", "unknown") for item in items)
+
+
+def is_late_in_part(definition: Definition, state: RunState, name: str) -> bool:
+    """Whether an item succeeded late of a map that is undone in one go (rules S5, S8)."""
+    step = state.step(name)
+    again = step.undo_again and not is_clear(definition.steps[name], step)
+    return again or is_done_in_part(definition, state, name)
 
 
 def is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:

@@ -30,10 +30,16 @@ EVERY = list(RunStatus)
 
 
 def test_a_run_that_does_not_exist_is_said_not_to(kit: Any) -> None:
-    for ask in (kit.store.load, kit.store.payloads, kit.store.results):
+    for ask in (kit.store.load, kit.store.payloads, kit.store.results, kit.store.status):
         with pytest.raises(WorkflowNotFoundError, match="'order-1'"):
             ask("order-1")
     assert kit.store.history("order-1") == []
+
+
+def test_a_runs_status_is_answered_alone(kit: Any) -> None:
+    kit.begin()
+
+    assert kit.store.status("order-1") is RunStatus.RUNNING
 
 
 def test_results_are_kept_by_step(kit: Any) -> None:

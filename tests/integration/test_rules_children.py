@@ -80,6 +80,24 @@ def test_S11_a_completed_child_is_undone_as_a_unit_by_its_own_journal(rules: Sce
     assert seen.effects == {"reserve": "undone", "payment": "undone"}
 
 
+def test_S11_the_undo_of_a_child_is_no_link_of_the_undo_before_it(rules: Scenario, family: Any) -> None:
+    order = (
+        WorkflowBuilder("order_packed")
+        .add_step("reserve", "play", compensation="undo")
+        .add_child("payment", PAY)
+        .add_step("pack", "play", compensation="undo")
+        .add_step("ship", "play", retry=ONCE)
+        .build()
+    )
+    run = family(order, "payment", ship=["fail"])
+
+    seen = rules.end(run)
+
+    assert seen.status == "compensated"
+    assert rules.began(run) == ["reserve", "pack", "ship", "pack.undo", "reserve.undo"]
+    assert f"{run.transaction_id}/payment/undo" not in rules.deployment.workers[0].log
+
+
 def test_S11_a_declared_undo_takes_the_place_of_the_childs_journal(rules: Scenario, family: Any) -> None:
     declared = (
         WorkflowBuilder("order_declared")
