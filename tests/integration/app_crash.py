@@ -55,6 +55,7 @@ if IN_DANGER:
     # What waits for half a minute or more in production waits here for about a lease.
     upkeep.STALE_AFTER = LEASE
     dispatcher.OUTBOX_GRACE_MS = 500
+    dispatcher.CHILD_GRACE_MS = 800
 
 ledger = redis.Redis.from_url(os.environ.get("LEDGER_URL", "redis://127.0.0.1:1/0"), decode_responses=True)
 
@@ -75,7 +76,9 @@ def _effect() -> dict:
 
 @worker("crash.do")
 def do(context: dict) -> dict:
-    current_step().set_attributes({"last": current_step().step, current_step().step: current_step().attempt})
+    step = current_step()
+    name = step.step.replace("[", ".").rstrip("]")
+    step.set_attributes({"last": step.step, name: step.attempt})
     return _effect()
 
 
@@ -272,6 +275,59 @@ BUSY = (
     .add_parallel("all", [Step(f"wait{n}", "crash.slow") for n in range(10)])
     .build()
 )
+# --- runs of other workflows as steps, and maps
+PAY = (
+    flow("crash-pay")
+    .add_step("hold", "crash.do", compensation="crash.undo")
+    .add_step("charge", "crash.do", compensation="crash.undo")
+    .build()
+)
+REFUSED = flow("crash-refused").add_step("hold", "crash.do", compensation="crash.undo").add_step("no", "crash.refuse")
+LINGERING = flow("crash-lingering").add_step("wait", "crash.slow", compensation="crash.undo").build()
+#: A completed child is undone as a unit.
+FAMILY = (
+    flow("crash-family")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_child("pay", PAY)
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+#: A child that has failed, and undone itself, is not run again, whoever dies over its end.
+FAMILY_REFUSED = (
+    flow("crash-family_refused")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_child("pay", REFUSED.build())
+    .add_step("last", "crash.do")
+    .build()
+)
+#: A running child is cancelled with its parent.
+FAMILY_CANCEL = (
+    flow("crash-family_cancel")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_child("pay", LINGERING)
+    .build()
+)
+MAP = (
+    flow("crash-map")
+    .add_step("first", "crash.do")
+    .add_map("each", "crash.do", over=lambda ctx: [1, 2, 3, 4, 5], max_concurrency=2)
+    .add_step("last", "crash.do")
+    .build()
+)
+MAP_BACK = (
+    flow("crash-map_back")
+    .add_step("first", "crash.do", compensation="crash.undo")
+    .add_map("each", "crash.do", over=lambda ctx: [1, 2, 3, 4], max_concurrency=2, compensation="crash.undo")
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+MAP_FAMILY = (
+    flow("crash-map_family")
+    .add_step("first", "crash.do", compensation="crash.undo")
+    .add_map("pay", PAY, over=lambda ctx: [1, 2, 3])
+    .add_step("boom", "crash.refuse")
+    .build()
+)
 
 
 def result_of(transaction_id: str, step: str) -> ResultEvent:
@@ -343,6 +399,10 @@ def main(deed: str, *arguments: str) -> None:
     elif deed == "cancel":
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
+        orchestrator.get(arguments[0]).cancel()
+    elif deed == "cancel_family":
+        print("ready", flush=True)
+        wait_until(lambda: _is_claimed(f"{arguments[0]}:pay", "wait"), 30)
         orchestrator.get(arguments[0]).cancel()
     elif deed == "pause":
         print("ready", flush=True)

@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -24,7 +25,7 @@ from multiagents.event_bus import RedisEventBus
 from multiagents.event_bus.entry import FIELD
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
-from multiagents.names import Direction
+from multiagents.names import Direction, child_id
 from multiagents.orchestrator.upkeep import GROUP
 from multiagents.sites import WriteSite
 from multiagents.state_store.base import Snapshot, Via
@@ -129,6 +130,8 @@ class Play:
     #: steps whose effects are there at the end
     live: frozenset[str]
     act: Callable[[Lane, str, Definition], None]
+    #: step -> how its run, which may be started once only, has to end, and what of it is there then
+    children: Mapping[str, tuple[Definition, RunStatus, frozenset[str]]] = field(default_factory=dict)
 
 
 def _start(lane: Lane, identity: str, definition: Definition) -> None:
@@ -167,6 +170,11 @@ def _beside_a_worker_that_starts(lane: Lane, identity: str, definition: Definiti
 
 def _cancelled(lane: Lane, identity: str, definition: Definition) -> None:
     lane.caller("cancel", identity, then=lambda: lane.start(definition, identity))
+    lane.orchestrator.get(identity).cancel()  # who got no answer asks again
+
+
+def _family_cancelled(lane: Lane, identity: str, definition: Definition) -> None:
+    lane.caller("cancel_family", identity, then=lambda: lane.start(definition, identity))
     lane.orchestrator.get(identity).cancel()  # who got no answer asks again
 
 
@@ -343,6 +351,24 @@ STARTING = _forward(app_crash.FORWARD, _beside_a_worker_that_starts)
 BUSY = _forward(app_crash.BUSY)
 SHUTDOWN = _forward(app_crash.BUSY, _while_a_worker_shuts_down)
 
+_NOTHING: frozenset[str] = frozenset()
+_UNDONE = (app_crash.PAY, RunStatus.COMPENSATED, _NOTHING)
+FAMILY = replace(_back(app_crash.FAMILY), children={"pay": _UNDONE})
+FAMILY_REFUSED = replace(
+    _back(app_crash.FAMILY_REFUSED),
+    children={"pay": (app_crash.FAMILY_REFUSED.steps["pay"].workflow, RunStatus.COMPENSATED, _NOTHING)},
+)
+FAMILY_CANCEL = Play(
+    app_crash.FAMILY_CANCEL,
+    RunStatus.CANCELLED,
+    _NOTHING,
+    _family_cancelled,
+    {"pay": (app_crash.LINGERING, RunStatus.CANCELLED, _NOTHING)},
+)
+MAP = replace(_forward(app_crash.MAP), live=frozenset({"first", "last", *(f"each[{number}]" for number in range(5))}))
+MAP_BACK = _back(app_crash.MAP_BACK)
+MAP_FAMILY = replace(_back(app_crash.MAP_FAMILY), children={f"pay[{number}]": _UNDONE for number in range(3)})
+
 
 # --- one crash -------------------------------------------------------------------------------------------------------
 
@@ -362,6 +388,11 @@ def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> No
         lane.store.wait_for_end(identity, PATIENCE)
         snapshot, history = wait_until(lambda: _at_rest(lane, identity), PATIENCE, f"rest of {identity}")
         _check(lane, play, snapshot, history)
+        for step, (workflow, end, live) in play.children.items():
+            child = child_id(identity, step)
+            found = wait_until(partial(_at_rest, lane, child), PATIENCE, f"rest of {child}")
+            assert found[0].generation == 1, f"{child} was started {found[0].generation} times"
+            _check(lane, Play(workflow, end, live, _start), *found)
     except (AssertionError, TimeoutError, WorkflowNotFoundError) as error:
         raise AssertionError(f"{fault} at {site} ({identity}): {error}\n{_told(lane, identity)}") from error
     finally:
@@ -432,6 +463,13 @@ def _counted(definition: Definition, identity: str, history: list[Event], step: 
     return counted
 
 
+def _of(event: Event) -> str:
+    return (
+        f"{event.at:%M:%S.%f} {event.type} {event.correlation_id or ''} {getattr(event, 'status', '') or ''} "
+        f"{getattr(getattr(event, 'error', None), 'message', '')}"
+    )
+
+
 def _told(lane: Lane, identity: str) -> str:
     """What there is to know of a run that did not come out right."""
     try:
@@ -440,14 +478,19 @@ def _told(lane: Lane, identity: str) -> str:
         return "there is no such run"
     lines = [f"status {snapshot.state.status}, version {snapshot.version}, left over {_left_over(lane, identity)}"]
     lines += [f"in flight: {entry.record}" for entry in snapshot.in_flight.values()]
-    lines += [
-        f"{event.at:%M:%S.%f} {event.type} {event.correlation_id or ''} {getattr(event, 'status', '') or ''} "
-        f"{getattr(getattr(event, 'error', None), 'message', '')}"
-        for event in lane.store.history(identity)
-    ]
+    lines += [_of(event) for event in lane.store.history(identity)]
     lines.append(f"effects: {lane.ledger.smembers(app_crash.live(identity))}")
     lines += [f"--- {worker.node}\n" + "\n".join(worker.log.splitlines()[-25:]) for worker in lane.workers]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_told_of_children(lane, snapshot)])
+
+
+def _told_of_children(lane: Lane, parent: Snapshot) -> list[str]:
+    lines = []
+    for step in parent.definition.steps.values():
+        if step.workflow is not None:
+            child = child_id(parent.state.transaction_id, step.name)
+            lines += [f"child {child}: {_of(event)}" for event in lane.store.history(child)]
+    return lines
 
 
 #: Sagas, and at which of their writes at a site the fault happens.

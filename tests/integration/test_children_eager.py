@@ -11,6 +11,8 @@ from celery import Celery
 
 from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
+from multiagents.names import Correlation
+from multiagents.orchestrator.sweep import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.elements import Child, Map
 
@@ -191,6 +193,20 @@ def test_what_narrows_the_items_of_a_map_is_named_when_it_fails(orchestrator: Or
 
     error = run.describe().error
     assert error.message.startswith("inputs= of step 'each' raised")
+
+
+def test_who_dies_over_the_end_of_a_failed_child_does_not_have_it_run_again(orchestrator: Orchestrator) -> None:
+    run = orchestrator.start(WAITING, {}, transaction_id="o")
+    attempt = Correlation.parse("o/review/do/1")
+    dead = orchestrator.store.claim(attempt, WAITING.content_hash, owner="dead", worker="run review", timeout=None)
+    orchestrator.store.expire(attempt)  # its lease is over
+
+    Sweep(orchestrator.engine).tick()
+    orchestrator.get("o:review").cancel()
+
+    assert dead.state.step("review").do.attempt == 1
+    assert (run.status, run.describe().steps["review"].attempts) == ("failed", 1)
+    assert called == ["o:review/open", "o:review/open.undo"]
 
 
 def test_the_child_of_a_run_that_was_completed_and_is_gone_is_parked_in_words(orchestrator: Orchestrator) -> None:

@@ -21,6 +21,9 @@ from crash_scene import (
     CALLER,
     CANCEL,
     DELETED,
+    FAMILY,
+    FAMILY_CANCEL,
+    FAMILY_REFUSED,
     FOREIGN,
     FORKED,
     FORWARD,
@@ -30,6 +33,9 @@ from crash_scene import (
     LEFT_LYING,
     LIMITED,
     LOCKED,
+    MAP,
+    MAP_BACK,
+    MAP_FAMILY,
     MUTE,
     MUTE_BACK,
     NEW_STREAM,
@@ -51,6 +57,7 @@ from crash_scene import (
     TICKED,
     UNREADABLE,
     Lanes,
+    Play,
     Plays,
 )
 
@@ -59,10 +66,23 @@ from multiagents.testing.faults import Fault
 
 #: Site -> the sagas that pass it, and at which of their writes there the fault happens.
 INLINE: dict[WriteSite, Plays] = {
-    WriteSite.SETTLE: [(FORWARD, (1, 2, 3, 4, 6)), (PROBED, (1, 2, 3))],
-    WriteSite.SETTLE_WHOLE: [(BACK, (1,)), (PROBED_BACK, (1,))],
-    WriteSite.SETTLE_UNDO: [(BACK, (1, 2, 3, 4, 5)), (PARKED, (1,))],
-    WriteSite.ADVANCE: [(FORWARD, (1,))],
+    WriteSite.SETTLE: [
+        (FORWARD, (1, 2, 3, 4, 6)),
+        (PROBED, (1, 2, 3)),
+        (FAMILY, (1, 3, 4)),
+        (MAP, (3, 6)),
+        (MAP_FAMILY, (5, 9)),
+    ],
+    WriteSite.SETTLE_WHOLE: [
+        (BACK, (1,)),
+        (PROBED_BACK, (1,)),
+        (FAMILY, (1,)),
+        (FAMILY_REFUSED, (1, 2)),
+        (MAP, (1,)),
+    ],
+    WriteSite.SETTLE_UNDO: [(BACK, (1, 2, 3, 4, 5)), (PARKED, (1,)), (FAMILY, (2, 3)), (MAP_FAMILY, (4, 9))],
+    WriteSite.ADVANCE: [(FORWARD, (1,)), (FAMILY, (1,)), (MAP, (1,)), (MAP_FAMILY, (2,))],
+    WriteSite.ADVANCE_UNDO: [(FAMILY_CANCEL, (1,))],
     WriteSite.LINK: [(BACK, (1, 2))],
 }
 QUEUED: dict[WriteSite, Plays] = {
@@ -73,14 +93,14 @@ QUEUED: dict[WriteSite, Plays] = {
     WriteSite.LINK_WAKE: [(BACK, (1, 2))],
 }
 BOTH: dict[WriteSite, Plays] = {
-    WriteSite.START: [(CALLER, (1,)), (REPLACED, (1,))],
+    WriteSite.START: [(CALLER, (1,)), (REPLACED, (1,)), (FAMILY, (1,)), (MAP_FAMILY, (1, 3))],
     WriteSite.FORK: [(FORKED, (1,))],
     WriteSite.RECEIVE: [(FOREIGN, (1,))],
     WriteSite.LATE: [(MUTE, (1,))],
     WriteSite.GIVE_UP: [(MUTE, (1,))],
     WriteSite.GIVE_UP_UNDO: [(MUTE_BACK, (1,))],
-    WriteSite.CANCEL: [(CANCEL, (1,))],
-    WriteSite.OPERATE: [(PAUSE, (1,)), (STOPPED, (1, 2))],
+    WriteSite.CANCEL: [(CANCEL, (1,)), (FAMILY_CANCEL, (1, 2))],
+    WriteSite.OPERATE: [(PAUSE, (1,)), (STOPPED, (1, 2)), (FAMILY, (1,)), (MAP_FAMILY, (2,))],
     WriteSite.UPDATE_TIMER: [(HURRIED, (1,))],
     WriteSite.SIGNAL: [(SIGNAL, (1,))],
     WriteSite.WAKE_UP: [(SIGNAL, (1,))],
@@ -91,8 +111,15 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.FREE_SLOT: [(LIMITED, (1,))],
     WriteSite.FREE_SLOT_UNDO: [(LIMITED, (1,))],
     WriteSite.ATTRIBUTES: [(TAGGED, (1,))],
-    WriteSite.CLAIM: [(FORWARD, (1, 2)), (BACK, (5,)), (PROBED, (2, 3))],
-    WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5))],
+    WriteSite.CLAIM: [
+        (FORWARD, (1, 2)),
+        (BACK, (5,)),
+        (PROBED, (2, 3)),
+        (FAMILY, (4,)),
+        (FAMILY_REFUSED, (4,)),
+        (MAP, (4,)),
+    ],
+    WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5)), (FAMILY, (3,)), (MAP_BACK, (2,))],
     WriteSite.RENEW: [(SLOW, (1,))],
     WriteSite.RENEW_UNDO: [(SLOW, (1,))],
     WriteSite.DISPATCH: [(FORWARD, (1,)), (PROBED, (1,)), (LIMITED, (1, 2))],
@@ -180,6 +207,14 @@ WARM = {
     WriteSite.LOCK: LOCKED,
 }
 
+#: Of the writes by which parent and child tell each other: what passes them, and which one of them it is there.
+WARM_FAMILIES: dict[WriteSite, tuple[Play, tuple[int, ...]]] = {
+    WriteSite.START: (MAP_FAMILY, (2,)),
+    WriteSite.SETTLE_WHOLE: (FAMILY_REFUSED, (2,)),
+    WriteSite.OPERATE: (FAMILY, (1,)),
+    WriteSite.CANCEL: (FAMILY_CANCEL, (2,)),
+}
+
 
 @pytest.fixture(scope="module")
 def warm(new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
@@ -190,6 +225,11 @@ def warm(new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("site", WARM)
 def test_G5_a_crash_at_a_write_changes_nothing_about_how_the_run_ends(warm: Lanes, site: WriteSite) -> None:
     warm.crash(site, [(WARM[site], (1,))])
+
+
+@pytest.mark.parametrize("site", WARM_FAMILIES)
+def test_S11_a_crash_between_parent_and_child_changes_nothing_about_how_both_end(warm: Lanes, site: WriteSite) -> None:
+    warm.crash(site, [WARM_FAMILIES[site]])
 
 
 # --- the whole matrix ------------------------------------------------------------------------------------------------
