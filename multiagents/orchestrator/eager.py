@@ -133,10 +133,7 @@ class EagerEngine(Engine):
 
     def settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool = False) -> Settled:
         """Commit what came of an attempt; what follows is run by the loop, so the task carries no link."""
-        settled = super().settle(event, claim, may_go_on=may_go_on)._replace(links=())
-        # Whoever runs the attempts of this run is told to look again; nobody does where a child of it has ended.
-        self._drive(claim.correlation.transaction_id)
-        return settled
+        return super().settle(event, claim, may_go_on=may_go_on)._replace(links=())
 
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
         """Take in a foreign outcome, and run what follows."""

@@ -32,9 +32,10 @@ from multiagents.orchestrator.children import Children, has_others_to_tell
 from multiagents.orchestrator.conflicts import OnConflict
 from multiagents.orchestrator.dispatcher import Dispatcher
 from multiagents.orchestrator.forking import Fork, beginning
+from multiagents.orchestrator.landing import landing, lands
 from multiagents.orchestrator.local import Settled, local_step
 from multiagents.orchestrator.locks import Locks
-from multiagents.orchestrator.planner import build_commit, digest, letters_of
+from multiagents.orchestrator.planner import build_commit, digest
 from multiagents.orchestrator.requests import Requests
 from multiagents.orchestrator.sending import Sender
 from multiagents.orchestrator.unregistered import offered_later
@@ -185,13 +186,13 @@ class Engine(Requests):
         # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
         queued = self.settings.orchestration == "queued"
         if queued and map_of(correlation.step) is None:
-            return Settled(self._land(event, claim, answers))
+            return Settled(self._land(event, claim, answers, queued=True))
         if correlation.direction is Direction.DO:
             settled = self._settle_in_place(event, claim, answers, may_go_on=may_go_on)
             if settled is not None:
                 return settled
-        if queued:
-            return Settled(self._land(event, claim, answers))
+        if queued or lands(claim):
+            return Settled(self._land(event, claim, answers, queued=queued))
         may_link = isinstance(event, ResultEvent)
         return Settled(self._settle_whole(event, answers, may_link=may_link, generation=claim.generation))
 
@@ -250,38 +251,23 @@ class Engine(Requests):
             self.advance(after.transaction_id)
         return Settled(local=local.claim if local else None)
 
-    def _land(self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str]) -> list[Any]:
-        """Queued mode: record the fact, and let the orchestrator task decide."""
+    def _land(
+        self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str], *, queued: bool
+    ) -> list[Any]:
+        """Record the fact; then the first that lands decides, or in queued mode has the orchestrator task decide."""
         transaction_id, undo = claim.correlation.transaction_id, claim.correlation.direction is Direction.UNDO
-        linked = undo and isinstance(event, ResultEvent)
-        wake = None if linked else self.dispatcher.wake(transaction_id)
-        after = evolve(claim.definition, claim.state, event)
-        commit = build_commit(
-            claim.definition,
-            claim.state,
-            after,
-            [event],
-            (),
-            site=WriteSite.LAND_UNDO if undo else WriteSite.LAND,
-            letters=letters_of(
-                claim.definition, claim.state, after, lambda: self.store.payloads(transaction_id), claim.generation
-            ),
-            retention=self.settings.retention,
-            stored_results=claim.parts,
-            answers=answers,
-            epoch=claim.epoch,
-            landed=True,
-            wake=wake,
-        )
-        verdict, _ = self.store.commit(commit)
+        linked = queued and undo and isinstance(event, ResultEvent)
+        wake = self.dispatcher.wake(transaction_id) if queued and not linked else None
+        verdict, first = self.store.commit(landing(self.store, self.settings, event, claim, answers, wake))
         if verdict is Verdict.CONFLICT:
             return self._settle_whole(event, answers, may_link=False, generation=claim.generation)
         if verdict is not Verdict.APPLIED:
             self._whole.came_late(event, claim.generation)
-            return []
-        if linked:
+        elif first and not queued:
+            self.advance(transaction_id)
+        elif first and linked:
             return [self.dispatcher.wake_link(transaction_id)]
-        if wake is None:
+        elif first and wake is None:
             self._sender.wake(transaction_id)
         return []
 

@@ -7,6 +7,7 @@ commit, or right after it; if this process dies in between, the sweep does it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -44,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 #: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
 MAX_RACES = 100
+#: How often that is done without a pause, and the longest pause after that, in seconds.
+RACES_AT_ONCE = 3
+LONGEST_PAUSE = 0.2
 
 
 class Decision(NamedTuple):
@@ -90,7 +94,8 @@ class WholeRuns:
 
         An event that depends on how the run stands is made of the snapshot, each time.
         """
-        for _ in range(MAX_RACES):
+        for race in range(MAX_RACES):
+            _let_others_first(race)
             snapshot = self._store.load(transaction_id)
             said = event(snapshot) if callable(event) else event
             decision = self._decide_once(snapshot, said, site=site, answers=answers, may_link=may_link, fences=fences)
@@ -107,10 +112,12 @@ class WholeRuns:
     def _make_good(self, transaction_id: str) -> None:
         """Do what a commit has left: say more of what is due, tell others; its entry in ``due`` stays until then."""
         try:
-            owes = True
+            owes, race = True, 0
             while owes:
+                _let_others_first(race)
                 decision = self._decide_once(self._store.load(transaction_id), None, site=WriteSite.ADVANCE)
-                owes = decision.owes or decision.verdict is Verdict.CONFLICT
+                lost = decision.verdict is Verdict.CONFLICT
+                owes, race = decision.owes or lost, race + 1 if lost else 0
         except Exception:
             logger.warning("run %s is not done with; the sweep will go on", transaction_id, exc_info=True)
 
@@ -340,6 +347,12 @@ class WholeRuns:
             return True
         over = (name for name, step in state.steps.items() if step.do.is_over and name not in definition.superseded)
         return any(definition.steps[name].cancel_siblings for name in over)
+
+
+def _let_others_first(race: int) -> None:
+    """Pause before a decision that was lost to others some times: while hundreds land there is nothing to win."""
+    if race > RACES_AT_ONCE:
+        time.sleep(min(LONGEST_PAUSE, 0.005 * 2 ** (race - RACES_AT_ONCE)))
 
 
 def _with_own(results: dict[str, Any], event: Event | None) -> dict[str, Any]:

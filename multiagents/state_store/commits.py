@@ -39,6 +39,8 @@ class Commit(NamedTuple):
         dispatches: attempts that go out.
         joins: step -> how many of those it waits for land with this commit, and how many there are in all.
         landed: a decision is owed: leave a ``due`` entry for it.
+        coalesces: whoever is to make a decision already makes this one, too: `Committed.joined` is answered, and
+            ``wake`` pushed, only if none was owed before.
         wake: (list, prefix, suffix) of an orchestrator message to push along with it.
         decided: this is that decision: remove the entry.
         moved: (workflow, status before, status after): the run changes its place in the indexes.
@@ -70,6 +72,7 @@ class Commit(NamedTuple):
     dispatches: Sequence[Dispatch] = ()
     joins: Mapping[str, tuple[int, int]] = _NOTHING
     landed: bool = False
+    coalesces: bool = False
     wake: tuple[str, str, str] | None = None
     decided: bool = False
     moved: tuple[str, str, str] | None = None
@@ -83,7 +86,7 @@ class Commit(NamedTuple):
     @property
     def raises_epoch(self) -> bool:
         """Whether what workers have in hand of the run is no longer so."""
-        return self.overtakes or not self.header.keys().isdisjoint(("status", "stop", "signals"))
+        return self.overtakes or not self.header.keys().isdisjoint(("status", "stop", "signals", "error"))
 
 
 class Verdict(StrEnum):
@@ -104,5 +107,5 @@ class Committed(NamedTuple):
     """The answer to a commit."""
 
     verdict: Verdict
-    #: a join was completed: a decision over the whole run is owed
+    #: a join was completed, or the first of what coalesces has landed: a decision over the whole run is owed
     joined: bool = False

@@ -250,12 +250,17 @@ class Tables:
         for dispatch in commit.dispatches:
             self.send(row, commit.transaction_id, dispatch)
         owed = f"r|{commit.transaction_id}"
-        if commit.landed or joined:
+        wakes = commit.wake
+        if commit.coalesces:
+            joined = joined or owed not in self.due
+            self.due.setdefault(owed, self.now() + lease_ms)
+            wakes = commit.wake if joined else None
+        elif commit.landed or joined:
             self.due[owed] = self.now() + lease_ms
         elif commit.decided:
             self.due.pop(owed, None)
-        if commit.wake is not None:
-            self.push(*commit.wake)
+        if wakes is not None:
+            self.push(*wakes)
         if commit.deadline_ms is not None:
             self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
@@ -275,7 +280,7 @@ class Tables:
             row.expires_ms = None
             self.due.pop(f"x|{transaction_id}", None)
             return
-        if not commit.landed:
+        if not (commit.landed or commit.coalesces):
             self.due.pop(f"r|{transaction_id}", None)
         self.due.pop(f"t|{transaction_id}", None)
         self.due[f"x|{transaction_id}"] = self.now() + retention_ms

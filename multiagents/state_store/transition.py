@@ -65,7 +65,7 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
     args.append(len(commit.dispatches))
     for dispatch in commit.dispatches:
         args += row_of(dispatch)
-    args += (int(commit.landed), int(commit.decided))
+    args += (2 if commit.coalesces else int(commit.landed), int(commit.decided))
     args += (0,) if commit.wake is None else (1, *commit.wake)
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))

@@ -196,11 +196,15 @@ def advance(
 
 
 def _sent(said: Iterable[Event]) -> int:
-    return sum(isinstance(event, CommandEvent | CompensationEvent) for event in said)
+    """How many attempts are sent out, or taken back: each costs the store as much."""
+    return sum(
+        isinstance(event, CommandEvent | CompensationEvent) or getattr(event, "status", None) in (RECALLED, ABANDONED)
+        for event in said
+    )
 
 
 def fills_page(said: Iterable[Event]) -> bool:
-    """Whether so much is to be sent out that the rest is left to a commit of its own."""
+    """Whether so much is to be sent out, or taken back, that the rest is left to a commit of its own."""
     return _sent(said) >= PAGE
 
 

@@ -207,6 +207,36 @@ def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: An
     assert kit.store.load("order-1").version == 102
 
 
+def test_of_what_coalesces_the_first_to_land_is_told_that_a_decision_is_owed(kit: Any) -> None:
+    message = (CELERY, '{"headers": {"multiagents": "0:', '"}}')
+    kit.begin()
+    kit.claim()
+
+    first = kit.finish(asks=["fraud", "credit"], coalesces=True, wake=message)
+    kit.claim("fraud")
+    sent = kit.messages()
+    second = kit.finish("fraud", coalesces=True, wake=message)
+    assert kit.messages() == sent
+    kit.store.commit(Commit("order-1", [], decided=True))
+    kit.claim("credit")
+    third = kit.finish("credit", coalesces=True, wake=message)
+
+    assert [each.joined for each in (first, second, third)] == [True, False, True]
+    assert len(kit.messages()) == len(sent) + 1
+
+
+def test_of_two_that_change_the_error_of_a_run_the_second_looks_again(kit: Any) -> None:
+    kit.begin()
+    kit.claim()
+    kit.finish(asks=["fraud", "credit"])
+    claims = {step: kit.claim(step) for step in ("fraud", "credit")}
+
+    kit.finish("fraud", header={"error": "{}"}, epoch=claims["fraud"].epoch)
+    second = kit.finish("credit", header={"error": "{}"}, epoch=claims["credit"].epoch)
+
+    assert second.verdict is Verdict.CONFLICT
+
+
 @pytest.mark.parametrize("owing", [{"landed": True}, {"joins": {"ship": (1, 1)}}], ids=["landed", "joined"])
 def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: Any, owing: dict[str, Any]) -> None:
     kit.begin()

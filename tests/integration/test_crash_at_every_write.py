@@ -80,9 +80,10 @@ INLINE: dict[WriteSite, Plays] = {
         (FAMILY_REFUSED, (1, 2)),
         (MAP, (1,)),
     ],
-    WriteSite.SETTLE_UNDO: [(BACK, (1, 2, 3, 4, 5)), (PARKED, (1,)), (FAMILY, (2, 3)), (MAP_FAMILY, (4, 9))],
+    WriteSite.SETTLE_UNDO: [(BACK, (1, 2, 3, 4, 5)), (PARKED, (1,)), (FAMILY, (2, 3)), (MAP_FAMILY, (4, 7))],
+    WriteSite.LAND_UNDO: [(MAP_BACK, (1, 3)), (MAP_FAMILY, (2,))],
     WriteSite.ADVANCE: [(FORWARD, (1,)), (FAMILY, (1,)), (MAP, (1,)), (MAP_FAMILY, (2,))],
-    WriteSite.ADVANCE_UNDO: [(FAMILY_CANCEL, (1,))],
+    WriteSite.ADVANCE_UNDO: [(FAMILY_CANCEL, (1,)), (MAP_BACK, (1,))],
     WriteSite.LINK: [(BACK, (1, 2))],
 }
 QUEUED: dict[WriteSite, Plays] = {

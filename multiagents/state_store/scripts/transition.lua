@@ -25,7 +25,8 @@ end
 local own = {1, 2, 3, 4, 12} -- the keys that are the run's alone
 
 -- fields: what else goes into the run's hash, in the one command that writes it
--- Returns 1 if a join was completed, and how many events the history has now (0 if none was added)
+-- Returns 1 if a join was completed, or the first of what coalesces has landed, and how many events the history has now
+-- (0 if none was added)
 local function transition(tid, sent, lease, fields)
   local run, due = KEYS[1], KEYS[5]
   for _ = 1, take() * 2 do fields[#fields + 1] = take() end
@@ -46,7 +47,11 @@ local function transition(tid, sent, lease, fields)
   end
   for from = 1, #fields, 1000 do redis.call('HSET', run, unpack(fields, from, math.min(from + 999, #fields))) end
   local landed, decided, wake = take(), take(), rows(3)
-  if landed == '1' or joined == 1 then
+  if landed == '2' then
+    -- Whoever is to decide already has this before it, or finds that the run has moved on and looks again.
+    if redis.call('ZADD', due, 'NX', now + lease, 'r|' .. tid) == 1 then joined = 1 end
+    if joined == 0 then wake = {} end
+  elseif landed == '1' or joined == 1 then
     redis.call('ZADD', due, now + lease, 'r|' .. tid)
   elseif decided == '1' then
     redis.call('ZREM', due, 'r|' .. tid)
@@ -79,7 +84,7 @@ local function transition(tid, sent, lease, fields)
     -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
     redis.call('ZADD', due, now + retention, 'x|' .. tid)
     redis.call('ZREM', due, 't|' .. tid)
-    if landed ~= '1' then redis.call('ZREM', due, 'r|' .. tid) end
+    if landed == '0' then redis.call('ZREM', due, 'r|' .. tid) end
     for _, i in ipairs(outlives and {} or own) do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
