@@ -55,7 +55,6 @@ from multiagents.state_store.base import (
 )
 from multiagents.workflow.decider import (
     decide,
-    evolve,
     fills_page,
     start_event,
 )

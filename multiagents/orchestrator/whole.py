@@ -7,7 +7,6 @@ commit, or right after it; if this process dies in between, the sweep does it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from multiagents.orchestrator.children import has_others_to_tell
 from multiagents.orchestrator.left import LeftToOthers
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.probes import as_told
+from multiagents.orchestrator.racing import MAX_RACES, let_others_first
 from multiagents.orchestrator.sending import Sender
 from multiagents.orchestrator.shifting import deadline_set, moved_timers
 from multiagents.settings import Settings
@@ -42,12 +42,6 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Cause, Progress, RunState, RunStatus
 
 logger = logging.getLogger(__name__)
-
-#: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.
-MAX_RACES = 100
-#: How often that is done without a pause, and the longest pause after that, in seconds.
-RACES_AT_ONCE = 3
-LONGEST_PAUSE = 0.2
 
 
 class Decision(NamedTuple):
@@ -95,7 +89,7 @@ class WholeRuns:
         An event that depends on how the run stands is made of the snapshot, each time.
         """
         for race in range(MAX_RACES):
-            _let_others_first(race)
+            let_others_first(race)
             snapshot = self._store.load(transaction_id)
             said = event(snapshot) if callable(event) else event
             decision = self._decide_once(snapshot, said, site=site, answers=answers, may_link=may_link, fences=fences)
@@ -114,7 +108,7 @@ class WholeRuns:
         try:
             owes, race = True, 0
             while owes:
-                _let_others_first(race)
+                let_others_first(race)
                 decision = self._decide_once(self._store.load(transaction_id), None, site=WriteSite.ADVANCE)
                 lost = decision.verdict is Verdict.CONFLICT
                 owes, race = decision.owes or lost, race + 1 if lost else 0
@@ -347,12 +341,6 @@ class WholeRuns:
             return True
         over = (name for name, step in state.steps.items() if step.do.is_over and name not in definition.superseded)
         return any(definition.steps[name].cancel_siblings for name in over)
-
-
-def _let_others_first(race: int) -> None:
-    """Pause before a decision that was lost to others some times: while hundreds land there is nothing to win."""
-    if race > RACES_AT_ONCE:
-        time.sleep(min(LONGEST_PAUSE, 0.005 * 2 ** (race - RACES_AT_ONCE)))
 
 
 def _with_own(results: dict[str, Any], event: Event | None) -> dict[str, Any]:

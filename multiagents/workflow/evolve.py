@@ -41,7 +41,6 @@ from multiagents.workflow.commands import (
 )
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.failing import attach, failed
-from multiagents.workflow.items import map_of
 from multiagents.workflow.operating import VERBS, operated
 from multiagents.workflow.parking import is_parked, past_pivot
 from multiagents.workflow.state import (
@@ -59,6 +58,7 @@ from multiagents.workflow.state import (
     Trigger,
 )
 from multiagents.workflow.timing import is_early
+from multiagents.workflow.undoing import undone_in_bulk
 
 __all__ = ["evolve", "fold"]
 
@@ -346,15 +346,4 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
         return state
     undone = step.undo.progress is not Progress.IDLE
     after = state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
-    return _undone_in_bulk(definition, after, name)
-
-
-def _undone_in_bulk(definition: Definition, state: RunState, item: str) -> RunState:
-    """What undoes the items of a map in one go does so again for one that succeeded late (rules S5, S8)."""
-    whole = map_of(item)
-    if whole is None or definition.steps[whole].compensation is None:
-        return state
-    step = state.step(whole)
-    if step.undo.progress is Progress.IDLE:
-        return state
-    return state.with_step(whole, step._replace(undo_again=True))
+    return undone_in_bulk(definition, after, name)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.items import item_name
+from multiagents.workflow.items import item_name, map_of
 from multiagents.workflow.state import Cause, Progress, RunState, RunStatus, StepState
 
-__all__ = ["end_of", "is_clear", "is_done_in_part", "is_late_in_part", "is_told_to_stop", "needs_undo", "turn_of"]
+__all__ = [
+    "end_of",
+    "is_clear",
+    "is_done_in_part",
+    "is_late_in_part",
+    "is_told_to_stop",
+    "needs_undo",
+    "turn_of",
+    "undone_in_bulk",
+]
 
 
 def needs_undo(definition: StepDefinition, step: StepState) -> bool:
@@ -38,6 +47,17 @@ def is_late_in_part(definition: Definition, state: RunState, name: str) -> bool:
     step = state.step(name)
     again = step.undo_again and not is_clear(definition.steps[name], step)
     return again or is_done_in_part(definition, state, name)
+
+
+def undone_in_bulk(definition: Definition, state: RunState, item: str) -> RunState:
+    """What undoes the items of a map in one go does so again for one that succeeded late (rules S5, S8)."""
+    whole = map_of(item)
+    if whole is None or definition.steps[whole].compensation is None:
+        return state
+    step = state.step(whole)
+    if step.undo.progress is Progress.IDLE:
+        return state
+    return state.with_step(whole, step._replace(undo_again=True))
 
 
 def is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:

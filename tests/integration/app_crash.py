@@ -398,11 +398,7 @@ def main(deed: str, *arguments: str) -> None:
         schedule_of(orchestrator, arguments[0]).pause(reason="a test")
     elif deed == "cancel":
         print("ready", flush=True)
-        wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
-        orchestrator.get(arguments[0]).cancel()
-    elif deed == "cancel_family":
-        print("ready", flush=True)
-        wait_until(lambda: _is_claimed(f"{arguments[0]}:pay", "wait"), 30)
+        wait_until(lambda: _is_claimed(arguments[-1], "wait"), 30)
         orchestrator.get(arguments[0]).cancel()
     elif deed == "pause":
         print("ready", flush=True)

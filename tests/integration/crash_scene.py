@@ -174,7 +174,7 @@ def _cancelled(lane: Lane, identity: str, definition: Definition) -> None:
 
 
 def _family_cancelled(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.caller("cancel_family", identity, then=lambda: lane.start(definition, identity))
+    lane.caller("cancel", identity, f"{identity}:pay", then=lambda: lane.start(definition, identity))
     lane.orchestrator.get(identity).cancel()  # who got no answer asks again
 
 
