@@ -31,8 +31,8 @@ def mermaid_diagram(definition: Definition) -> str:
         place = inside.get(step.block or "", outside)
         worker = "" if step.worker == name else f"<br/>{_escaped(step.worker or _without_worker(step))}"
         place.append(f'{ids[name]}["{_escaped(name)}{worker}"]')
-        if step.compensation is not None:
-            place.append(f'{ids[name]}_undo(["⤺ {_escaped(step.compensation)}"])')
+        if (undo := _undo_of(step)) is not None:
+            place.append(f'{ids[name]}_undo(["⤺ {_escaped(undo)}"])')
     lines += [f"    {line}" for line in outside]
     for number, (name, nodes) in enumerate(inside.items()):
         cancels = " · first failure cancels" if definition.blocks[name].on_failure == "cancel" else ""
@@ -46,7 +46,7 @@ def mermaid_diagram(definition: Definition) -> str:
             lines.append(f"    {ids[before]} -->{f'|{_escaped(chosen[0])}|' if chosen else condition} {ids[name]}")
         if not step.after:
             lines.append(f"    start -->{condition} {ids[name]}")
-        if step.compensation is not None:
+        if _undo_of(step) is not None:
             lines.append(f"    {ids[name]} -. undo .-> {ids[name]}_undo")
     return "\n".join(lines)
 
@@ -124,12 +124,19 @@ class _Drawing:
 
     def _step(self, name: str, mark: str, waits_for: tuple[str, ...] = ()) -> _Line:
         step = self._steps[name]
-        notes = [f"⤺ {step.compensation}"] if step.compensation is not None else []
+        notes = [f"⤺ {undo}"] if (undo := _undo_of(step)) is not None else []
         notes += ["(pivot)"] if step.pivot else []
         notes += ["(if)"] if step.when is not None else []
         notes += [f"({what})"] if (what := _without_worker(step)) else []
         notes += [f"after {', '.join(waits_for)}"] if waits_for else []
         return _Line(mark + name, step.worker, "  ".join(notes))
+
+
+def _undo_of(step: StepDefinition) -> str | None:
+    """What undoes a step, or each item of a map."""
+    if step.compensation is None and step.item is not None and step.item.compensation is not None:
+        return f"{step.item.compensation} for each"
+    return step.compensation
 
 
 def _without_worker(step: StepDefinition) -> str:
@@ -143,6 +150,13 @@ def _without_worker(step: StepDefinition) -> str:
             return "lock" if callable(step.key) else f"lock {step.key}"
         case StepKind.CHOICE:
             return f"one of {', '.join(step.branches)}"
+        case StepKind.CHILD:
+            return f"run of {step.workflow.name}{', left alone' if step.detached else ''}"
+        case StepKind.MAP if step.item is not None:
+            what = step.item.worker or _without_worker(step.item)
+            over = f"each of {step.over}" if isinstance(step.over, str) else "each item"
+            most = "" if step.max_concurrency is None else f", {step.max_concurrency} at once"
+            return f"{what} for {over}{most}"
     return "external" if step.external else ""
 
 
