@@ -25,6 +25,7 @@ SHOWN = {
     "trip_booking": ["← cancel_hotel", "its undos go out at the same moment", "↶ undone"],
     "money_transfer": ["(rule S14)", "result supplied by ben", "tried again by ann", "no cent was made or lost"],
     "expense_approval": ["kill -9 of the worker", "ann: without the wine", "ben: no receipt"],
+    "batch_processing": ["← unload_file", "BrokenFileError", "(run of one_file for each of files, 4 at once)"],
     "subscription_billing": ["is refunded newest first", "ben: too many reminders", "unpaid"],
 }
 
