@@ -22,7 +22,7 @@ from multiagents.orchestrator.children import has_others_to_tell
 from multiagents.orchestrator.left import LeftToOthers
 from multiagents.orchestrator.planner import build_commit, changed_steps, letters_answered, letters_of, newly_done
 from multiagents.orchestrator.probes import as_told
-from multiagents.orchestrator.racing import MAX_RACES, let_others_first
+from multiagents.orchestrator.racing import MAX_RACES, fence, let_others_first
 from multiagents.orchestrator.sending import Sender
 from multiagents.orchestrator.shifting import deadline_set, moved_timers
 from multiagents.settings import Settings
@@ -288,7 +288,7 @@ class WholeRuns:
             stored_context=payloads().context if after.rollbacks is not before.rollbacks else None,
             stop=(turned and not after.back_to and self._stops_siblings(definition, after))
             or _asked_to_stop(before, after),
-            version=snapshot.version,
+            **fence(snapshot, after, facts, paged=paged),
             decided=decided and not left,
             landed=left,
             deadline_ms=deadline_set(before, after, snapshot.now),

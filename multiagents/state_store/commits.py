@@ -28,6 +28,8 @@ class Commit(NamedTuple):
         ends: (step, the exact record) of other attempts that this commit takes back.
         epoch: refuse if what workers have in hand of the run has been overtaken since.
         version: refuse if anything was committed since.
+        fresh: refuse if one of these steps has been begun: what sends out nothing but first attempts of them is fenced
+            by this and the epoch, and needs no look at what else was committed.
         results: step -> its result.
         inputs: step -> what its ``inputs`` answered.
         signals: key -> the data of a signal.
@@ -61,6 +63,7 @@ class Commit(NamedTuple):
     ends: Sequence[tuple[str, str]] = ()
     epoch: int | None = None
     version: int | None = None
+    fresh: Sequence[str] = ()
     results: Mapping[str, Any] = _NOTHING
     inputs: Mapping[str, Any] = _NOTHING
     signals: Mapping[str, Any] = _NOTHING

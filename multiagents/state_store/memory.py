@@ -280,6 +280,8 @@ class InMemoryStateStore(Tabled):
             return Verdict.LATE
         if any(row.fields.get(f"l:{step}") != record for step, record in commit.ends):
             return Verdict.CONFLICT
+        if any(f"s:{step}" in row.fields for step in commit.fresh):
+            return Verdict.CONFLICT
         return None
 
     def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:

@@ -234,6 +234,8 @@ class RedisStateStore(Holding, Looking):
                 commit.absent,
                 len(commit.ends),
                 *recalled,
+                len(commit.fresh),
+                *commit.fresh,
                 *self._arguments_of(run, commit, Writing(self.policy)),
             ],
         )

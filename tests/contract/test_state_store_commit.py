@@ -12,7 +12,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Commit, Dispatch, Verdict, Via
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import RunStatus
+from multiagents.workflow.state import Progress, RunStatus, StepState, Track
 
 CELERY = "celery"
 
@@ -223,6 +223,24 @@ def test_of_what_coalesces_the_first_to_land_is_told_that_a_decision_is_owed(kit
 
     assert [each.joined for each in (first, second, third)] == [True, False, True]
     assert len(kit.messages()) == len(sent) + 1
+
+
+def test_a_page_of_first_attempts_is_sent_out_once_whatever_else_is_committed(kit: Any) -> None:
+    kit.begin()
+    kit.claim()
+    epoch = kit.store.load("order-1").epoch
+    kit.finish(asks=["fraud"])
+
+    def page(*steps: str, epoch: int = epoch) -> Verdict:
+        state = {step: StepState(Track(Progress.IN_FLIGHT, 1)) for step in steps}
+        sent = [kit.message("order-1", step) for step in steps]
+        return kit.store.commit(Commit("order-1", [], steps=state, dispatches=sent, fresh=steps, epoch=epoch)).verdict
+
+    assert page("credit", "ship") is Verdict.APPLIED
+    assert page("credit", "ship") is Verdict.CONFLICT
+    assert page("fraud") is Verdict.CONFLICT
+    assert page("charge", epoch=epoch + 1) is Verdict.CONFLICT
+    assert {"fraud", "credit", "ship"} == set(kit.store.load("order-1").in_flight)
 
 
 def test_of_two_that_change_the_error_of_a_run_the_second_looks_again(kit: Any) -> None:

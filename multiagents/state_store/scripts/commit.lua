@@ -3,7 +3,7 @@
 --       11 dead letters, 12 payloads kept apart
 -- ARGV: transaction, prefix of the sent keys, lease (ms), step answered, prefix of its record, score its
 --       due entry must have, epoch, version, 1 if it raises the epoch, field of the results that must not be there,
---       (step, record) taken back ...,
+--       (step, record) taken back ..., steps that must not have been begun ...,
 --       then what `transition` reads
 -- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
 --          | -3 its lease was renewed, now, joined, if applied: events in the history, 0 if none was added}
@@ -14,6 +14,7 @@ local tid, sent, lease = take(), take(), tonumber(take())
 local answered, prefix, unrenewed, epoch, version, turned = take(), take(), take(), take(), take(), take()
 local absent = take()
 local recalled = rows(2)
+local fresh = rows(1)
 
 local head = redis.call('HMGET', KEYS[1], 'epoch', 'v', 'l:' .. answered)
 if not head[1] then return {-2, now, 0} end
@@ -26,6 +27,9 @@ if (epoch ~= '' and epoch ~= head[1]) or (version ~= '' and version ~= head[2]) 
 if absent ~= '' and redis.call('HEXISTS', KEYS[3], absent) == 1 then return {0, now, 0} end
 for _, row in ipairs(recalled) do
   if redis.call('HGET', KEYS[1], 'l:' .. row[1]) ~= row[2] then return {-1, now, 0} end
+end
+for _, row in ipairs(fresh) do
+  if redis.call('HEXISTS', KEYS[1], 's:' .. row[1]) == 1 then return {-1, now, 0} end
 end
 
 if answered ~= '' then release(KEYS[1], KEYS[5], sent, tid, answered, head[3]) end
