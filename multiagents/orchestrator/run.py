@@ -240,7 +240,8 @@ class Run(Verbs):
 
         What remains is who did it, when and why: `Orchestrator.deleted`. Its id and its key are free again, and the
         steps of a run that takes them have the same idempotency keys, as nothing remembers this one; a start with
-        ``on_conflict="replace_ended"`` gives new ones. Its events on the bus stay until the stream is trimmed.
+        ``on_conflict="replace_ended"`` gives new ones. Its events on the bus stay until the stream is trimmed. The runs
+        that are its steps are erased before it; one that was detached is not.
 
         Args:
             reason: why, for the list of what was deleted.
@@ -248,7 +249,7 @@ class Run(Verbs):
 
         Raises:
             WorkflowNotFoundError: when there is no such run, or no more.
-            WorkflowNotEndedError: when it is not over.
+            WorkflowNotEndedError: when it, or a child of it, is not over.
 
         >>> run.delete(reason="the customer asked for it", actor="ann")  # doctest: +SKIP
         """
