@@ -122,6 +122,6 @@ def test_what_does_not_fit_is_named(options: dict[str, Any], sentence: str) -> N
     given: dict[str, Any] = {"name": "poll", "steps_or_worker": "ask", "until": never, "max_iterations": 2} | options
 
     with pytest.raises(DefinitionError) as refused:
-        WorkflowBuilder("loops").add_loop(given.pop("name"), given.pop("steps"), **given).build(register=False)
+        WorkflowBuilder("loops").add_loop(**given).build(register=False)
 
     assert sentence in str(refused.value)
