@@ -24,9 +24,9 @@ from typing import Any, Literal
 from multiagents.exceptions import DecodeError, DefinitionError, UnknownStepError, WorkflowError, did_you_mean
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.diagram import ascii_diagram, mermaid_diagram
+from multiagents.workflow.expansion import Expansions, behind
 from multiagents.workflow.graph import Graph
 from multiagents.workflow.items import map_of
-from multiagents.workflow.layouts import Layouts, behind
 from multiagents.workflow.registry import DefinitionRegistry, definitions
 from multiagents.workflow.step import ON_UNKNOWN, STEP_DEFAULTS, BlockDefinition, StepDefinition, code_elsewhere, plain
 
@@ -117,8 +117,8 @@ class Definition:
         put(self, "lacks_code", any(step.lacks_code for step in self.steps.values()))
 
     @cached_property
-    def _layouts(self) -> Layouts:
-        return Layouts(self)
+    def _expansions(self) -> Expansions:
+        return Expansions(self)
 
     @cached_property
     def _behind(self) -> dict[str, frozenset[str]]:
@@ -159,7 +159,7 @@ class Definition:
         """
         if sizes == self.sizes and rollbacks == self.rollbacks:
             return self
-        return self._layouts.of(sizes, rollbacks)
+        return self._expansions.of(sizes, rollbacks)
 
     def own(self, step: str) -> StepDefinition:
         """A step, or an item of a map that is not laid out here.
@@ -205,7 +205,7 @@ class Definition:
         """The graph of the pass that a step belongs to."""
         if step in self.graph.after:
             return self.graph
-        earlier: Definition = self._layouts.of({}, self.rollbacks[:-1])
+        earlier: Definition = self._expansions.of({}, self.rollbacks[:-1])
         return earlier._graph_of(step)
 
     def tail_parts(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from multiagents.workflow.definition import Definition
     from multiagents.workflow.step import StepDefinition
 
-__all__ = ["Layouts", "behind"]
+__all__ = ["Expansions", "behind"]
 
 #: How many steps of laid-out definitions a process keeps for each definition.
 KEPT_STEPS = 50_000
@@ -31,7 +31,7 @@ KEPT_STEPS = 50_000
 _Key = tuple[tuple[tuple[str, int], ...], tuple[str, ...]]
 
 
-class Layouts:
+class Expansions:
     """A definition as runs have it, as they were asked for last.
 
     Args:
@@ -103,7 +103,7 @@ class Layouts:
         put = object.__setattr__
         for name in ("content_hash", "graph", "exits", "rollbacks", "superseded", "origins"):
             put(made, name, getattr(before, name))
-        put(made, "_layouts", self)
+        put(made, "_expansions", self)
         return made
 
 
