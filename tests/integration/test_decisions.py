@@ -309,7 +309,7 @@ def test_S11_a_child_that_is_started_while_its_parent_turns_back_is_cancelled(or
     run.cancel()
     own = Correlation(run.transaction_id, "own", Direction.DO, 1)
 
-    engine.children._start(before, own, {})
+    engine.children._start(before, own, lambda: orchestrator.store.payloads(run.transaction_id))
     engine.children._stop_unwanted(run.transaction_id, [own])
 
     assert orchestrator.get(f"{run.transaction_id}:own").status == "cancelled"
