@@ -46,7 +46,8 @@ class Ledger:
         """The lines that have these values, oldest first."""
         if not self.path.exists():
             return []
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
+        text = self.path.read_text()
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # the last may be half written
         return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
 
     def open(self, gate: str) -> None:
