@@ -18,7 +18,7 @@ from multiagents.orchestrator.searching import set_attributes
 from multiagents.orchestrator.verbs import Verbs
 from multiagents.state_store.attributes import decode
 from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
-from multiagents.workflow.items import map_of
+from multiagents.workflow.items import item_name, map_of
 from multiagents.workflow.state import Progress, RunStatus, StepStatus, Track
 from multiagents.workflow.timing import deadline_of, later
 
@@ -285,8 +285,10 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
     step = snapshot.state.step(name)
     in_flight = snapshot.in_flight.get(name)
     status = step.status
-    if in_flight is not None and in_flight.via is Via.CLAIMED and in_flight.direction is Direction.DO:
+    if in_flight is not None and in_flight.via in (Via.CLAIMED, Via.CHILD) and in_flight.direction is Direction.DO:
         status = StepStatus.RUNNING
+    elif name in snapshot.definition.sizes and step.do.progress is Progress.IDLE:
+        status = _of_its_items(snapshot, name)
     is_child = snapshot.definition.steps[name].workflow is not None and (step.do.attempt > 0 or step.origin)
     undo = None
     if step.undo.progress is not Progress.IDLE:
@@ -301,6 +303,16 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
         taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
         probing=step.do.probing,
     )
+
+
+def _of_its_items(snapshot: Snapshot, name: str) -> StepStatus:
+    """Where a map stands whose items are on their way."""
+    state = snapshot.state
+    items = [state.step(item_name(name, index)).do for index in range(snapshot.definition.sizes[name])]
+    if any(item.is_over for item in items):
+        return StepStatus.FAILED
+    begun = any(item.attempt for item in items) and not state.status.is_end
+    return StepStatus.RUNNING if begun else StepStatus.NOT_STARTED
 
 
 def _track(

@@ -90,6 +90,7 @@ def test_S8_only_items_that_took_effect_are_undone_once_each(rules: Scenario) ->
     assert seen.status == "compensated"
     assert sorted(undone) == ["resize[0].undo", "resize[2].undo", "resize[3].undo"]
     assert rules.began(run)[-1] == "first.undo"
+    assert seen.steps["resize"].status == "failed"
     assert seen.effects == {"first": "undone", "resize[0]": "undone", "resize[2]": "undone", "resize[3]": "undone"}
 
 
@@ -143,10 +144,11 @@ def test_no_more_items_run_at_once_than_the_map_allows(rules: Scenario) -> None:
     run = rules.start(slow, album(*"abcde", **{"resize[0]": ["wait"]}))
 
     rules.until_begun(run, "resize[3]")
-    began = rules.began(run)
+    began, under_way = rules.began(run), run.describe().steps["resize"].status
     rules.open_gate(run, "resize[0]")
 
     assert (sorted(began), "resize[2]" in began) == (["resize[0]", "resize[1]", "resize[3]"], False)
+    assert under_way == "running"
     assert rules.end(run).status == "completed"
 
 
