@@ -77,7 +77,7 @@ def _effect() -> dict:
 @worker("crash.do")
 def do(context: dict) -> dict:
     step = current_step()
-    name = step.step.replace("[", ".").rstrip("]")
+    name = step.step.translate({ord("["): ".", ord("]"): "", ord("#"): "."})
     step.set_attributes({"last": step.step, name: step.attempt})
     return _effect()
 
@@ -97,6 +97,13 @@ def flaky(context: dict) -> dict:
 @worker("crash.refuse")
 def refuse(context: dict) -> dict:
     raise TerminalError("it cannot be done")
+
+
+@worker("crash.second_pass")
+def second_pass(context: dict) -> dict:
+    if "#" not in current_step().step:
+        raise TerminalError("not in the first pass")
+    return _effect()
 
 
 @worker("crash.doubtful")
@@ -247,6 +254,23 @@ PROBED = (
     flow("crash-probed")
     .add_step("pay_done", "crash.doubtful", compensation="crash.undo", **RESOLVED)
     .add_step("last", "crash.do")
+    .build()
+)
+#: Goes back to its save-point once.
+ROLLED_BACK = (
+    flow("crash-rolled_back")
+    .add_step("reserve", "crash.do", compensation="crash.undo")
+    .add_savepoint("kept")
+    .add_step("pay", "crash.do", compensation="crash.undo")
+    .add_parallel("both", [Step("left", "crash.do", compensation="crash.undo"), Step("right", "crash.second_pass")])
+    .add_step("last", "crash.do")
+    .build()
+)
+NEAR = (
+    flow("crash-near")
+    .add_step("first", "crash.do", compensation="crash.undo")
+    .add_step("second", "crash.do", compensation="crash.undo", local=True)
+    .add_step("third", "crash.do", local=True)
     .build()
 )
 PROBED_BACK = (

@@ -340,6 +340,13 @@ LIMITED = _back(app_crash.LIMITED)
 KILLED = _forward(app_crash.KILLED)
 STARTED = _forward(app_crash.STARTED)
 PROBED = _forward(app_crash.PROBED)
+NEAR = _forward(app_crash.NEAR)
+ROLLED_BACK = Play(
+    app_crash.ROLLED_BACK,
+    RunStatus.COMPLETED,
+    frozenset({"reserve", "pay#2", "left#2", "right#2", "last#2"}),
+    _start,
+)
 PROBED_BACK = _back(app_crash.PROBED_BACK)
 BRIEF = _forward(app_crash.BRIEF)
 LARGE = _back(app_crash.LARGE)
