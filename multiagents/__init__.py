@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from multiagents.settings import Settings
     from multiagents.worker_sdk.manager import WorkerManager
     from multiagents.worker_sdk.step_context import current_step
+    from multiagents.worker_sdk.tasks import celery_task
     from multiagents.worker_sdk.worker import worker
     from multiagents.workflow.builder import WorkflowBuilder
     from multiagents.workflow.definition import Definition
@@ -97,6 +98,7 @@ _HOME = {
     "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
     "WorkflowState": "orchestrator.run",
+    "celery_task": "worker_sdk.tasks",
     "current_step": "worker_sdk.step_context",
     "init_app": "bootstrap",
     "worker": "worker_sdk.worker",
@@ -145,6 +147,7 @@ __all__ = [
     "WorkflowNotEndedError",
     "WorkflowNotFoundError",
     "WorkflowState",
+    "celery_task",
     "current_step",
     "init_app",
     "worker",

@@ -91,6 +91,11 @@ class StepContext:
         return self._claim.input
 
     @property
+    def has_inputs(self) -> bool:
+        """Whether the step narrows its context (``inputs``), so that `input` is made for its worker."""
+        return self._claim.definition.own(self.step).inputs is not None
+
+    @property
     def results(self) -> Mapping[str, Any]:
         """Step -> its result, of all steps that have finished; read from the store when it is first looked into."""
         if self._results is None:

@@ -7,22 +7,25 @@ app's own ``Task`` class. The same task serves two kinds of messages: those of t
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from celery import Celery, shared_task
+from celery import Celery, current_app, shared_task
 from celery.exceptions import Ignore
 from celery.local import Proxy
 from celery.utils.functional import head_from_fun
 
-from multiagents.exceptions import ConfigurationError, WorkerError
+from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
 from multiagents.names import HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import ClaimRefused
 from multiagents.worker_sdk.invocation import MESSAGE_KEYS, Invocation, call_plainly
 from multiagents.worker_sdk.limits import pool_of_caller
 from multiagents.worker_sdk.registry import Worker, workers
+from multiagents.worker_sdk.step_context import running
+from multiagents.worker_sdk.typed import Signature
 
 
 class WorkerTask(Proxy):  # type: ignore[type-arg]
@@ -225,3 +228,51 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
     if following and runtime.link is not None:
         request.callbacks = runtime.link(following)
     return None
+
+
+def celery_task(task: Any, **options: Any) -> WorkerTask:
+    """Make an existing Celery task a worker, for steps and compensations; the task stays as it is.
+
+    The worker is called ``<task>.step``, and is there in every process that makes it: call this in a module that the
+    workers import, too. The task is called in the worker's process. What a step's ``inputs`` answer are its keyword
+    arguments; without them, and in an undo, its parameters are taken from the context by their names. Its own
+    ``retry()`` counts as the failure of the attempt, which the engine retries.
+
+    Args:
+        task: the task, or its name.
+        options: those of `multiagents.worker`: ``retry``, ``timeout``, ``queue``, ...
+
+    Raises:
+        WorkerError: when it is neither, or an option is not what it must be.
+
+    >>> from multiagents import Step
+    >>> Step("charge", celery_task("shop.tasks.charge", timeout=30), inputs={"amount": "order.total"}).worker
+    <worker 'shop.tasks.charge.step': multiagents.worker_sdk.tasks.celery_task('shop.tasks.charge')>
+    """
+    from multiagents.worker_sdk.worker import worker  # which makes tasks
+
+    name = task if isinstance(task, str) else getattr(task, "name", None)
+    if not isinstance(name, str) or not name:
+        raise WorkerError(f"celery_task() was given {task!r}; expected a Celery task or the name of one")
+
+    def call(context: dict[str, Any]) -> Any:
+        return _called(name, context)
+
+    call.__qualname__ = f"celery_task({name!r})"
+    made: WorkerTask = worker(f"{name}.step", **options)(call)
+    return made
+
+
+def _called(name: str, context: dict[str, Any]) -> Any:
+    """Call a Celery task that knows nothing of workflows, in this process."""
+    task = current_app.tasks.get(name)
+    if task is None:
+        raise WorkerNotFoundError(name, [known for known in current_app.tasks if "." in known])
+    step = running.get()
+    if step is not None and step.direction == "do" and step.has_inputs:
+        return task(**context)
+    parameters = list(inspect.signature(task.run).parameters.values())
+    if len(parameters) == 1 and parameters[0].annotation is inspect.Parameter.empty and parameters[0].name in context:
+        return task(context[parameters[0].name])  # of a worker it would be the context
+    positional, keywords = Signature(name, task.run).arguments(context)
+    return task(*positional, **keywords)

@@ -16,7 +16,7 @@ from typing import Any
 import redis
 from celery import Celery, current_task, shared_task, signals
 
-from multiagents import RetryPolicy, WorkflowBuilder, init_app, worker
+from multiagents import RetryPolicy, WorkflowBuilder, celery_task, init_app, worker
 
 #: Makes the worker's process add this header to all that it publishes.
 TRACE = "MULTIAGENTS_TEST_TRACE"
@@ -111,6 +111,24 @@ def limited() -> None:
 # --- workers --------------------------------------------------------------------------------------------------------
 
 
+@shared_task(name="plain.charge", bind=True, max_retries=3)
+def charge(self: Any, amount: int, currency: str = "EUR") -> dict[str, Any]:
+    """Know nothing of workflows."""
+    if amount < 0:
+        raise self.retry(exc=ValueError("less than nothing"), countdown=60)
+    return {"charge_id": f"{amount} {currency}"}
+
+
+@shared_task(name="plain.refund")
+def refund(charge_id: str) -> dict[str, Any]:
+    return {"refunded": charge_id}
+
+
+#: Tasks as they are, as a step and its undo.
+CHARGE = celery_task(charge, retry=RetryPolicy(max_attempts=2, initial_interval=0.05, jitter=False))
+REFUND = celery_task("plain.refund")
+
+
 @worker("plain.take")
 def take(context: dict[str, Any]) -> dict[str, Any]:
     note()
@@ -192,6 +210,13 @@ sent_about = (
     .add_step("by_worker", of_orders)
     .add_step("by_step", take, queue="urgent", priority=9, timeout=20)
     .add_step("by_default", take)
+    .build()
+)
+of_tasks = (
+    WorkflowBuilder("plain.of_tasks")
+    .add_step("charge", CHARGE, inputs={"amount": "total"}, compensation=REFUND)
+    .add_step("again", celery_task("plain.add"), inputs={"x": "total", "y": "total"})
+    .add_step("break", break_down, when=lambda ctx: ctx.get("breaks", False))
     .build()
 )
 rationed = WorkflowBuilder("plain.rationed").add_step("slow", slow).build()

@@ -223,6 +223,29 @@ def test_a_terminated_step_is_an_attempt_in_doubt(plain: Plain) -> None:
 # --- routes, priorities, signals ------------------------------------------------------------------------------------
 
 
+def test_existing_tasks_are_steps_and_undos_as_they_are(plain: Plain) -> None:
+    done = plain.orchestrator.start(app_plain.of_tasks, {"total": 7})
+    undone = plain.orchestrator.start(app_plain.of_tasks, {"total": 5, "breaks": True})
+
+    context = done.result(timeout=20)
+    with pytest.raises(WorkflowFailedError):
+        undone.result(timeout=20)
+
+    assert (context["charge_id"], context["again"]) == ("7 EUR", 14)
+    seen = undone.describe()
+    assert (seen.status, seen.steps["charge"].compensation.status) == ("compensated", "compensated")
+    assert plain.app.tasks["plain.charge"].delay(3, currency="USD").get(timeout=10) == {"charge_id": "3 USD"}
+
+
+def test_a_retry_of_an_existing_task_is_a_failed_attempt_that_the_engine_retries(plain: Plain) -> None:
+    run = plain.orchestrator.start(app_plain.of_tasks, {"total": -1})
+
+    with pytest.raises(WorkflowFailedError, match="less than nothing"):
+        run.result(timeout=20)
+
+    assert run.describe().steps["charge"].attempts == 2
+
+
 def test_steps_go_where_routes_workers_and_definitions_send_them(plain: Plain) -> None:
     plain.orchestrator.start(app_plain.sent_about).result(timeout=10)
 
