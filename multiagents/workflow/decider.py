@@ -18,7 +18,7 @@ tables, `multiagents.workflow.evolve` and `multiagents.workflow.react` begin wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Event
@@ -167,9 +167,10 @@ def advance(
     """
     said: list[Event] = []
     steps = None if near is None else tuple(near)
+    definition = definition.laid_out(state.sizes, state.rollbacks)
     while commands := _but(without, due := react(definition, state, steps, _untaken(state, unclaimed, said), now)):
-        definition = definition.laid_out(state.sizes, state.rollbacks)
-        events = [_asked(definition, command, ask) for command in commands[: PAGE - _sent(said)]]
+        room = PAGE if len(said) + len(commands) <= PAGE else PAGE - _sent(said)
+        events = [_asked(definition, command, ask) for command in commands[:room]]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         refused = [event for event in events if isinstance(event, ErrorEvent)]
         for event in refused or events:
@@ -192,6 +193,8 @@ def advance(
             # Where the run goes another way, everything may be due.
             everything = any(event.step is None for event in events) or (steps is None and len(due) == PAGE)
             steps = None if everything else found
+            if not everything and not found:
+                break
     return state, tuple(said)
 
 
@@ -203,9 +206,9 @@ def _sent(said: Iterable[Event]) -> int:
     )
 
 
-def fills_page(said: Iterable[Event]) -> bool:
+def fills_page(said: Sequence[Event]) -> bool:
     """Whether so much is to be sent out, or taken back, that the rest is left to a commit of its own."""
-    return _sent(said) >= PAGE
+    return len(said) >= PAGE and _sent(said) >= PAGE
 
 
 def _but(without: Collection[str], commands: tuple[Event, ...]) -> tuple[Event, ...]:

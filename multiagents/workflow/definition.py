@@ -178,6 +178,8 @@ class Definition:
 
     def is_trunk(self, step: str) -> bool:
         """Whether nothing can run beside this step: all others come before it or after it."""
+        if step in self.graph.after:
+            return self.graph.is_trunk(step)
         name = self._known(step)
         return name == step and self._graph_of(name).is_trunk(name)
 
@@ -186,17 +188,17 @@ class Definition:
 
         The trunk context holds the input and the results of the latest finished trunk step and all its ancestors.
         """
+        if step in self.graph.after:
+            return self.graph.parts(step)
         name = self._known(step)
         return self._graph_of(name).parts(name)
 
     def behind(self, step: str) -> frozenset[str]:
         """All steps that stand behind one, items of maps included."""
-        known = self._behind.get(step)
-        if known is None:
+        if step not in self._behind:
             inside = behind(self.graph, step)
-            items = (name for name in self.steps if name[-1:] == "]" and map_of(name) in inside)
-            known = self._behind[step] = inside.union(items)
-        return known
+            self._behind[step] = inside.union(name for name in self.steps if map_of(name) in inside)
+        return self._behind[step]
 
     def _known(self, step: str) -> str:
         return map_of(step) or self.step(step).name

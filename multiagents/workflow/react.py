@@ -93,13 +93,12 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
         return
     yield from (undo for undo in late if not state.step(undo.step or "").undo.in_flight)
     for name in names:
-        step = state.step(name)
-        if step.do.will_retry or _asks_probe(definition, state, name):
-            yield command(definition, state, name, at, step.do.retry_in or 0.0)
-        elif step.do.progress is Progress.IDLE and all(
-            state.step(before).is_done for before in definition.steps[name].after
-        ):
-            yield _due(definition, state, name, at)
+        track = state.step(name).do
+        if track.progress is Progress.IDLE:
+            if all(state.step(before).is_done for before in definition.steps[name].after):
+                yield _due(definition, state, name, at)
+        elif track.will_retry or (track.is_over and _asks_probe(definition, state, name)):
+            yield command(definition, state, name, at, track.retry_in or 0.0)
     yield from _signals_taken(definition, state, names, at)
     if not late and all(state.step(name).is_done for name in definition.exits):
         yield status(state, RunStatus.COMPLETED, at)
