@@ -58,7 +58,7 @@ def test_what_the_soak_prints_of_a_failure_is_a_test_that_runs(orchestrator: Orc
         assert read(repr(case)) == read(str(case)) == case
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(chance=st.randoms())
 def test_a_random_workflow_does_what_its_model_says_S6_S8_S9_S10_S11_S12_S25(
     orchestrator: Orchestrator, chance: Random
@@ -68,9 +68,9 @@ def test_a_random_workflow_does_what_its_model_says_S6_S8_S9_S10_S11_S12_S25(
 
 @pytest.mark.full
 @pytest.mark.timeout(1800)
-@settings(max_examples=2_000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
 @given(chance=st.randoms())
-def test_two_thousand_random_workflows_do_what_their_model_says_S6_S8_S9_S10_S11_S12_S25(
+def test_five_thousand_random_workflows_do_what_their_model_says_S6_S8_S9_S10_S11_S12_S25(
     orchestrator: Orchestrator, chance: Random
 ) -> None:
     compare(orchestrator, Case.of(chance))
