@@ -101,7 +101,7 @@ QUEUED: dict[WriteSite, Plays] = {
     WriteSite.LAND: [(FORWARD, (1, 2, 3, 6)), (BACK, (5,)), (PROBED, (1, 2, 3)), (PROBED_BACK, (4,))],
     WriteSite.LAND_UNDO: [(BACK, (1, 2, 3, 5)), (PARKED, (1,))],
     WriteSite.ADVANCE: [(FORWARD, (1, 3, 6)), (BACK, (5,)), (PROBED, (1, 2))],
-    WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 5)), (PARKED, (1,))],
+    WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 3)), (PARKED, (1,))],
     WriteSite.LINK_WAKE: [(BACK, (1, 2))],
 }
 BOTH: dict[WriteSite, Plays] = {
