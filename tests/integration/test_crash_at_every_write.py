@@ -266,9 +266,13 @@ class Setup:
         sites = BOTH | (QUEUED if self.mode == "queued" else INLINE)
         if self.pool == "prefork":
             return sites | PREFORK
-        # What differs between the writes of one site does so in every pool alike.
+        # What differs between the writes of one site does so in every pool alike. On solo, where a worker does one
+        # thing at a time, two steps may well not be in each other's way.
+        sent_again = (WriteSite.DISPATCH, WriteSite.DISPATCH_UNDO) if self.pool == "solo" else ()
         return {
-            site: [(play, nths[:1]) for play, nths in plays] for site, plays in sites.items() if site not in POOLLESS
+            site: [(play, nths[:1]) for play, nths in plays if play is not LIMITED or site not in sent_again]
+            for site, plays in sites.items()
+            if site not in POOLLESS
         }
 
     def __str__(self) -> str:
