@@ -69,6 +69,8 @@ class Children:
         payloads = _Once(partial(self._engine.store.payloads, parent.state.transaction_id))
         begun: list[Correlation] = []
         for step in steps:
+            if begun and self._engine.store.status(parent.state.transaction_id) is not parent.state.status:
+                parent = self._engine.store.load(parent.state.transaction_id)  # it has turned while others were started
             found = parent.in_flight.get(step)
             if found is None or found.via is not Via.CHILD:
                 continue
