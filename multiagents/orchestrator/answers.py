@@ -136,7 +136,7 @@ class _Asked:
         if step.when is not None:
             self.name = "when"
             if not step.when(dict(context)):
-                return _settled(step, command, SKIPPED, reason="its when was false")
+                return settled(step.name, command, SKIPPED, reason="its when was false")
         if step.chooser is not None:
             self.name = "chooser"
             label = step.chooser(dict(context))
@@ -144,7 +144,7 @@ class _Asked:
                 if step.default is None:
                     raise LookupError(f"there is no branch {label!r}")
                 label = step.default
-            return _settled(step, command, CHOSEN, payload={"label": label})
+            return settled(step.name, command, CHOSEN, payload={"label": label})
         if step.item is not None:
             self.name = "over"
             items, shared = _items(step, context, definition)
@@ -153,7 +153,9 @@ class _Asked:
                 narrow = step.item.inputs
                 shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
                 dumps(shared)
-            return _settled(step, command, LAID_OUT, payload={"count": len(items), "items": items, "shared": shared})
+            return settled(
+                step.name, command, LAID_OUT, payload={"count": len(items), "items": items, "shared": shared}
+            )
         if callable(step.seconds):
             self.name = "seconds"
             seconds = float(step.seconds(dict(context)))
@@ -199,14 +201,14 @@ def without(context: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {**kept, first: without(inner, rest)} if rest and isinstance(inner, Mapping) else kept
 
 
-def _settled(step: StepDefinition, command: CommandEvent, status: str, **facts: Any) -> StatusEvent:
-    """Nobody is asked to do the step: what was decided of it instead."""
+def settled(step: str, of: Event, status: str, **facts: Any) -> StatusEvent:
+    """What is decided of a step that nobody is asked to do, at the time of the event that led to it."""
     return StatusEvent(
-        id=f"{command.transaction_id}/{status}/{step.name}",
-        transaction_id=command.transaction_id,
-        timestamp=command.timestamp,
-        occurred_at=command.occurred_at,
-        step=step.name,
+        id=f"{of.transaction_id}/{status}/{step}",
+        transaction_id=of.transaction_id,
+        timestamp=of.timestamp,
+        occurred_at=of.occurred_at,
+        step=step,
         status=status,
         **facts,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, WorkflowNotEndedError
 from multiagents.names import origin_of
-from multiagents.orchestrator.answers import asker
+from multiagents.orchestrator.answers import asker, settled
 from multiagents.orchestrator.planner import digest
 from multiagents.state_store.base import Payloads, Snapshot, dumps
 from multiagents.workflow.commands import LAID_OUT, TAKEN_OVER
@@ -119,7 +119,7 @@ class Fork:
     def _laid_out(self, begun: StatusEvent, name: str) -> StatusEvent:
         count, inputs = self.of.state.sizes[name], self.known.inputs
         items = [inputs[item_name(name, index)]["item"] for index in range(count)]
-        return _said(begun, LAID_OUT, name, {"count": count, "items": items, "shared": inputs[name]})
+        return settled(name, begun, LAID_OUT, payload={"count": count, "items": items, "shared": inputs[name]})
 
     def _taken_over(self, begun: StatusEvent, step: str, *, is_item: bool) -> StatusEvent:
         state = self.of.state.step(step)
@@ -129,7 +129,7 @@ class Fork:
             facts["origin"] = state.origin or origin_of(self.of.state.transaction_id, self.of.generation)
         if step in self.known.inputs and not is_item and step not in self.of.state.sizes:
             facts["input"] = self.known.inputs[step]
-        return _said(begun, TAKEN_OVER, step, facts)
+        return settled(step, begun, TAKEN_OVER, payload=facts)
 
 
 def beginning(
@@ -150,18 +150,6 @@ def beginning(
     for fact in facts:
         state = evolve(definition, state, fact)
     return state, facts, asker(definition, fork.context_of, results=lambda: fork.results)
-
-
-def _said(begun: StatusEvent, status: str, step: str, facts: dict[str, Any]) -> StatusEvent:
-    return StatusEvent(
-        id=f"{begun.transaction_id}/{status}/{step}",
-        transaction_id=begun.transaction_id,
-        timestamp=begun.timestamp,
-        occurred_at=begun.occurred_at,
-        step=step,
-        status=status,
-        payload=facts,
-    )
 
 
 def _merged(transaction_id: str, original: dict[str, Any], given: Any) -> dict[str, Any]:
