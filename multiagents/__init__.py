@@ -21,22 +21,21 @@ if TYPE_CHECKING:
         WorkflowNotEndedError,
         WorkflowNotFoundError,
     )
-    from multiagents.orchestrator.bulk import BulkResult
-    from multiagents.orchestrator.conflicts import OnConflict
-    from multiagents.orchestrator.letters import DeadLetter
-    from multiagents.orchestrator.orchestrator import Orchestrator
-    from multiagents.orchestrator.run import Run, WorkflowState
-    from multiagents.orchestrator.scheduling import Schedule
-    from multiagents.orchestrator.signals import SignalOutcome
+    from multiagents.orchestrator.api.bulk import BulkResult
+    from multiagents.orchestrator.api.dead_letters import DeadLetter
+    from multiagents.orchestrator.api.orchestrator import Orchestrator
+    from multiagents.orchestrator.api.run import Run, WorkflowState
+    from multiagents.orchestrator.engine.conflict_policy import OnConflict
+    from multiagents.orchestrator.engine.signals import SignalOutcome
+    from multiagents.orchestrator.schedules.schedule import Schedule
     from multiagents.retry import RetryPolicy
     from multiagents.settings import Settings
+    from multiagents.worker_sdk.attempt.step_context import current_step
     from multiagents.worker_sdk.manager import WorkerManager
-    from multiagents.worker_sdk.step_context import current_step
     from multiagents.worker_sdk.tasks import celery_task
     from multiagents.worker_sdk.worker import worker
-    from multiagents.workflow.builder import WorkflowBuilder
-    from multiagents.workflow.definition import Definition
-    from multiagents.workflow.elements import (
+    from multiagents.workflow.builder.builder import WorkflowBuilder
+    from multiagents.workflow.builder.elements import (
         Approval,
         Child,
         Choice,
@@ -49,57 +48,58 @@ if TYPE_CHECKING:
         Step,
         Wait,
     )
-    from multiagents.workflow.limit import Limit
-    from multiagents.workflow.probing import Resolution
-    from multiagents.workflow.state import RunStatus, StepStatus
+    from multiagents.workflow.decider.probes import Resolution
+    from multiagents.workflow.definition.definition import Definition
+    from multiagents.workflow.definition.rate_limit import Limit
+    from multiagents.workflow.state.run_state import RunStatus, StepStatus
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Approval": "workflow.elements",
-    "BulkResult": "orchestrator.bulk",
-    "Child": "workflow.elements",
-    "Choice": "workflow.elements",
+    "Approval": "workflow.builder.elements",
+    "BulkResult": "orchestrator.api.bulk",
+    "Child": "workflow.builder.elements",
+    "Choice": "workflow.builder.elements",
     "CommandEvent": "events",
     "CompensationEvent": "events",
-    "DeadLetter": "orchestrator.letters",
-    "Definition": "workflow.definition",
+    "DeadLetter": "orchestrator.api.dead_letters",
+    "Definition": "workflow.definition.definition",
     "ErrorEvent": "events",
     "ErrorInfo": "events",
-    "Limit": "workflow.limit",
-    "Lock": "workflow.elements",
-    "Loop": "workflow.elements",
-    "Map": "workflow.elements",
+    "Limit": "workflow.definition.rate_limit",
+    "Lock": "workflow.builder.elements",
+    "Loop": "workflow.builder.elements",
+    "Map": "workflow.builder.elements",
     "MultiAgentsError": "exceptions",
-    "OnConflict": "orchestrator.conflicts",
+    "OnConflict": "orchestrator.engine.conflict_policy",
     "Orchestrator": "bootstrap",
     "OutcomeUnknownError": "exceptions",
-    "Parallel": "workflow.elements",
+    "Parallel": "workflow.builder.elements",
     "RedisEventBus": "event_bus",
-    "Resolution": "workflow.probing",
+    "Resolution": "workflow.decider.probes",
     "ResultEvent": "events",
     "RetryPolicy": "retry",
-    "Run": "orchestrator.run",
-    "RunStatus": "workflow.state",
-    "Savepoint": "workflow.elements",
-    "Schedule": "orchestrator.scheduling",
+    "Run": "orchestrator.api.run",
+    "RunStatus": "workflow.state.run_state",
+    "Savepoint": "workflow.builder.elements",
+    "Schedule": "orchestrator.schedules.schedule",
     "Settings": "settings",
-    "SignalOutcome": "orchestrator.signals",
-    "Sleep": "workflow.elements",
+    "SignalOutcome": "orchestrator.engine.signals",
+    "Sleep": "workflow.builder.elements",
     "StatusEvent": "events",
-    "Step": "workflow.elements",
-    "StepStatus": "workflow.state",
+    "Step": "workflow.builder.elements",
+    "StepStatus": "workflow.state.run_state",
     "TerminalError": "exceptions",
-    "Wait": "workflow.elements",
+    "Wait": "workflow.builder.elements",
     "WorkerManager": "worker_sdk.manager",
     "WorkflowAlreadyExistsError": "exceptions",
-    "WorkflowBuilder": "workflow.builder",
+    "WorkflowBuilder": "workflow.builder.builder",
     "WorkflowFailedError": "exceptions",
     "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
-    "WorkflowState": "orchestrator.run",
+    "WorkflowState": "orchestrator.api.run",
     "celery_task": "worker_sdk.tasks",
-    "current_step": "worker_sdk.step_context",
+    "current_step": "worker_sdk.attempt.step_context",
     "init_app": "bootstrap",
     "worker": "worker_sdk.worker",
 }

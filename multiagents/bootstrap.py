@@ -16,13 +16,13 @@ from celery import Celery, bootsteps, signals
 from multiagents.exceptions import MultiAgentsError
 from multiagents.names import HEADER, Correlation
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
-from multiagents.orchestrator.engine import Engine
-from multiagents.orchestrator.orchestrator import Orchestrator
-from multiagents.orchestrator.revocation import revoked
-from multiagents.orchestrator.unclaimable import unclaimable
-from multiagents.orchestrator.upkeep import Upkeep
-from multiagents.worker_sdk import loop
-from multiagents.worker_sdk.invocation import Invocation
+from multiagents.orchestrator.api.orchestrator import Orchestrator
+from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.engine.revocation import revoked
+from multiagents.orchestrator.engine.unclaimable import unclaimable
+from multiagents.orchestrator.recovery.maintenance import Upkeep
+from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.execution import event_loop as loop
 from multiagents.worker_sdk.tasks import Runtime, install
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _wire(orchestrator: Orchestrator) -> None:
 
     install(app, runtime)
     app.steps["worker"].add(UpkeepStep)
-    app.steps["consumer"].add("multiagents.worker_sdk.celery:HardLimits")
+    app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:HardLimits")
 
 
 Orchestrator.created.append(_wire)
@@ -129,7 +129,7 @@ def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
     orchestrator = getattr(getattr(instance, "app", None), "multiagents", None)
     if not isinstance(orchestrator, Orchestrator) or not orchestrator.dispatcher.atomic:
         return
-    from multiagents.worker_sdk.kombu import choose_transport
+    from multiagents.worker_sdk.consumer.kombu import choose_transport
 
     transport = choose_transport(instance.app.conf, orchestrator.settings.lean_qos)
     if transport:

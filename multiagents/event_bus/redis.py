@@ -27,14 +27,14 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 from typing_extensions import override
 
-from multiagents.event_bus.advice import advice
 from multiagents.event_bus.base import EventBus
 from multiagents.event_bus.cursor import Cursors, order
 from multiagents.event_bus.entry import FIELD, DeadLetter, Entry
+from multiagents.event_bus.redis_errors import advice
 from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
+from multiagents.failpoints import WriteSite, write
 from multiagents.names import Keys
-from multiagents.sites import WriteSite, write
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"

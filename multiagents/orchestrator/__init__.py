@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from multiagents.orchestrator.orchestrator import Orchestrator, RunPage
-from multiagents.orchestrator.run import AttemptView, Run, StepView, WorkflowState
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.elements import Step
+from multiagents.orchestrator.api.orchestrator import Orchestrator, RunPage
+from multiagents.orchestrator.api.run import AttemptView, Run, StepView, WorkflowState
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder.elements import Step
 
 __all__ = ["AttemptView", "Orchestrator", "Run", "RunPage", "Step", "StepView", "WorkflowBuilder", "WorkflowState"]

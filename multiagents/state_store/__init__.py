@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import Keys
 from multiagents.state_store.base import StateStore
-from multiagents.state_store.policy import PLAIN, PayloadPolicy
+from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
 
 __all__ = ["StateStore", "open_store"]
 
@@ -24,11 +24,11 @@ def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0, polic
     """
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
-        from multiagents.state_store.redis import RedisStateStore
+        from multiagents.state_store.redis.store import RedisStateStore
 
         return RedisStateStore(url, keys=keys, lease=lease, policy=policy)
     if scheme == "memory":
-        from multiagents.state_store.memory import InMemoryStateStore
+        from multiagents.state_store.memory.store import InMemoryStateStore
 
         return InMemoryStateStore.shared(keys=keys, lease=lease, policy=policy)
     raise ConfigurationError(

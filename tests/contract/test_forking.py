@@ -12,8 +12,8 @@ from celery import Celery
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, Step, WorkflowBuilder
 from multiagents.names import Correlation
 from multiagents.state_store.base import Claim, Via, parse_mark
-from multiagents.workflow.decider import fold
-from multiagents.workflow.registry import definitions
+from multiagents.workflow.decider.decider import fold
+from multiagents.workflow.definition.registry import definitions
 
 LARGE = "x" * 2_000
 FLOW = (

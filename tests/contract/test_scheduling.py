@@ -16,8 +16,9 @@ from celery.schedules import crontab
 from multiagents import Orchestrator, WorkflowBuilder
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError
 from multiagents.names import TICK_TASK
-from multiagents.orchestrator import scheduling, tasks
-from multiagents.orchestrator.beat.celery import Ticks
+from multiagents.orchestrator import tasks
+from multiagents.orchestrator.schedules import schedule as scheduling
+from multiagents.orchestrator.schedules.celery import Ticks
 
 REPORT = WorkflowBuilder("scheduled-report").add_step("write", "write_report").build(register=False)
 BILL = WorkflowBuilder("scheduled-bill").add_step("write", "write_report").build(register=False)

@@ -13,14 +13,14 @@ import pytest
 
 from multiagents.events import CommandEvent
 from multiagents.names import Correlation, Direction, Keys
-from multiagents.state_store import scripts
-from multiagents.state_store.archives.memory import InMemoryArchive
-from multiagents.state_store.attributes import Condition
 from multiagents.state_store.base import Commit, Dispatch, Search, Via
-from multiagents.state_store.policy import PayloadPolicy
-from multiagents.state_store.scripts import script
-from multiagents.state_store.transition import arguments_of, keys_of
-from multiagents.workflow.state import RunStatus
+from multiagents.state_store.payloads.archives.memory import InMemoryArchive
+from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.state_store.records.search_attributes import Condition
+from multiagents.state_store.redis import scripts
+from multiagents.state_store.redis.arguments import arguments_of, keys_of
+from multiagents.state_store.redis.scripts import script
+from multiagents.workflow.state.run_state import RunStatus
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.

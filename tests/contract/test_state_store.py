@@ -15,8 +15,8 @@ from multiagents.events import ErrorInfo, StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import ClaimRefused, Commit, Dispatch, Via
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import Cause, Progress, RunStatus, StepState, Track
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import Cause, Progress, RunStatus, StepState, Track
 
 CELERY = "celery"
 

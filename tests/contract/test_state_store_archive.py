@@ -11,12 +11,12 @@ import pytest
 
 from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, PayloadStoreError, WorkflowNotFoundError
-from multiagents.state_store.archives import HistoryArchive
-from multiagents.state_store.archives.file import FileArchive
-from multiagents.state_store.archives.memory import InMemoryArchive
 from multiagents.state_store.base import Commit, Verdict
-from multiagents.state_store.codecs.cryptography import AESGCMCodec
-from multiagents.state_store.policy import PayloadPolicy
+from multiagents.state_store.payloads.archives import HistoryArchive
+from multiagents.state_store.payloads.archives.file import FileArchive
+from multiagents.state_store.payloads.archives.memory import InMemoryArchive
+from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
+from multiagents.state_store.payloads.policy import PayloadPolicy
 
 
 class Watched(InMemoryArchive):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store import attributes as module
-from multiagents.state_store.attributes import MAX_ATTRIBUTES, Condition, Search, decode, encode_all
 from multiagents.state_store.base import Commit
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import RunStatus
+from multiagents.state_store.records import search_attributes as module
+from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES, Condition, Search, decode, encode_all
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import RunStatus
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -11,8 +11,8 @@ from multiagents.events import StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Commit, Dispatch, Verdict, Via
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import Progress, RunStatus, StepState, Track
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import Progress, RunStatus, StepState, Track
 
 CELERY = "celery"
 

@@ -13,7 +13,7 @@ import pytest
 
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Dispatch, Verdict, Via
-from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.workflow.builder.builder import WorkflowBuilder
 
 #: Three partitions are one partition and more.
 pytestmark = pytest.mark.parametrize("kit", ["memory", "redis-3-partitions"], indirect=True)

@@ -13,18 +13,18 @@ import redis
 from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError, PayloadStoreError
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.engine import Engine
-from multiagents.orchestrator.sweep import Sweep
+from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.settings import Settings
 from multiagents.state_store.base import Commit
-from multiagents.state_store.blobs.memory import InMemoryPayloadStore
-from multiagents.state_store.blobs.redis import RedisPayloadStore
-from multiagents.state_store.codecs.cryptography import AESGCMCodec
-from multiagents.state_store.codecs.gzip import GzipCodec
-from multiagents.state_store.policy import PayloadPolicy
-from multiagents.state_store.redaction import redactor
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import Progress, StepState, Track
+from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
+from multiagents.state_store.payloads.codecs.gzip import GzipCodec
+from multiagents.state_store.payloads.offload.memory import InMemoryPayloadStore
+from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
+from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.state_store.payloads.redaction import redactor
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import Progress, StepState, Track
 
 SECRET = "4111-1111-1111-1111"
 OLD, NEW = AESGCMCodec({"2025": b"o" * 32}), AESGCMCodec({"2026": b"n" * 32, "2025": b"o" * 32})

@@ -14,13 +14,13 @@ from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
 from multiagents.names import Keys
 from multiagents.state_store import open_store
-from multiagents.state_store.advice import ADVICE
 from multiagents.state_store.base import Commit, Dispatch, Via
-from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.state_store.redis import RedisStateStore
-from multiagents.state_store.server import findings_of
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import RunStatus
+from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.redis.errors import ADVICE
+from multiagents.state_store.redis.server_check import findings_of
+from multiagents.state_store.redis.store import RedisStateStore
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import RunStatus
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)
 EVERY = list(RunStatus)

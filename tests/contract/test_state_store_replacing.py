@@ -11,10 +11,10 @@ import pytest
 from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import ClaimRefused, Verdict
-from multiagents.state_store.codecs.gzip import GzipCodec
-from multiagents.state_store.policy import PayloadPolicy
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import Progress, RunStatus, StepState, Track
+from multiagents.state_store.payloads.codecs.gzip import GzipCodec
+from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import Progress, RunStatus, StepState, Track
 
 OTHER = WorkflowBuilder("other").add_step("reserve", "reserve_stock").build(register=False)
 ENDED = [status for status in RunStatus if status.is_end]

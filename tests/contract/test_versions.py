@@ -11,12 +11,12 @@ import pytest
 
 from multiagents import Orchestrator, WorkflowBuilder
 from multiagents.events import CommandEvent, ErrorEvent
-from multiagents.orchestrator import versions
-from multiagents.orchestrator.answers import CodeElsewhereError, asker
-from multiagents.orchestrator.versions import Versions
+from multiagents.orchestrator.engine import version_check as versions
+from multiagents.orchestrator.engine.user_code import CodeElsewhereError, asker
+from multiagents.orchestrator.engine.version_check import Versions
 from multiagents.state_store.base import Started
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.registry import DefinitionRegistry
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.registry import DefinitionRegistry
 
 _numbers = count()
 
@@ -50,7 +50,7 @@ class Warnings(logging.Handler):
 
 @pytest.fixture
 def warned() -> Iterator[Warnings]:
-    handler, logger = Warnings(), logging.getLogger("multiagents.orchestrator.versions")
+    handler, logger = Warnings(), logging.getLogger("multiagents.orchestrator.engine.version_check")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)

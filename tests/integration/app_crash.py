@@ -33,8 +33,9 @@ from multiagents import (
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.orchestrator import dispatcher, upkeep
-from multiagents.orchestrator.scheduling import Schedule
+from multiagents.orchestrator.dispatch import base as dispatcher
+from multiagents.orchestrator.recovery import maintenance as upkeep
+from multiagents.orchestrator.schedules.schedule import Schedule
 from multiagents.state_store.base import Via
 from multiagents.testing import faults, wait_until
 

@@ -25,15 +25,15 @@ from multiagents.event_bus import RedisEventBus
 from multiagents.event_bus.entry import FIELD
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
+from multiagents.failpoints import WriteSite
 from multiagents.names import Direction, child_id
-from multiagents.orchestrator.upkeep import GROUP
-from multiagents.sites import WriteSite
+from multiagents.orchestrator.recovery.maintenance import GROUP
 from multiagents.state_store.base import Snapshot, Via
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
-from multiagents.workflow.decider import evolve, fold
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Progress, RunState, RunStatus
+from multiagents.workflow.decider.decider import evolve, fold
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus
 
 HERE = Path(__file__).parent
 #: How long anything may take to come right: some leases, and the start of a worker on a busy machine.

@@ -16,13 +16,13 @@ from app_faults import FOLDER, Ledger, make_app
 
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.names import Direction
-from multiagents.orchestrator.kombu import SEPARATOR
-from multiagents.orchestrator.run import Run
+from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import WorkerProcess, wait_until
-from multiagents.workflow.decider import evolve, fold
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, RunStatus
+from multiagents.workflow.decider.decider import evolve, fold
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import RunState, RunStatus
 
 HERE = Path(__file__).parent
 

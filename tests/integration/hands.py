@@ -14,10 +14,10 @@ from redis import Redis
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation
-from multiagents.orchestrator.kombu import SEPARATOR
-from multiagents.orchestrator.sweep import Sweep
+from multiagents.orchestrator.dispatch.kombu import SEPARATOR
+from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.state_store.base import Claim
-from multiagents.workflow.decider import fold
+from multiagents.workflow.decider.decider import fold
 
 #: Seconds. Who is frozen for longer has lost what he had in hand.
 LEASE = 1.0

@@ -12,7 +12,7 @@ from random_workflows import Maker, Work, elements
 from written import Plain, written
 
 from multiagents import WorkflowBuilder
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition.definition import Definition
 
 #: What is done, here and there, while an attempt runs.
 VERBS = ("cancel", "pause", "resume")

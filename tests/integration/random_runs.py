@@ -13,10 +13,10 @@ from multiagents import Orchestrator
 from multiagents.events import CommandEvent, CompensationEvent, StatusEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
-from multiagents.orchestrator.run import Run
+from multiagents.orchestrator.api.run import Run
 from multiagents.state_store.base import Snapshot
-from multiagents.workflow.decider import fold
-from multiagents.workflow.operating import PAUSE, RESUME, settleable
+from multiagents.workflow.decider.decider import fold
+from multiagents.workflow.decider.interventions import PAUSE, RESUME, settleable
 
 
 def compare(orchestrator: Orchestrator, case: Case) -> None:

@@ -23,7 +23,7 @@ from multiagents import (
 )
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.state_store.memory.store import InMemoryStateStore
 
 NO_BROKER = "redis://127.0.0.1:1/0"  # nobody listens there
 

@@ -16,7 +16,7 @@ from multiagents import ErrorEvent, ResultEvent, StatusEvent
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import Event
 from multiagents.testing import WorkerProcess, wait_until
-from multiagents.workflow.decider import fold
+from multiagents.workflow.decider.decider import fold
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -12,9 +12,9 @@ from celery import Celery
 from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.names import Correlation
-from multiagents.orchestrator.sweep import Sweep
-from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.workflow.elements import Child, Map
+from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.workflow.builder.elements import Child, Map
 
 called: list[str] = []
 

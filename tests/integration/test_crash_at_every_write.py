@@ -1,7 +1,7 @@
 """Crash at every write: whoever writes is killed before it, after it, or never hears that it was made (guarantee G5).
 
-`multiagents.sites` names every write. Each is hit, forward and going back, by a saga that passes it; then the run has
-to end as it would have without the crash, with every outcome counted once and nothing left over.
+`multiagents.failpoints` names every write. Each is hit, forward and going back, by a saga that passes it; then the run
+has to end as it would have without the crash, with every outcome counted once and nothing left over.
 
 Three lanes go side by side, one for each fault: a database and two workers each.
 """
@@ -63,7 +63,7 @@ from crash_scene import (
     Plays,
 )
 
-from multiagents.sites import WriteSite
+from multiagents.failpoints import WriteSite
 from multiagents.testing.faults import Fault
 
 #: Site -> the sagas that pass it, and at which of their writes there the fault happens.

@@ -15,9 +15,9 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Claim, Via
 from multiagents.testing import wait_until
-from multiagents.workflow.decider import fold
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.registry import definitions
+from multiagents.workflow.decider.decider import fold
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.registry import definitions
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from app_faults import LINE, SAGA
 from faults_scene import Scene
 
 from multiagents.exceptions import WorkflowError
-from multiagents.orchestrator.run import Run
+from multiagents.orchestrator.api.run import Run
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.workflow.state import Cause, RunStatus
+from multiagents.workflow.state.run_state import Cause, RunStatus
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from faults_scene import LEASE, RECOVERY, Scene
 from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import StateStoreError
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.run import Run
-from multiagents.orchestrator.sweep import Sweep
+from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import wait_until
 

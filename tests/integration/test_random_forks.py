@@ -16,7 +16,7 @@ from random_workflows import Rounds
 
 from multiagents import Orchestrator
 from multiagents.exceptions import WorkflowError
-from multiagents.workflow.decider import fold
+from multiagents.workflow.decider.decider import fold
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from celery import signals
 from plain import Plain, receiving
 
 from multiagents.names import HEADER, Correlation, Direction
-from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.workflow.builder.builder import WorkflowBuilder
 
 
 @pytest.fixture

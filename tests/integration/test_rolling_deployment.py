@@ -18,7 +18,7 @@ from scenario import HERE, ROOT, Deployment, Scenario
 
 from multiagents.testing import wait_until
 from multiagents.testing.servers import server_kind
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition.definition import Definition
 
 
 def definitions_of(app: str) -> tuple[Definition, Definition]:

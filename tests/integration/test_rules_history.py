@@ -18,7 +18,7 @@ from multiagents import (
 )
 from multiagents.events import ErrorKind
 from multiagents.testing import wait_until
-from multiagents.workflow.merging import MERGED
+from multiagents.workflow.decider.joins import MERGED
 
 CHAIN = (
     WorkflowBuilder("chain")

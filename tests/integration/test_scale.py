@@ -17,7 +17,7 @@ from scenario import Deployment
 
 from multiagents import Orchestrator, ResultEvent, WorkflowBuilder
 from multiagents.names import Correlation
-from multiagents.orchestrator.sweep import Sweep
+from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.testing import wait_until
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]

@@ -16,7 +16,7 @@ from scenario import Deployment
 
 from multiagents import CommandEvent, CompensationEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.testing import wait_until
-from multiagents.workflow.decider import RECALLED
+from multiagents.workflow.decider.decider import RECALLED
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 ONCE = RetryPolicy(max_attempts=1)

@@ -14,10 +14,10 @@ from celery import Celery
 from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, StatusEvent, WorkflowBuilder, init_app
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.names import Correlation
-from multiagents.orchestrator.sweep import Sweep
+from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.state_store.base import Via, parse_mark
-from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.workflow.decider import fold
+from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.workflow.decider.decider import fold
 
 SLOWLY = RetryPolicy(max_attempts=3, initial_interval=60, jitter=False)
 

@@ -31,11 +31,11 @@ from celery import Celery, Task, current_task, signals
 
 from multiagents.state_store.base import Claim, ClaimRefused, Renewal, from_ms
 from multiagents.worker_sdk import tasks
-from multiagents.worker_sdk.invocation import Invocation
-from multiagents.worker_sdk.step_context import current_step
+from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.attempt.step_context import current_step
 from multiagents.worker_sdk.worker import worker
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import RunState
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import RunState
 
 URL = os.environ["MULTIAGENTS_REDIS_URL"]
 app = Celery("pools", broker=os.environ["CELERY_BROKER_URL"])

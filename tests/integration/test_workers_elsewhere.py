@@ -14,8 +14,8 @@ from scenario import Deployment, Scenario
 
 from multiagents import Step, WorkflowBuilder
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.celery import CeleryDispatcher
-from multiagents.orchestrator.directory import WorkerFacts
+from multiagents.orchestrator.dispatch.celery import CeleryDispatcher
+from multiagents.orchestrator.dispatch.worker_directory import WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 #: Of others' values the repr is better.
-_OURS = ("multiagents.workflow.elements", "random_workflows", "random_cases", "random_code")
+_OURS = ("multiagents.workflow.builder.elements", "random_workflows", "random_cases", "random_code")
 
 
 def written(value: Any, room: int = 100) -> str:

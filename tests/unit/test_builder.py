@@ -11,9 +11,9 @@ import pytest
 
 from multiagents.exceptions import DefinitionError, DuplicateStepError, StepCycleError, UnknownStepError
 from multiagents.retry import RetryPolicy
-from multiagents.workflow import builder
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.definition import Definition, DefinitionRegistry
+from multiagents.workflow.builder import builder
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.definition.definition import Definition, DefinitionRegistry
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ErrorKind, E
 from multiagents.exceptions import DecodeError, UnexpectedEventError, UnknownStepError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
-from multiagents.workflow.state import Progress, RunState, RunStatus, StepState, StepStatus, Track
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.decider.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, StepState, StepStatus, Track
 
 RunOf = Any
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider import evolve, is_told_to_stop, needs_undo, start_event
-from multiagents.workflow.elements import Child
-from multiagents.workflow.state import Cause, Parent, RunState, RunStatus
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder.elements import Child
+from multiagents.workflow.decider.decider import evolve, is_told_to_stop, needs_undo, start_event
+from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
 
 RunOf = Any
 PAY = WorkflowBuilder("pay").add_step("hold", compensation="release").build(register=False)

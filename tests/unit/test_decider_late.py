@@ -6,8 +6,8 @@ from typing import Any
 
 from multiagents.events import ErrorInfo
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import ABANDONED, CANCEL_REQUESTED, advance, evolve
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.decider.decider import ABANDONED, CANCEL_REQUESTED, advance, evolve
 
 RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)

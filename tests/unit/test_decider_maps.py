@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import ABANDONED, GATHERED, LAID_OUT, RECALLED, advance, evolve, fold, start_event
-from multiagents.workflow.elements import Step
-from multiagents.workflow.state import RunState, RunStatus
-from multiagents.workflow.step import StepDefinition, StepKind
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder.elements import Step
+from multiagents.workflow.decider.decider import (
+    ABANDONED,
+    GATHERED,
+    LAID_OUT,
+    RECALLED,
+    advance,
+    evolve,
+    fold,
+    start_event,
+)
+from multiagents.workflow.definition.step import StepDefinition, StepKind
+from multiagents.workflow.state.run_state import RunState, RunStatus
 
 RunOf = Any
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

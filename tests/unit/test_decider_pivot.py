@@ -10,9 +10,9 @@ from multiagents.events import ErrorKind
 from multiagents.exceptions import DefinitionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.operating import PAUSE, RESUME, RETRY, SKIP, settleable, why_not
-from multiagents.workflow.state import RunStatus
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, settleable, why_not
+from multiagents.workflow.state.run_state import RunStatus
 
 RunOf = Any
 

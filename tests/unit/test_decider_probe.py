@@ -10,12 +10,12 @@ from multiagents.events import CommandEvent, ErrorEvent, ErrorKind, ResultEvent
 from multiagents.exceptions import ResolutionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.operating import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
-from multiagents.workflow.probing import resolved
-from multiagents.workflow.react import react
-from multiagents.workflow.state import RunStatus, StepState, Track
-from multiagents.workflow.track import Progress
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
+from multiagents.workflow.decider.probes import resolved
+from multiagents.workflow.decider.react import react
+from multiagents.workflow.state.activity import Progress
+from multiagents.workflow.state.run_state import RunStatus, StepState, Track
 
 RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)

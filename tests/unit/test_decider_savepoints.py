@@ -6,7 +6,7 @@ from typing import Any
 
 from multiagents import Step, WorkflowBuilder
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.state import RunStatus
+from multiagents.workflow.state.run_state import RunStatus
 
 ONCE = RetryPolicy(max_attempts=1)
 

@@ -9,9 +9,9 @@ import pytest
 from multiagents.events import ErrorInfo, ErrorKind, StatusEvent
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.operating import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable, why_not
-from multiagents.workflow.state import RunStatus, StepState
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable, why_not
+from multiagents.workflow.state.run_state import RunStatus, StepState
 
 RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import SIGNALLED
-from multiagents.workflow.elements import Choice, Parallel, Step, Wait
-from multiagents.workflow.state import RunStatus, Signal
-from multiagents.workflow.step import StepDefinition
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder.elements import Choice, Parallel, Step, Wait
+from multiagents.workflow.decider.decider import SIGNALLED
+from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.state.run_state import RunStatus, Signal
 
 RunOf = Any
 

@@ -20,9 +20,11 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.retry import RetryPolicy
-from multiagents.workflow import builder, definition, diagram, elements, graph, nodes, probing, registry, step
-from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.definition import (
+from multiagents.workflow.builder import builder, elements, nodes
+from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.decider import probes as probing
+from multiagents.workflow.definition import definition, diagram, graph, registry, step
+from multiagents.workflow.definition.definition import (
     SCHEMA,
     BlockDefinition,
     Definition,

@@ -8,8 +8,8 @@ import pytest
 
 from multiagents import Lock, Parallel, Step, WorkflowBuilder
 from multiagents.exceptions import DefinitionError, WorkflowError
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.places import checked, filled, places
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.key_template import checked, filled, places
 
 RunOf = Any
 

@@ -10,11 +10,11 @@ from celery import Celery
 from multiagents import ErrorEvent, ErrorInfo, RetryPolicy, WorkflowBuilder, init_app, worker
 from multiagents.events import ErrorKind
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.celery import HARD_LIMIT_GRACE
-from multiagents.state_store.limits import limits_of
+from multiagents.orchestrator.dispatch.celery import HARD_LIMIT_GRACE
+from multiagents.state_store.records.claim_limits import limits_of
 from multiagents.worker_sdk.registry import workers
-from multiagents.workflow.decider import advance, decide, evolve, start_event
-from multiagents.workflow.state import Progress, RunState, RunStatus
+from multiagents.workflow.decider.decider import advance, decide, evolve, start_event
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DO, UNDO = Direction.DO, Direction.UNDO

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 from multiagents.exceptions import ConfigurationError, DecodeError
 from multiagents.settings import Settings
-from multiagents.state_store.archives import HistoryArchive
-from multiagents.state_store.archives.file import FileArchive
-from multiagents.state_store.blobs import PayloadStore
-from multiagents.state_store.blobs.memory import InMemoryPayloadStore
-from multiagents.state_store.blobs.redis import RedisPayloadStore
-from multiagents.state_store.codecs import PayloadCodec
-from multiagents.state_store.codecs.cryptography import AESGCMCodec
-from multiagents.state_store.codecs.gzip import GzipCodec
-from multiagents.state_store.configured import policy_of
-from multiagents.state_store.envelope import has_marks, parse_reference, reference, seal, unseal
-from multiagents.state_store.payloads import dumps
-from multiagents.state_store.policy import PayloadPolicy, Writing
-from multiagents.state_store.redaction import redactor
+from multiagents.state_store.payloads.archives import HistoryArchive
+from multiagents.state_store.payloads.archives.file import FileArchive
+from multiagents.state_store.payloads.codecs import PayloadCodec
+from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
+from multiagents.state_store.payloads.codecs.gzip import GzipCodec
+from multiagents.state_store.payloads.context import dumps
+from multiagents.state_store.payloads.envelope import has_marks, parse_reference, reference, seal, unseal
+from multiagents.state_store.payloads.factory import policy_of
+from multiagents.state_store.payloads.offload import PayloadStore
+from multiagents.state_store.payloads.offload.memory import InMemoryPayloadStore
+from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
+from multiagents.state_store.payloads.policy import PayloadPolicy, Writing
+from multiagents.state_store.payloads.redaction import redactor
 
 KEY = "bWluZSBpcyBhIGtleSBvZiB0aGlydHktdHdvIGJ5dGU="
 AES = AESGCMCodec({"2026": b"k" * 32})
@@ -231,7 +231,7 @@ def test_without_its_package_the_error_says_what_to_install(monkeypatch: pytest.
             raise ModuleNotFoundError(f"No module named {name!r}", name="cryptography")
         return real(name, *args)
 
-    monkeypatch.delitem(sys.modules, "multiagents.state_store.codecs.cryptography")
+    monkeypatch.delitem(sys.modules, "multiagents.state_store.payloads.codecs.cryptography")
     monkeypatch.setattr(builtins, "__import__", missing)
 
     with pytest.raises(ConfigurationError, match=r"pip install 'celery-multiagents\[encryption\]'"):
@@ -255,7 +255,7 @@ def test_a_value_that_nothing_is_asked_of_goes_through_untouched(monkeypatch: py
         raise AssertionError("nobody asked for this")
 
     for name in ("seal", "unseal", "sha256"):
-        monkeypatch.setattr(f"multiagents.state_store.policy.{name}", never)
+        monkeypatch.setattr(f"multiagents.state_store.payloads.policy.{name}", never)
     writing = Writing(PayloadPolicy())
 
     assert writing.value({"total": 5, "who": "Zoë"}) == '{"total":5,"who":"Zoë"}'

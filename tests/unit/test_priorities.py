@@ -9,7 +9,7 @@ from celery import Celery
 
 from multiagents import WorkflowBuilder, init_app
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.celery import CeleryDispatcher
+from multiagents.orchestrator.dispatch.celery import CeleryDispatcher
 
 REDIS = "redis://127.0.0.1:1/0"
 FIRST = Correlation("order-1", "a", Direction.DO, 1)

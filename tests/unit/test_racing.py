@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from multiagents.events import StatusEvent
-from multiagents.orchestrator.racing import LONGEST_PAUSE, RACES_AT_ONCE, fence, let_others_first
+from multiagents.orchestrator.engine.optimistic_retry import LONGEST_PAUSE, RACES_AT_ONCE, fence, let_others_first
 from multiagents.state_store.base import Snapshot
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.commands import command
-from multiagents.workflow.decider import evolve
-from multiagents.workflow.state import Progress, RunState, RunStatus, StepState, Track
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.decider.commands import command
+from multiagents.workflow.decider.decider import evolve
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, StepState, Track
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FLOW = WorkflowBuilder("fenced").add_step("a").add_step("b", after=[]).build(register=False)
@@ -53,7 +53,7 @@ def test_any_other_decision_is_refused_if_anything_was_committed(given: dict[str
 
 def test_who_loses_again_and_again_lets_others_first(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[float] = []
-    monkeypatch.setattr("multiagents.orchestrator.racing.time.sleep", paused.append)
+    monkeypatch.setattr("multiagents.orchestrator.engine.optimistic_retry.time.sleep", paused.append)
 
     for race in range(100):
         let_others_first(race)

@@ -28,7 +28,7 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Erro
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.decider import (
+from multiagents.workflow.decider.decider import (
     ABANDONED,
     CANCEL_REQUESTED,
     SKIPPED,
@@ -40,9 +40,9 @@ from multiagents.workflow.decider import (
     react,
     start_event,
 )
-from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import Progress, RunState, RunStatus, Track
-from multiagents.workflow.step import StepDefinition
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, Track
 
 ID = "A-1"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

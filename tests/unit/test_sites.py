@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import multiagents
-from multiagents import sites
+from multiagents import failpoints as sites
 from multiagents.exceptions import EventBusError, StateStoreError
-from multiagents.sites import WriteSite, write
+from multiagents.failpoints import WriteSite, write
 from multiagents.testing.faults import Fault, FaultPlan, install
 
 PACKAGE = Path(multiagents.__file__).parent
@@ -66,11 +66,11 @@ EXEMPT = {
     "event_bus/redis.py:remove_group": "an operator's",
     "event_bus/redis.py:remove_consumer": "a subscription of the user's, when it ends",
     "event_bus/redis.py:discard": "an operator's",
-    "state_store/blobs/redis.py:put": "the way out of put_apart, whose callers have the site",
-    "state_store/blobs/redis.py:forget": "the way out of forget_apart, likewise",
-    "orchestrator/celery.py:_send": "the way out of publish and send_wake, whose callers have the sites",
-    "orchestrator/beat/celery.py:register": "tells beat what it is to send",
-    "worker_sdk/kombu.py:__init__": "sets an option of a connection",
+    "state_store/payloads/offload/redis.py:put": "the way out of put_apart, whose callers have the site",
+    "state_store/payloads/offload/redis.py:forget": "the way out of forget_apart, likewise",
+    "orchestrator/dispatch/celery.py:_send": "the way out of publish and send_wake, whose callers have the sites",
+    "orchestrator/schedules/celery.py:register": "tells beat what it is to send",
+    "worker_sdk/consumer/kombu.py:__init__": "sets an option of a connection",
     "worker_sdk/tasks.py:_apply_async": "the user's own .delay(), outside of runs",
 }
 
@@ -121,7 +121,7 @@ def test_every_function_that_writes_names_the_site() -> None:
 
 
 def test_every_script_that_writes_is_run_with_a_site() -> None:
-    scripts = {path.stem: path.read_text() for path in (PACKAGE / "state_store" / "scripts").glob("*.lua")}
+    scripts = {path.stem: path.read_text() for path in (PACKAGE / "state_store" / "redis" / "scripts").glob("*.lua")}
     reading = {
         name
         for name, text in scripts.items()

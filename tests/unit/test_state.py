@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from multiagents.events import ErrorInfo
 from multiagents.names import Direction
-from multiagents.workflow.state import Cause, Progress, RunState, RunStatus, StepState, StepStatus, Track
+from multiagents.workflow.state.run_state import Cause, Progress, RunState, RunStatus, StepState, StepStatus, Track
 
 LIVE = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPENSATING}
 

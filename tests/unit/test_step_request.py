@@ -10,7 +10,7 @@ from kombu.message import Message
 from kombu.serialization import dumps
 
 from multiagents.names import HEADER
-from multiagents.worker_sdk.celery import StepRequest
+from multiagents.worker_sdk.consumer.celery import StepRequest
 
 
 def charge_card() -> None:

@@ -20,8 +20,8 @@ from multiagents.events import (
     StatusEvent,
 )
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider import (
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.decider.decider import (
     ABANDONED,
     CANCEL_REQUESTED,
     CHOSEN,
@@ -31,7 +31,17 @@ from multiagents.workflow.decider import (
     TAKEN_OVER,
     evolve,
 )
-from multiagents.workflow.state import RUN, TRACK, Cause, Progress, RunState, RunStatus, StepState, Track, Trigger
+from multiagents.workflow.state.run_state import (
+    RUN,
+    TRACK,
+    Cause,
+    Progress,
+    RunState,
+    RunStatus,
+    StepState,
+    Track,
+    Trigger,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DOCS = Path(__file__).parents[2] / "docs"

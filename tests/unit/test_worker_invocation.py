@@ -31,13 +31,13 @@ from multiagents.exceptions import (
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import Claim, ClaimRefused, Renewal
-from multiagents.worker_sdk import loop
-from multiagents.worker_sdk.invocation import Invocation
-from multiagents.worker_sdk.limits import StepTimeoutError
+from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.attempt.step_context import current_step
+from multiagents.worker_sdk.execution import event_loop as loop
+from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
 from multiagents.worker_sdk.registry import Worker
-from multiagents.worker_sdk.step_context import current_step
-from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state import RunState
+from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.state.run_state import RunState
 
 NAMES = ["transaction_id", "correlation_id", "workflow", "step", "attempt", "direction", "idempotency_key"]
 NAMES += ["input", "result", "outcome", "error"]
@@ -534,7 +534,7 @@ class TestCoroutines:
         assert isinstance(event, ErrorEvent)
         assert (event.kind, event.error.type) == (
             ErrorKind.TIMEOUT,
-            "multiagents.worker_sdk.limits.StepTimeoutError",
+            "multiagents.worker_sdk.execution.timeouts.StepTimeoutError",
         )
         assert ended.is_set()
 
@@ -708,7 +708,7 @@ class TestLimits:
     def test_cannot_stop_a_function_on_threads_and_stop_renewing_it(
         self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("multiagents.worker_sdk.heartbeat.OVERDUE", 0.05)
+        monkeypatch.setattr("multiagents.worker_sdk.attempt.leases.OVERDUE", 0.05)
         bench = Bench(LeaseBook(limit=0.05), lease=0.3)
         lost = []
 

@@ -17,7 +17,7 @@ from multiagents.exceptions import StateStoreError, TerminalError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Claim, ClaimRefused, Via
 from multiagents.testing import wait_until
-from multiagents.worker_sdk.invocation import Invocation
+from multiagents.worker_sdk.attempt.invocation import Invocation
 from multiagents.worker_sdk.registry import Worker
 
 LEASE = 1.0

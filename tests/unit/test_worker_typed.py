@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from multiagents.exceptions import OutcomeUnknownError, TerminalError
 from multiagents.worker_sdk.registry import Worker
-from multiagents.worker_sdk.typed import ArgumentsError, ResultError
+from multiagents.worker_sdk.signature import ArgumentsError, ResultError
 
 if TYPE_CHECKING:
     from somewhere_else import Unknown

@@ -1,0 +1,97 @@
+"""Dead letters as people hold them: what could not be undone, and what may be done about it (rule S17)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from multiagents.exceptions import DecodeError, WorkflowError
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.api.run import Run
+from multiagents.workflow.state.run_state import RunStatus
+
+if TYPE_CHECKING:
+    from multiagents.orchestrator.api.orchestrator import Orchestrator
+
+
+class DeadLetter(dict[str, Any]):
+    """What could not be undone, or delivered: a dict of what is known of it, with verbs.
+
+    The verbs are for undos that failed for good, or are in doubt; they are those of the run, for the letter's step, and
+    take the letter away. A letter that is no undo is an event that no run could take in, or a run that nobody can read.
+
+    Attributes:
+        key: the correlation id of the attempt, or what else it is known by.
+        transaction_id: the run.
+        step: the step; None where it is about none.
+        is_undo: whether it is about an undo, so that a person can settle it.
+    """
+
+    def __init__(self, orchestrator: Orchestrator, key: str, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self._orchestrator = orchestrator
+        self.key = key
+        try:
+            correlation = Correlation.parse(key)
+        except DecodeError:
+            self.transaction_id, self.step, self.is_undo = key, None, False
+        else:
+            self.transaction_id, self.step = correlation.transaction_id, correlation.step
+            self.is_undo = correlation.direction is Direction.UNDO and "compensation" in content
+
+    @property
+    def why(self) -> str:
+        """What happened, in words."""
+        return str(self.get("why", ""))
+
+    @property
+    def workflow(self) -> str | None:
+        """The workflow's name, where it is known."""
+        return self.get("workflow")
+
+    @property
+    def run(self) -> Run:
+        """The run it is about."""
+        return Run(self._orchestrator, self.transaction_id)
+
+    def retry(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Have the undo tried again: `Run.retry`."""
+        return self.run.retry(self._undo(), reason=reason, actor=actor)
+
+    def skip(self, reason: str, *, actor: str | None = None) -> RunStatus:
+        """Say that the effect may stay: `Run.skip`."""
+        return self.run.skip(self._undo(), reason, actor=actor)
+
+    def supply(self, result: Any = None, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Say that it was undone by hand: `Run.supply`."""
+        return self.run.supply(self._undo(), result, reason=reason, actor=actor)
+
+    def abandon(self, reason: str, *, actor: str | None = None) -> RunStatus:
+        """Give it up for good: `Run.abandon`."""
+        return self.run.abandon(self._undo(), reason, actor=actor)
+
+    def _undo(self) -> str:
+        if not self.is_undo or self.step is None:
+            raise WorkflowError(
+                f"dead letter {self.key!r} is about no undo, so there is nothing to settle: {self.why}; expected one "
+                f"with is_undo"
+            )
+        return self.step
+
+
+def letters_for(
+    orchestrator: Orchestrator, workflow: str | None, step: str | None, transaction_id: str | None
+) -> dict[str, DeadLetter]:
+    """The dead letters that are asked for, by key, redacted as they are to be shown."""
+    redact = orchestrator.payload_policy.redact
+    found = {
+        key: DeadLetter(orchestrator, key, letter if redact is None else redact(letter))
+        for key, letter in orchestrator.store.dead_letters().items()
+    }
+    return {
+        key: letter
+        for key, letter in found.items()
+        if workflow in (None, letter.workflow)
+        and step in (None, letter.step)
+        and transaction_id in (None, letter.transaction_id)
+    }

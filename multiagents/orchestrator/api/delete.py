@@ -1,0 +1,124 @@
+"""Erasing a run that is over, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
+from multiagents.names import Correlation, Direction, child_id
+from multiagents.state_store.base import Snapshot, StateStore, Verdict, dumps, from_ms
+from multiagents.workflow.state.run_state import RunStatus
+
+#: How often it is tried while others change the run.
+MAX_RACES = 100
+#: Of how many attempts of a step, the last ones, letters are looked for.
+MAX_LETTERS = 1_000
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """What is kept of a run that was deleted.
+
+    Attributes:
+        transaction_id: the run.
+        workflow: its definition's name.
+        status: how it had ended.
+        deleted_at: when, by the store's clock.
+        reason: why.
+        actor: who did it.
+    """
+
+    transaction_id: str
+    workflow: str
+    status: RunStatus
+    deleted_at: datetime
+    reason: str | None = None
+    actor: str | None = None
+
+
+def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor: str | None) -> None:
+    """Erase a run that is over, after its children: what they did, and knew, is a part of it.
+
+    Raises:
+        WorkflowNotFoundError: when there is no such run.
+        WorkflowNotEndedError: when it, or a child of it, is not over.
+    """
+    token = uuid4().hex
+    for _ in range(MAX_RACES):
+        snapshot = store.load(transaction_id)
+        status = snapshot.state.status
+        if not status.is_end:
+            raise WorkflowNotEndedError(transaction_id, status.value, "delete")
+        for child in _children(store, snapshot):
+            delete(store, child, reason=reason, actor=actor)
+        kept = {
+            "transaction_id": transaction_id,
+            "workflow": snapshot.state.workflow,
+            "status": status.value,
+            "reason": reason,
+            "actor": actor,
+            "id": token,
+        }
+        verdict = store.delete(transaction_id, status=status, tombstone=dumps(kept), letters=_letters(snapshot))
+        if verdict is Verdict.APPLIED:
+            return
+        if verdict is Verdict.MISSING:
+            raise WorkflowNotFoundError(transaction_id)
+    raise StateConflictError(
+        f"run {transaction_id!r} changed its status {MAX_RACES} times while it was to be deleted; it is still there: "
+        f"delete it again"
+    )
+
+
+def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[Tombstone]:
+    """What is kept of deleted runs, newest first."""
+    before_ms = None if before is None else round(before.timestamp() * 1000)
+    found = []
+    for at, text in store.deleted(limit=limit, before_ms=before_ms):
+        kept = json.loads(text)
+        found.append(
+            Tombstone(
+                kept["transaction_id"],
+                kept["workflow"],
+                RunStatus(kept["status"]),
+                from_ms(at),
+                kept["reason"],
+                kept["actor"],
+            )
+        )
+    return found
+
+
+def _children(store: StateStore, snapshot: Snapshot) -> Iterator[str]:
+    """The runs that are steps of this one, as far as they are there; a detached one is a run of its own."""
+    state = snapshot.state
+    for name, step in state.steps.items():
+        own = snapshot.definition.own(name)
+        if own.workflow is None or own.detached or not step.do.attempt:
+            continue
+        child = child_id(state.transaction_id, name, snapshot.generation)
+        with suppress(WorkflowNotFoundError):
+            parent = store.load(child).state.parent
+            if parent is None or parent.started_at != state.started_at:
+                continue
+            if Correlation.parse(parent.correlation_id).transaction_id == state.transaction_id:
+                yield child
+
+
+def _letters(snapshot: Snapshot) -> list[str]:
+    """The keys of the dead letters that a run may have: its own, and those of its attempts."""
+    state = snapshot.state
+    return [
+        state.transaction_id,
+        *(
+            str(Correlation(state.transaction_id, name, direction, attempt))
+            for name, step in state.steps.items()
+            for direction in Direction
+            for attempt in range(step.track(direction).attempt, 0, -1)[:MAX_LETTERS]
+        ),
+    ]

@@ -1,0 +1,376 @@
+"""What a person, or a program on their behalf, may tell a run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, Self
+from uuid import uuid4
+
+from multiagents.events import ErrorInfo
+from multiagents.exceptions import WorkflowError
+from multiagents.names import Direction, check_transaction_id
+from multiagents.orchestrator.engine.fork import fork
+from multiagents.state_store.base import dumps
+from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
+from multiagents.workflow.state.run_state import Cause, RunStatus
+
+if TYPE_CHECKING:
+    from multiagents.orchestrator.api.orchestrator import Orchestrator
+    from multiagents.orchestrator.engine.signals import SignalOutcome
+
+
+class Verbs:
+    """The verbs of a run. Each is durable when it returns; ``reason`` and ``actor`` are for the history.
+
+    Attributes:
+        transaction_id: the run's id.
+    """
+
+    def __init__(self, orchestrator: Orchestrator, transaction_id: str) -> None:
+        self._orchestrator = orchestrator
+        self.transaction_id = transaction_id
+
+    def cancel(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Stop the run, undo what it did, and end it as cancelled (rule S20).
+
+        Durable when this returns, and safe to repeat. What is in flight settles first; during compensation it is
+        recorded and changes nothing; after the end it does nothing.
+
+        A run that is ``paused``, because nobody knows whether a step with ``on_unknown="park"`` took effect, is told by
+        it to undo that step, too: look at the other side first. A cancel that came before the pause says nothing of it.
+
+        Args:
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has now, mostly ``compensating``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        return self._orchestrator.engine.cancel(self.transaction_id, reason=reason, actor=actor)
+
+    def signal(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> SignalOutcome:
+        """Give the run a signal that a step of it waits for, will wait for, or has waited for.
+
+        Durable when this returns. A step that waits takes it at once; otherwise it is kept for the first that will.
+
+        Args:
+            name: the signal's name, as ``add_wait`` or ``add_approval`` has it.
+            data: what the waiting step's result is to be; anything that can be written as JSON.
+            key: names this very signal: given twice with one key, it counts once. None makes one up.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            ``received``, ``kept``, ``late`` (the run goes back or is over: it is on record and changes nothing), or
+            ``repeated``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownSignalError: when no step of its workflow waits for such a signal.
+            WorkflowError: when the data does not fit the step's schema, or cannot be written as JSON.
+
+        >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
+        <SignalOutcome.RECEIVED: 'received'>
+        """
+        return self._orchestrator.engine.signal(
+            self.transaction_id, name, data, key=key or uuid4().hex, reason=reason, actor=actor
+        )
+
+    def pause(
+        self, *, timers: Literal["run", "stop"] = "run", reason: str | None = None, actor: str | None = None
+    ) -> RunStatus:
+        """Hold the run, going forward or back: nothing new is sent out until `resume`; pausing twice does no harm.
+
+        What is in flight comes to its end, and is recorded. A cancel lifts the hold.
+
+        Args:
+            timers: ``"run"``: they go on, what they would send waits, and a wait or the run may come to its limit.
+                ``"stop"``: sleeps, limits of waits, pauses before retries and the run's deadline stand still, and have
+                as long left when it is resumed as they had. A run that is held already may have them stopped from now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then: ``paused``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it is over, or there are no such ``timers``.
+
+        >>> run.pause(timers="stop", reason="the warehouse moves", actor="ann")  # doctest: +SKIP
+        <RunStatus.PAUSED: 'paused'>
+        """
+        if timers not in ("run", "stop"):
+            raise WorkflowError(f'pause was given timers={timers!r:.80}; expected "run" or "stop"')
+        payload = {"timers": timers} if timers == "stop" else None
+        return self._tell(PAUSE, payload=payload, reason=reason, actor=actor)
+
+    def resume(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Let a paused run go on where it was held; a run that goes on already is left as it is.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when nobody has paused it: it is over, or waits for somebody to settle a step.
+        """
+        return self._tell(RESUME, reason=reason, actor=actor)
+
+    def terminate(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """End the run as it stands, and undo nothing (rule S20); ``describe().effects`` says what is live then.
+
+        What still runs is told to stop; what it returns is recorded, and changes nothing.
+
+        Returns:
+            the status: ``terminated``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it is over already.
+        """
+        return self._tell(RunStatus.TERMINATED, reason=reason, actor=actor)
+
+    def compensate(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Undo a run that was completed, within its retention (rule S24); it ends as ``compensated``.
+
+        Returns:
+            the status the run has then, mostly ``compensating``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it is not completed; `cancel` undoes one that goes on.
+        """
+        message = reason or "the completed run was taken back on request"
+        error = ErrorInfo(type="CompensationRequested", message=message)
+        payload = {"cause": Cause.REQUEST.value}
+        return self._tell(RunStatus.COMPENSATING, payload=payload, error=error, reason=reason, actor=actor)
+
+    def retry(self, step: str | None = None, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Try again what waits for a person: a step whose outcome is unknown, or an undo that was given up.
+
+        The attempts count anew; the dead letter of an undo goes. A step whose probe could not tell is done again; in a
+        run that goes back, its probe is asked again.
+
+        Args:
+            step: the step; None is all that wait.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when nothing of it waits for a person, or not this step; and when the run goes back, where
+                only undos and probes are tried again.
+        """
+        return self._tell(RETRY, step=step, reason=reason, actor=actor)
+
+    def skip(self, step: str, reason: str, *, actor: str | None = None) -> RunStatus:
+        """Go on without a step, or without its undo.
+
+        Of a step whose outcome is unknown it says that it took no effect; of an undo that was given up, that the effect
+        may stay (the run then ends as ``compensated_partially``).
+
+        Args:
+            step: the step.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the step does not wait for a person, or no reason is given.
+        """
+        self._assert_reason("skip", step, reason)
+        return self._tell(SKIP, step=step, reason=reason, actor=actor)
+
+    def supply(
+        self, step: str, result: Any = None, *, reason: str | None = None, actor: str | None = None
+    ) -> RunStatus:
+        """Say that a step whose outcome is unknown has succeeded, and with what; or that its undo was done by hand.
+
+        Args:
+            step: the step.
+            result: what it is to have returned; for an undo it is not used.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the step does not wait for a person, or the result cannot be written as JSON.
+        """
+        try:
+            dumps(result)
+        except (TypeError, ValueError) as error:
+            raise WorkflowError(
+                f"the result given for step {step!r} cannot be written as JSON: {error}; use str, int, float, bool, "
+                f"None, lists and dicts"
+            ) from None
+        snapshot = self._orchestrator.store.load(self.transaction_id)
+        waiting = dict(settleable(snapshot.definition, snapshot.state))
+        payload = {"result": result, "direction": waiting.get(step, Direction.DO).value}
+        return self._tell(SUPPLY, step=step, payload=payload, reason=reason, actor=actor)
+
+    def abandon(self, step: str | None = None, reason: str | None = None, *, actor: str | None = None) -> RunStatus:
+        """Give an undo that failed, or is in doubt, up for good: its effect stays, and nobody comes back to it.
+
+        The dead letter goes, and the reason is in the history. The run stays ``compensation_failed``, and
+        ``describe()`` says that the step is ``abandoned`` and what is known of its effect. Where the effect is as it
+        should be, `skip` it: that settles the undo, and the run ends as ``compensated_partially``.
+
+        Args:
+            step: the step; None is every undo that was given up.
+            reason: why; it has to be given.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when no undo of it waits for a person, or not this one, or no reason is given.
+
+        >>> run.abandon("charge", "the bank is gone; written off", actor="ann")  # doctest: +SKIP
+        <RunStatus.COMPENSATION_FAILED: 'compensation_failed'>
+        """
+        self._assert_reason("abandon", step or "its undos", reason)
+        return self._tell(ABANDON, step=step, reason=reason, actor=actor)
+
+    def update_timer(
+        self,
+        step: str,
+        seconds: float | None = None,
+        at: datetime | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move what a step waits for: a sleep, the limit of a wait or of an external step, the pause before a retry.
+
+        Give ``seconds`` or ``at``. Durable when this returns; the new time is in the history. While the run is paused
+        with its timers stopped, it is what is left when it is resumed.
+
+        Args:
+            step: the step.
+            seconds: from now on; 0 is now.
+            at: a time with its time zone; one that has passed is now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            when it is due now, by the store's clock.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowError: when the step has no timer (any more), or the time cannot be used; nothing was changed.
+
+        >>> run.update_timer("approval", 3600, reason="she is on a train", actor="ann")  # doctest: +SKIP
+        datetime.datetime(2026, 1, 31, 13, 0, tzinfo=datetime.timezone.utc)
+        """
+        engine = self._orchestrator.engine
+        return engine.update_timer(self.transaction_id, step, seconds, at, reason=reason, actor=actor)
+
+    def update_deadline(
+        self,
+        seconds: float | None = None,
+        at: datetime | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move the run's deadline, or give it one: a run that is not over by then is undone.
+
+        Give ``seconds`` or ``at``, as for `update_timer`.
+
+        Args:
+            seconds: from now on; 0 is now.
+            at: a time with its time zone; one that has passed is now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            when the run is to be over now, by the store's clock.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the run goes back or is over, or the time cannot be used; nothing was changed.
+
+        >>> run.update_deadline(24 * 3600, reason="the carrier is late")  # doctest: +SKIP
+        datetime.datetime(2026, 2, 1, 12, 0, tzinfo=datetime.timezone.utc)
+        """
+        return self._orchestrator.engine.update_deadline(self.transaction_id, seconds, at, reason=reason, actor=actor)
+
+    def fork(
+        self,
+        from_step: str,
+        input: dict[str, Any] | None = None,
+        *,
+        transaction_id: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> Self:
+        """Start a new run of the same definition that begins at a step of this one, which is over (rule S22).
+
+        It takes over, as done, every step that is neither ``from_step`` nor comes after it, and that was skipped, or
+        had succeeded and is not undone: results, inputs and context are copied, and the effect is live in the fork,
+        which undoes it if it goes back. What was undone, and all that comes after that, is done again. The first fact
+        of its history names the run, the step, and which effects it takes as live.
+
+        Steps that it does have idempotency keys of their own; what it took over it undoes under the key that it was
+        done with. Search attributes are copied; signals that no step has taken are not.
+
+        Args:
+            from_step: where it begins.
+            input: merged over the original input.
+            transaction_id: the fork's id; made up if left out. Forking again with the same id, step and input gives the
+                fork that exists.
+            reason: why, for the fork's history.
+            actor: who, for the fork's history.
+
+        Returns:
+            the fork; it is durable, and its first steps are on their way.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowNotEndedError: when it is not over; `cancel` or `terminate` it first.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowAlreadyExistsError: when there is another run with this id.
+            WorkflowError: when a fork cannot begin there (it is an item of a map, or in a branch that was not taken, or
+                nobody knows whether an effect before it is live), or the input cannot be used.
+
+        >>> fork = run.fork("charge", {"card": "visa"}, reason="the first card was stolen")  # doctest: +SKIP
+        >>> fork.result()  # doctest: +SKIP
+        """
+        identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
+        engine = self._orchestrator.engine
+        fork(engine, self.transaction_id, from_step, input, identity, reason=reason, actor=actor)
+        return type(self)(self._orchestrator, identity)
+
+    def _assert_reason(self, verb: str, what: str, reason: str | None) -> None:
+        if not reason:
+            raise WorkflowError(
+                f"run {self.transaction_id!r} did not {verb} {what}: no reason was given; give reason=, for what is "
+                f"not undone is asked about later"
+            )
+
+    def _tell(self, verb: str, **facts: Any) -> RunStatus:
+        return self._orchestrator.engine.operate(self.transaction_id, verb, **facts)

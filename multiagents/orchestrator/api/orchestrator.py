@@ -1,0 +1,388 @@
+"""The orchestrator: what starts, finds and lists runs."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from multiagents.exceptions import WorkflowError
+from multiagents.names import Keys, check_transaction_id
+from multiagents.orchestrator.api.bulk import BulkResult, bulk
+from multiagents.orchestrator.api.dead_letters import DeadLetter, letters_for
+from multiagents.orchestrator.api.delete import Tombstone, tombstones
+from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.api.search import Filter, Statuses
+from multiagents.orchestrator.dispatch.celery import CeleryDispatcher, assert_may_wait
+from multiagents.orchestrator.engine.commit_plan import digest
+from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
+from multiagents.orchestrator.engine.eager import EagerDispatcher, EagerEngine
+from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.schedules.celery import Ticks
+from multiagents.orchestrator.schedules.schedule import Input, Schedule, Schedules
+from multiagents.orchestrator.store_url import store_url
+from multiagents.settings import Settings
+from multiagents.state_store import StateStore, open_store
+from multiagents.state_store.base import dumps
+from multiagents.state_store.payloads.factory import policy_of
+from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.state_store.records.search_attributes import encode_all
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.registry import definitions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A page of runs, newest first; iterating over it gives them.
+
+    Attributes:
+        runs: the runs.
+        cursor: give it to `Orchestrator.list` for the next page; None on the last.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    cursor: str | None = None
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, index: int) -> Run:
+        return self.runs[index]
+
+
+class Orchestrator:
+    """Start and find the runs of workflows.
+
+    Made by ``init_app(app)``, which is also how it becomes ``app.multiagents``. Nothing is connected, and no setting is
+    read, before it is first used.
+
+    Args:
+        app: the Celery app.
+        settings: settings that win over the app's configuration and the environment, with or without ``multiagents_``.
+    """
+
+    #: Called with every new orchestrator: how the workers' side learns of it without either knowing the other.
+    created: ClassVar[list[Callable[[Orchestrator], None]]] = []
+
+    def __init__(self, app: Any, settings: Any = None) -> None:
+        self.app = app
+        self._overrides = settings
+        self._lock = threading.RLock()
+        self._checked = False
+        #: what `schedule` made, by name
+        self.schedules = Schedules()
+        app.multiagents = self
+        for hook in self.created:
+            hook(self)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force; they are read when first needed."""
+        if isinstance(self._overrides, Settings):
+            return self._overrides
+        return Settings.load(self.app.conf, overrides=self._overrides)
+
+    @cached_property
+    def keys(self) -> Keys:
+        """The names of the keys in Redis."""
+        return Keys(self.settings.key_prefix, self.settings.partitions)
+
+    @cached_property
+    def store_url(self) -> str:
+        """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
+
+        With ``task_always_eager`` no broker is asked for anything: the memory of this process, if no URL is set.
+        """
+        return store_url(self.app, self.settings)
+
+    @cached_property
+    def store(self) -> StateStore:
+        """Where runs live."""
+        return self.new_store()
+
+    def new_store(self) -> StateStore:
+        """The same store, with connections of its own."""
+        return open_store(self.store_url, keys=self.keys, lease=self.settings.lease, policy=self.payload_policy)
+
+    @cached_property
+    def payload_policy(self) -> PayloadPolicy:
+        """In what form the data of runs is stored: codecs, what is kept apart, what is redacted."""
+        return policy_of(self.settings)
+
+    @cached_property
+    def dispatcher(self) -> CeleryDispatcher:
+        """How attempts go out."""
+        return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys, self.store.announced_workers)
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether runs go through in this process (Celery's ``task_always_eager``)."""
+        return bool(self.app.conf.task_always_eager)
+
+    @property
+    def engine(self) -> Engine:
+        """What advances runs."""
+        return self._eager_engine if self.is_eager else self._engine
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self.store, self.dispatcher, self.settings)
+
+    @cached_property
+    def _eager_engine(self) -> Engine:
+        return EagerEngine(self.store, EagerDispatcher(self.dispatcher), self.settings)
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        workflow: Definition | str,
+        input: dict[str, Any] | None = None,
+        transaction_id: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+        on_conflict: OnConflict | str = OnConflict.RETURN_SAME,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Start a run; when this returns, it is durable and its first steps are on their way.
+
+        Args:
+            workflow: a definition, or the name of one that is registered in this process.
+            input: the first context: a dict of what can be written as JSON.
+            transaction_id: the run's id; made up if left out. Starting again with the same workflow and input gives the
+                run that exists, so a caller may repeat a start whose answer it did not get.
+            idempotency_key: in place of an id: the caller's own key, of any characters and length. The id is made of
+                the workflow's name and the key, so the same key gives the same run as long as it is kept: until its
+                retention is over, or it is deleted. After that the key starts a new run.
+            on_conflict: what to do when the run exists: ``"return_same"`` gives it if workflow and input are the same,
+                ``"return"`` whatever they were, ``"fail"`` never. ``"replace_ended"`` starts a new run in place of one
+                that has ended, ``"replace_failed"`` in place of one that did not end as completed; otherwise both do as
+                ``"return_same"``. Of a replaced run nothing is left but its dead letters; the steps of the new one have
+                idempotency keys of their own. A start with ``"fail"`` that is repeated finds its own run and fails.
+            attributes: what the run is found by (`Run.set_attributes`); a run that exists keeps its own.
+
+        Raises:
+            WorkflowAlreadyExistsError: when there is a run with this id that ``on_conflict`` does not give.
+            WorkflowNotFoundError: when no workflow of this name is registered here.
+            WorkflowError: when the id, the key, the policy, the input or an attribute cannot be used.
+            StateStoreError: when the store does not answer. The run may or may not have started: start it again with
+                the same id.
+
+        >>> run = orchestrator.start("order", {"order_id": "A-1"}, transaction_id="order-A-1")  # doctest: +SKIP
+        >>> run = orchestrator.start("order", {"order_id": "A-1"}, idempotency_key="basket 7/ü")  # doctest: +SKIP
+        """
+        definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
+        identity = identity_of(definition.name, transaction_id, idempotency_key) or uuid4().hex
+        policy = OnConflict.of(on_conflict)
+        given = {} if input is None else input
+        _check_input(definition.name, given)
+        self._check_once()
+        started = self.engine.start(definition, identity, given, policy, encode_all(attributes))
+        policy.check(started, identity, definition.name, digest(given))
+        return Run(self, identity)
+
+    def get(self, transaction_id: str) -> Run:
+        """A handle on a run.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        run = Run(self, check_transaction_id(transaction_id))
+        _ = run.status
+        return run
+
+    def list(
+        self,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> RunPage:
+        """A page of runs, newest first.
+
+        With attributes, a page may be shorter than ``limit``, and even empty, and not the last: one call looks at no
+        more than a thousand runs of a partition. Go on until ``cursor`` is None.
+
+        Args:
+            workflow: of this definition only.
+            status: in this status, or one of these, only.
+            since: started at this time or later only.
+            limit: how many at most.
+            cursor: where the page before ended (`RunPage.cursor`).
+            attributes: with all of these only: a str, number or datetime to be equal to, or two numbers or datetimes to
+                lie between, both included, of which one may be None. If all are ranges, runs come in the order of the
+                first one's values, largest first.
+
+        Raises:
+            WorkflowError: when there is no such status, or an attribute or the cursor was not understood.
+
+        >>> page = orchestrator.list("order", attributes={"customer": "c-1", "amount": (10, 20)})  # doctest: +SKIP
+        """
+        page = Filter.of(workflow, status, since, attributes).page(self.store, limit, cursor)
+        return RunPage([Run(self, identity) for identity in page.transaction_ids], page.cursor)
+
+    def count(
+        self,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> int:
+        """How many runs there are, of a workflow, in a status and with attributes if given.
+
+        One attribute alone costs one look; together with others, or with a workflow or status, all runs that have the
+        rarest text, or lie in the first range, are looked at, a thousand at a time.
+        """
+        return Filter.of(workflow, status, attributes=attributes).count(self.store)
+
+    def bulk(
+        self,
+        verb: str,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        since: datetime | None = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        limit: int = 1_000,
+        cursor: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> BulkResult:
+        """Do a verb of `Run` to many runs: ``"cancel"``, ``"delete"`` or another one that takes a reason and an actor.
+
+        The filter is that of `list`; of the runs that it finds, those are left alone in whose status the verb does
+        nothing. Each run is done by itself, one after the other; what goes wrong with one is told, and the others are
+        done. When the store does not answer, the call ends, and its cursor goes on from the page it was at.
+
+        Args:
+            verb: the method's name.
+            workflow: of this definition only.
+            status: in this status, or one of these, only.
+            since: started at this time or later only.
+            attributes: with all of these only.
+            dry_run: do nothing, and tell for which runs it would be done.
+            limit: how many runs at most; the result's cursor goes on.
+            cursor: where the call before ended.
+            reason: why, for the history of each.
+            actor: who, for the history of each.
+            arguments: what else the verb takes.
+
+        Raises:
+            WorkflowError: when there is no such verb, no filter, or one that was not understood.
+
+        >>> seen = orchestrator.bulk("cancel", attributes={"customer": "c-1"}, dry_run=True)  # doctest: +SKIP
+        >>> seen.counts  # doctest: +SKIP
+        {'would_cancel': 12}
+        """
+        given = {"reason": reason, "actor": actor, **(arguments or {})}
+        asked = Filter.of(workflow, status, since, attributes)
+        return bulk(self, verb, asked, dry_run=dry_run, limit=limit, cursor=cursor, arguments=given)
+
+    def schedule(
+        self,
+        name: str,
+        workflow: Definition | str,
+        when: Any,
+        input: Input = None,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        catch_up: bool = False,
+    ) -> Schedule:
+        """Have a workflow started by the clock: Celery beat ticks, and every tick has one run, from however many beats.
+
+        Call it where beat and the workers import it, as with tasks. The run's id is the schedule's name and the tick's
+        time; it is found by the attributes ``schedule`` and ``tick``, too. With redbeat give a crontab: it knows
+        intervals from its own start only, so that the run of a tick comes late.
+
+        Args:
+            name: the schedule's; at most 96 characters of A-Z a-z 0-9 _ . @ -.
+            workflow: what is started.
+            when: seconds, a timedelta, a ``celery.schedules.crontab`` or its text. Seconds are counted from 1970, a
+                crontab is read in the app's ``timezone``; what the clocks there show twice in a night is one tick.
+            input: of each run; or what makes it of the tick's time, the same each time it is asked.
+            attributes: what the runs are found by besides.
+            catch_up: start what was missed while no beat or worker ran, too; without it only the latest tick of those.
+
+        Raises:
+            ConfigurationError: when ``when`` or the name cannot be used, or another schedule has the name.
+
+        >>> nightly = orchestrator.schedule("nightly", "report", "30 2 * * *")  # doctest: +SKIP
+        >>> nightly.pause(reason="the warehouse moves", actor="ann")  # doctest: +SKIP
+        """
+        ticks = Ticks(self.app, when)
+        made = Schedule(self, name, workflow, ticks, input, attributes, catch_up=catch_up)
+        self.schedules.add(made)
+        ticks.register(self.app, name)
+        return made
+
+    def dead_letters(
+        self, workflow: str | None = None, step: str | None = None, transaction_id: str | None = None
+    ) -> dict[str, DeadLetter]:
+        """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it.
+
+        What ``multiagents_redact`` names is not shown; the letters themselves have it (`StateStore.dead_letters`).
+
+        Args:
+            workflow: about runs of this workflow only.
+            step: about this step only.
+            transaction_id: about this run only.
+
+        >>> for letter in orchestrator.dead_letters("order", "charge").values():  # doctest: +SKIP
+        ...     letter.retry(reason="the bank is back", actor="ann")
+        """
+        return letters_for(self, workflow, step, transaction_id)
+
+    def deleted(self, limit: int = 100, before: datetime | None = None) -> builtins.list[Tombstone]:
+        """What is kept of runs that were deleted, newest first; the last 10,000 of a partition.
+
+        Args:
+            limit: how many at most.
+            before: deleted before this time only: `Tombstone.deleted_at` of the last one gives those that follow.
+        """
+        return tombstones(self.store, limit, before)
+
+    def assert_may_wait(self) -> None:
+        """Raise `RuntimeError` inside a worker's task: waiting there for other tasks can hold up every worker."""
+        assert_may_wait()
+
+    def _check_once(self) -> None:
+        """Look at the server's version and settings once for each process; what is merely risky is logged."""
+        with self._lock:
+            if not self._checked:
+                for finding in self.store.check():
+                    logger.warning("state store: %s", finding)
+                self._checked = True
+
+    def __repr__(self) -> str:
+        return f"<Orchestrator of Celery app {self.app.main!r}>"
+
+
+def _check_input(workflow: str, given: Any) -> None:
+    if not isinstance(given, dict):
+        raise WorkflowError(
+            f'workflow "{workflow}" was started with {type(given).__name__} {given!r:.80}; expected a dict: it is the '
+            f"first context of its steps"
+        )
+    try:
+        dumps(given)
+    except (TypeError, ValueError) as error:
+        raise WorkflowError(
+            f'workflow "{workflow}" was started with an input that cannot be written as JSON: {error}; use str, int, '
+            f"float, bool, None, lists and dicts (of a Pydantic model: model_dump(mode='json'))"
+        ) from None

@@ -1,0 +1,131 @@
+"""Which runs are meant: the filter that listing, counting and the bulk verbs share; and what runs are found by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from multiagents.events import StatusEvent
+from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
+from multiagents.failpoints import WriteSite
+from multiagents.state_store.base import Commit, Page, Search, StateStore, Verdict
+from multiagents.state_store.records.search_attributes import Condition, check_count, decode, encode_all
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import RunStatus
+
+#: What the history calls it when what a run is found by was set from outside.
+ATTRIBUTES_SET = "attributes_set"
+#: How often it is tried while others change the run.
+MAX_RACES = 100
+
+#: A status or some, as users give them; None is all.
+Statuses = RunStatus | str | Iterable[RunStatus | str] | None
+
+
+class Filter(NamedTuple):
+    """Which runs are meant.
+
+    Attributes:
+        statuses: in any of these; None is all.
+        workflow: of this one.
+        since: started at this time or later.
+        conditions: with these attributes.
+    """
+
+    statuses: list[RunStatus] | None = None
+    workflow: str | None = None
+    since: datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        workflow: Definition | str | None = None,
+        status: Statuses = None,
+        since: datetime | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Filter:
+        """Read a filter as users give it.
+
+        Raises:
+            WorkflowError: when a status or an attribute cannot be searched for.
+        """
+        if status is None:
+            statuses = None
+        elif isinstance(status, str):
+            statuses = [status_of(status)]
+        else:
+            statuses = [status_of(one) for one in status]
+        name = workflow.name if isinstance(workflow, Definition) else workflow
+        conditions = tuple(Condition.of(key, wanted) for key, wanted in (attributes or {}).items())
+        return cls(statuses, name, since, conditions)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all runs are meant."""
+        return self == Filter()
+
+    def page(self, store: StateStore, limit: int, cursor: str | None = None) -> Page:
+        """A page of the runs that are meant."""
+        if self.conditions:
+            return store.search(self._search(limit, cursor))
+        statuses = list(RunStatus) if self.statuses is None else self.statuses
+        return store.list_runs(statuses=statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor)
+
+    def count(self, store: StateStore) -> int:
+        """How many runs are meant; ``since`` without attributes is not counted by."""
+        if self.conditions:
+            return store.count_found(self._search())
+        statuses = list(RunStatus) if self.statuses is None else self.statuses
+        return sum(store.count(one, self.workflow) for one in statuses)
+
+    def _search(self, limit: int = 50, cursor: str | None = None) -> Search:
+        since = 0 if self.since is None else round(self.since.timestamp() * 1000)
+        return Search(self.conditions, self.statuses, self.workflow, since, limit, cursor)
+
+
+def status_of(status: RunStatus | str) -> RunStatus:
+    """The status of this name.
+
+    Raises:
+        WorkflowError: when there is none.
+    """
+    try:
+        return RunStatus(status)
+    except ValueError:
+        raise WorkflowError(
+            f"there is no status {status!r}{did_you_mean(str(status), list(RunStatus))} "
+            f"(statuses: {', '.join(RunStatus)})"
+        ) from None
+
+
+def set_attributes(
+    store: StateStore, transaction_id: str, attributes: Mapping[str, Any], *, reason: str | None, actor: str | None
+) -> None:
+    """Set what a run is found by, with a fact in its history; a repetition that changes nothing leaves none."""
+    encoded = encode_all(attributes)
+    for _ in range(MAX_RACES):
+        snapshot = store.load(transaction_id)
+        known = snapshot.attributes
+        changed = {name: stored for name, stored in encoded.items() if known.get(name, "") != stored}
+        if not changed:
+            return
+        check_count(sum(map(bool, {**known, **changed}.values())), transaction_id)
+        fact = StatusEvent(
+            transaction_id=transaction_id,
+            timestamp=snapshot.now,
+            occurred_at=snapshot.now,
+            status=ATTRIBUTES_SET,
+            reason=reason,
+            actor=actor,
+            payload={name: decode(stored) if stored else None for name, stored in changed.items()},
+        )
+        commit = Commit(transaction_id, [fact], version=snapshot.version, attributes=changed, site=WriteSite.ATTRIBUTES)
+        # A run that is gone by now is said to be so when it is loaded again.
+        if store.commit(commit).verdict is Verdict.APPLIED:
+            return
+    raise StateConflictError(
+        f"run {transaction_id!r} was changed by others {MAX_RACES} times while its attributes were set; nothing was "
+        f"set: set them again"
+    )

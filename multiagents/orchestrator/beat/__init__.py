@@ -1,1 +1,0 @@
-"""Celery beat as the clock of schedules."""

@@ -1,0 +1,105 @@
+"""Local steps: run by the process that has run the step before, which holds all that they need.
+
+The commit of the step before makes the local step's attempt one that is claimed already, by a token of this process. So
+it costs one commit, no claim and no message. Everything else holds as for any claimed attempt: if the process dies, its
+lease runs out, the attempt is lost, and the next one is sent to the worker's queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from multiagents.events import CommandEvent, ErrorEvent, Event, ResultEvent
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.dispatch.base import Dispatcher
+from multiagents.orchestrator.engine.commit_plan import says_nothing
+from multiagents.settings import Settings
+from multiagents.state_store.base import LIMIT_GRACE_MS, Claim, Dispatch, Via, as_mapping, mark_of
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.state.run_state import RunState
+
+
+class Settled(NamedTuple):
+    """What a commit leaves to the task that made it.
+
+    Attributes:
+        links: Celery signatures that the task is to carry as its links.
+        local: an attempt that this process is to run now.
+    """
+
+    links: Sequence[Any] = ()
+    local: Claim | None = None
+
+
+class Local(NamedTuple):
+    """A local step that is due, as the commit is to hold it, and what it is to be run with."""
+
+    dispatch: Dispatch
+    claim: Claim
+
+
+def local_step(
+    definition: Definition,
+    after: RunState,
+    said: Sequence[Event],
+    event: ResultEvent | ErrorEvent,
+    claim: Claim,
+    dispatcher: Dispatcher,
+    settings: Settings,
+) -> Local | None:
+    """The local step that follows from an attempt, if it is all that follows, and its worker is in this process.
+
+    Args:
+        definition: what the run follows.
+        after: the run, or the projection, after the decision.
+        said: what follows.
+        event: the outcome of the attempt.
+        claim: the attempt.
+        dispatcher: knows the workers of this process.
+        settings: the deployment's settings.
+    """
+    command = said[0] if len(said) == 1 else None
+    if not isinstance(command, CommandEvent) or command.delay or command.step is None or command.probe:
+        return None
+    step = definition.steps[command.step]
+    before = claim.correlation.step
+    if not step.local or map_of(before) is not None or not dispatcher.has_worker(step.worker):
+        return None
+    correlation = Correlation(command.transaction_id, step.name, Direction.DO, command.attempt)
+    limit = step.timeout if step.timeout is not None else dispatcher.timeout_of(step.worker)
+    limit = settings.step_timeout if limit is None else limit
+    ends = [seconds for seconds in (limit, step.schedule_to_close) if seconds]
+    limit_ms = round(min(ends, default=0) * 1000)
+    lease_ms = round(settings.lease * 1000)
+    owner = claim.owner  # a token of this very execution, which goes on
+    dispatch = Dispatch(
+        step.name,
+        mark_of(Direction.DO, command.attempt),
+        Via.CLAIMED,
+        target=owner,
+        prefix=event.worker or "",
+        delay_ms=min(lease_ms, limit_ms + LIMIT_GRACE_MS) if limit_ms else lease_ms,
+        close_ms=limit_ms,
+    )
+    own = event.payload if isinstance(event, ResultEvent) else None
+    merged = {**claim.merged, **as_mapping(before, own)}
+    parts = {} if definition.is_trunk(before) else {**claim.parts, **({} if says_nothing(own) else {before: own})}
+    given = merged if command.payload is None else command.payload
+    own_claim = Claim(
+        correlation,
+        definition,
+        dict(merged) if command.payload is None else given,
+        given,
+        owner,
+        after._replace(steps={step.name: after.steps[step.name]}),
+        claim.epoch,
+        merged,
+        event.at,
+        parts,
+        deadline=event.at + timedelta(milliseconds=limit_ms) if limit_ms else None,
+        generation=claim.generation,
+    )
+    return Local(dispatch, own_claim)

@@ -1,0 +1,107 @@
+"""Locks on business keys: what a step that waits for one asks, and when the lock of a run that is over is given on.
+
+Nothing happens at the end of the run that holds a lock. Whoever is next in its line looks whether that run is over, and
+takes the lock from it then; of a lock that nobody else wants the sweep does the same, an hour later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.names import Correlation
+from multiagents.orchestrator.engine.outbox import Sender
+from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
+from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
+
+logger = logging.getLogger(__name__)
+
+
+class Locks:
+    """Asks for locks on behalf of steps.
+
+    Args:
+        store: where runs and locks live.
+        sender: sends steps out; from now on it has those that need a lock ask for it.
+        done: records that a step in flight is done: its attempt, its record and its result.
+    """
+
+    def __init__(self, store: StateStore, sender: Sender, done: Callable[[Correlation, str, Any], None]) -> None:
+        self._store = store
+        self._done = done
+        sender.ask_for_lock = self.ask_at_once
+
+    def ask(self, snapshot: Snapshot, found: InFlight) -> int | None:
+        """Ask for the lock that a step waits for; asking twice is as good as once.
+
+        Returns:
+            None when the run has it and the step is done; else in how many ms to ask again.
+        """
+        transaction_id = snapshot.state.transaction_id
+        pause = pause_of(snapshot, found)
+        if snapshot.state.held:
+            return pause  # Somebody has paused the run: it is not to keep others from what they need.
+        step = snapshot.definition.steps[found.step]
+        key = self.key_of(transaction_id, found)
+        me = holder_of(transaction_id, snapshot.generation)
+        lease_ms = round((step.lease or 0) * 1000)
+        # Twice, and what a sweep may come late.
+        asking_ms = 2 * pause + 2_000
+        answer = self._store.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms)
+        if not answer.granted and not answer.place and answer.holder and self._is_over(answer.holder):
+            answer = self._store.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms, over=answer.token)
+        if not answer.granted:
+            return pause
+        correlation = Correlation(transaction_id, found.step, *parse_mark(found.mark))
+        self._done(correlation, found.record, {found.step: {"key": key, "token": answer.token}})
+        return None
+
+    def ask_at_once(self, transaction_id: str, step: str) -> None:
+        """Ask right after the commit that made a step wait; whatever goes wrong, the sweep asks in a second."""
+        try:
+            snapshot = self._store.load(transaction_id)
+            found = snapshot.in_flight.get(step)
+            if found is not None and found.via is Via.LOCK:
+                self.ask(snapshot, found)
+        except Exception:
+            logger.warning(
+                "the lock for step %s of run %s was not asked for; the sweep will ask",
+                step,
+                transaction_id,
+                exc_info=True,
+            )
+
+    def key_of(self, transaction_id: str, found: InFlight) -> str:
+        """What a step in flight waits for."""
+        return found.target or str(self._store.payloads(transaction_id).inputs[found.step]["key"])
+
+    def look_after(self, entry: Due) -> None:
+        """Remove the lock of a run that is over, or whose lease is."""
+        held = self._store.lock_of(key := entry.transaction_id)
+        if held is None:
+            self._store.discard(entry.member, key)
+            return
+        now = round(self._store.now().timestamp() * 1000)
+        if 0 < held.until_ms <= now or self._is_over(held.holder):
+            self._store.unlock(key, held.token)
+        else:
+            self._store.postpone(entry.member, key, held.until_ms - now if held.until_ms else LOCK_CHECK_MS)
+
+    def _is_over(self, holder: str) -> bool:
+        transaction_id, generation = parse_holder(holder)
+        try:
+            snapshot = self._store.load(transaction_id)
+        except WorkflowNotFoundError as error:
+            if error.name != transaction_id:
+                raise  # The run is there, and its definition is not.
+            return True
+        return snapshot.generation != generation or snapshot.state.status.is_end
+
+
+def pause_of(snapshot: Snapshot, found: InFlight) -> int:
+    """In how many ms a step that waits is to ask again; not later than its time is over."""
+    now = round(snapshot.now.timestamp() * 1000)
+    pause = pause_ms(now - found.first_ms)
+    return min(pause, found.close_ms - now) if found.close_ms > now else pause

@@ -1,0 +1,116 @@
+"""Send what a decision says: before the commit as part of it, or right after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Any
+
+from multiagents.events import CommandEvent, CompensationEvent, Event
+from multiagents.failpoints import WriteSite, write
+from multiagents.names import Correlation
+from multiagents.orchestrator.dispatch.base import Dispatcher, plan_dispatches
+from multiagents.settings import Settings
+from multiagents.state_store.base import (
+    Dispatch,
+    Via,
+    parse_mark,
+)
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import RunState
+
+logger = logging.getLogger(__name__)
+
+
+class Sender:
+    """Turns commands into dispatches, links and messages.
+
+    Args:
+        dispatcher: how attempts go out.
+        settings: the deployment's settings.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, settings: Settings) -> None:
+        self.dispatcher = dispatcher
+        self._settings = settings
+        #: does what steps that are runs of their own ask for: set by the engine, which starts runs
+        self.children: Callable[[str, Collection[str]], None] = lambda _parent, _steps: None
+        #: asks for the lock that a step of a run waits for
+        self.ask_for_lock: Callable[[str, str], None] = lambda _transaction_id, _step: None
+
+    def dispatches(
+        self,
+        definition: Definition,
+        state: RunState,
+        facts: Iterable[Event],
+        *,
+        may_link: bool = False,
+        first: bool = False,
+    ) -> list[Dispatch]:
+        """How the commands among these facts go out."""
+        # What the same decision took back, because the run turned meanwhile, or settled, because its signal is there
+        # already, does not go out at all.
+        commands = [
+            event
+            for event in facts
+            if isinstance(event, CommandEvent | CompensationEvent) and _is_in_flight(state, event)
+        ]
+        if not commands:
+            return []
+        return plan_dispatches(
+            self.dispatcher,
+            definition,
+            state,
+            commands,
+            now=commands[0].at,
+            default_timeout=self._settings.step_timeout,
+            may_link=may_link,
+            first=first,
+        )
+
+    def links(self, definition: Definition, facts: Iterable[Event]) -> list[Any]:
+        """The next undo as a link for the task of the one before, if there is just one."""
+        undos = [event for event in facts if isinstance(event, CompensationEvent)]
+        if len(undos) != 1 or undos[0].delay:
+            return []
+        correlation = Correlation.parse(undos[0].correlation_id)
+        if definition.own(correlation.step).is_undone_as_child:
+            return []  # no task does it
+        return [self.dispatcher.link(definition, correlation)]
+
+    def wake(self, transaction_id: str, *, first: bool = False) -> None:
+        """Publish the orchestrator's message for a run."""
+        write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id, first=first))
+
+    def publish(
+        self, definition: Definition, after: RunState, dispatches: Iterable[Dispatch], *, first: bool = False
+    ) -> None:
+        """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
+        dispatches = list(dispatches)
+        children = [dispatch.step for dispatch in dispatches if dispatch.via is Via.CHILD]
+        if children:
+            try:
+                self.children(after.transaction_id, children)
+            except Exception:
+                logger.warning(
+                    "children of run %s were not started; the sweep will do it", after.transaction_id, exc_info=True
+                )
+        for dispatch in dispatches:
+            if dispatch.via is Via.OUTBOX:
+                correlation = Correlation(after.transaction_id, dispatch.step, *parse_mark(dispatch.mark))
+                probe = after.is_probe(correlation)
+                try:
+                    publish = partial(
+                        self.dispatcher.publish, definition, correlation, dispatch.target, probe=probe, first=first
+                    )
+                    write(WriteSite.PUBLISH, publish)
+                except Exception:
+                    logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
+            elif dispatch.via is Via.LOCK:
+                self.ask_for_lock(after.transaction_id, dispatch.step)
+
+
+def _is_in_flight(state: RunState, event: CommandEvent | CompensationEvent) -> bool:
+    step = state.step(event.step or "")
+    return (step.undo if isinstance(event, CompensationEvent) else step.do).in_flight

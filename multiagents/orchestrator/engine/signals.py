@@ -1,0 +1,86 @@
+"""Signals: what comes to a run from outside, while it waits, before it does, or too late."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from multiagents.events import StatusEvent
+from multiagents.exceptions import UnknownSignalError, WorkflowError
+from multiagents.state_store.base import Verdict, dumps
+from multiagents.workflow.decider.decider import RECEIVED
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.step import code_elsewhere
+
+if TYPE_CHECKING:
+    from multiagents.orchestrator.engine.advance import Decision
+
+
+class SignalOutcome(StrEnum):
+    """What became of a signal."""
+
+    #: a step that waited for it has it
+    RECEIVED = "received"
+    #: no step waits for it yet: it is kept for the one that will
+    KEPT = "kept"
+    #: the run goes back or is over: it is on record, and changes nothing (rule S23)
+    LATE = "late"
+    #: a signal with this key has come before: nothing was done
+    REPEATED = "repeated"
+
+
+def fitting(definition: Definition, name: str, data: Any) -> Any:
+    """A signal's data as it is recorded.
+
+    It is checked where the signal is given, so that whoever gives it is told; where the code of the workflow is not
+    loaded, it is taken as it is.
+
+    Raises:
+        UnknownSignalError: when no step waits for such a signal.
+        WorkflowError: when it does not fit the step's schema, or cannot be written as JSON.
+    """
+    waiting = [step for step in definition.steps.values() if step.signal == name]
+    if not waiting:
+        known = {step.signal for step in definition.steps.values() if step.signal is not None}
+        raise UnknownSignalError(definition.name, name, sorted(known))
+    for step in waiting:
+        if step.schema is None or step.schema is code_elsewhere:
+            continue
+        adapter = _adapter(step.schema)
+        try:
+            data = adapter.dump_python(adapter.validate_python(data), mode="json")
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'data'}: {each['msg']}" for each in error.errors()
+            )
+            raise WorkflowError(
+                f'signal "{name}" of workflow "{definition.name}" was not given: its data does not fit the schema of '
+                f'step "{step.name}": {problems}; the run waits on: give the signal again with data that fits'
+            ) from None
+    try:
+        dumps(data)
+    except (TypeError, ValueError) as error:
+        raise WorkflowError(
+            f'signal "{name}" of workflow "{definition.name}" was not given: its data cannot be written as JSON: '
+            f"{error}; use str, int, float, bool, None, lists and dicts"
+        ) from None
+    return data
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
+
+
+def outcome_of(decision: Decision, key: str) -> SignalOutcome:
+    """What became of the signal that a decision was made upon."""
+    if decision.verdict is not Verdict.APPLIED:
+        return SignalOutcome.REPEATED
+    if any(signal.key == key for signal in decision.after.signals):
+        return SignalOutcome.KEPT
+    taken = [fact for fact in decision.facts if isinstance(fact, StatusEvent) and fact.status == RECEIVED]
+    received = any(fact.payload["key"] == key for fact in taken)
+    return SignalOutcome.RECEIVED if received else SignalOutcome.LATE

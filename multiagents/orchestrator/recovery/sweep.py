@@ -1,0 +1,351 @@
+"""Find whatever has no owner, and move it on.
+
+A sweep runs in every worker. What is due is *leased* to one of them: the store hides it for a while, and only the
+commit that handles it removes it. So any number may sweep, and one that is killed half-way leaves nothing behind (G4,
+G5).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
+from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
+from multiagents.failpoints import WriteSite, write
+from multiagents.names import QUARANTINE_SUFFIX, Correlation
+from multiagents.orchestrator.dispatch.active_queues import CONSUMED_FOR
+from multiagents.orchestrator.dispatch.base import CHILD_GRACE_MS, outbox_grace_ms
+from multiagents.orchestrator.engine.engine import LEFT_FOR, Engine
+from multiagents.orchestrator.engine.unclaimable import why_unclaimable
+from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
+
+logger = logging.getLogger(__name__)
+
+#: The longest pause between two publications of the same attempt through another broker.
+OUTBOX_LONGEST_MS = 15 * 60_000
+#: How often it is looked whether the parent of a child whose retention is over is still there.
+CHILD_KEPT_MS = 3_600_000
+#: The longest pause between two looks at a child that has not said that it is over.
+CHILD_LOOKED_AT_MS = 15 * 60_000
+#: How many due entries one tick handles at most, so that a tick stays short.
+BATCH = 100
+
+
+class Sweep:
+    """One worker's share of the upkeep.
+
+    Args:
+        engine: advances runs; its store should be one that gives up at once.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.store: StateStore = engine.store
+        #: a queue's backlog, asked for once a tick
+        self._backlogs: dict[str, int] = {}
+        #: runs whose children are looked at in this tick: one look at the parent does for many of them
+        self._parents: dict[str, Snapshot] = {}
+        #: until when others are let first: they can decide what this process cannot
+        self._yields_until = 0.0
+        #: when to look next whether somebody waits in a quarantine in vain
+        self._look_again_at = 0.0
+
+    def tick(self) -> float:
+        """Handle what is due.
+
+        Returns:
+            seconds until the next tick is worth it, at most the sweep interval. While a run is left to others, it is
+            the whole interval: who wakes at the very moment when something is due would come upon that run again and
+            again, always before those who can decide it.
+        """
+        self._backlogs.clear()
+        self._parents.clear()
+        entries, until_next = self.store.take_due(limit=BATCH)
+        for entry in entries:
+            self._try(entry, self._handle)
+        self._look_into_quarantine()
+        interval = self.engine.settings.sweep_interval
+        if len(entries) == BATCH:
+            return 0.0
+        return interval if time.monotonic() < self._yields_until else min(interval, max(until_next, 0.01))
+
+    def _try(self, entry: Due, handle: Callable[[Due], None]) -> None:
+        try:
+            handle(entry)
+        except WorkflowNotFoundError as error:
+            if error.name == entry.transaction_id:
+                self.store.discard(entry.member, entry.transaction_id)
+            else:  # the run is there, and its definition is not
+                self._note(entry, error)
+        except PayloadStoreError as error:
+            # The runs themselves are within reach, and most entries need nothing of what is kept apart.
+            logger.warning("due entry %s will be due again: %s", entry.member, error)
+        except StateStoreError:
+            raise
+        except StateConflictError as error:
+            logger.info("due entry %s will be due again: %s", entry.member, error)
+        except Exception as error:
+            logger.exception("due entry %s was not handled; it will be due again", entry.member)
+            self._note(entry, error)
+
+    def _look_into_quarantine(self) -> None:
+        """Send steps back to their own queues that wait in a quarantine whose consumers have left (rule S1a).
+
+        Their messages wait, so nothing of them is due, and nothing will be.
+        """
+        if time.monotonic() < self._look_again_at:
+            return
+        self._look_again_at = time.monotonic() + min(CONSUMED_FOR, self.engine.settings.lease)
+        for target, entries in self.store.waiting(QUARANTINE_SUFFIX, limit=BATCH).items():
+            if self.engine.dispatcher.is_deserted(target):
+                for entry in entries:
+                    self._try(entry, self._leave_quarantine)
+
+    def _leave_quarantine(self, entry: Due) -> None:
+        snapshot = self.store.load(entry.transaction_id)
+        found = snapshot.in_flight.get(entry.step)
+        if found is not None and found.mark == entry.mark and QUARANTINE_SUFFIX in found.target:
+            logger.warning("%s leaves %r, which nobody consumes", self._correlation(entry), found.target)
+            self._send(entry, snapshot, found)
+
+    def _handle(self, entry: Due) -> None:
+        if entry.kind == "r":
+            if not self.engine.advance(entry.transaction_id):
+                settings = self.engine.settings
+                self._yields_until = time.monotonic() + settings.lease / LEFT_FOR + 2 * settings.sweep_interval
+        elif entry.kind == "x":
+            self._forget(entry)
+        elif entry.kind == "k":
+            self.engine.locks.look_after(entry)
+        elif entry.kind == "t":
+            if self.engine.deadline_passed(entry.transaction_id):
+                self.store.discard(entry.member, entry.transaction_id)
+        else:
+            snapshot = self._snapshot(entry)
+            found = snapshot.in_flight.get(entry.step)
+            if found is None or found.mark != entry.mark:
+                self.store.discard(entry.member, entry.transaction_id)
+            elif entry.kind == "q":
+                self._not_started(entry, snapshot, found)
+            else:
+                self._attempt(entry, snapshot, found)
+
+    def _snapshot(self, entry: Due) -> Snapshot:
+        known = self._parents.get(entry.transaction_id)
+        found = known and known.in_flight.get(entry.step)
+        # What a child has to be told may be told from a state that is some moments old.
+        if known is not None and found and found.mark == entry.mark and found.via is Via.CHILD and entry.kind == "a":
+            return known
+        return self.store.load(entry.transaction_id)
+
+    def _note(self, entry: Due, error: Exception) -> None:
+        """A run that cannot be moved on, because it cannot be read, waits where a person sees it (rule S27).
+
+        It goes on by itself when it can be read again, and others, who may be able to, are let first; the letter stays.
+        """
+        why = f"the run could not be moved on, and is tried again once a lease: {type(error).__name__}: {error}"
+        self.store.bury(entry.transaction_id, entry.transaction_id, {"why": why, "waits": entry.member})
+        settings = self.engine.settings
+        self._yields_until = time.monotonic() + settings.lease + 2 * settings.sweep_interval
+
+    def _forget(self, entry: Due) -> None:
+        state = self.store.load(entry.transaction_id).state
+        if state.status.is_end and state.parent is not None and self._exists(state.parent.correlation_id):
+            # It may be undone with its parent, and is shown with it.
+            self.store.postpone(entry.member, entry.transaction_id, CHILD_KEPT_MS)
+        elif state.status.is_end:
+            self.store.forget(entry.transaction_id, entry.seen_ms)
+        else:
+            self.store.discard(entry.member, entry.transaction_id)
+
+    def _exists(self, correlation_id: str) -> bool:
+        try:
+            self.store.status(Correlation.parse(correlation_id).transaction_id)
+        except WorkflowNotFoundError:
+            return False
+        return True
+
+    def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        now = round(snapshot.now.timestamp() * 1000)
+        moved = found.timer_ms > now or (found.timer_ms and snapshot.state.stopped_at is not None)
+        if moved and found.via is not Via.LOCK:
+            return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.
+        match found.via:
+            case Via.CLAIMED if self.engine.children.does(snapshot.definition, self._correlation(entry)):
+                # Whoever was to put its end down died over it; the child is what it was, and says so again.
+                self.engine.children.resume(self._correlation(entry), found)
+            case Via.CLAIMED:
+                self._silent(entry, found, now)
+            case Via.SLEEP:
+                self.engine.wake(self._correlation(entry), found.record)
+            case Via.CHILD:
+                parent = self._parents.setdefault(entry.transaction_id, snapshot)
+                self.engine.children.tend(parent, [entry.step])
+                pause = min(CHILD_LOOKED_AT_MS, max(CHILD_GRACE_MS, now - found.since_ms))
+                self.store.postpone(entry.member, entry.transaction_id, pause)
+            case Via.LOCK:
+                self._lock(entry, snapshot, found, now)
+            case Via.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
+                self._no_signal(entry, snapshot, found)
+            case Via.EXTERNAL:
+                message = "nobody published its result within the time limit"
+                self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
+            case Via.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
+                self._nobody_knows_it(entry, snapshot, found)
+            case Via.PUSH | Via.LINK | Via.OUTBOX if (error := self._why_unclaimable(entry, found, now)) is not None:
+                self._end(entry, found.record, ErrorKind.FAILED, error, final=True)
+            case Via.OUTBOX:
+                self._publish_again(entry, snapshot, found, now)
+            case _:
+                self._send(entry, snapshot, found)
+
+    def _no_signal(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        """A wait is over without its signal; nothing was done, so nothing is in doubt."""
+        step = snapshot.definition.steps[entry.step]
+        scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
+        message = f"no signal {step.signal!r} came within {round((found.close_ms - scheduled) / 1000, 1):g} s"
+        match step.on_timeout:
+            case "continue":
+                self.engine.wake(self._correlation(entry), found.record)
+            case "reject":
+                message = f"{message}, which counts as a no"
+                self._give_up(entry, found.record, ErrorKind.FAILED, "ApprovalRejected", message, final=True)
+            case _:
+                self._give_up(entry, found.record, ErrorKind.FAILED, "WaitTimeout", message, final=True)
+
+    def _lock(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
+        """A step waits for a lock: ask again, unless its time is over."""
+        pause = self.engine.locks.ask(snapshot, found)
+        if pause is None:
+            return
+        if not found.close_ms or now < found.close_ms or snapshot.state.stopped_at is not None:
+            self.store.postpone(entry.member, entry.transaction_id, pause)
+            return
+        step = snapshot.definition.steps[entry.step]
+        scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
+        if step.on_timeout == "continue":
+            self.engine.wake(self._correlation(entry), found.record)
+        else:
+            key = self.engine.locks.key_of(entry.transaction_id, found)
+            message = f"the lock on {key!r} was not to be had within {(found.close_ms - scheduled) / 1000:g} s"
+            self._give_up(entry, found.record, ErrorKind.FAILED, "LockTimeout", message, final=True)
+
+    def _silent(self, entry: Due, found: InFlight, now: int) -> None:
+        """A claimed attempt: over its limit, without its heartbeat, or its worker is gone (rule S1a)."""
+        if found.deadline_ms and now >= found.deadline_ms:
+            limit = (found.deadline_ms - found.since_ms) / 1000
+            message = f"it took longer than its limit of {limit:g} s on {found.worker or 'its worker'}"
+            self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message, entry.seen_ms)
+        elif found.beat_until_ms and now >= found.beat_until_ms:
+            message = f"it sent no heartbeat in time on {found.worker or 'its worker'}"
+            self._give_up(entry, found.record, ErrorKind.TIMEOUT, "HeartbeatTimeout", message, entry.seen_ms)
+        else:
+            message = f"its worker {found.worker} stopped renewing its lease: killed, frozen, or cut off from the store"
+            self._give_up(entry, found.record, ErrorKind.LOST, "WorkerLost", message, entry.seen_ms)
+
+    def _nobody_knows_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        direction, _ = parse_mark(found.mark)
+        step, probe = snapshot.definition.steps[found.step], snapshot.state.is_probe(self._correlation(entry))
+        worker = step.worker_of(direction, probe=probe)
+        message = (
+            f'no worker process that consumes queue "{found.target}" has registered worker "{worker}" within '
+            f"{self.engine.settings.schedule_to_start:g} s; import the module that defines it there, or send the "
+            f"step to another queue"
+        )
+        self._give_up(
+            entry, found.record, ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True
+        )
+
+    def _why_unclaimable(self, entry: Due, found: InFlight, now: int) -> ErrorInfo | None:
+        """What kept a worker from claiming an attempt, if that is so and nobody else has come for long enough (S27)."""
+        if now - found.first_ms < self.engine.settings.schedule_to_start * 1000:
+            return None
+        return why_unclaimable(self.store, self._correlation(entry))
+
+    def _not_started(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        if found.via is Via.CLAIMED:
+            self.store.discard(entry.member, entry.transaction_id)
+            return
+        limit = snapshot.definition.steps[found.step].schedule_to_start
+        message = f"no worker started it within its schedule_to_start of {limit or 0:g} s"
+        self._give_up(entry, found.record, ErrorKind.FAILED, "ScheduleToStartTimeout", message, final=True)
+        self.store.discard(entry.member, entry.transaction_id)
+
+    def _send(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        """A timer whose time has come, a link that was lost, a message that was lost before its claim."""
+        if snapshot.state.held:  # nothing new is sent out until somebody resumes the run
+            self.store.postpone(entry.member, entry.transaction_id, round(self.engine.settings.lease * 1000))
+            return
+        correlation = self._correlation(entry)
+        track = snapshot.state.step(entry.step).track(correlation.direction)
+        probe = snapshot.state.is_probe(correlation)
+        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses, probe=probe)
+        # A timer starts the waiting time of its attempt; a message that is sent again keeps it.
+        first = 0 if found.via is Via.TIMER else found.first_ms
+        ready = ready._replace(first_ms=first, close_ms=found.close_ms)
+        if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
+            self._publish(snapshot, correlation, ready.target)
+
+    def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
+        """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
+        waited, grace = now - found.since_ms, outbox_grace_ms(self.engine.settings.lease)
+        if self.engine.dispatcher.is_deserted(found.target):
+            self._leave_quarantine(entry)
+            return
+        if self._backlog(found.target) <= 0:
+            self._publish(snapshot, self._correlation(entry), found.target)
+        self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
+
+    def _publish(self, snapshot: Snapshot, correlation: Correlation, target: str) -> None:
+        definition, probe = snapshot.definition, snapshot.state.is_probe(correlation)
+        publish = self.engine.dispatcher.publish
+        write(WriteSite.PUBLISH_AGAIN, lambda: publish(definition, correlation, target, probe=probe))
+
+    def _backlog(self, queue: str) -> int:
+        if queue not in self._backlogs:
+            self._backlogs[queue] = self.engine.dispatcher.backlog(queue)
+        return self._backlogs[queue]
+
+    def _give_up(
+        self,
+        entry: Due,
+        record: str,
+        kind: ErrorKind,
+        error: str,
+        message: str,
+        unrenewed: int | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        info = ErrorInfo(type=error, message=f"step {entry.step!r}: {message}", attempt=parse_mark(entry.mark)[1])
+        self._end(entry, record, kind, info, unrenewed, final=final)
+
+    def _end(
+        self,
+        entry: Due,
+        record: str,
+        kind: ErrorKind,
+        error: ErrorInfo,
+        unrenewed: int | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        correlation = self._correlation(entry)
+        event = ErrorEvent(
+            id=f"{correlation}/end",
+            transaction_id=entry.transaction_id,
+            correlation_id=str(correlation),
+            occurred_at=self.store.now(),
+            step=entry.step,
+            attempt=correlation.attempt,
+            kind=kind,
+            retryable=not final,
+            error=error,
+        )
+        self.engine.give_up(event, record, unrenewed=unrenewed)
+
+    @staticmethod
+    def _correlation(entry: Due) -> Correlation:
+        return Correlation(entry.transaction_id, entry.step, *parse_mark(entry.mark))

@@ -1,7 +1,0 @@
-"""Where large payloads are kept, if not in the state store itself: the port, and its implementations beside it."""
-
-from __future__ import annotations
-
-from multiagents.state_store.blobs.base import PayloadStore
-
-__all__ = ["PayloadStore"]

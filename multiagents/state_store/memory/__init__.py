@@ -1,0 +1,4 @@
+"""Runs in this process, for tests and ``memory://``. Begin with `store.InMemoryStateStore`, then `tables`.
+
+The same contract as Redis, held by the same tests.
+"""

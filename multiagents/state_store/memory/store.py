@@ -1,0 +1,406 @@
+"""Runs in the memory of this process: for tests, and for Celery's ``task_always_eager`` and ``memory://``.
+
+It does what the one on Redis does, and keeps everything as the same JSON, so a test cannot pass with data that would
+not survive the way to Redis. Where this and the scripts differ, the contract tests fail.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, MutableMapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from multiagents.events import Event
+from multiagents.names import Correlation, Keys
+from multiagents.state_store.base import (
+    LIMIT_GRACE_MS,
+    MAX_DELETED,
+    Claim,
+    ClaimRefused,
+    Commit,
+    Committed,
+    Dispatch,
+    Due,
+    InFlight,
+    Payloads,
+    Renewal,
+    Snapshot,
+    Started,
+    Verdict,
+    Via,
+    from_ms,
+    mark_of,
+)
+from multiagents.state_store.memory.tables import Row, Tables, Written
+from multiagents.state_store.memory.visibility import Tabled
+from multiagents.state_store.payloads.history_codec import unpack
+from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Reading, Writing
+from multiagents.state_store.records.claim_limits import limits_of
+from multiagents.state_store.records.definition_cache import Definitions
+from multiagents.state_store.records.snapshot import (
+    REFUSED,
+    Header,
+    claimed,
+    due_of,
+    fields_of,
+    reads_context,
+    snapshot_of,
+)
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import RunState, RunStatus
+
+
+class InMemoryStateStore(Tabled):
+    """Keep runs in this process; any number of threads may use it.
+
+    Args:
+        keys: the key names; accepted because the store on Redis takes them.
+        lease: seconds after which an attempt whose worker says nothing counts as lost.
+        clock: seconds since the epoch; a test may give one of its own and make time pass.
+        policy: in what form data is stored.
+
+    >>> store = InMemoryStateStore(lease=5)
+    >>> store.dead_letters()
+    {}
+    """
+
+    _shared: ClassVar[dict[tuple[int, str], Tables]] = {}
+
+    def __init__(
+        self,
+        *,
+        keys: Keys | None = None,
+        lease: float = 30.0,
+        clock: Callable[[], float] = time.time,
+        policy: PayloadPolicy = PLAIN,
+    ) -> None:
+        self.keys = keys or Keys()
+        self.policy = policy
+        self.lease_ms = round(lease * 1000)
+        self._tables = Tables(clock)
+        self._definitions = Definitions()
+
+    @classmethod
+    def shared(
+        cls, *, keys: Keys | None = None, lease: float = 30.0, policy: PayloadPolicy = PLAIN
+    ) -> InMemoryStateStore:
+        """The store that all of this process share, as they would share a Redis; one for each key prefix.
+
+        >>> InMemoryStateStore.shared().bury("order-1", "order-1/charge/do/1", {"why": "nobody knows the run"})
+        >>> list(InMemoryStateStore.shared().dead_letters())
+        ['order-1/charge/do/1']
+        >>> InMemoryStateStore.shared().clear()
+        """
+        store = cls(keys=keys, lease=lease, policy=policy)
+        # A forked child has a memory of its own, and must not wait for a lock that only its parent can open.
+        store._tables = cls._shared.setdefault((os.getpid(), store.keys.prefix), store._tables)
+        return store
+
+    @property
+    def lists(self) -> MutableMapping[str, deque[str]]:
+        """The messages that commits pushed, by broker list; the next to be consumed is the last."""
+        return self._tables.lists
+
+    def clear(self) -> None:
+        """Forget every run: for the end of a test."""
+        self._tables.clear()
+
+    def now(self) -> datetime:
+        return from_ms(self._tables.now())
+
+    def _definition(self, content_hash: str) -> Definition:
+        return self._definitions.get(content_hash, self._tables.definitions.get)
+
+    # --- the life of a run -------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
+        writing = Writing(self.policy)
+        given, written, snapshot = writing.value(input), Written.of(commit, writing), definition.to_json()
+        with self._tables.lock:
+            known = self._tables.row(state.transaction_id)
+            fields = {"v": "1", "epoch": "1", "digest": self.policy.seal(digest)} | ({"call": call} if call else {})
+            if known is not None:
+                if call and known.fields.get("call") == call:
+                    return Started(True, definition.name, definition.content_hash, digest)
+                if known.fields["status"] not in replaces:
+                    kept = known.fields
+                    return Started(False, kept["workflow"], kept["definition"], self.policy.open(kept["digest"]))
+                self._tables.erase(state.transaction_id)
+                fields["generation"] = str(int(known.fields.get("generation", 1)) + 1)
+            self._tables.definitions.setdefault(definition.content_hash, snapshot)
+            row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
+            self._tables.apply(row, commit, written, self.lease_ms)
+            return Started(
+                True, definition.name, definition.content_hash, digest, self._tables.is_started_with(definition)
+            )
+
+    def claim(
+        self,
+        correlation: Correlation,
+        definition_hash: str,
+        *,
+        owner: str,
+        worker: str,
+        timeout: float | None,
+        heartbeat_timeout: float | None = None,
+        task: str = "",
+    ) -> Claim:
+        transaction_id, step, direction, attempt = correlation
+        definition = self._definition(definition_hash)
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            if row is None:
+                raise ClaimRefused(correlation, REFUSED[1])
+            entry = _entry(row, step)
+            if (
+                entry is None
+                or entry.mark != mark_of(direction, attempt)
+                or entry.via in (Via.TIMER, Via.EXTERNAL, Via.SLEEP, Via.LOCK)
+            ):
+                raise ClaimRefused(correlation, REFUSED[2])
+            now = self._tables.now()
+            if entry.via is not Via.CLAIMED:
+                limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
+                ends = [at for at in (limit and now + limit, entry.close_ms) if at]
+                if entry.via is Via.PUSH:
+                    self._tables.sent[entry.target].pop(entry.member(transaction_id), None)
+                entry = InFlight(
+                    step,
+                    entry.mark,
+                    Via.CLAIMED,
+                    "",
+                    now,
+                    owner=owner,
+                    deadline_ms=min(ends, default=0),
+                    beat_until_ms=beat and now + beat,
+                    worker=worker,
+                )
+                self._hold(row, transaction_id, entry, beat)
+            elif entry.owner != owner:
+                raise ClaimRefused(correlation, REFUSED[3])
+            fields = row.fields
+            return claimed(
+                correlation,
+                definition,
+                owner=owner,
+                now=now,
+                deadline=entry.deadline_ms,
+                header=Header(
+                    fields["status"],
+                    fields.get("stop"),
+                    fields["epoch"],
+                    fields.get("error"),
+                    fields.get("cause"),
+                    fields.get("signals"),
+                    fields.get("generation"),
+                    fields.get("sizes"),
+                    fields.get("parent"),
+                    fields.get("rollbacks"),
+                ),
+                step=fields[f"s:{step}"],
+                context=dict(row.context) if reads_context(correlation) else {},
+                values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
+                reading=lambda: self._reading(transaction_id, row),
+            )
+
+    def _reading(self, transaction_id: str, row: Row) -> Reading:
+        """Opens what is stored of a run."""
+        return Reading(self.policy, transaction_id, lambda names: {n: row.blobs[n] for n in names if n in row.blobs})
+
+    def _hold(self, row: Row, transaction_id: str, entry: InFlight, beat_ms: int) -> None:
+        """Write the record of a claimed attempt, and set its lease."""
+        numbers = (entry.since_ms, entry.deadline_ms, entry.beat_until_ms, beat_ms)
+        row.fields[f"l:{entry.step}"] = "|".join(
+            (entry.mark, Via.CLAIMED.value, entry.owner, *map(str, numbers), entry.worker)
+        )
+        ends = [self._tables.now() + self.lease_ms]
+        if entry.deadline_ms:
+            ends.append(entry.deadline_ms + LIMIT_GRACE_MS)
+        if entry.beat_until_ms:
+            ends.append(entry.beat_until_ms)
+        self._tables.due[entry.member(transaction_id)] = min(ends)
+
+    def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
+        noted = None if detail is None else self.policy.text(detail)
+        with self._tables.lock:
+            row = self._tables.row(correlation.transaction_id)
+            entry = None if row is None else _entry(row, correlation.step)
+            mark = mark_of(correlation.direction, correlation.attempt)
+            if row is None or entry is None or (entry.mark, entry.via, entry.owner) != (mark, Via.CLAIMED, owner):
+                return Renewal(alive=False, cancelled=True)
+            beat_ms = int(entry.record.split("|", 7)[6])
+            if beat and beat_ms:
+                entry = entry._replace(beat_until_ms=self._tables.now() + beat_ms)
+            if noted is not None:
+                row.fields[f"h:{correlation.step}"] = noted
+            self._hold(row, correlation.transaction_id, entry, beat_ms)
+            return Renewal(alive=True, cancelled=row.fields.get("stop") == "1")
+
+    def commit(self, commit: Commit) -> Committed:
+        written = Written.of(commit, Writing(self.policy))
+        with self._tables.lock:
+            row = self._tables.row(commit.transaction_id)
+            if row is None:
+                return Committed(Verdict.MISSING)
+            refused = self._refused(row, commit)
+            if refused is not None:
+                return Committed(refused)
+            for step in [commit.answers[0]] if commit.answers else []:
+                self._tables.release(row, commit.transaction_id, step)
+            for step, _ in commit.ends:
+                self._tables.release(row, commit.transaction_id, step)
+            _count(row, "v")
+            if commit.raises_epoch:
+                _count(row, "epoch")
+            joined = self._tables.apply(row, commit, written, self.lease_ms)
+            if commit.events and self.policy.is_too_long(len(row.history)):
+                self._shorten(commit.transaction_id)
+            return Committed(Verdict.APPLIED, joined)
+
+    def _refused(self, row: Row, commit: Commit) -> Verdict | None:
+        if commit.answers is not None:
+            step, prefix = commit.answers
+            entry = _entry(row, step)
+            if entry is None or not entry.record.startswith(prefix):
+                return Verdict.LATE
+            if commit.unrenewed is not None:
+                seen = self._tables.due.get(entry.member(commit.transaction_id))
+                if seen != commit.unrenewed:
+                    return Verdict.RENEWED
+        if commit.epoch is not None and str(commit.epoch) != row.fields["epoch"]:
+            return Verdict.CONFLICT
+        if commit.version is not None and str(commit.version) != row.fields["v"]:
+            return Verdict.CONFLICT
+        if commit.absent and commit.absent in row.results:
+            return Verdict.LATE
+        if any(row.fields.get(f"l:{step}") != record for step, record in commit.ends):
+            return Verdict.CONFLICT
+        if any(f"s:{step}" in row.fields for step in commit.fresh):
+            return Verdict.CONFLICT
+        return None
+
+    def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            if row is None or row.fields.get(f"l:{dispatch.step}") != expected:
+                return False
+            self._tables.release(row, transaction_id, dispatch.step)
+            self._tables.send(row, transaction_id, dispatch)
+            return True
+
+    def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:  # noqa: ARG002 - finds its partition
+        with self._tables.lock:
+            if entry in self._tables.due:
+                self._tables.due[entry] = self._tables.now() + delay_ms
+
+    def discard(self, entry: str, transaction_id: str) -> None:  # noqa: ARG002 - as above
+        with self._tables.lock:
+            self._tables.due.pop(entry, None)
+
+    def expire(self, correlation: Correlation) -> bool:
+        with self._tables.lock:
+            row = self._tables.row(correlation.transaction_id)
+            entry = None if row is None else _entry(row, correlation.step)
+            mark = mark_of(correlation.direction, correlation.attempt)
+            if entry is None or (entry.mark, entry.via) != (mark, Via.CLAIMED):
+                return False
+            # No outage extends a time of 0.
+            self._tables.due[entry.member(correlation.transaction_id)] = 0
+            return True
+
+    def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
+        with self._tables.lock:
+            members, until_next = self._tables.take_due(limit, self.lease_ms)
+            entries = [due_of(member, self._tables.due[member]) for member in members]
+            return entries, 3600.0 if until_next is None else until_next / 1000
+
+    def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
+        with self._tables.lock:
+            found = {target: sorted(sent, key=sent.__getitem__) for target, sent in self._tables.sent.items() if sent}
+        return {target: [due_of(m, 0) for m in sent[:limit]] for target, sent in found.items() if named in target}
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def load(self, transaction_id: str) -> Snapshot:
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            definition = self._definition(row.fields["definition"])
+            return snapshot_of(transaction_id, self.policy.fields(row.fields), definition, self._tables.now())
+
+    def payloads(self, transaction_id: str) -> Payloads:
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            reading = self._reading(transaction_id, row)
+            return Payloads.decode(reading.whole(row.context), reading.whole(row.results))
+
+    def history(self, transaction_id: str, after: int = 0) -> list[Event]:
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            dropped = 0 if row is None else int(row.fields.get("archived", 0))
+            records = [] if row is None else row.history[max(0, after - dropped) :]
+        if after < dropped:
+            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
+        return [unpack(transaction_id, self.policy.open(record)) for record in records]
+
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        put = self.policy.to_archive()
+        with self._tables.lock:
+            row = self._row(transaction_id)
+            first = int(row.fields.get("archived", 0))
+            records = row.history[: -max(keep, 1)]
+            if records:
+                put(transaction_id, first, records)
+                del row.history[: len(records)]
+                row.fields["archived"] = str(first + len(records))
+            return len(records)
+
+    # --- upkeep ------------------------------------------------------------------------------------------------------
+
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
+        with self._tables.lock:
+            if seen_ms is not None and self._tables.due.get(f"x|{transaction_id}") != seen_ms:
+                return False
+            self.policy.forget(transaction_id)
+            self._tables.erase(transaction_id)
+            return True
+
+    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+        with self._tables.lock:
+            if any(known == tombstone for _, known in self._tables.deleted):
+                return Verdict.APPLIED
+            row = self._tables.row(transaction_id)
+            if row is None:
+                return Verdict.MISSING
+            if row.fields["status"] != status:
+                return Verdict.CONFLICT
+            self.policy.forget(transaction_id)
+            self._tables.erase(transaction_id)
+            self._tables.deleted = [*self._tables.deleted, (self._tables.now(), tombstone)][-MAX_DELETED:]
+            for key in letters:
+                self._tables.dead.pop(key, None)
+            return Verdict.APPLIED
+
+    def check(self) -> list[str]:
+        return []
+
+
+def _entry(row: Row, step: str) -> InFlight | None:
+    record = row.fields.get(f"l:{step}")
+    return None if record is None else InFlight.parse(step, record)
+
+
+def _count(row: Row, name: str) -> None:
+    row.fields[name] = str(int(row.fields[name]) + 1)

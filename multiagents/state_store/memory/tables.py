@@ -1,0 +1,350 @@
+"""What the in-memory store keeps, and how a commit changes it: the part that is Lua on Redis.
+
+One `Tables` is what a Redis database is to the other store. Its lock makes each verb atomic, as a script is.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from multiagents.state_store.payloads.context import signal_field
+from multiagents.state_store.payloads.policy import Writing
+from multiagents.state_store.records.attempt import Dispatch, InFlight, Via
+from multiagents.state_store.records.commit import Commit
+from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES
+from multiagents.workflow.definition.definition import Definition
+
+#: How far into a list of other people's messages one look goes.
+WINDOW = 1_000
+#: How many attempts of a list one look may find lost.
+LOST_AT_ONCE = 500
+#: The net below the entry that removes a run: its keys expire this much later.
+EXPIRY_GRACE_MS = 3_600_000
+
+_NUMBERED = re.compile(r'"multiagents": "\d+:(\d+)"')
+
+
+@dataclass
+class Row:
+    """One run: the fields of its hash, and its data as JSON."""
+
+    started_ms: int
+    fields: dict[str, str]
+    results: dict[str, str]
+    context: dict[str, str] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    #: payloads that are kept apart, by name
+    blobs: dict[str, str] = field(default_factory=dict)
+    expires_ms: int | None = None
+
+
+@dataclass
+class Lock:
+    """A lock on a business key: who holds it (nobody: an empty text), and who waits."""
+
+    holder: str = ""
+    token: int = 0
+    #: until when; 0 is without an end
+    until: int = 0
+    #: who waits, first come first -> until when he counts as waiting
+    line: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Limited:
+    """What goes on under a limit: who runs, until when he counts, when the next may begin, and who was turned away."""
+
+    slots: dict[str, int] = field(default_factory=dict)
+    next_us: int = 0
+    away: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a commit writes, as JSON; made before anything is touched, so that nothing is written by halves."""
+
+    fields: dict[str, str]
+    removed: list[str]
+    context: dict[str, str]
+    results: dict[str, str]
+    history: list[str]
+    letters: dict[str, str]
+    blobs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, commit: Commit, writing: Writing) -> Written:
+        """Write a commit down; what a payload store is to keep is there when this returns.
+
+        Raises:
+            TypeError: when something in it is not JSON.
+            ValueError: when a number in it is not JSON.
+        """
+        policy = writing.policy
+        results = {f"r:{step}": writing.value(value) for step, value in commit.results.items()}
+        results |= {f"n:{step}": writing.value(value) for step, value in commit.inputs.items()}
+        results |= {signal_field(key): writing.value(value) for key, value in commit.signals.items()}
+        return cls(
+            fields={name: policy.header(name, value) for name, value in commit.header.items() if value}
+            | {f"s:{name}": policy.step(step) for name, step in commit.steps.items()},
+            removed=[name for name, value in commit.header.items() if not value],
+            context={key: writing.value(value) for key, value in commit.context.items()},
+            results=results,
+            history=[policy.event(event) for event in commit.events],
+            letters={key: policy.text(letter) for key, letter in commit.letters.items()},
+            blobs=policy.put_apart(commit.transaction_id, writing.blobs),
+        )
+
+
+class Tables:
+    """All that one in-memory database holds.
+
+    Args:
+        clock: seconds since the epoch; a test may make time pass.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()
+        #: said whenever a run ends
+        self.ended = threading.Condition(self.lock)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.lock:
+            self.rows: dict[str, Row] = {}
+            self.definitions: dict[str, str] = {}
+            #: workflow and version -> content hash of the definition that the last run of it was started with
+            self.versions: dict[tuple[str, str], str] = {}
+            #: what has to be looked at, by time
+            self.due: dict[str, int] = {}
+            #: broker list -> its messages; pushed on the left, consumed on the right
+            self.lists: defaultdict[str, deque[str]] = defaultdict(deque)
+            #: broker list -> number of its last message
+            self.sequence: dict[str, int] = {}
+            #: broker list -> the attempts that wait there, by the number of their message
+            self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
+            self.dead: dict[str, str] = {}
+            #: when runs were deleted, and their tombstones
+            self.deleted: list[tuple[int, str]] = []
+            #: worker -> what was announced of it
+            self.workers: dict[str, str] = {}
+            #: schedule -> its last tick; and who paused it
+            self.ticked: dict[str, int] = {}
+            self.paused: dict[str, str] = {}
+            #: locks on business keys, and the last fencing token
+            self.locks: dict[str, Lock] = {}
+            self.token = 0
+            #: what goes on under limits, by key
+            self.limits: dict[str, Limited] = {}
+            self.swept_ms: int | None = None
+            self.grace_ms = 0
+
+    def is_started_with(self, definition: Definition) -> str:
+        """Note the content of a version of a workflow; another one that it had before is returned."""
+        label = (definition.name, definition.version)
+        before, self.versions[label] = self.versions.get(label, ""), definition.content_hash
+        return "" if before == definition.content_hash else before
+
+    def now(self) -> int:
+        """The clock, in ms."""
+        return int(self.clock() * 1000)
+
+    def row(self, transaction_id: str) -> Row | None:
+        """A run, unless it has expired."""
+        found = self.rows.get(transaction_id)
+        if found is not None and found.expires_ms is not None and self.now() >= found.expires_ms:
+            del self.rows[transaction_id]
+            return None
+        return found
+
+    def erase(self, transaction_id: str) -> None:
+        """Take a run away with all that belongs to it."""
+        row = self.rows.pop(transaction_id, None)
+        if row is not None:
+            for name in [each for each in row.fields if each.startswith("l:")]:
+                self.release(row, transaction_id, name[2:])
+        about = f"|{transaction_id}"
+        for member in [
+            each for each in self.due if (each[1:] == about and each[0] != "k") or each.startswith(f"q{about}|")
+        ]:
+            del self.due[member]
+        self.ended.notify_all()
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
+
+    def push(self, target: str, prefix: str, suffix: str) -> int:
+        """Number a message and put it into a broker list."""
+        number = self.sequence[target] = self.sequence.get(target, 0) + 1
+        self.lists[target].appendleft(f"{prefix}{number}{suffix}")
+        return number
+
+    def release(self, row: Row, transaction_id: str, step: str) -> None:
+        """Give up an attempt's record, and everything that looks after it."""
+        entry = InFlight.parse(step, row.fields.pop(f"l:{step}"))
+        member = entry.member(transaction_id)
+        self.due.pop(member, None)
+        if entry.via is Via.PUSH:
+            self.sent[entry.target].pop(member, None)
+
+    def send(self, row: Row, transaction_id: str, dispatch: Dispatch) -> None:
+        """Send an attempt out: write its record, and leave an entry with whoever looks after it."""
+        now = self.now()
+        member = f"a|{transaction_id}|{dispatch.step}|{dispatch.mark}"
+        number = 0
+        if dispatch.via is Via.CLAIMED:
+            self.due[member] = now + dispatch.delay_ms
+            limit = str(now + dispatch.close_ms) if dispatch.close_ms else "0"
+            record = (dispatch.mark, dispatch.via.value, dispatch.target, str(now), limit, "0", "0", dispatch.prefix)
+            row.fields[f"l:{dispatch.step}"] = "|".join(record)
+            return
+        if dispatch.via is Via.PUSH:
+            number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
+            self.sent[dispatch.target][member] = number
+        elif dispatch.via is not Via.EXTERNAL:
+            self.due[member] = dispatch.due_ms or now + dispatch.look_after_ms
+            if dispatch.via in (Via.TIMER, Via.SLEEP):
+                number = self.due[member]
+        elif dispatch.close_ms:
+            self.due[member] = dispatch.close_ms
+        if dispatch.start_within_ms:
+            self.due[f"q{member[1:]}"] = now + dispatch.start_within_ms
+        row.fields[f"l:{dispatch.step}"] = "|".join(
+            (
+                dispatch.mark,
+                dispatch.via.value,
+                str(now),
+                str(dispatch.first_ms or now),
+                str(dispatch.close_ms),
+                str(number),
+                dispatch.target,
+            )
+        )
+
+    # --- a commit ----------------------------------------------------------------------------------------------------
+
+    def apply(self, row: Row, commit: Commit, written: Written, lease_ms: int) -> bool:
+        """Write a commit; the fences have been checked.
+
+        Returns:
+            whether a join was completed.
+        """
+        row.fields |= written.fields
+        _without(row.fields, written.removed)
+        row.context |= written.context
+        _without(row.context, commit.forgotten)
+        row.results |= written.results
+        row.history += written.history
+        row.blobs |= written.blobs
+        self.dead |= written.letters
+        _without(self.dead, commit.answered)
+        joined = False
+        for step, (landing, members) in commit.joins.items():
+            landed = int(row.fields.get(f"j:{step}", 0)) + landing
+            row.fields[f"j:{step}"] = str(landed)
+            joined = joined or landed >= members
+        for dispatch in commit.dispatches:
+            self.send(row, commit.transaction_id, dispatch)
+        owed = f"r|{commit.transaction_id}"
+        wakes = commit.wake
+        if commit.coalesces:
+            joined = joined or owed not in self.due
+            self.due.setdefault(owed, self.now() + lease_ms)
+            wakes = commit.wake if joined else None
+        elif commit.landed or joined:
+            self.due[owed] = self.now() + lease_ms
+        elif commit.decided:
+            self.due.pop(owed, None)
+        if wakes is not None:
+            self.push(*wakes)
+        if commit.deadline_ms is not None:
+            self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
+        if commit.retention_ms is not None:
+            self._end(row, commit, commit.retention_ms)
+        for name, stored in commit.attributes.items():
+            field = f"a:{name}"
+            if not stored:
+                row.fields.pop(field, None)
+            elif field in row.fields or sum(each.startswith("a:") for each in row.fields) < MAX_ATTRIBUTES:
+                row.fields[field] = stored
+        return joined
+
+    def _end(self, row: Row, commit: Commit, retention_ms: int) -> None:
+        """The run is over, or (below zero) comes back from its end."""
+        transaction_id = commit.transaction_id
+        if retention_ms < 0:
+            row.expires_ms = None
+            self.due.pop(f"x|{transaction_id}", None)
+            return
+        if not (commit.landed or commit.coalesces):
+            self.due.pop(f"r|{transaction_id}", None)
+        self.due.pop(f"t|{transaction_id}", None)
+        self.due[f"x|{transaction_id}"] = self.now() + retention_ms
+        row.expires_ms = None if commit.outlives else self.now() + retention_ms + EXPIRY_GRACE_MS
+        self.ended.notify_all()
+
+    # --- what is due -------------------------------------------------------------------------------------------------
+
+    def take_due(self, limit: int, lease_ms: int) -> tuple[list[str], int | None]:
+        """Lease what is due.
+
+        Returns:
+            the entries, and the ms until the next one is due; None when there is none.
+        """
+        now = self.now()
+        # After an outage every lease has run out without anybody having died: extend each once.
+        extended = grace = self.grace_ms
+        if self.swept_ms is not None and now - self.swept_ms > lease_ms / 3 and now >= extended:
+            grace = self.grace_ms = now + lease_ms
+        self.swept_ms = now
+        for target in self.sequence:
+            for member in self._lost(target):
+                del self.sent[target][member]
+                self.due[member] = now + lease_ms
+        ready = sorted((at, member) for member, at in self.due.items() if at <= now)[:limit]
+        taken: list[str] = []
+        for at, member in ready:
+            if grace > now and at not in (0, extended) and self._is_claimed(member):
+                self.due[member] = grace
+            else:
+                self.due[member] = now + lease_ms
+                taken.append(member)
+        return taken, max(0, min(self.due.values()) - now) if self.due else None
+
+    def _lost(self, target: str) -> Iterable[str]:
+        """The attempts whose message has left its list; if nobody claims them within a lease, they were lost."""
+        messages = self.lists[target]
+        oldest: int | None = None
+        for position in range(min(len(messages), WINDOW)):
+            if found := _NUMBERED.search(messages[-1 - position]):
+                oldest = int(found[1])
+                break
+        if oldest is None and len(messages) > WINDOW:
+            return []  # a long queue of other people's messages tells nothing yet
+        waiting = sorted((number, member) for member, number in self.sent[target].items())
+        return [member for number, member in waiting if oldest is None or number < oldest][:LOST_AT_ONCE]
+
+    def _is_claimed(self, member: str) -> bool:
+        kind, transaction_id, *rest = member.split("|")
+        row = self.row(transaction_id)
+        if kind != "a" or row is None:
+            return False
+        step, mark = rest
+        return row.fields.get(f"l:{step}", "").startswith(f"{mark}|{Via.CLAIMED.value}|")
+
+    def in_status(self, status: str, workflow: str | None) -> Mapping[str, Row]:
+        """The runs in a status, of one workflow if given."""
+        return {
+            name: row
+            for name, row in self.rows.items()
+            if row.fields["status"] == status and workflow in (None, row.fields["workflow"])
+        }
+
+
+def _without(table: MutableMapping[str, str], keys: Iterable[str]) -> None:
+    for key in keys:
+        table.pop(key, None)

@@ -1,0 +1,103 @@
+"""The data of a run: its input and results, and how they make up a context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json
+
+from multiagents.exceptions import DecodeError
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.map_items import map_of
+
+# Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+
+
+def dumps(value: Any) -> str:
+    """JSON as the store keeps it."""
+    return _encode(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """The data of a run.
+
+    Attributes:
+        input: what it was started with.
+        context: what trunk steps returned, merged.
+        results: step -> result.
+        inputs: step -> what its ``inputs`` answered.
+        signals: key -> the data of the signals that have come.
+    """
+
+    input: dict[str, Any]
+    context: dict[str, Any]
+    results: dict[str, Any]
+    inputs: dict[str, Any]
+    signals: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def decode(cls, context: Mapping[str, str], stored: Mapping[str, str]) -> Payloads:
+        """Read what is kept: the context by key, and ``i``, ``r:<step>``, ``n:<step>`` and ``g:<key>``.
+
+        Raises:
+            DecodeError: when some of it is not JSON.
+        """
+        return cls(
+            input=_read("i", stored["i"]),
+            context={key: _read(key, value) for key, value in context.items()},
+            results={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("r:")},
+            inputs={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("n:")},
+            signals={name[2:]: _read(name, value) for name, value in stored.items() if name.startswith("g:")},
+        )
+
+    def input_of(self, definition: Definition, step: str) -> Any:
+        """What a step was given: what its ``inputs`` answered, an item of its map, or else its context."""
+        if step not in self.inputs:
+            return self.of(definition, step)
+        name = map_of(step)
+        return self.inputs[step] if name is None else {**as_given(name, self.inputs[name]), **self.inputs[step]}
+
+    def of(self, definition: Definition, step: str) -> dict[str, Any]:
+        """The context of a step: the input and the results of all its ancestors, the later ones last."""
+        return merge(dict(self.input), self.results, definition.ancestors(step))
+
+
+def _read(field: str, value: str) -> Any:
+    try:
+        return from_json(value)
+    except ValueError as error:
+        raise DecodeError(
+            f"the field {field!r} of a run's stored data is not JSON ({error}); something else wrote there, or a newer "
+            f"release"
+        ) from error
+
+
+def signal_field(key: str) -> str:
+    """The field of a run's data that keeps the data of a signal."""
+    return f"g:{key}"
+
+
+def as_mapping(step: str, result: Any) -> dict[str, Any]:
+    """What a result adds to the context: itself if it is a dict, else itself under the step's name."""
+    if result is None:
+        return {}
+    # A round of a loop, or an item of a map, answers under the name that all of them share.
+    return result if isinstance(result, dict) else {(map_of(step) or step).partition("#")[0]: result}
+
+
+def as_given(name: str, shared: Any) -> dict[str, Any]:
+    """What the items of a map share: the answer of ``inputs``, under the map's name if it is no dict."""
+    return shared if isinstance(shared, dict) else {name: shared}
+
+
+def merge(context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]) -> dict[str, Any]:
+    """Merge the results of these steps into a context, in this order."""
+    for step in steps:
+        if step in results:
+            context.update(as_mapping(step, results[step]))
+    return context

@@ -1,0 +1,114 @@
+"""One transition of a run, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from multiagents.events import Event
+from multiagents.failpoints import WriteSite
+from multiagents.state_store.records.attempt import Dispatch
+from multiagents.workflow.state.run_state import StepState
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Commit(NamedTuple):
+    """One transition of a run.
+
+    Attributes:
+        transaction_id: the run.
+        events: the facts, oldest first; they go into the history.
+        header: changed fields of the header; an empty value removes the field.
+        steps: changed steps.
+        answers: (step, what its record has to start with): the attempt that this commit answers, and ends.
+        unrenewed: refuse if the lease of that attempt was renewed since it was found due (`Due.seen_ms`).
+        ends: (step, the exact record) of other attempts that this commit takes back.
+        epoch: refuse if what workers have in hand of the run has been overtaken since.
+        version: refuse if anything was committed since.
+        fresh: refuse if one of these steps has been begun: what sends out nothing but first attempts of them is fenced
+            by this and the epoch, and needs no look at what else was committed.
+        results: step -> its result.
+        inputs: step -> what its ``inputs`` answered.
+        signals: key -> the data of a signal.
+        absent: refuse if this field of the run's data is there: a signal with this key has come before.
+        context: what to merge into the stored context.
+        forgotten: keys of the stored context that go: the run went back to before they were there.
+        letters: what goes to the dead letters, by correlation id.
+        answered: dead letters that a person has settled: they go.
+        dispatches: attempts that go out.
+        joins: step -> how many of those it waits for land with this commit, and how many there are in all.
+        landed: a decision is owed: leave a ``due`` entry for it.
+        coalesces: whoever is to make a decision already makes this one, too: `Committed.joined` is answered, and
+            ``wake`` pushed, only if none was owed before.
+        wake: (list, prefix, suffix) of an orchestrator message to push along with it.
+        decided: this is that decision: remove the entry.
+        moved: (workflow, status before, status after): the run changes its place in the indexes.
+        deadline_ms: the run is to be undone if it is not over after that long from now. None leaves that as it is.
+        retention_ms: the run is over; keep it that long. None while it is not.
+        outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
+        overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
+        attributes: what the run is found by, as `attributes.encode` writes it; an empty value removes one.
+        site: where the engine makes it.
+    """
+
+    transaction_id: str
+    events: Sequence[Event]
+    header: Mapping[str, str] = _NOTHING
+    steps: Mapping[str, StepState] = _NOTHING
+    answers: tuple[str, str] | None = None
+    unrenewed: int | None = None
+    ends: Sequence[tuple[str, str]] = ()
+    epoch: int | None = None
+    version: int | None = None
+    fresh: Sequence[str] = ()
+    results: Mapping[str, Any] = _NOTHING
+    inputs: Mapping[str, Any] = _NOTHING
+    signals: Mapping[str, Any] = _NOTHING
+    absent: str = ""
+    context: Mapping[str, Any] = _NOTHING
+    forgotten: Sequence[str] = ()
+    letters: Mapping[str, Any] = _NOTHING
+    answered: Sequence[str] = ()
+    dispatches: Sequence[Dispatch] = ()
+    joins: Mapping[str, tuple[int, int]] = _NOTHING
+    landed: bool = False
+    coalesces: bool = False
+    wake: tuple[str, str, str] | None = None
+    decided: bool = False
+    moved: tuple[str, str, str] | None = None
+    deadline_ms: int | None = None
+    retention_ms: int | None = None
+    outlives: bool = False
+    overtakes: bool = False
+    attributes: Mapping[str, str] = _NOTHING
+    site: WriteSite = WriteSite.ADVANCE
+
+    @property
+    def raises_epoch(self) -> bool:
+        """Whether what workers have in hand of the run is no longer so."""
+        return self.overtakes or not self.header.keys().isdisjoint(("status", "stop", "signals", "error"))
+
+
+class Verdict(StrEnum):
+    """What became of a commit."""
+
+    APPLIED = "applied"
+    #: the attempt it answers is not the one in flight: a duplicate, or too late
+    LATE = "late"
+    #: the run has moved on: load it again and decide again
+    CONFLICT = "conflict"
+    #: the attempt that was to be given up is alive after all
+    RENEWED = "renewed"
+    #: there is no such run
+    MISSING = "missing"
+
+
+class Committed(NamedTuple):
+    """The answer to a commit."""
+
+    verdict: Verdict
+    #: a join was completed, or the first of what coalesces has landed: a decision over the whole run is owed
+    joined: bool = False

@@ -1,0 +1,43 @@
+"""The definitions that runs are pinned to (rule S26)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.registry import definitions
+
+
+class Definitions:
+    """Find a definition by its hash: with the code of this process if it has it, else as the store kept it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Definition] = {}
+
+    def get(self, reference: str, kept: Callable[[str], str | None]) -> Definition:
+        """Find one.
+
+        Args:
+            reference: the content hash; and behind it, each after a ``~``, the save-points that a run has gone back to.
+            kept: gives the JSON that the store keeps under a hash, asked for once.
+
+        Raises:
+            WorkflowNotFoundError: when neither has it.
+        """
+        content_hash, *rollbacks = reference.split("~")
+        return self._base(content_hash, kept).laid_out({}, rollbacks)
+
+    def _base(self, content_hash: str, kept: Callable[[str], str | None]) -> Definition:
+        if (local := definitions.by_hash(content_hash)) is not None:
+            return local
+        if content_hash not in self._known:
+            snapshot = kept(content_hash)
+            if snapshot is None:
+                raise WorkflowNotFoundError(
+                    content_hash,
+                    f"no definition with content hash {content_hash!r} is registered here or kept in the state store; "
+                    f"the run that names it was started against another database",
+                )
+            self._known[content_hash] = Definition.from_json(snapshot)
+        return self._known[content_hash]

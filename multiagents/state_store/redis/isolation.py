@@ -1,0 +1,69 @@
+"""Locks on business keys, and limits by key, in Redis: a few keys of their own, in the partition of the key."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from multiagents.failpoints import WriteSite, write
+from multiagents.names import Correlation, Direction, Keys, PartitionKeys
+from multiagents.state_store.base import StateStore
+from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Lock, Slot
+
+if TYPE_CHECKING:
+    import redis
+
+    from multiagents.state_store.redis.script_server import ScriptServer
+
+
+class Holding(StateStore):
+    """The part of the store on Redis that keeps runs out of each other's way."""
+
+    keys: Keys
+    lease_ms: int
+    _server: ScriptServer
+    _client: redis.Redis
+
+    def _of_key(self, key: str) -> PartitionKeys:
+        return self.keys.of_partition(self.keys.partition_of(key))
+
+    def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
+        part = self._of_key(key)
+        keys = [part.lock(key), part.lock_line(key), part.lock_asking(key), part.meta, part.due]
+        args = [f"k|{key}", holder, lease_ms, asking_ms, over, LOCK_CHECK_MS]
+        granted, now, token, held_by, place = self._server.run(WriteSite.LOCK, "lock", keys, args)
+        self._server.heard(now)
+        return Lock(granted == 1, int(token), held_by, place)
+
+    def unlock(self, key: str, token: int) -> bool:
+        part = self._of_key(key)
+        keys = [part.lock(key), part.due]
+        return bool(self._server.run(WriteSite.UNLOCK, "unlock", keys, [f"k|{key}", token])[0])
+
+    def lock_of(self, key: str) -> Lock | None:
+        read = partial(self._client.hmget, self._of_key(key).lock(key), ["token", "holder", "until"])
+        token, holder, until = self._server.call(read)
+        return None if token is None else Lock(False, int(token), holder, until_ms=int(until))
+
+    def take_slot(
+        self,
+        key: str,
+        correlation: Correlation,
+        *,
+        concurrency: int = 0,
+        every_us: int = 0,
+        pause_ms: int = 0,
+        keep: bool = False,
+    ) -> Slot:
+        part = self._of_key(key)
+        keys = [part.slots(key), part.next_start(key), part.limited(key)]
+        args = [str(correlation), concurrency, every_us, pause_ms, int(keep), self.lease_ms, APART_MS, AWAY_MS]
+        site = WriteSite.TAKE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.TAKE_SLOT
+        granted, now, wait = self._server.run(site, "limit", keys, args)
+        self._server.heard(now)
+        return Slot(granted == 1, wait)
+
+    def free_slot(self, key: str, correlation: Correlation) -> None:
+        site = WriteSite.FREE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.FREE_SLOT
+        give_back = partial(self._client.zrem, self._of_key(key).slots(key), str(correlation))
+        self._server.call(lambda: write(site, give_back))

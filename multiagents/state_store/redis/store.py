@@ -1,0 +1,344 @@
+"""Runs in Redis or Valkey: every transition one Lua script."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import redis
+
+from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.failpoints import WriteSite, write
+from multiagents.names import Correlation, Direction, Keys, RunKeys
+from multiagents.redis import hasty_client
+from multiagents.state_store.base import (
+    LIMIT_GRACE_MS,
+    Claim,
+    ClaimRefused,
+    Commit,
+    Committed,
+    Dispatch,
+    Due,
+    Renewal,
+    Snapshot,
+    Started,
+    Verdict,
+    from_ms,
+    mark_of,
+    parse_mark,
+)
+from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Writing
+from multiagents.state_store.records.claim_limits import limits_of
+from multiagents.state_store.records.definition_cache import Definitions
+from multiagents.state_store.records.snapshot import (
+    REFUSED,
+    Header,
+    claimed,
+    due_of,
+    fields_of,
+    reads_context,
+    snapshot_of,
+)
+from multiagents.state_store.redis.arguments import apart_of, arguments_of, keys_of, row_of
+from multiagents.state_store.redis.isolation import Holding
+from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.state_store.redis.server_check import check_partitions, findings_of
+from multiagents.state_store.redis.visibility import Looking
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import RunState, RunStatus
+
+#: What the script ``start`` answers when it does not have the definition.
+_NOT_KEPT = 2
+_VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
+
+
+class RedisStateStore(Holding, Looking):
+    """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        keys: the key names; the default has the prefix ``ma`` and one partition.
+        lease: seconds after which an attempt whose worker says nothing counts as lost.
+        client: a client to use in place of one made from the URL; it must decode responses.
+        policy: in what form data is stored.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        keys: Keys | None = None,
+        lease: float = 30.0,
+        client: redis.Redis | None = None,
+        policy: PayloadPolicy = PLAIN,
+    ) -> None:
+        self.url = url
+        self.keys = keys or Keys()
+        self.policy = policy
+        self.lease_ms = round(lease * 1000)
+        self._server = ScriptServer(url, client, self.keys.prefix)
+        self._client = self._server.client
+        self._definitions = Definitions()
+        #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
+        self._kept: set[tuple[str, str]] = set()
+
+    def now(self) -> datetime:
+        return from_ms(self._server.now_ms())
+
+    def _definition(self, content_hash: str, keys: RunKeys) -> Definition:
+        return self._definitions.get(
+            content_hash, lambda name: self._server.call(lambda: self._client.hget(keys.definitions, name))
+        )
+
+    def definition(self, content_hash: str, transaction_id: str) -> Definition:
+        return self._definition(content_hash, self.keys.of_run(transaction_id))
+
+    # --- the life of a run -------------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        definition: Definition,
+        state: RunState,
+        commit: Commit,
+        input: Any,
+        digest: str,
+        *,
+        call: str = "",
+        replaces: Collection[RunStatus] = (),
+    ) -> Started:
+        run = self.keys.of_run(state.transaction_id)
+        keys = [*keys_of(run, commit), run.definitions, run.versions]
+        head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
+        replaced = f"|{'|'.join(replaces)}|" if replaces else ""
+        writing = Writing(self.policy)
+        given = writing.value(input)
+        rest = [
+            given,
+            self.policy.seal(digest),
+            definition.name,
+            definition.version,
+            run.indexes,
+            run.attributes,
+            call,
+            replaced,
+            *self._arguments_of(run, commit, writing),
+        ]
+        kept = (run.definitions, definition.content_hash)
+        text = "" if kept in self._kept else definition.to_json()
+        reply = self._server.run(commit.site, "start", keys, [*head, text, *rest])
+        if reply[0] == _NOT_KEPT:  # the server was emptied since
+            reply = self._server.run(commit.site, "start", keys, [*head, definition.to_json(), *rest])
+        self._kept.add(kept)
+        self._server.heard(reply[1])
+        created, _, workflow, content, digested, *other = reply
+        return Started(created == 1, workflow, content, self.policy.open(digested), other[0] if other else "")
+
+    def _arguments_of(self, run: RunKeys, commit: Commit, writing: Writing) -> list[Any]:
+        """What a commit's script reads; what it keeps apart is in a store of its own by then, if there is one."""
+        args = arguments_of(run, commit, writing)
+        return args + apart_of(self.policy.put_apart(commit.transaction_id, writing.blobs))
+
+    def claim(
+        self,
+        correlation: Correlation,
+        definition_hash: str,
+        *,
+        owner: str,
+        worker: str,
+        timeout: float | None,
+        heartbeat_timeout: float | None = None,
+        task: str = "",
+    ) -> Claim:
+        transaction_id, step, direction, attempt = correlation
+        run = self.keys.of_run(transaction_id)
+        definition = self._definition(definition_hash, run)
+        fields = fields_of(correlation, definition)
+        limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
+        reply = self._server.run(
+            WriteSite.CLAIM_UNDO if direction is Direction.UNDO else WriteSite.CLAIM,
+            "claim",
+            [run.run, run.context, run.results, run.due],
+            [
+                transaction_id,
+                step,
+                mark_of(direction, attempt),
+                owner,
+                worker,
+                limit,
+                beat,
+                self.lease_ms,
+                LIMIT_GRACE_MS,
+                run.sent(""),
+                int(reads_context(correlation)),
+                *fields,
+            ],
+        )
+        self._server.heard(reply[1])
+        if reply[0] != 1:
+            raise ClaimRefused(correlation, REFUSED[reply[2]])
+        # A map comes as a flat list: a script's reply is flat in RESP3, too.
+        _, now, deadline, header, step_state, stored, values = reply
+        return claimed(
+            correlation,
+            definition,
+            owner=owner,
+            now=now,
+            deadline=deadline,
+            header=Header(*header),
+            step=step_state,
+            context=dict(zip(stored[::2], stored[1::2], strict=True)),
+            values={name: value for name, value in zip(fields, values, strict=True) if value is not None},
+            reading=lambda: self._reading(transaction_id, run),
+        )
+
+    def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
+        run = self.keys.of_run(correlation.transaction_id)
+        mark = mark_of(correlation.direction, correlation.attempt)
+        reply = self._server.run(
+            WriteSite.RENEW_UNDO if correlation.direction is Direction.UNDO else WriteSite.RENEW,
+            "renew",
+            [run.run, run.due],
+            [
+                correlation.transaction_id,
+                correlation.step,
+                mark,
+                owner,
+                self.lease_ms,
+                LIMIT_GRACE_MS,
+                int(beat),
+                "" if detail is None else self.policy.text(detail),
+            ],
+        )
+        self._server.heard(reply[1])
+        return Renewal(reply[0] == 1, reply[2] == 1)
+
+    def commit(self, commit: Commit) -> Committed:
+        run = self.keys.of_run(commit.transaction_id)
+        step, prefix = commit.answers or ("", "")
+        recalled = [value for pair in commit.ends for value in pair]
+        reply = self._server.run(
+            commit.site,
+            "commit",
+            keys_of(run, commit),
+            [
+                commit.transaction_id,
+                run.sent(""),
+                self.lease_ms,
+                step,
+                prefix,
+                "" if commit.unrenewed is None else commit.unrenewed,
+                "" if commit.epoch is None else commit.epoch,
+                "" if commit.version is None else commit.version,
+                int(commit.raises_epoch),
+                commit.absent,
+                len(commit.ends),
+                *recalled,
+                len(commit.fresh),
+                *commit.fresh,
+                *self._arguments_of(run, commit, Writing(self.policy)),
+            ],
+        )
+        self._server.heard(reply[1])
+        if reply[0] == 1 and self.policy.is_too_long(reply[3]):
+            self._shorten(commit.transaction_id)
+        return Committed(_VERDICTS[reply[0]], reply[2] == 1)
+
+    def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
+        run = self.keys.of_run(transaction_id)
+        args = [transaction_id, run.sent(""), expected, *row_of(dispatch)]
+        site = WriteSite.DISPATCH if parse_mark(dispatch.mark)[0] is Direction.DO else WriteSite.DISPATCH_UNDO
+        return bool(self._server.run(site, "dispatch", [run.run, run.due, run.sequence], args)[0])
+
+    def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:
+        run = self.keys.of_run(transaction_id)
+        at = self._server.now_ms() + delay_ms
+        later = partial(self._client.zadd, run.due, {entry: at}, xx=True)
+        self._server.call(lambda: write(WriteSite.POSTPONE, later))
+
+    def discard(self, entry: str, transaction_id: str) -> None:
+        run = self.keys.of_run(transaction_id)
+        self._server.call(lambda: write(WriteSite.DISCARD, partial(self._client.zrem, run.due, entry)))
+
+    def expire(self, correlation: Correlation) -> bool:
+        run = self.keys.of_run(correlation.transaction_id)
+        mark = mark_of(correlation.direction, correlation.attempt)
+        args = [correlation.transaction_id, correlation.step, mark]
+        return bool(self._server.run(WriteSite.EXPIRE, "expire", [run.run, run.due], args)[0])
+
+    def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
+        entries: list[Due] = []
+        until_next: list[int] = []
+        for number in range(self.keys.partitions):
+            part = self.keys.of_partition(number)
+            now, soonest, *members = self._server.run(
+                WriteSite.TAKE_DUE,
+                "take_due",
+                [part.due, part.meta, part.sequence],
+                [limit, self.lease_ms, part.sent(""), f"{part.tag}:run:", number],
+            )
+            self._server.heard(now)
+            if soonest >= 0:
+                until_next.append(soonest)
+            entries += [due_of(member, now + self.lease_ms) for member in members]
+        return entries, min(until_next, default=3_600_000) / 1000
+
+    def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
+        found: dict[str, list[Due]] = {}
+        for part in map(self.keys.of_partition, range(self.keys.partitions)):
+            for target in self._server.call(partial(self._client.hkeys, part.sequence)):
+                if named in target:
+                    sent = self._server.call(partial(self._client.zrange, part.sent(target), 0, limit - 1))
+                    found.setdefault(target, []).extend(due_of(member, 0) for member in sent)
+        return {target: entries for target, entries in found.items() if entries}
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def load(self, transaction_id: str) -> Snapshot:
+        run = self.keys.of_run(transaction_id)
+        now, *flat = self._server.run(None, "load", [run.run], [])
+        self._server.heard(now)
+        if not flat:
+            raise WorkflowNotFoundError(transaction_id)
+        fields = self.policy.fields(dict(zip(flat[::2], flat[1::2], strict=True)))
+        return snapshot_of(transaction_id, fields, self._definition(fields["definition"], run), now)
+
+    # --- upkeep ------------------------------------------------------------------------------------------------------
+
+    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
+        run = self.keys.of_run(transaction_id)
+        entry = f"x|{transaction_id}"
+        if seen_ms is not None and self._server.call(lambda: self._client.zscore(run.due, entry)) != seen_ms:
+            return False
+        # Before the run, so that it is done again if it was not.
+        self.policy.forget(transaction_id)
+        keys = [run.run, run.context, run.results, run.history, run.due, run.blobs]
+        args = [transaction_id, run.sent(""), run.indexes, run.attributes, "" if seen_ms is None else seen_ms]
+        return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
+
+    def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
+        run = self.keys.of_run(transaction_id)
+        keep = partial(self._client.hset, run.dead, key, self.policy.text(dict(letter)))
+        self._server.call(lambda: write(WriteSite.BURY, keep))
+
+    def check(self) -> list[str]:
+        findings = findings_of(self._server.call(self._client.info), self._server.where)
+        meta = self.keys.of_partition(0).meta
+        pin = partial(self._client.hsetnx, meta, "partitions", str(self.keys.partitions))
+        self._server.call(lambda: write(WriteSite.PARTITIONS, pin))
+        first_used_with = int(self._server.call(lambda: self._client.hget(meta, "partitions")))
+        check_partitions(self.keys.partitions, first_used_with, self._server.where)
+        return findings
+
+    def for_sweep(self) -> RedisStateStore:
+        hasty = hasty_client(self.url)
+        return RedisStateStore(self.url, keys=self.keys, lease=self.lease_ms / 1000, client=hasty, policy=self.policy)
+
+    @property
+    def client(self) -> redis.Redis:
+        """The client underneath, for the event bus of the same server."""
+        return self._server.client
+
+    def close(self) -> None:
+        self._server.close()

@@ -1,0 +1,349 @@
+"""Run one attempt of a step: claim it, call the worker, hand on what came of it.
+
+1. Nothing is called without a claim: a message that came twice, or too late, is refused by the store.
+2. Every outcome is handed on, also one that cannot be recorded as it is (rule S27), and only then does the attempt end.
+3. What is not an outcome (Ctrl-C, a worker that shuts down, a killed greenlet) passes through untouched: the lease runs
+   out, and the attempt counts as lost.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from multiagents.events import ErrorEvent, ResultEvent
+from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError, WorkerError
+from multiagents.names import Correlation, Direction
+from multiagents.state_store.base import ClaimRefused
+from multiagents.worker_sdk.attempt import rate_limits as slots
+from multiagents.worker_sdk.attempt.failure import classify, describe
+from multiagents.worker_sdk.attempt.leases import Lease, Leases
+from multiagents.worker_sdk.attempt.step_context import StepContext, running
+from multiagents.worker_sdk.execution import event_loop as loop
+from multiagents.worker_sdk.execution import threads
+from multiagents.worker_sdk.execution import timeouts as limits
+from multiagents.worker_sdk.registry import Worker, workers
+from multiagents.workflow.decider.probes import resolved
+
+if TYPE_CHECKING:
+    from multiagents.retry import RetryPolicy
+    from multiagents.state_store.base import Claim, StateStore
+
+logger = logging.getLogger(__name__)
+
+#: What a message of the engine carries as keyword arguments.
+MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "definition"})
+
+#: What a pool child exits with when a signal ends it: a cold shutdown, or ``revoke(terminate=True)``.
+_SIGNALLED = frozenset(-(256 - signum) for signum in signal.Signals)
+#: Seconds for which one task goes on with local steps; then the next is sent, so that others have their turn, too.
+LOCAL_FOR = 5.0
+_DIRECTIONS = {direction.value: direction for direction in Direction}
+
+
+class InvocationSettings(Protocol):
+    """The settings that running a step needs."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds."""
+
+    @property
+    def step_timeout(self) -> float:
+        """Seconds; 0 is without limit."""
+
+    @property
+    def max_result_bytes(self) -> int:
+        """Bytes of JSON."""
+
+
+class Delivered(Protocol):
+    """What recording an outcome leaves to be done."""
+
+    @property
+    def links(self) -> Sequence[Any]:
+        """What is to be linked to the task."""
+
+    @property
+    def local(self) -> Claim | None:
+        """An attempt that this process holds now and is to run."""
+
+
+class Deliver(Protocol):
+    """Records an outcome."""
+
+    def __call__(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Delivered:
+        """Record it; ``may_go_on`` says that a local step that follows may be held for this process."""
+
+
+class Invocation:
+    """Run attempts in this process.
+
+    Args:
+        store: where attempts are claimed.
+        settings: ``lease``, ``step_timeout``, ``max_result_bytes``.
+        deliver: takes the outcome and the claim, and records it.
+        unclaimable: takes the failure of an attempt whose claim came to an error, and its token; records it.
+        limited: whether limits by key hold here; where all attempts run one after the other, they would only wait for
+            themselves.
+        new_store: makes a store with connections of its own. Under gevent a connection belongs to the thread that made
+            it, so coroutines and the renewing of leases, which run in other threads, get such stores. None: the first
+            store is used everywhere.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        settings: InvocationSettings,
+        deliver: Deliver,
+        *,
+        unclaimable: Callable[[ErrorEvent, str], None] | None = None,
+        limited: bool = True,
+        new_store: Callable[[], StateStore] | None = None,
+    ) -> None:
+        self._unclaimable = unclaimable
+        self._limited = limited
+        self._store = store
+        self._settings = settings
+        self._deliver = deliver
+        self._new_store = new_store
+        self._stores: dict[tuple[int, int], StateStore] = {}
+        self._home = (os.getpid(), threads.ident())
+        self._leases = Leases(self._store_here, settings.lease)
+        self._token = uuid4().hex
+        self._numbers = itertools.count()
+
+    def run(self, worker: Worker, kwargs: Mapping[str, Any], *, hostname: str, pool: str) -> Any:
+        """Run one attempt and hand on what came of it.
+
+        Args:
+            worker: what to call.
+            kwargs: the message's ids: ``transaction_id, step, direction, attempt, definition``.
+            hostname: the Celery node that runs it.
+            pool: how functions are stopped here, as `limits.pool_of_caller` says.
+
+        Local steps that follow are run, too, one after the other, for a few seconds; what they come to is theirs alone.
+
+        Returns:
+            what is to be linked to this task.
+
+        Raises:
+            ClaimRefused: when the attempt is not to be run, or not yet; nothing was called.
+            StateStoreError: when the store did not answer the claim; nothing was called.
+            DecodeError: when what is stored of the run cannot be read; nothing was called, and that was handed on.
+            Exception: what the worker raised, after it was handed on.
+        """
+        correlation = _correlation(kwargs)
+        timeout = worker.step_timeout
+        # The token has to be this execution's alone: a claim under the same one gets the same answer.
+        owner = f"{self._token}:{os.getpid()}:{next(self._numbers)}"
+        try:
+            claim = self._store.claim(
+                correlation,
+                kwargs["definition"],
+                owner=owner,
+                worker=hostname,
+                timeout=(self._settings.step_timeout if timeout is None else timeout) or None,
+                heartbeat_timeout=worker.heartbeat_timeout,
+                task=worker.name,
+            )
+        except (ClaimRefused, StateStoreError, ConfigurationError):
+            raise
+        except Exception as error:
+            # It would be the same at the next attempt, and for ever: what is stored cannot be read (rule S27).
+            if self._unclaimable is not None:
+                self._unclaimable(_unreadable(correlation, error, hostname), owner)
+            raise
+        following, failure = self._run(worker, claim, hostname, pool, may_go_on=True)
+        until = time.monotonic() + LOCAL_FOR
+        while (local := following.local) is not None:
+            name = local.definition.steps[local.correlation.step].worker
+            try:
+                following, _ = self._run(workers[name], local, hostname, pool, may_go_on=time.monotonic() < until)
+            except ClaimRefused as refused:  # it was given back, because a limit is reached
+                logger.info("%s", refused)
+                break
+        if failure is None:
+            return following.links
+        try:
+            raise failure
+        finally:
+            del failure  # else its traceback and this frame keep each other
+
+    def _run(
+        self, worker: Worker, claim: Claim, hostname: str, pool: str, *, may_go_on: bool
+    ) -> tuple[Delivered, Exception | None]:
+        """Run an attempt that is claimed, and hand on what came of it."""
+        seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
+        lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
+        try:
+            event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
+            following = self._deliver(event, claim, may_go_on=may_go_on)
+        finally:
+            self._leases.remove(lease)
+        if lease.slot is not None:
+            lease.slot.free()
+        return following, failure
+
+    def _attempt(
+        self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
+    ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
+        started_at = claim.now
+        step = StepContext(claim, lease, self._load_results)
+        token = running.set(step)
+        try:
+            if claim.deadline is not None and claim.deadline <= claim.now:
+                raise limits.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
+            if self._limited and (limit := slots.limit_in_force(worker, claim)) is not None:
+                lease.slot = slots.take(self._store, limit, claim)
+            signature = worker.signature
+            positional, keywords = signature.arguments(claim.context)
+            returned = _call(worker, positional, keywords, seconds, pool)
+            payload = signature.result(returned, self._settings.max_result_bytes)
+            event = self._succeeded(claim, payload, started_at, hostname, step.attributes)
+            return (resolved(event, worker.name) if claim.probing else event), None
+        except ClaimRefused:
+            raise  # It has been given back, because a limit is reached.
+        except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
+            return self._failed(worker, claim, error, started_at, hostname, step.attributes), error
+        except SystemExit as error:
+            if type(error) is not SystemExit or error.code in _SIGNALLED:
+                raise  # Celery's own, by which a worker shuts down; or a pool child was told to end
+            failure = WorkerError(
+                f'worker "{worker.name}" called sys.exit({error.code!r}); that would end the worker process: return or '
+                f"raise an error instead"
+            )
+            failure.__cause__ = error
+            return self._failed(worker, claim, failure, started_at, hostname, step.attributes), failure
+        finally:
+            running.reset(token)
+
+    def _succeeded(
+        self, claim: Claim, payload: Any, started_at: datetime, hostname: str, attributes: dict[str, Any] | None
+    ) -> ResultEvent:
+        correlation = claim.correlation
+        correlation_id = str(correlation)
+        now = self._store.now()
+        return ResultEvent.of(
+            id=f"{correlation_id}/end",
+            transaction_id=correlation.transaction_id,
+            correlation_id=correlation_id,
+            timestamp=now,
+            occurred_at=now,
+            step=correlation.step,
+            attempt=correlation.attempt,
+            payload=None if payload == {} else payload,  # a worker that has nothing to tell
+            worker=hostname,
+            started_at=started_at,
+            attributes=attributes,
+        )
+
+    def _failed(
+        self,
+        worker: Worker,
+        claim: Claim,
+        error: Exception,
+        started_at: datetime,
+        hostname: str,
+        attributes: dict[str, Any] | None,
+    ) -> ErrorEvent:
+        correlation = claim.correlation
+        kind, retryable = classify(error, _policy_in_force(worker, claim))
+        return ErrorEvent(
+            transaction_id=correlation.transaction_id,
+            correlation_id=str(correlation),
+            step=correlation.step,
+            attempt=correlation.attempt,
+            error=describe(error, correlation.attempt),
+            kind=kind,
+            retryable=retryable,
+            retry_policy=worker.retry_policy,
+            worker=hostname,
+            started_at=started_at,
+            attributes=attributes,
+        )
+
+    def _load_results(self, transaction_id: str) -> Mapping[str, Any]:
+        return self._store_here().results(transaction_id)
+
+    def _store_here(self) -> StateStore:
+        """The store that the calling thread may use."""
+        if self._new_store is None or not threads.under_gevent():
+            return self._store
+        here = (os.getpid(), threads.ident())
+        if here == self._home:
+            return self._store
+        store = self._stores.get(here)
+        if store is None:
+            store = self._stores[here] = self._new_store()
+        return store
+
+
+def call_plainly(worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a worker outside a run, as a Celery task like any other.
+
+    A typed worker that is given one mapping takes its arguments from it, as it does in a run.
+    """
+    signature = worker.signature
+    positional: list[Any] = list(args)
+    if not signature.takes_context and len(args) == 1 and not kwargs and isinstance(args[0], Mapping):
+        positional, kwargs = signature.arguments(args[0])
+    returned = worker.fn(*positional, **kwargs)
+    if inspect.isawaitable(returned):
+        returned = loop.run(returned, worker=worker.name)
+    return signature.dumped(returned)
+
+
+def _call(worker: Worker, positional: list[Any], keywords: dict[str, Any], seconds: float, pool: str) -> Any:
+    if worker.is_async:
+        return loop.run(worker.fn(*positional, **keywords), seconds=seconds, worker=worker.name)
+    function = partial(worker.fn, *positional, **keywords)
+    returned = limits.call(function, worker=worker.name, seconds=seconds, pool=pool)
+    if type(returned) is not dict and inspect.isawaitable(returned):
+        # An async function in the clothes of an ordinary one: decorated, or a lambda.
+        return loop.run(returned, seconds=seconds, worker=worker.name)
+    return returned
+
+
+def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
+    try:
+        return Correlation(
+            kwargs["transaction_id"], kwargs["step"], _DIRECTIONS[kwargs["direction"]], int(kwargs["attempt"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError(
+            f"a message of a step was not understood ({type(error).__name__}: {error}): expected the keywords "
+            f"{', '.join(sorted(MESSAGE_KEYS))}, got {dict(kwargs)!r}; something else sent it, or a newer release"
+        ) from None
+
+
+def _unreadable(correlation: Correlation, error: Exception, hostname: str) -> ErrorEvent:
+    told = describe(error, correlation.attempt)
+    message = f"step {correlation.step!r} was not run, because what is stored of it cannot be read: {told.message}"
+    return ErrorEvent(
+        id=f"{correlation}/end",
+        transaction_id=correlation.transaction_id,
+        correlation_id=str(correlation),
+        step=correlation.step,
+        attempt=correlation.attempt,
+        error=told.model_copy(update={"message": message}),
+        retryable=False,
+        worker=hostname,
+    )
+
+
+def _policy_in_force(worker: Worker, claim: Claim) -> RetryPolicy | None:
+    if claim.probing:
+        return worker.retry_policy
+    step = claim.definition.own(claim.correlation.step)
+    own = step.undo_retry if claim.correlation.direction is Direction.UNDO else step.retry
+    return own or worker.retry_policy

@@ -1,0 +1,105 @@
+"""Limits by key: may a claimed attempt run now? If not, it is given back, and occupies no worker while it waits.
+
+It is given back under the same correlation id, for a timer to send it out again: no fact of the run, and none of the
+attempts that its retry policy counts. A slot is renewed with the lease of its attempt and runs out with it, so that
+a worker that is killed takes none with it for longer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
+from multiagents.names import Direction
+from multiagents.state_store.base import Claim, ClaimRefused, Dispatch, Via, mark_of
+from multiagents.state_store.isolation import pause_ms
+from multiagents.workflow.definition.key_template import checked, filled
+from multiagents.workflow.definition.rate_limit import Limit
+from multiagents.workflow.state.run_state import RunStatus
+
+if TYPE_CHECKING:
+    from multiagents.names import Correlation
+    from multiagents.state_store.base import StateStore
+    from multiagents.worker_sdk.registry import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class Slot:
+    """A slot that an attempt has under a limit."""
+
+    __slots__ = ("_correlation", "_freed", "_key", "_store")
+
+    def __init__(self, store: StateStore, key: str, correlation: Correlation) -> None:
+        self._store = store
+        self._key = key
+        self._correlation = correlation
+        self._freed = False
+
+    def keep(self, store: StateStore) -> None:
+        """Have it for another lease; ``store`` is one that the calling thread may use."""
+        store.take_slot(self._key, self._correlation, keep=True)
+        if self._freed:  # meanwhile, in another thread
+            store.free_slot(self._key, self._correlation)
+
+    def free(self) -> None:
+        """Give it back; if that fails, it runs out."""
+        self._freed = True
+        try:
+            self._store.free_slot(self._key, self._correlation)
+        except StateStoreError as error:
+            logger.warning("the slot of %s under limit %r runs out by itself: %s", self._correlation, self._key, error)
+
+
+def limit_in_force(worker: Worker, claim: Claim) -> Limit | None:
+    """The step's, for doing it; else the worker's."""
+    own = claim.definition.steps[claim.correlation.step].limit
+    does = claim.correlation.direction is Direction.DO and not claim.probing
+    return own if own is not None and does else worker.limit
+
+
+def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
+    """Ask whether a claimed attempt may run.
+
+    Returns:
+        its slot; None where only the rate is limited.
+
+    Raises:
+        ClaimRefused: when it may not: it has been given back.
+        TerminalError: when it may not, and its run goes back: nothing ran, and nothing will.
+            Also when the context does not fill the limit's key.
+    """
+    correlation = claim.correlation
+    try:
+        key = checked(filled(limit.key, claim.context if isinstance(claim.context, Mapping) else {}))
+    except WorkflowError as error:
+        raise TerminalError(f"step {correlation.step!r} was not begun, for its limit is not known: {error}") from error
+    direction = correlation.direction
+    track = claim.state.step(correlation.step).track(direction)
+    now_ms = round(claim.now.timestamp() * 1000)
+    answer = store.take_slot(
+        key,
+        correlation,
+        concurrency=limit.concurrency or 0,
+        every_us=round(limit.every * 1_000_000),
+        pause_ms=pause_ms(now_ms - (track.scheduled_at or now_ms)),
+    )
+    if answer.granted:
+        return Slot(store, key, correlation) if limit.concurrency else None
+    snapshot = store.load(correlation.transaction_id)
+    if direction is Direction.DO and snapshot.state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+        raise TerminalError(f"it was not begun: its limit {key!r} is reached, and the run goes back meanwhile")
+    found = snapshot.in_flight.get(correlation.step)
+    if found is not None and found.owner == claim.owner:
+        closes = claim.definition.steps[correlation.step].schedule_to_close if direction is Direction.DO else None
+        again = Dispatch(
+            correlation.step,
+            mark_of(direction, correlation.attempt),
+            Via.TIMER,
+            delay_ms=answer.wait_ms,
+            close_ms=(track.scheduled_at or now_ms) + round(closes * 1000) if closes else 0,
+        )
+        store.dispatch(correlation.transaction_id, again, found.record)
+    raise ClaimRefused(correlation, f"its limit {key!r} is reached; it comes again in {answer.wait_ms / 1000:g} s")

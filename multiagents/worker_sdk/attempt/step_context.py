@@ -1,0 +1,206 @@
+"""What a worker may ask about the step it runs: `current_step`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from multiagents.exceptions import WorkerError
+from multiagents.names import idempotency_key
+from multiagents.state_store.records.search_attributes import check_count, plain
+
+if TYPE_CHECKING:
+    from multiagents.events import ErrorInfo
+    from multiagents.state_store.base import Claim
+    from multiagents.worker_sdk.attempt.leases import Lease
+
+
+class StepContext:
+    """The attempt that is running. Workers get it from `current_step`."""
+
+    __slots__ = ("_claim", "_lease", "_load_results", "_results", "attributes")
+
+    def __init__(self, claim: Claim, lease: Lease, load_results: Callable[[str], Mapping[str, Any]]) -> None:
+        self._claim = claim
+        self._lease = lease
+        self._load_results = load_results
+        self._results: Results | None = None
+        #: what `set_attributes` was given and the commit of the step writes; None is nothing
+        self.attributes: dict[str, Any] | None = None
+
+    @property
+    def transaction_id(self) -> str:
+        """The run."""
+        return self._claim.correlation.transaction_id
+
+    @property
+    def correlation_id(self) -> str:
+        """The attempt: ``<transaction>/<step>/<do|undo>/<attempt>``; also the Celery task id."""
+        return str(self._claim.correlation)
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name."""
+        return self._claim.definition.name
+
+    @property
+    def step(self) -> str:
+        """The step's name."""
+        return self._claim.correlation.step
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return self._claim.correlation.attempt
+
+    @property
+    def direction(self) -> str:
+        """``"do"``, or ``"undo"`` in a compensation."""
+        return self._claim.correlation.direction.value
+
+    @property
+    def probing(self) -> bool:
+        """Whether the worker is asked as the step's probe: not to do it, but to find out whether it took effect.
+
+        ``step``, ``input`` and ``idempotency_key`` are those of the step then, and ``error`` is why nobody knows.
+        """
+        return self._claim.probing
+
+    @property
+    def idempotency_key(self) -> str:
+        """The step's key: the same for all its attempts and for its undo (rule S25).
+
+        A fork does its steps under keys of its own, and undoes what it took over under the key that it was done with.
+
+        Never give a provider the same key for a charge and its refund: append ``direction``.
+        """
+        claim = self._claim
+        transaction_id, step, *_ = claim.correlation
+        return idempotency_key(transaction_id, step, claim.generation, claim.state.step(step).origin)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the attempt has to be over, by the store's clock; None for never."""
+        return self._claim.deadline
+
+    @property
+    def input(self) -> Any:
+        """The step's own input; in an undo, what the step had been given."""
+        return self._claim.input
+
+    @property
+    def has_inputs(self) -> bool:
+        """Whether the step narrows its context (``inputs``), so that `input` is made for its worker."""
+        return self._claim.definition.own(self.step).inputs is not None
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """Step -> its result, of all steps that have finished; read from the store when it is first looked into."""
+        if self._results is None:
+            self._results = Results(self.transaction_id, self._load_results)
+        return self._results
+
+    @property
+    def result(self) -> Any:
+        """In an undo: what the step returned, or None when nobody knows."""
+        return self._claim.result
+
+    @property
+    def outcome(self) -> str | None:
+        """In an undo: how the step ended, ``"succeeded"``, ``"unknown"`` or ``"failed"`` (rule S4)."""
+        return self._claim.outcome
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """In an undo: the error that the run is undone for; in a probe: the error that left the outcome unknown."""
+        if self.probing:
+            return self._claim.state.step(self.step).do.error
+        return self._claim.error
+
+    def heartbeat(self, detail: Any = None) -> None:
+        """Say that the step is alive and how far it is; the lease is renewed in the background.
+
+        Args:
+            detail: JSON-ready progress, shown with the run.
+        """
+        self._lease.heartbeat(detail)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Say what the run is found by from now on; written with the outcome of this attempt, whatever it is.
+
+        Nothing is asked of the store for it. The last value of a name counts; of an attempt that is lost or comes too
+        late nothing is written. A run has at most 32 attributes; what a step sets beyond that is not kept.
+
+        Args:
+            attributes: name -> str (at most 256 characters, found as it is), int, float or datetime with a time zone
+                (found by range), or None to remove it.
+
+        Raises:
+            WorkflowError: when a name or a value cannot be used.
+
+        >>> current_step().set_attributes({"customer": "c-1", "amount": 12.5})  # doctest: +SKIP
+        """
+        merged = {**(self.attributes or {}), **plain(attributes)}
+        check_count(len(merged), self.transaction_id)
+        self.attributes = merged
+
+    def is_cancelled(self) -> bool:
+        """Whether there is no point in going on: the run is to stop, or the attempt is no longer this worker's.
+
+        A cancelled run is undone (rule S20), so that a compensation is never asked to stop, and neither is a probe.
+        """
+        return self._lease.lost or (self._lease.cancelled and self.direction == "do" and not self.probing)
+
+    def __repr__(self) -> str:
+        return f"<StepContext {self.correlation_id} of {self.workflow!r}>"
+
+
+class Results(Mapping[str, Any]):
+    """The results of a run's steps, loaded when first needed."""
+
+    def __init__(self, transaction_id: str, load: Callable[[str], Mapping[str, Any]]) -> None:
+        self._transaction_id = transaction_id
+        self._load = load
+        self._loaded: Mapping[str, Any] | None = None
+
+    def _all(self) -> Mapping[str, Any]:
+        if self._loaded is None:
+            self._loaded = self._load(self._transaction_id)
+        return self._loaded
+
+    def __getitem__(self, step: str) -> Any:
+        return self._all()[step]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return f"{dict(self._all())!r}"
+
+
+#: The attempt that runs in this context; set by the invocation.
+running: ContextVar[StepContext | None] = ContextVar("multiagents_step", default=None)
+
+
+def current_step() -> StepContext:
+    """The attempt that the calling worker runs, also from its coroutines and from threads with a copied context.
+
+    Raises:
+        WorkerError: outside a step of a run, e.g. when the worker is called as a plain function.
+
+    >>> current_step()
+    Traceback (most recent call last):
+    multiagents.exceptions.WorkerError: there is no current step: current_step() was called outside a run...
+    """
+    step = running.get()
+    if step is None:
+        raise WorkerError(
+            "there is no current step: current_step() was called outside a run (in a plain call, in a .delay(), or in "
+            "a thread that was started without contextvars.copy_context()); call it in a worker that a run has started"
+        )
+    return step

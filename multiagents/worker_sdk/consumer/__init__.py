@@ -1,0 +1,4 @@
+"""What is changed in a Celery worker's own machinery, and only there. Begin with `kombu`, the lean acknowledgement.
+
+`celery` has the request class of steps, and what looks for hard limits.
+"""

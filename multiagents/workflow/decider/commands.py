@@ -1,0 +1,157 @@
+"""The events that the core itself says: commands, compensations and statuses.
+
+They are built without a clock: whoever asks says what time it is. Their ids follow from what they name, so that saying
+the same thing again gives the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
+from multiagents.names import Correlation, Direction
+from multiagents.workflow.decider.probes import asks_probe
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import Parent, RunState, RunStatus
+
+__all__ = [
+    "ABANDONED",
+    "CANCEL_REQUESTED",
+    "CHOSEN",
+    "GATHERED",
+    "LAID_OUT",
+    "NOT_YET",
+    "REACHED",
+    "RECALLED",
+    "RECEIVED",
+    "ROLLED_BACK",
+    "SIGNALLED",
+    "SKIPPED",
+    "TAKEN_OVER",
+    "command",
+    "compensation",
+    "start_event",
+    "status",
+]
+
+#: What a status event says of a step: its ``when`` was false.
+SKIPPED = "skipped"
+#: The attempt in flight was taken back before anybody had claimed it: it had no effect.
+RECALLED = "recalled"
+#: The run goes back and does not wait for the attempt in flight: the step is cancel-safe (rule S5).
+ABANDONED = "abandoned"
+#: The chooser of a choice has answered: the steps of the other branches are skipped with it.
+CHOSEN = "chosen"
+#: A step that waits for a signal has it: its data is the step's result.
+RECEIVED = "received"
+#: The list of a map is known: its items are steps from now on.
+LAID_OUT = "laid_out"
+#: The items of a map are done, or what was done of them is to be undone in one go: its result is the list of theirs.
+GATHERED = "gathered"
+#: A save-point is reached.
+REACHED = "reached"
+#: All that stands behind a save-point is undone: from now on there is another pass of it.
+ROLLED_BACK = "rolled_back"
+#: The run is a fork, and the one that it was forked from had done the step.
+TAKEN_OVER = "taken_over"
+#: What a person says to the run; it is a fact before anything follows from it.
+CANCEL_REQUESTED = "cancel_requested"
+#: A signal came: it is kept until a step takes it.
+SIGNALLED = "signalled"
+
+#: The time of what was only asked for, to see what is due.
+NOT_YET = datetime.min.replace(tzinfo=UTC)
+
+
+def start_event(
+    definition: Definition, transaction_id: str, *, now: datetime, max_lost: int = 5, parent: Parent | None = None
+) -> StatusEvent:
+    """The first fact of a run: which definition it follows, and the settings it is pinned to.
+
+    Args:
+        definition: what the run follows (rule S26).
+        transaction_id: the run.
+        now: the store's clock.
+        max_lost: losses after which a step's outcome is unknown (rule S1a).
+        parent: the attempt that this run is, if it is a child.
+    """
+    return StatusEvent(
+        id=f"{transaction_id}/running",
+        transaction_id=transaction_id,
+        timestamp=now,
+        occurred_at=now,
+        status=RunStatus.RUNNING,
+        payload={
+            "workflow": definition.name,
+            "version": definition.version,
+            "definition": definition.content_hash,
+            "max_lost": max_lost,
+            **({"parent": list(parent)} if parent else {}),
+        },
+    )
+
+
+def command(definition: Definition, state: RunState, name: str, at: datetime, delay: float = 0.0) -> CommandEvent:
+    """Ask for the next attempt of a step, after ``delay`` seconds; its probe makes it where nobody knows (rule S3)."""
+    own, step = definition.steps[name], state.step(name)
+    probe = asks_probe(own, step, forward=state.cause is None)
+    attempt = step.do.attempt + 1
+    correlation_id = str(Correlation(state.transaction_id, name, Direction.DO, attempt))
+    return CommandEvent.of(
+        id=correlation_id,
+        transaction_id=state.transaction_id,
+        correlation_id=correlation_id,
+        timestamp=at,
+        occurred_at=at,
+        step=name,
+        attempt=attempt,
+        worker=(own.resolve_with or "") if probe else own.worker,
+        delay=delay,
+        probe=probe,
+    )
+
+
+def compensation(
+    definition: Definition, state: RunState, name: str, at: datetime, delay: float = 0.0
+) -> CompensationEvent:
+    """Ask for the next attempt of a step's undo, after ``delay`` seconds."""
+    step = state.step(name)
+    attempt = step.undo.attempt + 1
+    correlation_id = str(Correlation(state.transaction_id, name, Direction.UNDO, attempt))
+    return CompensationEvent.of(
+        id=correlation_id,
+        transaction_id=state.transaction_id,
+        correlation_id=correlation_id,
+        timestamp=at,
+        occurred_at=at,
+        step=name,
+        attempt=attempt,
+        worker=definition.steps[name].compensation or "",
+        delay=delay,
+        outcome=step.outcome or "",
+    )
+
+
+def status(
+    state: RunState,
+    status: str,
+    at: datetime,
+    *,
+    step: str | None = None,
+    reason: str | None = None,
+    error: ErrorInfo | None = None,
+    payload: Mapping[str, object] | None = None,
+) -> StatusEvent:
+    """Say what becomes of the run, or of a step nobody is asked to do."""
+    return StatusEvent.of(
+        id=f"{state.transaction_id}/{status}" + (f"/{step}" if step else ""),
+        transaction_id=state.transaction_id,
+        timestamp=at,
+        occurred_at=at,
+        step=step,
+        status=str(status),
+        reason=reason,
+        error=error,
+        payload=payload,
+    )

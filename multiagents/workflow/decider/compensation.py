@@ -1,0 +1,106 @@
+"""What is to be undone of a run that goes back, in which order, and what that comes to."""
+
+from __future__ import annotations
+
+from multiagents.workflow.definition.definition import Definition, StepDefinition
+from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.state.run_state import Cause, Progress, RunState, RunStatus, StepState
+
+__all__ = [
+    "end_of",
+    "is_clear",
+    "is_done_in_part",
+    "is_late_in_part",
+    "is_told_to_stop",
+    "needs_undo",
+    "turn_of",
+    "undone_in_bulk",
+]
+
+
+def needs_undo(definition: StepDefinition, step: StepState) -> bool:
+    """Whether the step's effect is, or may be, live, and something is there to undo it (rule S3)."""
+    if not definition.is_undoable or step.outcome is None:
+        return False
+    # A step that failed before anybody was asked to do it had no effect, whatever is declared.
+    return step.outcome != "failed" or (definition.compensate_on_failure and step.do.attempt > 0)
+
+
+def is_clear(definition: StepDefinition, step: StepState) -> bool:
+    """Whether nothing (more) is to be done about this step's effect; a parked undo is left to a person (rule S17)."""
+    if not needs_undo(definition, step):
+        return True
+    settled = step.undo.progress in (Progress.SUCCEEDED, Progress.SKIPPED) and not step.undo_again
+    return settled or step.undo.is_over
+
+
+def is_done_in_part(definition: Definition, state: RunState, name: str) -> bool:
+    """Whether some items of a map are to be undone that is undone in one go (rule S8), and this is not on record."""
+    if definition.steps[name].compensation is None or state.step(name).do.progress is not Progress.IDLE:
+        return False
+    items = (state.step(item_name(name, index)) for index in range(definition.sizes[name]))
+    return any(item.outcome in ("succeeded", "unknown") for item in items)
+
+
+def is_late_in_part(definition: Definition, state: RunState, name: str) -> bool:
+    """Whether an item succeeded late of a map that is undone in one go (rules S5, S8)."""
+    step = state.step(name)
+    again = step.undo_again and not is_clear(definition.steps[name], step)
+    return again or is_done_in_part(definition, state, name)
+
+
+def undone_in_bulk(definition: Definition, state: RunState, item: str) -> RunState:
+    """What undoes the items of a map in one go does so again for one that succeeded late (rules S5, S8)."""
+    whole = map_of(item)
+    if whole is None or definition.steps[whole].compensation is None:
+        return state
+    step = state.step(whole)
+    if step.undo.progress is Progress.IDLE:
+        return state
+    return state.with_step(whole, step._replace(undo_again=True))
+
+
+def is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
+    """Rule S7: a failed step stops the other branches of its block where that is declared; a cancel stops them all."""
+    if state.back_to and name not in definition.behind(state.back_to):
+        return False
+    if state.cause is not Cause.FAILURE:
+        return True
+    return any(
+        step.do.is_over
+        and failed not in definition.superseded
+        and definition.steps[failed].cancel_siblings
+        and definition.steps[failed].block == definition.steps[name].block
+        for failed, step in state.steps.items()
+    )
+
+
+def turn_of(definition: Definition, state: RunState) -> list[str]:
+    """The steps that are to be undone and whose turn has come: all that depends on them is clear (rule S6)."""
+    for name in definition.compensate_in or ():
+        if not is_clear(definition.steps[name], state.step(name)):
+            return [name]
+    turn = []
+    unwound: dict[str, bool] = {}
+    for name in reversed(definition.order):
+        free = all(unwound[after] for after in definition.successors[name])
+        clear = is_clear(definition.steps[name], state.step(name))
+        unwound[name] = free and clear
+        if free and not clear:
+            turn.append(name)
+    return turn
+
+
+def end_of(state: RunState) -> RunStatus:
+    """Which end state a run that went back has reached (rule S18)."""
+    undos = [step.undo for step in state.steps.values()]
+    if any(undo.is_over for undo in undos):
+        return RunStatus.COMPENSATION_FAILED
+    if any(undo.progress is Progress.SKIPPED for undo in undos):
+        return RunStatus.COMPENSATED_PARTIALLY
+    if state.cause is Cause.CANCEL:
+        return RunStatus.CANCELLED
+    if state.cause is Cause.DEADLINE:
+        return RunStatus.TIMED_OUT
+    undone = any(undo.progress is Progress.SUCCEEDED for undo in undos) or state.cause is Cause.REQUEST
+    return RunStatus.COMPENSATED if undone else RunStatus.FAILED

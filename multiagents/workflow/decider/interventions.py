@@ -1,0 +1,170 @@
+"""What a person may tell a run, and what it makes of that.
+
+Each verb is a fact (`StatusEvent`) with ``reason`` and ``actor``; what follows is due like anything else. The rules:
+
+1. *Pause* holds both directions: nothing new is sent out. What is in flight comes to its end, and is recorded. A cancel
+   lifts it. What becomes of timers is in `multiagents.workflow.decider.timers`.
+2. A step whose outcome a person has to settle (its own, or that of its undo, rules S3 and S17) is *retried*, *skipped*
+   (it has, or leaves, no effect: the person says so) or *supplied* with a result. Then the run goes on. In a run that
+   goes back only undos and probes are retried.
+3. An undo that was given up may be *abandoned*: nobody comes back to it. Its effect stays as it is, and the run stays
+   `compensation_failed`; one that is skipped counts as settled (rule S18).
+4. *Terminate* ends a run as it stands, *compensate* takes back one that was completed (rules S20, S24).
+
+A verb that does not fit changes nothing; `why_not` says so beforehand, in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from multiagents.events import StatusEvent
+from multiagents.names import Direction
+from multiagents.workflow.decider.parking import is_parked, past_pivot
+from multiagents.workflow.decider.timers import (
+    DEADLINE_UPDATED,
+    PAUSE,
+    RESUME,
+    TIMER_UPDATED,
+    held,
+    let_go,
+    stops_timers,
+    with_deadline,
+)
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.state.run_state import RUN, Cause, Progress, RunState, RunStatus, StepState, Track
+
+__all__ = [
+    "ABANDON",
+    "DEADLINE_UPDATED",
+    "PAUSE",
+    "RESUME",
+    "RETRY",
+    "SKIP",
+    "SUPPLY",
+    "TIMER_UPDATED",
+    "VERBS",
+    "is_so_already",
+    "operated",
+    "settleable",
+    "why_not",
+]
+
+RETRY = "retry_requested"
+SKIP = "skip_requested"
+SUPPLY = "result_supplied"
+ABANDON = "abandon_requested"
+#: The verbs that are facts of their own; the others are the status that they lead to.
+VERBS = frozenset({PAUSE, RESUME, RETRY, SKIP, SUPPLY, ABANDON, TIMER_UPDATED, DEADLINE_UPDATED})
+_ON_STEPS = frozenset({RETRY, SKIP, SUPPLY, ABANDON})
+
+
+def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, Direction]]:
+    """The steps, and which track of each, that wait for a person."""
+    for name, step in state.steps.items():
+        if step.undo.is_over and not step.abandoned:
+            yield name, Direction.UNDO
+        elif is_parked(definition, state, name):
+            yield name, Direction.DO
+
+
+def operated(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
+    """The run after a verb; one that does not fit returns the very same state."""
+    if event.status == PAUSE:
+        return state if is_so_already(state, event) or _why_not_held(state, PAUSE) else held(state, event)
+    if event.status == RESUME:
+        return let_go(definition, state, event.at) if state.held else state
+    if event.status == DEADLINE_UPDATED:
+        return with_deadline(state, event)
+    if event.status == TIMER_UPDATED:
+        return state
+    for name, direction in _meant(definition, state, event):
+        step = state.step(name)
+        if event.status == ABANDON:
+            state = state.with_step(name, step._replace(abandoned=True))
+            continue
+        track = _SETTLED[event.status](step.track(direction))
+        state = state.with_step(name, step.with_track(direction, track))
+    return state
+
+
+def _meant(definition: Definition, state: RunState, event: StatusEvent) -> list[tuple[str, Direction]]:
+    meant = [each for each in settleable(definition, state) if event.step in (None, each[0])]
+    if event.status == ABANDON:
+        return [each for each in meant if each[1] is Direction.UNDO]
+    if event.status == RETRY and state.cause is not None and not past_pivot(definition, state):
+        # What goes back does nothing again, but it may ask again.
+        return [each for each in meant if each[1] is Direction.UNDO or definition.own(each[0]).resolve_with]
+    return meant
+
+
+def _retried(track: Track) -> Track:
+    # Of a step whose probe could not tell: the step itself, or in a run that goes back its probe, is asked anew.
+    return track._replace(retry_in=0.0, failures=0, losses=0, probing=False)
+
+
+def _skipped(track: Track) -> Track:
+    return track._replace(progress=Progress.SKIPPED, in_doubt=False, retry_in=None)
+
+
+def _supplied(track: Track) -> Track:
+    return track._replace(progress=Progress.SUCCEEDED, in_doubt=False, retry_in=None, error=None)
+
+
+_SETTLED: Mapping[str, Callable[[Track], Track]] = {RETRY: _retried, SKIP: _skipped, SUPPLY: _supplied}
+
+
+def is_so_already(state: RunState, event: StatusEvent) -> bool:
+    """Whether the run is as the verb wants it: who got no answer may ask again."""
+    if event.status == PAUSE:
+        return state.held and (state.stopped_at is not None or not stops_timers(event))
+    if event.status == RESUME:
+        return not state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
+    if event.status == RunStatus.COMPENSATING:
+        return state.cause is Cause.REQUEST
+    if event.status == ABANDON and event.step is not None:
+        return state.step(event.step).abandoned
+    return event.status == state.status
+
+
+def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str | None:
+    """Why a verb does not fit the run, in words; None when it does."""
+    if event.status in (PAUSE, RESUME):
+        return _why_not_held(state, event.status)
+    if event.status in _ON_STEPS:
+        return None if _meant(definition, state, event) else _why_not_settled(definition, state, event)
+    if event.status == RunStatus.COMPENSATING and state.status is not RunStatus.COMPLETED:
+        return f"it is {state.status}; only a completed run can be taken back: cancel() one that goes on"
+    if event.status not in RUN.get(state.status, ()):
+        return f"it is {state.status}"
+    if event.status == RunStatus.COMPENSATING and past_pivot(definition, state):
+        return f"its pivot {', '.join(definition.pivots)} has succeeded, and nothing is undone behind that (rule S12)"
+    return None
+
+
+def _why_not_held(state: RunState, verb: str) -> str | None:
+    if verb == RESUME:
+        return None if state.held else f"it is {state.status}, and nobody has paused it"
+    may_hold = state.held or state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
+    return None if may_hold else f"it is {state.status}"
+
+
+def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent) -> str:
+    waiting = ", ".join(name for name, _ in settleable(definition, state))
+    found = f"it is {state.status}, and " + (
+        f"what waits for a person is: {waiting}" if waiting else "nothing waits for a person"
+    )
+    if waiting and event.status == ABANDON:
+        found += "; only an undo can be abandoned"
+    if event.status == RETRY and waiting and event.step in (None, *dict(settleable(definition, state))):
+        return (
+            f"{found}, but the run goes back, and nothing is done again then: skip() the step if it took no effect, "
+            f"supply() its result if it did, or cancel() the run to have it undone in any case"
+        )
+    if event.step is None:
+        return found
+    return f"step {event.step!r} is {_shown(state.step(event.step))}; {found}"
+
+
+def _shown(step: StepState) -> str:
+    return step.status.value

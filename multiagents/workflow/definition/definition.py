@@ -1,0 +1,406 @@
+"""A workflow definition: frozen data, told apart by a hash of its content (rule S26).
+
+What is data and what is code:
+
+- Everything that `Definition.to_dict` returns is data. It is stored with each run, so that a run ends by the definition
+  it started with, and hashed into `Definition.content_hash`.
+- ``when``, callable ``inputs`` and the like are code. The data says only that they exist (``true``). A definition that
+  was read from the store *lacks* that code (`Definition.lacks_code`) until `Definition.with_code_of` finds it in a
+  definition built in this process.
+- What equals its default is left out of the data, so that a field added by a later release changes no hash. A release
+  that changes what existing data *means* raises `SCHEMA`; an older one then refuses to read it and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any, Literal
+
+from multiagents.exceptions import DecodeError, DefinitionError, UnknownStepError, WorkflowError, did_you_mean
+from multiagents.retry import RetryPolicy
+from multiagents.workflow.definition.diagram import ascii_diagram, mermaid_diagram
+from multiagents.workflow.definition.expansion import Expansions, behind
+from multiagents.workflow.definition.graph import Graph
+from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.definition.registry import DefinitionRegistry, definitions
+from multiagents.workflow.definition.step import (
+    ON_UNKNOWN,
+    STEP_DEFAULTS,
+    BlockDefinition,
+    StepDefinition,
+    code_elsewhere,
+    plain,
+)
+
+__all__ = [
+    "ON_UNKNOWN",
+    "SCHEMA",
+    "BlockDefinition",
+    "Definition",
+    "DefinitionRegistry",
+    "StepDefinition",
+    "code_elsewhere",
+    "definitions",
+]
+
+#: The newest shape of the data that this release reads and the one it writes.
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Definition:
+    """A workflow: its steps, their order and its limits. Made by `WorkflowBuilder`; equal when the content hash is.
+
+    Args:
+        name: the workflow's name.
+        version: told apart from other versions of the same name.
+        steps: step name -> step, in definition order.
+        deadline: seconds a run may take before it is undone.
+        retention: seconds a finished run is kept; None is the setting's.
+        strict: every step up to a pivot says how it is undone, or why it need not be (rule S14).
+        compensate_in: an explicit order of undoing; None is the reverse of completion (rule S6).
+        on_end: name of the worker that is told of every end of a run.
+        blocks: block name -> parallel block.
+
+    Raises:
+        UnknownStepError: when a step waits for one that is not defined.
+        StepCycleError: when steps wait for each other in a circle.
+    """
+
+    name: str
+    version: str = "1"
+    steps: Mapping[str, StepDefinition]
+    deadline: float | None = None
+    retention: float | None = None
+    strict: bool = False
+    compensate_in: tuple[str, ...] | None = None
+    on_end: str | None = None
+    blocks: Mapping[str, BlockDefinition] = field(default_factory=dict)
+    #: each step and those that wait for it directly
+    successors: Mapping[str, tuple[str, ...]] = field(init=False)
+    #: steps that wait for nothing
+    entries: tuple[str, ...] = field(init=False)
+    #: steps that nothing waits for
+    exits: tuple[str, ...] = field(init=False)
+    #: a topological order that keeps the definition order where it can
+    order: tuple[str, ...] = field(init=False)
+    #: some step has a `when` or a callable `inputs`
+    has_code: bool = field(init=False)
+    #: some of that code is not loaded in this process: only another one can decide
+    lacks_code: bool = field(init=False)
+    #: the order of steps as they were defined: results are merged by it
+    graph: Graph = field(init=False)
+    #: what it was read from, if some of it was written by a later release
+    _unread: Mapping[str, Any] | None = field(init=False, default=None)
+    #: map -> how many items of it are among the steps
+    sizes: Mapping[str, int] = field(init=False, default_factory=dict)
+    #: the save-points that a run has gone back to, oldest first: there are more passes among the steps
+    rollbacks: tuple[str, ...] = field(init=False, default=())
+    #: steps of passes that were undone: nothing waits for them any more
+    superseded: frozenset[str] = field(init=False, default=frozenset())
+    #: step of a later pass -> its name in the first
+    origins: Mapping[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "steps", MappingProxyType(dict(self.steps)))
+        put(self, "blocks", MappingProxyType(dict(self.blocks)))
+        for limit in ("deadline", "retention"):
+            if (seconds := getattr(self, limit)) is not None:
+                put(self, limit, float(seconds))
+        if self.compensate_in is not None:
+            put(self, "compensate_in", tuple(self.compensate_in))
+        graph = Graph(self.name, {name: step.after for name, step in self.steps.items()})
+        put(self, "graph", graph)
+        put(self, "successors", MappingProxyType(graph.successors))
+        for derived in ("entries", "exits", "order"):
+            put(self, derived, getattr(graph, derived))
+        put(self, "has_code", any(step.has_code for step in self.steps.values()))
+        put(self, "lacks_code", any(step.lacks_code for step in self.steps.values()))
+
+    @cached_property
+    def _expansions(self) -> Expansions:
+        return Expansions(self)
+
+    @cached_property
+    def _behind(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    @cached_property
+    def has_children(self) -> bool:
+        """Whether some step, or an item of a map, is a run of its own."""
+        return any((step.item or step).workflow is not None for step in self.steps.values())
+
+    @cached_property
+    def pivots(self) -> tuple[str, ...]:
+        """The steps after which there is no way back (rule S12)."""
+        return tuple(name for name, step in self.steps.items() if step.pivot)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """The first 32 hex digits of the SHA-256 over the canonical JSON of `to_dict`."""
+        return _digest(self.to_dict())
+
+    def step(self, name: str) -> StepDefinition:
+        """The step of this name.
+
+        Raises:
+            UnknownStepError: when there is none.
+        """
+        try:
+            return self.steps[name]
+        except KeyError:
+            raise UnknownStepError(self.name, name, self.steps) from None
+
+    def laid_out(self, sizes: Mapping[str, int], rollbacks: Sequence[str] = ()) -> Definition:
+        """This definition with all the steps that a run has: items of maps, and passes behind save-points.
+
+        Args:
+            sizes: map -> how many items it has, as far as that is known.
+            rollbacks: the save-points that the run has gone back to, oldest first.
+        """
+        if sizes == self.sizes and rollbacks == self.rollbacks:
+            return self
+        return self._expansions.of(sizes, rollbacks)
+
+    def own(self, step: str) -> StepDefinition:
+        """A step, or an item of a map that is not laid out here.
+
+        Raises:
+            UnknownStepError: when there is none.
+        """
+        name = step if step in self.steps else map_of(step)
+        found = self.step(step if name is None else name)
+        return found if name == step or found.item is None else found.item
+
+    def ancestors(self, step: str) -> tuple[str, ...]:
+        """All steps that must be done before this one, in topological order; items of maps are left out."""
+        name = self._known(step)
+        return self._graph_of(name).ancestors(name)
+
+    def is_trunk(self, step: str) -> bool:
+        """Whether nothing can run beside this step: all others come before it or after it."""
+        if step in self.graph.after:
+            return self.graph.is_trunk(step)
+        name = self._known(step)
+        return name == step and self._graph_of(name).is_trunk(name)
+
+    def parts(self, step: str) -> tuple[str, ...]:
+        """Steps whose results must be merged onto the trunk context to get this step's context, in topological order.
+
+        The trunk context holds the input and the results of the latest finished trunk step and all its ancestors.
+        """
+        if step in self.graph.after:
+            return self.graph.parts(step)
+        name = self._known(step)
+        return self._graph_of(name).parts(name)
+
+    def behind(self, step: str) -> frozenset[str]:
+        """All steps that stand behind one, items of maps included."""
+        if step not in self._behind:
+            inside = behind(self.graph, step)
+            self._behind[step] = inside.union(name for name in self.steps if map_of(name) in inside)
+        return self._behind[step]
+
+    def _known(self, step: str) -> str:
+        return map_of(step) or self.step(step).name
+
+    def _graph_of(self, step: str) -> Graph:
+        """The graph of the pass that a step belongs to."""
+        if step in self.graph.after:
+            return self.graph
+        earlier: Definition = self._expansions.of({}, self.rollbacks[:-1])
+        return earlier._graph_of(step)
+
+    def tail_parts(self) -> tuple[str, ...]:
+        """Steps whose results must be merged onto the trunk context to get the context of the run's end."""
+        return self.graph.tail_parts()
+
+    def input_of(self, step: str, context: dict[str, Any]) -> Any:
+        """Narrow a context to what the step's ``inputs`` mapping names.
+
+        Without ``inputs`` that is the context itself. So it is for a callable: those are called by the shell, which
+        records the answer, and never here.
+
+        Raises:
+            WorkflowError: when the context lacks something that the mapping names.
+        """
+        inputs = self.step(step).inputs
+        return self.narrowed(step, inputs, context) if isinstance(inputs, Mapping) else context
+
+    def narrowed(self, step: str, inputs: Mapping[str, str], context: Mapping[str, Any]) -> dict[str, Any]:
+        """What a mapping of argument to dotted path takes from a context, for a step.
+
+        Raises:
+            WorkflowError: when the context lacks something that the mapping names.
+        """
+        return {argument: self._look_up(step, argument, path, context) for argument, path in inputs.items()}
+
+    def _look_up(self, step: str, argument: str, path: str, context: Mapping[str, Any]) -> Any:
+        try:
+            return _follow(context, path.split("."))
+        except LookupError:
+            # Keys only: values may be secret.
+            raise WorkflowError(
+                f'workflow "{self.name}" step "{step}" takes its input "{argument}" from "{path}", which the context '
+                f"does not have{did_you_mean(path, context)} (it has: {', '.join(map(str, context)) or 'nothing'})"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The definition as JSON-ready data, without what equals the defaults.
+
+        One that was read from data with keys of a later release gives that data: whoever stores it loses nothing.
+        """
+        if self._unread is not None:
+            return dict(self._unread)
+        data: dict[str, Any] = {"schema": SCHEMA, "name": self.name, "version": self.version}
+        for name, default in _OPTIONS.items():
+            value = getattr(self, name)
+            if value != default:
+                data[name] = plain(value)
+        data["steps"] = [step.to_dict() for step in self.steps.values()]
+        if self.blocks:
+            data["blocks"] = [block.to_dict() for block in self.blocks.values()]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Definition:
+        """Read a definition; keys that a later release added are passed over, and its hash is kept.
+
+        Raises:
+            DecodeError: when the data was written in a newer schema, or is not a definition.
+        """
+        try:
+            schema = data.get("schema", SCHEMA)
+            if schema > SCHEMA:
+                raise DecodeError(
+                    f"workflow {data.get('name')!r} was stored in schema {schema}, this process reads up to {SCHEMA}; "
+                    f"upgrade multiagents here, or leave the run to processes of the newer release"
+                )
+            steps = [StepDefinition.from_dict(step, cls.from_dict) for step in data["steps"]]
+            blocks = [BlockDefinition.from_dict(block) for block in data.get("blocks", ())]
+            definition = cls(
+                name=data["name"],
+                version=data["version"],
+                steps={step.name: step for step in steps},
+                blocks={block.name: block for block in blocks},
+                **{name: data[name] for name in _OPTIONS if name in data},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, DefinitionError) as error:
+            raise DecodeError(
+                f"this is not a workflow definition ({type(error).__name__}: {error}); expected what to_dict() returns"
+            ) from error
+        if _has_unknown_keys(data):
+            # A run names its definition by the hash that its writer computed, over keys that are not known here.
+            object.__setattr__(definition, "content_hash", _digest(data))
+            object.__setattr__(definition, "_unread", data)
+        return definition
+
+    def to_json(self) -> str:
+        """`to_dict` as canonical JSON: sorted keys, no blanks."""
+        return _canonical(self.to_dict())
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Definition:
+        """The inverse of `to_json`.
+
+        Raises:
+            DecodeError: as `from_dict`, and when it is not JSON.
+        """
+        try:
+            loaded = json.loads(data)
+        except ValueError as error:
+            raise DecodeError(f"a workflow definition is not JSON: {error}; expected what to_json() returns") from error
+        return cls.from_dict(loaded)
+
+    def with_code_of(self, other: Definition) -> Definition:
+        """This definition with the ``when`` and ``inputs`` callables of one that was built in this process.
+
+        Raises:
+            DefinitionError: when the other one has another content.
+        """
+        if other.content_hash != self.content_hash:
+            raise DefinitionError(
+                f"{other!r} has other content than {self!r}, so its code does not fit; expected a definition with "
+                f"content hash {self.content_hash}"
+            )
+        # Equal content leaves nothing but code to differ in.
+        return other
+
+    def diagram(self, kind: Literal["mermaid", "ascii"] = "mermaid") -> str:
+        """Draw the workflow: ``mermaid`` for documents that render it, ``ascii`` for a terminal.
+
+        Raises:
+            DefinitionError: for any other kind.
+        """
+        kinds = {"mermaid": mermaid_diagram, "ascii": ascii_diagram}
+        if kind not in kinds:
+            raise DefinitionError(
+                f'workflow "{self.name}": no diagram of kind {kind!r}; expected "mermaid" or "ascii"'
+                f"{did_you_mean(str(kind), kinds)}"
+            )
+        return kinds[kind](self)
+
+    def __eq__(self, other: object) -> bool:
+        return self.content_hash == other.content_hash if isinstance(other, Definition) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.content_hash)
+
+    def __repr__(self) -> str:
+        count = f"{len(self.steps)} step{'s' if len(self.steps) != 1 else ''}"
+        return f"<Definition {self.name!r} version {self.version!r}: {count}, {self.content_hash[:8]}>"
+
+
+#: What a definition may say beside its name, version, steps and blocks, and the defaults.
+_OPTIONS: dict[str, Any] = {
+    "deadline": None,
+    "retention": None,
+    "strict": False,
+    "compensate_in": None,
+    "on_end": None,
+}
+_KEYS = frozenset({"schema", "name", "version", "steps", "blocks", *_OPTIONS})
+
+
+def _has_unknown_keys(data: Mapping[str, Any]) -> bool:
+    if not _KEYS.issuperset(data):
+        return True
+    policies = RetryPolicy.model_fields.keys()
+    steps = [*data["steps"], *(step["item"] for step in data["steps"] if "item" in step)]
+    return any(
+        not STEP_DEFAULTS.keys() >= step.keys()
+        or any(name in step and not policies >= step[name].keys() for name in ("retry", "undo_retry"))
+        or _has_unknown_keys(step.get("workflow", {"steps": ()}))
+        for step in steps
+    ) or any(not {"name", "branches", "on_failure"} >= block.keys() for block in data.get("blocks", ()))
+
+
+def _canonical(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return sha256(_canonical(data).encode()).hexdigest()[:32]
+
+
+def _follow(value: Any, path: Sequence[str]) -> Any:
+    """Walk a dotted path. A key may hold dots itself (a step's name may): the longest one that fits is tried first."""
+    if not path:
+        return value
+    if isinstance(value, list) and path[0].isdecimal():
+        return _follow(value[int(path[0])], path[1:])
+    if isinstance(value, Mapping):
+        for length in range(len(path), 0, -1):
+            key = ".".join(path[:length])
+            if key in value:
+                try:
+                    return _follow(value[key], path[length:])
+                except LookupError:
+                    continue
+    raise LookupError(path)

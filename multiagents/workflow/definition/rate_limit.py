@@ -1,0 +1,76 @@
+"""How much of something may go on at once, or in a time, over all workers: `Limit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import Any
+
+from multiagents.exceptions import DefinitionError
+from multiagents.workflow.definition.key_template import places
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Limit how many attempts with the same key run at once, or begin in a time, over all workers.
+
+    Args:
+        key: what is limited, with ``{field}`` or ``{field.field}`` for what the worker gets as its context:
+            ``"bank"`` for all, ``"bank:{customer}"`` for each customer. Whatever has the same key shares the limit.
+        concurrency: how many attempts may run at once; None is without limit.
+        rate: how many may begin in ``per`` seconds, evenly spread: one each ``per / rate`` seconds, at most half of
+            that early; None is without limit.
+        per: seconds.
+
+    Raises:
+        DefinitionError: when a value is not what it must be, or nothing is limited.
+
+    >>> Limit("bank", concurrency=10)
+    Limit(key='bank', concurrency=10, rate=None, per=1.0)
+    >>> Limit("bank:{customer}", rate=5, per=60).every
+    12.0
+    """
+
+    key: str
+    concurrency: int | None = None
+    rate: float | None = None
+    per: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, str) or not self.key.strip():
+            raise self._refused("key", 'what is limited, such as "bank" or "bank:{customer}"')
+        try:
+            list(places(self.key))
+        except ValueError as error:
+            raise self._refused("key", f'places such as in "bank:{{customer}}": {error}') from None
+        if self.concurrency is None and self.rate is None:
+            raise DefinitionError(f"{self!r} limits nothing; give it a concurrency=, a rate= or both")
+        whole = isinstance(self.concurrency, int) and not isinstance(self.concurrency, bool)
+        if self.concurrency is not None and (not whole or self.concurrency < 1):
+            raise self._refused("concurrency", "a whole number of at least 1, or None for no limit")
+        if self.rate is not None and not _is_above_zero(self.rate):
+            raise self._refused("rate", "a number above 0, or None for no limit")
+        if not _is_above_zero(self.per):
+            raise self._refused("per", "a number of seconds above 0")
+
+    def _refused(self, option: str, expected: str) -> DefinitionError:
+        return DefinitionError(f"a Limit has {option}={getattr(self, option)!r}; expected {expected}")
+
+    @property
+    def every(self) -> float:
+        """Seconds between two beginnings; 0 where the rate is not limited."""
+        return 0.0 if self.rate is None else self.per / self.rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """The limit as JSON-ready data, without what equals the defaults."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Limit:
+        """The inverse of `to_dict`; keys that this release does not know are passed over."""
+        return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
+
+
+def _is_above_zero(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0

@@ -1,0 +1,146 @@
+"""The definitions that this process has built, found by name, version or content.
+
+One name and version must mean one content wherever it runs. A process that built another shape under the same label
+would decide runs by rules that they did not start with; so that is refused at once, and the difference is spelt out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from multiagents.exceptions import DefinitionError, WorkflowNotFoundError, did_you_mean
+
+if TYPE_CHECKING:
+    from multiagents.workflow.definition.definition import Definition
+
+#: How many differences, and names of steps, an error names.
+MAX_CHANGES = 8
+
+
+class DefinitionRegistry:
+    """Keep the definitions of a process.
+
+    >>> from multiagents.workflow.builder.builder import WorkflowBuilder
+    >>> registry = DefinitionRegistry()
+    >>> order = WorkflowBuilder("order").add_step("reserve", "reserve_stock").build(register=False)
+    >>> registry.register(order)
+    <Definition 'order' version '1': 1 step, 5979ca40>
+    >>> registry.get("order") is order
+    True
+    """
+
+    def __init__(self) -> None:
+        self._versions: dict[str, dict[str, Definition]] = {}
+        self._by_hash: dict[str, Definition] = {}
+
+    def register(self, definition: Definition) -> Definition:
+        """Add a definition and return it. An equal one is replaced, so that a reloaded module's code counts.
+
+        Raises:
+            DefinitionError: when another content is registered under this name and version.
+        """
+        versions = self._versions.setdefault(definition.name, {})
+        existing = versions.get(definition.version)
+        if existing is not None and existing != definition:
+            raised = f'WorkflowBuilder("{definition.name}", version="{next_version(definition.version)}")'
+            raise DefinitionError(
+                f'workflow "{definition.name}" version "{definition.version}" is registered already with other '
+                f"content: {changes(existing, definition)}. Runs in flight, and processes not yet deployed, know it as "
+                f"it was: raise the version, e.g. {raised}"
+            )
+        versions[definition.version] = self._by_hash[definition.content_hash] = definition
+        return definition
+
+    def get(self, name: str, version: str | None = None) -> Definition:
+        """The definition of this name and version; without a version, the one whose version was registered last.
+
+        Raises:
+            WorkflowNotFoundError: when it was not built in this process.
+        """
+        versions = self._versions.get(name)
+        if versions is None:
+            raise WorkflowNotFoundError(
+                name,
+                f'no workflow named "{name}" is registered here{did_you_mean(name, self._versions)} (registered: '
+                f"{', '.join(self.names()) or 'none'}); import the module that builds it",
+            )
+        if version is None:
+            return list(versions.values())[-1]
+        if version not in versions:
+            raise WorkflowNotFoundError(
+                name,
+                f'workflow "{name}" has no version "{version}" here (registered: {", ".join(versions)}); build that '
+                f"version too, or name one of these",
+            )
+        return versions[version]
+
+    def by_hash(self, content_hash: str) -> Definition | None:
+        """The definition with this content, or None when it was not built in this process."""
+        return self._by_hash.get(content_hash)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """The versions of a workflow that this process has built; none of one that it does not know."""
+        return tuple(self._versions.get(name, ()))
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all registered workflows, sorted."""
+        return tuple(sorted(self._versions))
+
+    def clear(self) -> None:
+        """Forget every definition: for tests that build many workflows under one name."""
+        self._versions.clear()
+        self._by_hash.clear()
+
+
+def differences(old: Definition, new: Definition) -> list[str]:
+    """Say in words what sets two definitions apart; an empty list when nothing does.
+
+    Steps that one of them lacks come first, then changed steps with their fields, then the options of the workflow.
+    """
+    before, after = old.to_dict(), new.to_dict()
+    found = _named([name for name in new.steps if name not in old.steps], "added")
+    found += _named([name for name in old.steps if name not in new.steps], "removed")
+    kept = [name for name in old.steps if name in new.steps]
+    for name in kept:
+        changed = _changed(old.steps[name].to_dict(), new.steps[name].to_dict())
+        if changed:
+            found.append(f'step "{name}" changed in {", ".join(changed)}')
+    if kept != [name for name in new.steps if name in old.steps]:
+        found.append("steps are defined in another order")
+    for part in (before, after):
+        del part["steps"]
+    # A block's branches follow from its steps, so a change of them has been named above, or is the block's alone.
+    blocks = [part.pop("blocks", []) for part in (before, after)]
+    if blocks[0] != blocks[1]:
+        found.append("the parallel blocks differ")
+    return found + [f"the workflow changed in {change}" for change in _changed(before, after)]
+
+
+def changes(old: Definition, new: Definition) -> str:
+    """What sets two definitions apart, as a part of a sentence; of many differences the first."""
+    found = differences(old, new)
+    more = len(found) - MAX_CHANGES
+    return "; ".join(found[:MAX_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _named(names: list[str], what: str) -> list[str]:
+    """One part of a sentence for all steps that only one of two definitions has."""
+    if len(names) < 2:
+        return [f'step "{name}" was {what}' for name in names]
+    shown = ", ".join(f'"{name}"' for name in names[:MAX_CHANGES])
+    more = f" and {len(names) - MAX_CHANGES} more" if len(names) > MAX_CHANGES else ""
+    return [f"steps {shown}{more} were {what}"]
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    names = [*old, *(name for name in new if name not in old)]
+    return [f"{name} ({old.get(name)!r} → {new.get(name)!r})" for name in names if old.get(name) != new.get(name)]
+
+
+def next_version(version: str) -> str:
+    """A version to raise to."""
+    return str(int(version) + 1) if version.isdecimal() else f"{version}-2"
+
+
+#: The definitions that `WorkflowBuilder.build` registers.
+definitions = DefinitionRegistry()
