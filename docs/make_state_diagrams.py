@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multiagents.workflow.state.run_state import RUN, TRACK, Progress, RunStatus
+from multiagents.workflow.state.run_state import ACTIVITY, RUN, ActivityStatus, RunStatus
 
 PAGE = """# The states of a run and of a step
 
-Drawn from the transition tables `RUN` and `TRACK` of the engine by `docs/make_state_diagrams.py`; a test compares this
-page with them. The rules (S1, S5, ...) are those that the tests are named for.
+Drawn from the transition tables `RUN` and `ACTIVITY` of the engine by `docs/make_state_diagrams.py`; a test compares
+this page with them. The rules (S1, S5, ...) are those that the tests are named for.
 
 ## A run
 
@@ -45,7 +45,7 @@ failure after an attempt in doubt moves it as `doubt` does (S1b), and so does ta
 A step with `on_unknown="resolve"` goes from `unknown` to one more attempt, which its probe makes (S3, S13): `result`
 and `failure` are then what the probe found, whatever was in doubt before, and `doubt` leaves the step to a person.
 
-{track}
+{activity}
 
 | trigger | what happened |
 |---|---|
@@ -69,23 +69,23 @@ def run_diagram() -> str:
     return _mermaid(lines)
 
 
-def track_diagram() -> str:
-    """The table of a track as a mermaid diagram."""
-    lines = [f"[*] --> {_name(Progress.IDLE)}"]
-    lines += [f"{_name(progress)} --> {_name(to)}: {trigger}" for (progress, trigger), to in TRACK.items()]
+def activity_diagram() -> str:
+    """The table of an activity as a mermaid diagram."""
+    lines = [f"[*] --> {_name(ActivityStatus.IDLE)}"]
+    lines += [f"{_name(progress)} --> {_name(to)}: {trigger}" for (progress, trigger), to in ACTIVITY.items()]
     return _mermaid(lines)
 
 
 def page() -> str:
     """The page as it should be."""
-    return PAGE.format(run=run_diagram(), track=track_diagram())
+    return PAGE.format(run=run_diagram(), activity=activity_diagram())
 
 
 def _reachable(status: RunStatus) -> bool:
     return any(status in targets for targets in RUN.values())
 
 
-def _name(progress: Progress) -> str:
+def _name(progress: ActivityStatus) -> str:
     return progress.name.lower()
 
 

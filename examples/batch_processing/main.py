@@ -9,7 +9,7 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import ActivityStatus, BarColumn, MofNCompleteColumn, TextColumn
 
 from examples.batch_processing.warehouse import Warehouse, rows_in
 from examples.batch_processing.workflow import AT_ONCE, lenient_batch, nightly_batch
@@ -53,7 +53,7 @@ def warehouse() -> Warehouse:
 def _watch(scene: Scene, batch: Any, name: str, count: int) -> Any:
     """Follow a batch to its end, with a bar that grows with each file and shrinks with each that is undone."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}")
-    with Progress(*columns, console=scene.console) as progress:
+    with ActivityStatus(*columns, console=scene.console) as progress:
         task = progress.add_task(name, total=count, status="")
 
         def drawn(seen: Any) -> bool:

@@ -30,17 +30,17 @@ from multiagents.state_store.records.attempt import (
     LIMIT_GRACE_MS,
     LINK_GRACE_MS,
     OUTBOX_GRACE_MS,
+    Delivery,
     Dispatch,
     InFlight,
-    Via,
-    mark_of,
-    parse_mark,
+    attempt_key_of,
+    parse_attempt_key,
 )
 from multiagents.state_store.records.commit import Commit, Committed, Verdict
 from multiagents.state_store.records.search_attributes import Search
 from multiagents.state_store.records.snapshot import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started, from_ms
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus
+from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.
 MAX_DELETED = 10_000
@@ -54,6 +54,7 @@ __all__ = [
     "ClaimRefused",
     "Commit",
     "Committed",
+    "Delivery",
     "Dispatch",
     "Due",
     "InFlight",
@@ -65,13 +66,12 @@ __all__ = [
     "Started",
     "StateStore",
     "Verdict",
-    "Via",
     "as_mapping",
+    "attempt_key_of",
     "dumps",
     "from_ms",
-    "mark_of",
     "merge",
-    "parse_mark",
+    "parse_attempt_key",
     "signal_field",
 ]
 
@@ -204,7 +204,9 @@ class StateStore(Isolation):
     def results(self, transaction_id: str) -> dict[str, Any]:
         """Step -> result, of the steps that have succeeded; ``{}`` is what a step returned that had nothing to tell."""
         steps = self.load(transaction_id).state.steps
-        silent: dict[str, Any] = {name: {} for name, step in steps.items() if step.do.progress is Progress.SUCCEEDED}
+        silent: dict[str, Any] = {
+            name: {} for name, step in steps.items() if step.do.status is ActivityStatus.SUCCEEDED
+        }
         return {**silent, **self.payloads(transaction_id).results}
 
     @abstractmethod
@@ -288,14 +290,16 @@ class StateStore(Isolation):
         """
 
     @abstractmethod
-    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+    def delete(
+        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
+    ) -> Verdict:
         """Erase a run with everything that belongs to it, and keep a tombstone.
 
         Args:
             transaction_id: the run.
             status: refuse if it is in another (`Verdict.CONFLICT`).
             tombstone: what is kept in its place; no two are alike. The last `MAX_DELETED` of a partition are kept.
-            letters: the dead letters that go with it, by their keys.
+            dead_letters: the dead letters that go with it, by their keys.
         """
 
     @abstractmethod
@@ -311,7 +315,7 @@ class StateStore(Isolation):
         """What was buried, by key."""
 
     @abstractmethod
-    def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
+    def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
         """What was buried under a key, or None."""
 
     @abstractmethod

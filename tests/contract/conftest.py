@@ -16,13 +16,13 @@ from multiagents import Orchestrator
 from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import StateStore
-from multiagents.state_store.base import Claim, Commit, Committed, Dispatch, Started, Via
+from multiagents.state_store.base import Claim, Commit, Committed, Delivery, Dispatch, Started
 from multiagents.state_store.memory.store import InMemoryStateStore
 from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
 from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, StepState, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
 #: Seconds; short, because some tests wait until one has run out.
 LEASE = 0.5
@@ -86,7 +86,7 @@ class StoreKit:
         """What is kept of a run, as it is kept: its hash, context, results, history and what is kept apart."""
         raise NotImplementedError
 
-    def letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+    def dead_letters(self, transaction_id: str = "order-1") -> dict[str, str]:
         """The dead letters beside a run, as they are kept."""
         raise NotImplementedError
 
@@ -113,11 +113,13 @@ class StoreKit:
         self.store = self.another()
         return self.store
 
-    def message(self, transaction_id: str, step: str, mark: str = "d1", name: str = LIST, **fields: Any) -> Dispatch:
+    def message(
+        self, transaction_id: str, step: str, attempt_key: str = "d1", name: str = LIST, **fields: Any
+    ) -> Dispatch:
         """An attempt that a commit pushes, as the dispatcher renders it."""
         partition = self.store.keys.partition_of(transaction_id)  # type: ignore[attr-defined]
-        prefix = f'{{"id": "{transaction_id}/{step}/{mark}", "headers": {{"multiagents": "{partition}:'
-        return Dispatch(step, mark, Via.PUSH, name, prefix, '"}}', **fields)
+        prefix = f'{{"id": "{transaction_id}/{step}/{attempt_key}", "headers": {{"multiagents": "{partition}:'
+        return Dispatch(step, attempt_key, Delivery.PUSH, name, prefix, '"}}', **fields)
 
     def begin(
         self,
@@ -141,7 +143,7 @@ class StoreKit:
             definition.version,
             definition.content_hash,
             RunStatus.RUNNING,
-            {first: StepState(Track(Progress.IN_FLIGHT, 1))},
+            {first: StepState(Activity(ActivityStatus.IN_FLIGHT, 1))},
             started_at=round(now.timestamp() * 1000),
         )
         begun = StatusEvent(transaction_id=transaction_id, timestamp=now, occurred_at=now, status="running")
@@ -194,7 +196,7 @@ class StoreKit:
         *,
         transaction_id: str = "order-1",
         owner: str = "owner-1",
-        mark: str = "d1",
+        attempt_key: str = "d1",
         asks: Sequence[str] = (),
         store: StateStore | None = None,
         **fields: Any,
@@ -203,18 +205,18 @@ class StoreKit:
         now = self.store.now()
         event = ResultEvent(
             transaction_id=transaction_id,
-            correlation_id=f"{transaction_id}/{step}/do/{mark[1:]}",
+            correlation_id=f"{transaction_id}/{step}/do/{attempt_key[1:]}",
             timestamp=now,
             occurred_at=now,
             step=step,
-            attempt=int(mark[1:]),
+            attempt=int(attempt_key[1:]),
         )
         given = {
             "events": [event],
-            "steps": {step: StepState(Track(Progress.SUCCEEDED, int(mark[1:])))}
-            | {name: StepState(Track(Progress.IN_FLIGHT, 1)) for name in asks},
+            "steps": {step: StepState(Activity(ActivityStatus.SUCCEEDED, int(attempt_key[1:])))}
+            | {name: StepState(Activity(ActivityStatus.IN_FLIGHT, 1)) for name in asks},
             "dispatches": [self.message(transaction_id, name) for name in asks],
-            "answers": (step, f"{mark}|c|{owner}|"),
+            "answers": (step, f"{attempt_key}|c|{owner}|"),
             "results": {} if result is None else {step: result},
         }
         return (store or self.store).commit(Commit(transaction_id, **(given | fields)))
@@ -299,7 +301,7 @@ class MemoryKit(StoreKit):
             return {}
         return {name: getattr(row, name) for name in ("fields", "context", "results", "history", "blobs")}
 
-    def letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+    def dead_letters(self, transaction_id: str = "order-1") -> dict[str, str]:
         return self.tables.dead
 
     def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
@@ -354,7 +356,7 @@ class RedisKit(StoreKit):
         found = {name: self.client.hgetall(key) for name, key in hashes.items()}
         return {**found, "history": self.client.lrange(run.history, 0, -1)} if any(found.values()) else {}
 
-    def letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+    def dead_letters(self, transaction_id: str = "order-1") -> dict[str, str]:
         return self.client.hgetall(self.store.keys.of_run(transaction_id).dead)
 
     def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:

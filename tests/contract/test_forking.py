@@ -11,7 +11,7 @@ from celery import Celery
 
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, Step, WorkflowBuilder
 from multiagents.names import Correlation
-from multiagents.state_store.base import Claim, Via, parse_mark
+from multiagents.state_store.base import Claim, Delivery, parse_attempt_key
 from multiagents.workflow.decider.decider import fold
 from multiagents.workflow.definition.registry import definitions
 
@@ -43,7 +43,7 @@ def orchestrator(request: pytest.FixtureRequest) -> Iterator[Orchestrator]:
 
 def claimed(orchestrator: Orchestrator, run: Any, step: str) -> Claim:
     snapshot = orchestrator.store.load(run.transaction_id)
-    correlation = Correlation(run.transaction_id, step, *parse_mark(snapshot.in_flight[step].mark))
+    correlation = Correlation(run.transaction_id, step, *parse_attempt_key(snapshot.in_flight[step].attempt_key))
     content = snapshot.state.definition_hash
     return orchestrator.store.claim(correlation, content, owner="w", worker="here", timeout=30)
 
@@ -163,7 +163,7 @@ def test_G3_a_fork_that_is_there_already_is_left_as_it_is(orchestrator: Orchestr
         before.version,
         dict(before.in_flight),
     )
-    assert after.in_flight["last"].via in (Via.PUSH, Via.OUTBOX)
+    assert after.in_flight["last"].delivery in (Delivery.PUSH, Delivery.OUTBOX)
 
 
 def test_S22_a_fork_whose_next_step_this_process_cannot_decide_waits_for_one_that_can(

@@ -13,7 +13,7 @@ import pytest
 
 from multiagents.events import CommandEvent
 from multiagents.names import Correlation, Direction, Keys
-from multiagents.state_store.base import Commit, Dispatch, Search, Via
+from multiagents.state_store.base import Commit, Delivery, Dispatch, Search
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
 from multiagents.state_store.payloads.policy import PayloadPolicy
 from multiagents.state_store.records.search_attributes import Condition
@@ -61,7 +61,7 @@ def over(kit: Any) -> None:
 
 
 def timer(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.sleep(0.01)
 
 
@@ -97,7 +97,9 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "archive": (archivable, lambda kit: kit.store.archive("order-1")),
     "delete": (
         over,
-        lambda kit: kit.store.delete("order-1", status=RunStatus.COMPLETED, tombstone="stone-1", letters=["order-1"]),
+        lambda kit: kit.store.delete(
+            "order-1", status=RunStatus.COMPLETED, tombstone="stone-1", dead_letters=["order-1"]
+        ),
     ),
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
@@ -473,7 +475,7 @@ def test_tick_never_goes_back(redis_kit: Any) -> None:
 
 def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: Any) -> None:
     # One partition has something, the others have nothing: nothing is due at once.
-    redis_kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=60_000))
+    redis_kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=60_000))
 
     assert redis_kit.store.take_due() == ([], pytest.approx(60, abs=1))
 

@@ -14,9 +14,9 @@ import pytest
 from multiagents.events import ErrorInfo, StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import ClaimRefused, Commit, Dispatch, Via
+from multiagents.state_store.base import ClaimRefused, Commit, Delivery, Dispatch
 from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Cause, Progress, RunStatus, StepState, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
 
 CELERY = "celery"
 
@@ -41,8 +41,8 @@ def test_a_started_run_is_there_whole(kit: Any) -> None:
     assert (snapshot.version, snapshot.epoch) == (1, 1)
     assert snapshot.state.status is RunStatus.RUNNING
     assert snapshot.state.workflow == "contract"
-    assert snapshot.state.steps == {"reserve": StepState(Track(Progress.IN_FLIGHT, 1))}
-    assert (entry.mark, entry.via, entry.target, entry.number) == ("d1", Via.PUSH, CELERY, 1)
+    assert snapshot.state.steps == {"reserve": StepState(Activity(ActivityStatus.IN_FLIGHT, 1))}
+    assert (entry.attempt_key, entry.delivery, entry.target, entry.number) == ("d1", Delivery.PUSH, CELERY, 1)
     assert (entry.direction, entry.attempt) == (Direction.DO, 1)
     assert 0 <= (snapshot.now.timestamp() * 1000) - entry.since_ms < 5_000
     assert kit.store.payloads("order-1").input == {"total": 5, "who": "Zoë"}
@@ -138,7 +138,7 @@ def test_a_claim_gives_what_the_step_needs_and_is_recorded(kit: Any) -> None:
     assert (claim.epoch, claim.cancelled, claim.result, claim.outcome, claim.error) == (1, False, None, None, None)
     assert (claim.deadline - claim.now).total_seconds() == 20
     assert claim.state.steps["reserve"].do.in_flight
-    assert (entry.via, entry.owner, entry.worker) == (Via.CLAIMED, "owner-1", "worker@host")
+    assert (entry.delivery, entry.owner, entry.worker) == (Delivery.CLAIMED, "owner-1", "worker@host")
     assert entry.deadline_ms - entry.since_ms == 20_000
 
 
@@ -179,19 +179,19 @@ def test_a_message_from_another_database_is_told_apart(kit: Any) -> None:
         kit.claim()
 
 
-@pytest.mark.parametrize("via", [Via.TIMER, Via.EXTERNAL])
-def test_an_attempt_that_has_not_gone_out_cannot_be_claimed(kit: Any, via: Via) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", via, delay_ms=60_000))
+@pytest.mark.parametrize("delivery", [Delivery.TIMER, Delivery.EXTERNAL])
+def test_an_attempt_that_has_not_gone_out_cannot_be_claimed(kit: Any, delivery: Delivery) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", delivery, delay_ms=60_000))
 
     refuse(kit, "does not wait for this attempt")
 
 
-@pytest.mark.parametrize("via", [Via.LINK, Via.OUTBOX])
-def test_an_attempt_that_somebody_else_carries_can_be_claimed(kit: Any, via: Via) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", via, target="queue"))
+@pytest.mark.parametrize("delivery", [Delivery.LINK, Delivery.OUTBOX])
+def test_an_attempt_that_somebody_else_carries_can_be_claimed(kit: Any, delivery: Delivery) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", delivery, target="queue"))
 
     assert kit.claim().context == {"total": 5}
-    assert kit.store.load("order-1").in_flight["reserve"].via is Via.CLAIMED
+    assert kit.store.load("order-1").in_flight["reserve"].delivery is Delivery.CLAIMED
 
 
 def test_of_many_who_claim_at_once_one_gets_it(kit: Any) -> None:
@@ -257,7 +257,7 @@ def test_what_inputs_answered_is_what_the_step_gets(kit: Any) -> None:
 
 def test_S4_the_claim_of_an_undo_gives_what_there_is_to_undo(kit: Any) -> None:
     branches(kit)
-    undoing = StepState(Track(Progress.SUCCEEDED, 1), Track(Progress.IN_FLIGHT, 1))
+    undoing = StepState(Activity(ActivityStatus.SUCCEEDED, 1), Activity(ActivityStatus.IN_FLIGHT, 1))
     version = kit.store.load("order-1").version
     error = ErrorInfo(type="ValueError", message="no")
     kit.store.commit(

@@ -10,9 +10,9 @@ import pytest
 from multiagents.events import StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Commit, Dispatch, Verdict, Via
+from multiagents.state_store.base import Commit, Delivery, Dispatch, Verdict
 from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Progress, RunStatus, StepState, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
 
 CELERY = "celery"
 
@@ -92,14 +92,14 @@ def test_G1_an_answer_nobody_waits_for_is_late(kit: Any) -> None:
     refused(kit, Verdict.LATE)
     kit.claim()
     refused(kit, Verdict.LATE, owner="owner-2")
-    refused(kit, Verdict.LATE, mark="d2")
+    refused(kit, Verdict.LATE, attempt_key="d2")
     refused(kit, Verdict.LATE, answers=("ship", "d1|"))
     kit.finish(context={"stock": 1})
     refused(kit, Verdict.LATE)
 
 
 def test_a_foreign_answer_needs_no_claim(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.EXTERNAL))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
     assert kit.finish(answers=("reserve", "d1|")).verdict is Verdict.APPLIED
     assert kit.store.load("order-1").in_flight == {}
@@ -232,7 +232,7 @@ def test_a_page_of_first_attempts_is_sent_out_once_whatever_else_is_committed(ki
     kit.finish(asks=["fraud"])
 
     def page(*steps: str, epoch: int = epoch) -> Verdict:
-        state = {step: StepState(Track(Progress.IN_FLIGHT, 1)) for step in steps}
+        state = {step: StepState(Activity(ActivityStatus.IN_FLIGHT, 1)) for step in steps}
         sent = [kit.message("order-1", step) for step in steps]
         return kit.store.commit(Commit("order-1", [], steps=state, dispatches=sent, fresh=steps, epoch=epoch)).verdict
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Dispatch, Verdict, Via
+from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, Verdict
 from multiagents.workflow.builder.builder import WorkflowBuilder
 
 #: Three partitions are one partition and more.
@@ -52,7 +52,7 @@ def test_what_waits_in_a_list_is_found_by_the_name_of_the_list_until_it_is_claim
 
 
 def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=400))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=400))
     assert kit.messages() == []
     assert kit.sweep_for(0.05) == []
 
@@ -61,14 +61,14 @@ def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: Any) -> No
     assert kit.store.dispatch("order-1", kit.message("order-1", "reserve"), waiting)
 
     assert len(kit.messages()) == 1
-    assert kit.store.load("order-1").in_flight["reserve"].via is Via.PUSH
+    assert kit.store.load("order-1").in_flight["reserve"].delivery is Delivery.PUSH
     assert kit.store.load("order-1").version == 1
     assert kit.sweep_for(0.6) == []
     assert kit.claim().context == {"total": 5}
 
 
 def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.SLEEP, delay_ms=60_000))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=60_000))
     seen = kit.store.load("order-1")
     before = seen.in_flight["reserve"]
     assert seen.now.timestamp() * 1000 + 59_000 < before.timer_ms == before.since_ms + 60_000
@@ -77,7 +77,7 @@ def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
         "order-1",
         [],
         ends=[("reserve", before.record)],
-        dispatches=[Dispatch("reserve", "d1", Via.SLEEP, due_ms=at)],
+        dispatches=[Dispatch("reserve", "d1", Delivery.SLEEP, due_ms=at)],
     )
 
     assert kit.store.commit(moved).verdict is Verdict.APPLIED
@@ -99,7 +99,7 @@ def test_a_commit_moves_the_deadline_of_a_run(kit: Any) -> None:
 
 
 def test_an_attempt_goes_out_only_as_it_was_seen(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     waiting = record(kit)
     message = kit.message("order-1", "reserve")
     assert not kit.store.dispatch("order-2", message, waiting)
@@ -126,9 +126,9 @@ def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: Any) ->
 @pytest.mark.parametrize(
     ("dispatch", "seconds"),
     [
-        (Dispatch("reserve", "d1", Via.OUTBOX, target="queue"), OUTBOX_GRACE_MS / 1000),
-        (Dispatch("reserve", "d1", Via.LINK), 2.0),
-        (Dispatch("reserve", "d1", Via.TIMER, delay_ms=7_000), 7.0),
+        (Dispatch("reserve", "d1", Delivery.OUTBOX, target="queue"), OUTBOX_GRACE_MS / 1000),
+        (Dispatch("reserve", "d1", Delivery.LINK), 2.0),
+        (Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=7_000), 7.0),
     ],
     ids=["outbox", "link", "timer"],
 )
@@ -144,8 +144,8 @@ def test_nothing_is_ever_due_where_nothing_was_started(kit: Any) -> None:
 
 def test_an_answer_from_outside_is_waited_for_as_long_as_declared(kit: Any) -> None:
     now = round(kit.store.now().timestamp() * 1000)
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.EXTERNAL, close_ms=now + 400))
-    kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Via.EXTERNAL))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL, close_ms=now + 400))
+    kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
     assert kit.sweep_for(0.05) == []
     assert kit.wait_due() == [ATTEMPT]
@@ -159,7 +159,7 @@ def test_a_step_that_has_to_start_in_time_is_looked_at_then(kit: Any) -> None:
 
 
 def test_an_entry_is_put_off_or_dropped(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     assert kit.wait_due() == [ATTEMPT]
 
     kit.store.postpone(ATTEMPT, "order-1", 400)
@@ -173,9 +173,9 @@ def test_an_entry_is_put_off_or_dropped(kit: Any) -> None:
 
 def test_G4_a_run_that_nothing_looks_after_is_found(kit: Any) -> None:
     kit.begin()
-    kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
-    kit.begin("order-3", dispatch=Dispatch("reserve", "d1", Via.EXTERNAL))
-    kit.begin("order-4", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
+    kit.begin("order-3", dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
+    kit.begin("order-4", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.end("order-4")
     kit.begin("order-5")
     kit.claim(transaction_id="order-5")
@@ -193,18 +193,18 @@ def test_G4_a_run_that_nothing_looks_after_is_found(kit: Any) -> None:
 def test_what_is_due_is_leased_to_one_who_asks(kit: Any) -> None:
     names = [f"order-{number}" for number in range(20)]
     for name in names:
-        kit.begin(name, dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+        kit.begin(name, dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.sleep(0.01)
     sweepers = [kit.another() for _ in range(4)]
 
     found = [entry for sweeper in sweepers for entry in sweeper.take_due()[0]]
 
     assert sorted(entry.transaction_id for entry in found) == sorted(names)
-    assert {(entry.kind, entry.step, entry.mark) for entry in found} == {("a", "reserve", "d1")}
+    assert {(entry.kind, entry.step, entry.attempt_key) for entry in found} == {("a", "reserve", "d1")}
 
 
 def test_what_a_sweeper_took_and_did_not_handle_is_due_again(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
 
     assert kit.wait_due() == [ATTEMPT]
     assert kit.sweep_for(0.1) == []
@@ -213,7 +213,7 @@ def test_what_a_sweeper_took_and_did_not_handle_is_due_again(kit: Any) -> None:
 
 def test_no_more_is_taken_than_asked_for(kit: Any) -> None:
     for number in range(30):
-        kit.begin(f"order-{number}", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+        kit.begin(f"order-{number}", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.sleep(0.01)
     most = 5 * kit.store.keys.partitions
 
@@ -261,7 +261,7 @@ def test_G5_after_an_outage_every_lease_is_extended_once(kit: Any) -> None:
     for number in range(6):
         kit.begin(f"order-{number}")
         kit.claim(transaction_id=f"order-{number}")
-    kit.begin("timer", dispatch=Dispatch("reserve", "d1", Via.TIMER, delay_ms=1))
+    kit.begin("timer", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     assert kit.due() in ([], ["a|timer|reserve|d1"])
     kit.sleep(0.6)
 

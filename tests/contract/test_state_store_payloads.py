@@ -24,7 +24,7 @@ from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
 from multiagents.state_store.payloads.policy import PayloadPolicy
 from multiagents.state_store.payloads.redaction import redactor
 from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Progress, StepState, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, StepState
 
 SECRET = "4111-1111-1111-1111"
 OLD, NEW = AESGCMCodec({"2025": b"o" * 32}), AESGCMCodec({"2026": b"n" * 32, "2025": b"o" * 32})
@@ -76,14 +76,14 @@ def play(kit: Any) -> dict[str, Any]:
             [failed, StatusEvent(transaction_id="order-1", status="note", reason=SECRET, payload={"card": SECRET})],
             version=2,
             header={"error": error.model_dump_json()},
-            steps={"ship": StepState(Track(Progress.FAILED, 1, error=error))},
+            steps={"ship": StepState(Activity(ActivityStatus.FAILED, 1, error=error))},
             inputs={"ship": {"card": SECRET}},
-            letters={"order-1/ship/undo/1": {"why": "parked", "input": {"card": SECRET}}},
+            dead_letters={"order-1/ship/undo/1": {"why": "parked", "input": {"card": SECRET}}},
         )
     )
     kit.store.bury("order-1", "order-1/late", {"why": "late", "event": {"payload": SECRET}})
 
-    stored = {**kit.stored(), "dead": dict(kit.letters())}
+    stored = {**kit.stored(), "dead": dict(kit.dead_letters())}
     payloads, snapshot = kit.store.payloads("order-1"), kit.store.load("order-1")
     assert payloads.input == {"total": 5, "card": SECRET}
     assert payloads.results == {"reserve": {"paid": SECRET, "items": [1, None, "ü", 1.5]}}
@@ -94,7 +94,7 @@ def play(kit: Any) -> dict[str, Any]:
     assert [event.error for event in kit.store.history("order-1") if isinstance(event, ErrorEvent)] == [error]
     assert kit.store.history("order-1")[-1].reason == SECRET
     assert kit.store.dead_letters()["order-1/ship/undo/1"]["input"] == {"card": SECRET}
-    assert kit.store.letter("order-1", "order-1/late") == {"why": "late", "event": {"payload": SECRET}}
+    assert kit.store.dead_letter("order-1", "order-1/late") == {"why": "late", "event": {"payload": SECRET}}
     return stored
 
 
@@ -178,7 +178,7 @@ def test_S27_data_that_cannot_be_decoded_names_what_is_missing(kit: Any) -> None
         lambda: kit.store.payloads("order-1"),
         lambda: kit.store.load("order-1"),
         lambda: kit.store.history("order-1"),
-        lambda: kit.store.letter("order-1", "order-1/late"),
+        lambda: kit.store.dead_letter("order-1", "order-1/late"),
     ):
         with pytest.raises(DecodeError, match=named):
             ask()
@@ -253,7 +253,7 @@ def test_the_undo_of_a_large_result_gets_it(kit: Any) -> None:
     kit.begin()
     kit.claim()
     kit.finish(result=LARGE, context=LARGE)
-    undone = {"reserve": StepState(Track(Progress.SUCCEEDED, 1), Track(Progress.IN_FLIGHT, 1))}
+    undone = {"reserve": StepState(Activity(ActivityStatus.SUCCEEDED, 1), Activity(ActivityStatus.IN_FLIGHT, 1))}
     dispatch = kit.message("order-1", "reserve", "u1")
     kit.store.commit(Commit("order-1", [], steps=undone, dispatches=[dispatch], version=2))
 
@@ -284,7 +284,7 @@ def test_a_step_with_inputs_of_its_own_fetches_nothing_that_it_does_not_read(kit
     kit.finish(result=LARGE, context=LARGE, asks=["ship"], inputs={"ship": {"id": 7}})
     if undone := undo:
         kit.claim("ship", definition=NARROWED)
-        states = {"ship": StepState(Track(Progress.SUCCEEDED, 1), Track(Progress.IN_FLIGHT, 1))}
+        states = {"ship": StepState(Activity(ActivityStatus.SUCCEEDED, 1), Activity(ActivityStatus.IN_FLIGHT, 1))}
         kit.finish("ship", result={"at": 1}, steps=states, dispatches=[kit.message("order-1", "ship", "u1")])
     names = list(kit.stored()["blobs"])
     kept = {name: kit.stored()["blobs"][name] for name in names}

@@ -14,7 +14,7 @@ from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
 from multiagents.names import Keys
 from multiagents.state_store import open_store
-from multiagents.state_store.base import Commit, Dispatch, Via
+from multiagents.state_store.base import Commit, Delivery, Dispatch
 from multiagents.state_store.memory.store import InMemoryStateStore
 from multiagents.state_store.redis.errors import ADVICE
 from multiagents.state_store.redis.server_check import findings_of
@@ -233,8 +233,8 @@ def test_dead_letters_are_kept_with_their_payload(kit: Any) -> None:
         kit.store.bury(f"order-{number}", f"order-{number}/ship/undo/1", {"why": "the undo is over"})
     kit.store.bury("order-2", "order-2/ship/undo/1", {"why": "again"})
 
-    assert kit.another().letter("order-2", "order-2/ship/undo/1") == {"why": "again"}
-    assert kit.store.letter("order-2", "order-2/ship/undo/2") is None
+    assert kit.another().dead_letter("order-2", "order-2/ship/undo/1") == {"why": "again"}
+    assert kit.store.dead_letter("order-2", "order-2/ship/undo/2") is None
     letters = kit.another().dead_letters()
 
     assert len(letters) == 6
@@ -396,7 +396,7 @@ def test_a_url_without_a_store_is_refused() -> None:
 
 
 def test_a_run_is_seen_while_it_waits_for_an_answer_from_outside(kit: Any) -> None:
-    kit.begin(dispatch=Dispatch("reserve", "d1", Via.EXTERNAL))
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
     assert kit.store.load("order-1").awaits_others
     assert kit.store.unattended() == []

@@ -14,7 +14,7 @@ from multiagents.state_store.base import ClaimRefused, Verdict
 from multiagents.state_store.payloads.codecs.gzip import GzipCodec
 from multiagents.state_store.payloads.policy import PayloadPolicy
 from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Progress, RunStatus, StepState, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
 
 OTHER = WorkflowBuilder("other").add_step("reserve", "reserve_stock").build(register=False)
 ENDED = [status for status in RunStatus if status.is_end]
@@ -147,7 +147,7 @@ def test_a_run_whose_errors_a_codec_has_sealed_and_whose_input_is_kept_apart_is_
     kit.under(PayloadPolicy(codecs=(GzipCodec(least=0),), claim_check_bytes=200))
     kit.begin(input={"text": "".join(map(str, range(2_000)))})
     error = ErrorInfo(type="CardDeclined", message="no funds")
-    kit.end(status="failed", steps={"reserve": StepState(Track(Progress.FAILED, 1, error=error))})
+    kit.end(status="failed", steps={"reserve": StepState(Activity(ActivityStatus.FAILED, 1, error=error))})
 
     started = kit.begin(input={"total": 6}, digest="digest-2", call="call-1", replaces=ENDED)
 

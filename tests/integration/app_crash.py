@@ -36,7 +36,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator.dispatch import base as dispatcher
 from multiagents.orchestrator.recovery import maintenance as upkeep
 from multiagents.orchestrator.schedules.schedule import Schedule
-from multiagents.state_store.base import Via
+from multiagents.state_store.base import Delivery
 from multiagents.testing import faults, wait_until
 
 #: Whether this process is one that a fault may hit: not so in the test itself.
@@ -381,7 +381,7 @@ def _is_claimed(transaction_id: str, step: str) -> bool:
         found = orchestrator.store.load(transaction_id).in_flight.get(step)
     except WorkflowNotFoundError:
         return False
-    return found is not None and found.via is Via.CLAIMED
+    return found is not None and found.delivery is Delivery.CLAIMED
 
 
 def _sleeps(transaction_id: str) -> bool:

@@ -28,12 +28,12 @@ from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction, child_id
 from multiagents.orchestrator.recovery.maintenance import GROUP
-from multiagents.state_store.base import Snapshot, Via
+from multiagents.state_store.base import Delivery, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
 from multiagents.workflow.decider.decider import evolve, fold
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus
+from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
 HERE = Path(__file__).parent
 #: How long anything may take to come right: some leases, and the start of a worker on a busy machine.
@@ -110,12 +110,12 @@ class Lane:
     def start(self, definition: Definition, identity: str) -> None:
         self.orchestrator.start(definition, {"started": True}, transaction_id=identity)
 
-    def await_step(self, identity: str, step: str, via: Via) -> None:
+    def await_step(self, identity: str, step: str, delivery: Delivery) -> None:
         def there() -> bool:
             found = self.store.load(identity).in_flight.get(step)
-            return found is not None and found.via is via
+            return found is not None and found.delivery is delivery
 
-        wait_until(there, PATIENCE, f"{step} of {identity} in flight as {via.name}")
+        wait_until(there, PATIENCE, f"{step} of {identity} in flight as {delivery.name}")
 
 
 # --- the sagas, and how each is played -------------------------------------------------------------------------------
@@ -243,14 +243,14 @@ def _schedule_paused(lane: Lane, identity: str, definition: Definition) -> None:
 
 def _answered(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
-    lane.await_step(identity, "ext", Via.EXTERNAL)
+    lane.await_step(identity, "ext", Delivery.EXTERNAL)
     lane.ledger.sadd(app_crash.live(identity), "ext")
     lane.bus.publish(app_crash.result_of(identity, "ext"))
 
 
 def _answered_by_a_producer_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
-    lane.await_step(identity, "ext", Via.EXTERNAL)
+    lane.await_step(identity, "ext", Delivery.EXTERNAL)
     lane.ledger.sadd(app_crash.live(identity), "ext")
     lane.caller("publish", identity, "ext", "0")
     lane.bus.publish(app_crash.result_of(identity, "ext"))
@@ -263,7 +263,7 @@ def _answered_on_a_new_stream(lane: Lane, identity: str, definition: Definition)
 
 def _answered_and_left_lying(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
-    lane.await_step(identity, "ext", Via.EXTERNAL)
+    lane.await_step(identity, "ext", Delivery.EXTERNAL)
     lane.ledger.sadd(app_crash.live(identity), "ext")
     event = app_crash.result_of(identity, "ext").model_dump_json()
     with lane.redis.pipeline(transaction=True) as pipe:
@@ -447,7 +447,7 @@ def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> 
     for name, step in state.steps.items():
         counted = _counted(play.definition, state.transaction_id, history, name)
         for direction in Direction:
-            succeeded = step.track(direction).progress is Progress.SUCCEEDED
+            succeeded = step.activity(direction).status is ActivityStatus.SUCCEEDED
             assert counted[direction] == int(succeeded), f"{name}: {direction} counted {counted[direction]} times"
     wait_until(lambda: _is_read(lane), PATIENCE, "the acknowledgement of what was on the bus")
 
@@ -464,8 +464,8 @@ def _counted(definition: Definition, identity: str, history: list[Event], step: 
     for event in history:
         after = evolve(definition, state, event)
         for direction in Direction:
-            was, now = (each.step(step).track(direction).progress for each in (state, after))
-            counted[direction] += was is not now and now is Progress.SUCCEEDED
+            was, now = (each.step(step).activity(direction).status for each in (state, after))
+            counted[direction] += was is not now and now is ActivityStatus.SUCCEEDED
         state = after
     return counted
 

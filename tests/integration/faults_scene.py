@@ -132,13 +132,13 @@ def _by_run(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _no_reply_counted_twice(definition: Definition, end: RunState, run: Run) -> None:
-    """Rule G2: of all replies in the history, one success of each step and direction at most has changed its track."""
+    """Rule G2: of all replies in the history, one success of each step and direction at most has changed it."""
     state = RunState(run.transaction_id, definition.name)
     counted: dict[tuple[str, Direction], int] = {}
     for event in run.history():
         after = evolve(definition, state, event)
         if isinstance(event, ResultEvent | ErrorEvent) and event.step is not None:
-            moved = after.step(event.step).track(event.direction) != state.step(event.step).track(event.direction)
+            moved = after.step(event.step).activity(event.direction) != state.step(event.step).activity(event.direction)
             if isinstance(event, ResultEvent) and moved:
                 place = (event.step, event.direction)
                 counted[place] = counted.get(place, 0) + 1

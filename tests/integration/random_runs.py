@@ -60,7 +60,7 @@ def _help(run: Run, snapshot: Snapshot, stage: Stage) -> bool:
     state, definition = snapshot.state, snapshot.definition
     left = [each for each in settleable(definition, state) if _answer(stage, *each)]
     waits = [step for step in snapshot.in_flight if definition.own(step).awaits_signal]
-    if state.held:
+    if state.paused:
         run.resume(reason="the pause is over")
     elif left and (state.status.is_end or state.status == "paused"):
         _settle(run, stage, *left[0])

@@ -13,7 +13,7 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, W
 from multiagents.events import ErrorKind
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Claim, Via
+from multiagents.state_store.base import Claim, Delivery
 from multiagents.testing import wait_until
 from multiagents.workflow.decider.decider import fold
 from multiagents.workflow.definition.definition import Definition
@@ -127,8 +127,8 @@ def test_S3_of_an_attempt_whose_probe_is_sent_instead_nothing_is_left_over(orche
 
     # Then: it is the probe alone that is in flight and looked after.
     store = orchestrator.store
-    assert [(entry.mark, entry.via) for entry in store.load(run.transaction_id).in_flight.values()] == [
-        ("d3", Via.PUSH)
+    assert [(entry.attempt_key, entry.delivery) for entry in store.load(run.transaction_id).in_flight.values()] == [
+        ("d3", Delivery.PUSH)
     ]
     due = store.client.zrange(orchestrator.keys.of_partition(0).due, 0, -1)
     assert [member for member in due if run.transaction_id in str(member)] == []
@@ -278,7 +278,7 @@ def test_S27_the_time_in_the_queue_before_somebody_took_it_who_does_not_know_it_
     )
     orchestrator.engine.not_registered(attempt)
 
-    assert (taken.via, found().via) == (Via.UNREGISTERED, Via.UNREGISTERED)
+    assert (taken.delivery, found().delivery) == (Delivery.UNREGISTERED, Delivery.UNREGISTERED)
     assert sent.first_ms < taken.first_ms == found().first_ms
 
 

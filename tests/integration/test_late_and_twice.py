@@ -133,8 +133,8 @@ def test_G2_S1a_S5_workers_that_lost_their_lease_are_refused_every_time_whenever
     for name in names:
         state = zombies.store.load(name).state
         back = zombies.goes_back(name)
-        track = state.step("pack").undo if back else state.step("pack").do
-        assert (state.status, track.attempt, track.losses, track.worker) == (
+        activity = state.step("pack").undo if back else state.step("pack").do
+        assert (state.status, activity.attempt, activity.losses, activity.worker) == (
             "compensated" if back else "completed",
             2,
             1,

@@ -11,7 +11,7 @@ from scenario import Scenario, events
 
 from multiagents import CommandEvent, Limit, Step, WorkflowBuilder
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Via
+from multiagents.state_store.base import Delivery
 from multiagents.testing import wait_until
 
 # Locks --------------------------------------------------------------------------------------------------------------
@@ -20,7 +20,7 @@ from multiagents.testing import wait_until
 def waits_for_lock(rules: Scenario, run: Any, step: str = "stock") -> None:
     def asking() -> bool:
         found = rules.store.load(run.transaction_id).in_flight.get(step)
-        return found is not None and found.via is Via.LOCK
+        return found is not None and found.delivery is Delivery.LOCK
 
     wait_until(asking, 20, f"{step} to wait for its lock")
 
@@ -268,7 +268,7 @@ def test_S20_a_cancel_does_not_wait_for_a_slot(rules: Scenario) -> None:
     second = rules.start(workflow)
 
     def turned_away() -> bool:
-        return rules.store.load(second.transaction_id).in_flight["pay"].via is Via.TIMER
+        return rules.store.load(second.transaction_id).in_flight["pay"].delivery is Delivery.TIMER
 
     wait_until(turned_away, 20, "the second to be turned away")
     second.cancel()

@@ -15,7 +15,7 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, StatusE
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.names import Correlation
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.state_store.base import Via, parse_mark
+from multiagents.state_store.base import Delivery, parse_attempt_key
 from multiagents.state_store.memory.store import InMemoryStateStore
 from multiagents.workflow.decider.decider import fold
 
@@ -50,7 +50,7 @@ class World:
     def ends(self, run: Any, step: str, error: str | None = None) -> None:
         """Do an attempt that is in flight, as its worker would."""
         found = self.store.load(run.transaction_id).in_flight[step]
-        correlation = Correlation(run.transaction_id, step, *parse_mark(found.mark))
+        correlation = Correlation(run.transaction_id, step, *parse_attempt_key(found.attempt_key))
         content = self.store.load(run.transaction_id).state.definition_hash
         claim = self.store.claim(correlation, content, owner="w", worker="here", timeout=30)
         facts = {
@@ -166,7 +166,7 @@ def test_the_pause_before_the_retry_of_an_undo_may_be_moved(world: World) -> Non
 
     run.update_timer("a", 600)
     world.pass_time(590)
-    assert world.store.load(run.transaction_id).in_flight["a"].via is Via.TIMER
+    assert world.store.load(run.transaction_id).in_flight["a"].delivery is Delivery.TIMER
     world.pass_time(11)
 
     world.ends(run, "a")

@@ -140,7 +140,7 @@ class DrivenRun:
 
     def _reply(self, step: str, direction: Direction, attempt: int | None) -> dict[str, Any]:
         self.now += timedelta(seconds=1)
-        number = self.state.step(step).track(direction).attempt if attempt is None else attempt
+        number = self.state.step(step).activity(direction).attempt if attempt is None else attempt
         return {
             "transaction_id": self.id,
             "correlation_id": str(Correlation(self.id, step, direction, number)),

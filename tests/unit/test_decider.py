@@ -13,7 +13,7 @@ from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, StepState, StepStatus, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState, StepStatus
 
 RunOf = Any
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)
@@ -60,7 +60,7 @@ def test_a_start_asks_for_the_first_step_and_pins_the_run_to_its_definition_S26(
         version="1",
         definition_hash=definition.content_hash,
         status=RunStatus.RUNNING,
-        steps={"reserve": StepState(Track(Progress.IN_FLIGHT, attempt=1, scheduled_at=1767268800000))},
+        steps={"reserve": StepState(Activity(ActivityStatus.IN_FLIGHT, attempt=1, scheduled_at=1767268800000))},
         max_lost=7,
         started_at=1767268800000,
     )

@@ -14,8 +14,8 @@ from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
 from multiagents.workflow.decider.probes import resolved
 from multiagents.workflow.decider.react import react
-from multiagents.workflow.state.activity import Progress
-from multiagents.workflow.state.run_state import RunStatus, StepState, Track
+from multiagents.workflow.state.activity import ActivityStatus
+from multiagents.workflow.state.run_state import Activity, RunStatus, StepState
 
 RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
@@ -340,8 +340,8 @@ def test_S12_behind_the_pivot_a_probe_is_asked_and_a_failure_it_finds_waits_for_
 
 
 def test_what_is_stored_of_a_step_without_a_probe_is_what_the_release_before_reads() -> None:
-    failed = StepState(Track(Progress.FAILED, 1, 1))
-    probing = StepState(Track(Progress.UNKNOWN, 2, 0, in_doubt=True, probing=True))
+    failed = StepState(Activity(ActivityStatus.FAILED, 1, 1))
+    probing = StepState(Activity(ActivityStatus.UNKNOWN, 2, 0, in_doubt=True, probing=True))
 
     assert failed.encode() == '[["x",1,1]]'
     assert StepState.decode(probing.encode()) == probing

@@ -14,7 +14,7 @@ from multiagents.orchestrator.dispatch.celery import HARD_LIMIT_GRACE
 from multiagents.state_store.records.claim_limits import limits_of
 from multiagents.worker_sdk.registry import workers
 from multiagents.workflow.decider.decider import advance, decide, evolve, start_event
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus
+from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DO, UNDO = Direction.DO, Direction.UNDO
@@ -122,4 +122,4 @@ def test_no_attempt_is_made_that_could_not_begin_before_schedule_to_close(kind, 
     # Then
     assert next(command.type for command in commands) == ("command" if retried else "status")
     assert (state.status is RunStatus.RUNNING) is retried
-    assert (state.step("a").do.progress is Progress.IN_FLIGHT) is retried
+    assert (state.step("a").do.status is ActivityStatus.IN_FLIGHT) is retried

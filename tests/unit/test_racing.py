@@ -13,12 +13,12 @@ from multiagents.state_store.base import Snapshot
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.decider.commands import command
 from multiagents.workflow.decider.decider import evolve
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, StepState, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FLOW = WorkflowBuilder("fenced").add_step("a").add_step("b", after=[]).build(register=False)
 RUN = RunState("A-1", "fenced", status=RunStatus.RUNNING)
-FAILED_ONCE = StepState(Track(Progress.FAILED, 1, 1, retry_in=0.0))
+FAILED_ONCE = StepState(Activity(ActivityStatus.FAILED, 1, 1, retry_in=0.0))
 
 
 def fenced(before: RunState, *steps: str, also: Any = None, paged: bool = True) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from multiagents.workflow.decider.decider import (
 )
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepDefinition
-from multiagents.workflow.state.run_state import Progress, RunState, RunStatus, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus
 
 ID = "A-1"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -202,10 +202,10 @@ class RunMachine(RuleBasedStateMachine):
     def nothing_more_is_due_and_every_attempt_has_a_record(self) -> None:
         assert react(self.definition, self.state) == ()
         in_flight = {
-            str(Correlation(ID, name, direction, track.attempt))
+            str(Correlation(ID, name, direction, activity.attempt))
             for name, step in self.state.steps.items()
-            for direction, track in ((Direction.DO, step.do), (Direction.UNDO, step.undo))
-            if track.in_flight
+            for direction, activity in ((Direction.DO, step.do), (Direction.UNDO, step.undo))
+            if activity.in_flight
         }
         assert in_flight == {str(record.correlation) for record in self.records.values()}
 
@@ -242,21 +242,21 @@ class RunMachine(RuleBasedStateMachine):
             assert not self.undone
             return
         assert self.state.error is not None
-        undos = [step.undo.progress for step in steps.values()]
+        undos = [step.undo.status for step in steps.values()]
         for name, definition in self.definition.steps.items():
             step = self.state.step(name)
             if not needs_undo(definition, step):
-                assert step.undo == Track()
+                assert step.undo == Activity()
             elif not step.undo.is_over:
-                assert step.undo.progress is Progress.SUCCEEDED
+                assert step.undo.status is ActivityStatus.SUCCEEDED
                 assert not step.undo_again
                 # Once; and once more for each success that came after an undo had begun.
                 assert 1 <= self.undone[name] <= 1 + len(step.late)
         assert (status is RunStatus.COMPENSATION_FAILED) == any(step.undo.is_over for step in steps.values())
         if status is RunStatus.FAILED:
-            assert Progress.SUCCEEDED not in undos
+            assert ActivityStatus.SUCCEEDED not in undos
         if status is RunStatus.COMPENSATED:
-            assert Progress.SUCCEEDED in undos
+            assert ActivityStatus.SUCCEEDED in undos
 
     # --- the shell ---
 
@@ -346,7 +346,7 @@ class RunMachine(RuleBasedStateMachine):
         if isinstance(fact, CommandEvent) and fact.probe:
             assert state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
             assert fact.worker == step.resolve_with
-            assert state.step(name).undo == Track()
+            assert state.step(name).undo == Activity()
             return
         if isinstance(fact, CommandEvent):
             assert state.status is RunStatus.RUNNING
@@ -364,7 +364,7 @@ class RunMachine(RuleBasedStateMachine):
         for other in behind:
             undo = state.step(other).undo
             if needs_undo(self.definition.steps[other], state.step(other)):
-                assert undo.is_over or (undo.progress is Progress.SUCCEEDED and not state.step(other).undo_again)
+                assert undo.is_over or (undo.status is ActivityStatus.SUCCEEDED and not state.step(other).undo_again)
 
 
 def test_any_run_ends_as_it_should_whatever_happens_to_its_events_G1_S5_S6_S18_S21() -> None:

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from multiagents.events import ErrorInfo
 from multiagents.names import Direction
-from multiagents.workflow.state.run_state import Cause, Progress, RunState, RunStatus, StepState, StepStatus, Track
+from multiagents.workflow.state.run_state import (
+    Activity,
+    ActivityStatus,
+    Cause,
+    RunState,
+    RunStatus,
+    StepState,
+    StepStatus,
+)
 
 LIVE = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPENSATING}
 
@@ -25,8 +33,8 @@ errors = st.builds(
     causes=st.lists(st.builds(ErrorInfo, type=words, message=words), max_size=2).map(tuple),
 )
 tracks = st.builds(
-    Track,
-    progress=st.sampled_from(Progress),
+    Activity,
+    status=st.sampled_from(ActivityStatus),
     attempt=st.integers(0, 3),
     failures=st.integers(0, 3),
     losses=st.integers(0, 3),
@@ -69,7 +77,7 @@ def test_a_run_survives_the_store(run: RunState) -> None:
 
 
 def test_what_the_store_keeps_of_a_step_is_short() -> None:
-    in_flight = Track(Progress.IN_FLIGHT, attempt=1, scheduled_at=5)
+    in_flight = Activity(ActivityStatus.IN_FLIGHT, attempt=1, scheduled_at=5)
 
     assert StepState().encode() == '[["i"]]'
     assert StepState(in_flight).encode() == '[["f",1,0,0,0,null,5]]'
@@ -88,27 +96,30 @@ def test_S18_the_end_states_are_those_that_are_not_on_the_way(status: RunStatus)
     assert status.is_end == (status not in LIVE)
 
 
-def doing(progress: Progress, retry_in: float | None = None) -> Track:
-    return Track(progress, attempt=1, retry_in=retry_in)
+def doing(status: ActivityStatus, retry_in: float | None = None) -> Activity:
+    return Activity(status, attempt=1, retry_in=retry_in)
 
 
 @pytest.mark.parametrize(
     ("step", "seen"),
     [
         (StepState(), StepStatus.NOT_STARTED),
-        (StepState(doing(Progress.IN_FLIGHT)), StepStatus.SCHEDULED),
-        (StepState(doing(Progress.SUCCEEDED)), StepStatus.SUCCEEDED),
-        (StepState(doing(Progress.FAILED)), StepStatus.FAILED),
-        (StepState(doing(Progress.FAILED, 1.0)), StepStatus.SCHEDULED),
-        (StepState(doing(Progress.UNKNOWN)), StepStatus.UNKNOWN),
-        (StepState(doing(Progress.UNKNOWN, 0.0)), StepStatus.SCHEDULED),
-        (StepState(doing(Progress.SKIPPED)), StepStatus.SKIPPED),
-        (StepState(doing(Progress.SUCCEEDED), doing(Progress.IN_FLIGHT)), StepStatus.COMPENSATING),
-        (StepState(doing(Progress.SUCCEEDED), doing(Progress.FAILED, 1.0)), StepStatus.COMPENSATING),
-        (StepState(doing(Progress.SUCCEEDED), doing(Progress.FAILED)), StepStatus.COMPENSATION_FAILED),
-        (StepState(doing(Progress.SUCCEEDED), doing(Progress.UNKNOWN)), StepStatus.COMPENSATION_FAILED),
-        (StepState(doing(Progress.SUCCEEDED), doing(Progress.SUCCEEDED)), StepStatus.COMPENSATED),
-        (StepState(doing(Progress.UNKNOWN), doing(Progress.SUCCEEDED), (1,), True), StepStatus.COMPENSATING),
+        (StepState(doing(ActivityStatus.IN_FLIGHT)), StepStatus.SCHEDULED),
+        (StepState(doing(ActivityStatus.SUCCEEDED)), StepStatus.SUCCEEDED),
+        (StepState(doing(ActivityStatus.FAILED)), StepStatus.FAILED),
+        (StepState(doing(ActivityStatus.FAILED, 1.0)), StepStatus.SCHEDULED),
+        (StepState(doing(ActivityStatus.UNKNOWN)), StepStatus.UNKNOWN),
+        (StepState(doing(ActivityStatus.UNKNOWN, 0.0)), StepStatus.SCHEDULED),
+        (StepState(doing(ActivityStatus.SKIPPED)), StepStatus.SKIPPED),
+        (StepState(doing(ActivityStatus.SUCCEEDED), doing(ActivityStatus.IN_FLIGHT)), StepStatus.COMPENSATING),
+        (StepState(doing(ActivityStatus.SUCCEEDED), doing(ActivityStatus.FAILED, 1.0)), StepStatus.COMPENSATING),
+        (StepState(doing(ActivityStatus.SUCCEEDED), doing(ActivityStatus.FAILED)), StepStatus.COMPENSATION_FAILED),
+        (StepState(doing(ActivityStatus.SUCCEEDED), doing(ActivityStatus.UNKNOWN)), StepStatus.COMPENSATION_FAILED),
+        (StepState(doing(ActivityStatus.SUCCEEDED), doing(ActivityStatus.SUCCEEDED)), StepStatus.COMPENSATED),
+        (
+            StepState(doing(ActivityStatus.UNKNOWN), doing(ActivityStatus.SUCCEEDED), (1,), True),
+            StepStatus.COMPENSATING,
+        ),
     ],
 )
 def test_S1_what_users_see_of_a_step_follows_from_its_two_tracks(step: StepState, seen: StepStatus) -> None:
@@ -119,12 +130,12 @@ def test_S1_what_users_see_of_a_step_follows_from_its_two_tracks(step: StepState
     ("step", "outcome"),
     [
         (StepState(), None),
-        (StepState(doing(Progress.IN_FLIGHT)), None),
-        (StepState(doing(Progress.SKIPPED)), None),
-        (StepState(doing(Progress.SUCCEEDED)), "succeeded"),
-        (StepState(doing(Progress.UNKNOWN)), "unknown"),
-        (StepState(doing(Progress.FAILED)), "failed"),
-        (StepState(doing(Progress.UNKNOWN), late=(1,)), "succeeded"),
+        (StepState(doing(ActivityStatus.IN_FLIGHT)), None),
+        (StepState(doing(ActivityStatus.SKIPPED)), None),
+        (StepState(doing(ActivityStatus.SUCCEEDED)), "succeeded"),
+        (StepState(doing(ActivityStatus.UNKNOWN)), "unknown"),
+        (StepState(doing(ActivityStatus.FAILED)), "failed"),
+        (StepState(doing(ActivityStatus.UNKNOWN), late=(1,)), "succeeded"),
     ],
 )
 def test_S4_an_undo_is_told_how_the_step_ended(step: StepState, outcome: Any) -> None:
@@ -132,8 +143,8 @@ def test_S4_an_undo_is_told_how_the_step_ended(step: StepState, outcome: Any) ->
 
 
 def test_a_track_is_replaced_by_its_direction() -> None:
-    done = doing(Progress.SUCCEEDED)
+    done = doing(ActivityStatus.SUCCEEDED)
 
-    assert StepState().with_track(Direction.DO, done) == StepState(do=done)
-    assert StepState().with_track(Direction.UNDO, done) == StepState(undo=done)
-    assert StepState(undo=done).track(Direction.UNDO) is done
+    assert StepState().with_activity(Direction.DO, done) == StepState(do=done)
+    assert StepState().with_activity(Direction.UNDO, done) == StepState(undo=done)
+    assert StepState(undo=done).activity(Direction.UNDO) is done

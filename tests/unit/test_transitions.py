@@ -32,14 +32,14 @@ from multiagents.workflow.decider.decider import (
     evolve,
 )
 from multiagents.workflow.state.run_state import (
+    ACTIVITY,
     RUN,
-    TRACK,
+    Activity,
+    ActivityStatus,
     Cause,
-    Progress,
     RunState,
     RunStatus,
     StepState,
-    Track,
     Trigger,
 )
 
@@ -51,10 +51,10 @@ ERROR = ErrorInfo(type="CardDeclined", message="no funds")
 STARTED = {"workflow": "order", "version": "1", "definition": "h", "max_lost": 5}
 
 
-def state_of(progress: Progress, direction: Direction) -> RunState:
-    """A run with one track in a progress, after one attempt (none, if it is idle)."""
-    track = Track(progress, attempt=0 if progress is Progress.IDLE else 1)
-    step = StepState().with_track(direction, track)
+def state_of(status: ActivityStatus, direction: Direction) -> RunState:
+    """A run with one activity in a status, after one attempt (none, if it is idle)."""
+    activity = Activity(status, attempt=0 if status is ActivityStatus.IDLE else 1)
+    step = StepState().with_activity(direction, activity)
     return RunState("A-1", "order", status=RunStatus.RUNNING, steps={"charge": step})
 
 
@@ -85,37 +85,37 @@ def event_of(trigger: Trigger, direction: Direction, attempt: int) -> Event:
 
 
 @pytest.mark.parametrize("trigger", Trigger)
-@pytest.mark.parametrize("progress", Progress)
+@pytest.mark.parametrize("status", ActivityStatus)
 @pytest.mark.parametrize("direction", Direction)
-def test_a_track_moves_as_the_table_says_and_else_stays(
-    direction: Direction, progress: Progress, trigger: Trigger
+def test_an_activity_moves_as_the_table_says_and_else_stays(
+    direction: Direction, status: ActivityStatus, trigger: Trigger
 ) -> None:
-    before = state_of(progress, direction)
-    track = before.step("charge").track(direction)
+    before = state_of(status, direction)
+    activity = before.step("charge").activity(direction)
 
     definition = TOLERANT if trigger is Trigger.PASSED_OVER else ORDER
-    after = evolve(definition, before, event_of(trigger, direction, track.attempt))
+    after = evolve(definition, before, event_of(trigger, direction, activity.attempt))
 
-    if trigger is Trigger.PASSED_OVER and (direction is Direction.UNDO or progress is not Progress.IN_FLIGHT):
+    if trigger is Trigger.PASSED_OVER and (direction is Direction.UNDO or status is not ActivityStatus.IN_FLIGHT):
         trigger = Trigger.FAILURE  # only what was done, and failed, is passed over
     # Skipping, choosing, taking back or over, and failing unasked happen to the step, never to its undo.
     asked = (Trigger.SKIP, Trigger.CHOICE, Trigger.PART, Trigger.RECALL, Trigger.TAKEOVER)
-    only_do = trigger in asked or (progress, trigger) == (Progress.IDLE, Trigger.FAILURE)
-    listed = TRACK.get((progress, trigger)) if direction is Direction.DO or not only_do else None
-    assert after.step("charge").track(direction).progress is (listed or progress)
+    only_do = trigger in asked or (status, trigger) == (ActivityStatus.IDLE, Trigger.FAILURE)
+    listed = ACTIVITY.get((status, trigger)) if direction is Direction.DO or not only_do else None
+    assert after.step("charge").activity(direction).status is (listed or status)
     if listed is None:
-        assert after.step("charge").track(direction) == track
+        assert after.step("charge").activity(direction) == activity
 
 
-@pytest.mark.parametrize("progress", Progress)
-def test_what_is_in_flight_can_be_abandoned_and_nothing_else(progress: Progress) -> None:
-    before = state_of(progress, Direction.DO)
+@pytest.mark.parametrize("status", ActivityStatus)
+def test_what_is_in_flight_can_be_abandoned_and_nothing_else(status: ActivityStatus) -> None:
+    before = state_of(status, Direction.DO)
     abandoned = StatusEvent(transaction_id="A-1", step="charge", timestamp=NOON, status=ABANDONED)
 
     after = evolve(ORDER, before, abandoned)
 
-    in_flight = progress is Progress.IN_FLIGHT
-    assert after.step("charge").do.progress is (Progress.UNKNOWN if in_flight else progress)
+    in_flight = status is ActivityStatus.IN_FLIGHT
+    assert after.step("charge").do.status is (ActivityStatus.UNKNOWN if in_flight else status)
     assert (after is before) == (not in_flight)
 
 

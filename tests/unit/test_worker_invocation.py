@@ -553,12 +553,12 @@ class TestCoroutines:
     def test_that_will_not_end_are_left_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop, "GRACE", 0.1)
         bench = Bench(LeaseBook(limit=0.05))
-        let_go = asyncio.Event()
+        resumed = asyncio.Event()
 
         async def charge_card(context: dict[str, Any]) -> None:
             for _ in range(2):
                 try:
-                    await let_go.wait()
+                    await resumed.wait()
                 except asyncio.CancelledError:
                     continue
 

@@ -15,7 +15,7 @@ from celery import Celery
 from multiagents import ErrorEvent, Limit, Orchestrator, ResultEvent, WorkflowBuilder
 from multiagents.exceptions import StateStoreError, TerminalError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Claim, ClaimRefused, Via
+from multiagents.state_store.base import Claim, ClaimRefused, Delivery
 from multiagents.testing import wait_until
 from multiagents.worker_sdk.attempt.invocation import Invocation
 from multiagents.worker_sdk.registry import Worker
@@ -116,7 +116,7 @@ def test_who_is_turned_away_is_sent_out_again_later_and_nothing_is_recorded(benc
     with pytest.raises(ClaimRefused, match=r"its limit 'bank' is reached; it comes again in 1 s"):
         bench.run(lambda _context: pytest.fail("it was called"))
 
-    assert (bench.found.via, bench.found.mark) == (Via.TIMER, "d1")
+    assert (bench.found.delivery, bench.found.attempt_key) == (Delivery.TIMER, "d1")
     scheduled = bench.store.load("order-1").state.step("pay").do.scheduled_at
     assert scheduled is not None
     assert bench.found.close_ms == scheduled + 600_000

@@ -79,7 +79,7 @@ class DeadLetter(dict[str, Any]):
         return self.step
 
 
-def letters_for(
+def dead_letters_for(
     orchestrator: Orchestrator, workflow: str | None, step: str | None, transaction_id: str | None
 ) -> dict[str, DeadLetter]:
     """The dead letters that are asked for, by key, redacted as they are to be shown."""

@@ -17,7 +17,7 @@ from multiagents.workflow.state.run_state import RunStatus
 #: How often it is tried while others change the run.
 MAX_RACES = 100
 #: Of how many attempts of a step, the last ones, letters are looked for.
-MAX_LETTERS = 1_000
+MAX_DEAD_LETTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
             "actor": actor,
             "id": token,
         }
-        verdict = store.delete(transaction_id, status=status, tombstone=dumps(kept), letters=_letters(snapshot))
+        verdict = store.delete(
+            transaction_id, status=status, tombstone=dumps(kept), dead_letters=_dead_letters(snapshot)
+        )
         if verdict is Verdict.APPLIED:
             return
         if verdict is Verdict.MISSING:
@@ -110,7 +112,7 @@ def _children(store: StateStore, snapshot: Snapshot) -> Iterator[str]:
                 yield child
 
 
-def _letters(snapshot: Snapshot) -> list[str]:
+def _dead_letters(snapshot: Snapshot) -> list[str]:
     """The keys of the dead letters that a run may have: its own, and those of its attempts."""
     state = snapshot.state
     return [
@@ -119,6 +121,6 @@ def _letters(snapshot: Snapshot) -> list[str]:
             str(Correlation(state.transaction_id, name, direction, attempt))
             for name, step in state.steps.items()
             for direction in Direction
-            for attempt in range(step.track(direction).attempt, 0, -1)[:MAX_LETTERS]
+            for attempt in range(step.activity(direction).attempt, 0, -1)[:MAX_DEAD_LETTERS]
         ),
     ]

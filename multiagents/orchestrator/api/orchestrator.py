@@ -15,7 +15,7 @@ from uuid import uuid4
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Keys, check_transaction_id
 from multiagents.orchestrator.api.bulk import BulkResult, bulk
-from multiagents.orchestrator.api.dead_letters import DeadLetter, letters_for
+from multiagents.orchestrator.api.dead_letters import DeadLetter, dead_letters_for
 from multiagents.orchestrator.api.delete import Tombstone, tombstones
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.search import Filter, Statuses
@@ -346,7 +346,7 @@ class Orchestrator:
         >>> for letter in orchestrator.dead_letters("order", "charge").values():  # doctest: +SKIP
         ...     letter.retry(reason="the bank is back", actor="ann")
         """
-        return letters_for(self, workflow, step, transaction_id)
+        return dead_letters_for(self, workflow, step, transaction_id)
 
     def deleted(self, limit: int = 100, before: datetime | None = None) -> builtins.list[Tombstone]:
         """What is kept of runs that were deleted, newest first; the last 10,000 of a partition.

@@ -16,11 +16,11 @@ from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.operations import Verbs
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.engine.children import child_of
-from multiagents.state_store.base import InFlight, Payloads, Snapshot, Via, from_ms, merge
+from multiagents.state_store.base import Delivery, InFlight, Payloads, Snapshot, from_ms, merge
 from multiagents.state_store.records.search_attributes import decode
 from multiagents.workflow.decider.timers import deadline_of, later
 from multiagents.workflow.definition.map_items import item_name, map_of
-from multiagents.workflow.state.run_state import Progress, RunStatus, StepStatus, Track
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepStatus
 
 
 @dataclass(frozen=True)
@@ -285,18 +285,22 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
     step = snapshot.state.step(name)
     in_flight = snapshot.in_flight.get(name)
     status = step.status
-    if in_flight is not None and in_flight.via in (Via.CLAIMED, Via.CHILD) and in_flight.direction is Direction.DO:
+    if (
+        in_flight is not None
+        and in_flight.delivery in (Delivery.CLAIMED, Delivery.CHILD)
+        and in_flight.direction is Direction.DO
+    ):
         status = StepStatus.RUNNING
-    elif name in snapshot.definition.sizes and step.do.progress is Progress.IDLE:
+    elif name in snapshot.definition.sizes and step.do.status is ActivityStatus.IDLE:
         status = _of_its_items(snapshot, name)
     is_child = snapshot.definition.steps[name].workflow is not None and (step.do.attempt > 0 or step.origin)
     undo = None
-    if step.undo.progress is not Progress.IDLE:
-        undo = AttemptView(**_track(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
+    if step.undo.status is not ActivityStatus.IDLE:
+        undo = AttemptView(**_activity(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
     return StepView(
-        **_track(snapshot, name, Direction.DO, step.do, in_flight),
+        **_activity(snapshot, name, Direction.DO, step.do, in_flight),
         status=status,
-        result=payloads.results.get(name, {} if step.do.progress is Progress.SUCCEEDED else None),
+        result=payloads.results.get(name, {} if step.do.status is ActivityStatus.SUCCEEDED else None),
         compensation=undo,
         child=child_of(snapshot, name) if is_child else None,
         abandoned=step.abandoned,
@@ -315,21 +319,21 @@ def _of_its_items(snapshot: Snapshot, name: str) -> StepStatus:
     return StepStatus.RUNNING if begun else StepStatus.NOT_STARTED
 
 
-def _track(
-    snapshot: Snapshot, name: str, direction: Direction, track: Track, in_flight: InFlight | None
+def _activity(
+    snapshot: Snapshot, name: str, direction: Direction, activity: Activity, in_flight: InFlight | None
 ) -> dict[str, Any]:
     seen: dict[str, Any] = {
-        "attempts": track.attempt,
-        "worker": track.worker,
-        "error": track.error,
-        "started_at": None if track.started_at is None else from_ms(track.started_at),
-        "finished_at": None if track.finished_at is None else from_ms(track.finished_at),
+        "attempts": activity.attempt,
+        "worker": activity.worker,
+        "error": activity.error,
+        "started_at": None if activity.started_at is None else from_ms(activity.started_at),
+        "finished_at": None if activity.finished_at is None else from_ms(activity.finished_at),
     }
-    if track.attempt:
-        seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, track.attempt))
+    if activity.attempt:
+        seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, activity.attempt))
     if in_flight is not None and in_flight.direction is direction:
         seen["due_at"] = _as_time_goes(snapshot, in_flight.timer_ms or None)
-        if in_flight.via is Via.CLAIMED:
+        if in_flight.delivery is Delivery.CLAIMED:
             seen |= {"worker": in_flight.worker, "started_at": from_ms(in_flight.since_ms), "finished_at": None}
     return seen
 

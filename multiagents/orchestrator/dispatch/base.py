@@ -10,7 +10,7 @@ from typing import Any
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.base import OUTBOX_GRACE_MS, Dispatch, Via, mark_of
+from multiagents.state_store.base import OUTBOX_GRACE_MS, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState
@@ -155,31 +155,33 @@ def _plan(
     undo, probe = isinstance(command, CompensationEvent), isinstance(command, CommandEvent) and command.probe
     direction = Direction.UNDO if undo else Direction.DO
     name = command.step or ""
-    step, track = definition.steps[name], state.step(name).track(direction)
-    mark = mark_of(direction, command.attempt)
+    step, activity = definition.steps[name], state.step(name).activity(direction)
+    attempt_key = attempt_key_of(direction, command.attempt)
     close_ms = 0
     if step.schedule_to_close and not (undo or probe):
-        close_ms = (track.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
+        close_ms = (activity.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
     if command.delay:
-        return Dispatch(name, mark, Via.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
+        return Dispatch(name, attempt_key, Delivery.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
     if step.kind is StepKind.CHILD and (not undo or step.is_undone_as_child):
-        return Dispatch(name, mark, Via.CHILD, delay_ms=CHILD_GRACE_MS)
+        return Dispatch(name, attempt_key, Delivery.CHILD, delay_ms=CHILD_GRACE_MS)
     if step.kind is StepKind.SLEEP:
         seconds: Any = command.payload["seconds"] if isinstance(command.payload, Mapping) else step.seconds
-        return Dispatch(name, mark, Via.SLEEP, delay_ms=round(float(seconds) * 1000))
+        return Dispatch(name, attempt_key, Delivery.SLEEP, delay_ms=round(float(seconds) * 1000))
     if step.kind is StepKind.LOCK:
         # Its key was told with the first attempt, and is kept with the run's data.
         key = command.payload["key"] if isinstance(command.payload, Mapping) else ""
         closes = _ms(now) + round(step.timeout * 1000) if step.timeout else 0
-        return Dispatch(name, mark, Via.LOCK, target=key, close_ms=closes)
+        return Dispatch(name, attempt_key, Delivery.LOCK, target=key, close_ms=closes)
     if (step.external or step.awaits_signal) and not (undo or probe):
         limit = step.timeout if step.timeout is not None or step.awaits_signal else default_timeout
         limit_ms = _ms(now) + round(limit * 1000) if limit else 0
-        return Dispatch(name, mark, Via.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0))
+        return Dispatch(
+            name, attempt_key, Delivery.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0)
+        )
     if link and undo:
-        return Dispatch(name, mark, Via.LINK, close_ms=close_ms)
+        return Dispatch(name, attempt_key, Delivery.LINK, close_ms=close_ms)
     correlation = Correlation(command.transaction_id, name, direction, command.attempt)
-    ready = dispatcher.address(definition, correlation, losses=track.losses, probe=probe, first=first)
+    ready = dispatcher.address(definition, correlation, losses=activity.losses, probe=probe, first=first)
     if close_ms or step.schedule_to_start:
         start_within = round((step.schedule_to_start or 0) * 1000)
         return ready._replace(close_ms=close_ms, start_within_ms=start_within)

@@ -29,7 +29,7 @@ from multiagents.orchestrator.dispatch.message_template import MessageTemplate, 
 from multiagents.orchestrator.dispatch.worker_directory import Directory, WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
-from multiagents.state_store.base import Dispatch, Via, mark_of
+from multiagents.state_store.base import Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepDefinition
 
@@ -132,13 +132,13 @@ class CeleryDispatcher(Dispatcher):
         if losses >= 2 and self._consumed.has(queue + QUARANTINE_SUFFIX):
             queue += QUARANTINE_SUFFIX
         priority = self._priority_of(step, priority, first=first)
-        mark = mark_of(correlation.direction, correlation.attempt)
+        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
         if not self.atomic:
             grace = outbox_grace_ms(self.settings.lease)
-            return Dispatch(correlation.step, mark, Via.OUTBOX, target=queue, delay_ms=grace)
+            return Dispatch(correlation.step, attempt_key, Delivery.OUTBOX, target=queue, delay_ms=grace)
         hard = self._hard_limit(step, task, correlation.direction, probe=probe)
         prefix, suffix = self._render(task, queue, priority, _kwargs(definition, correlation), correlation, hard)
-        return Dispatch(correlation.step, mark, Via.PUSH, self._list_of(queue, priority), prefix, suffix)
+        return Dispatch(correlation.step, attempt_key, Delivery.PUSH, self._list_of(queue, priority), prefix, suffix)
 
     def retry_policy(
         self, definition: Definition, correlation: Correlation, *, probe: bool = False

@@ -23,8 +23,8 @@ from multiagents.orchestrator.engine.code_elsewhere import LeftToOthers
 from multiagents.orchestrator.engine.commit_plan import (
     build_commit,
     changed_steps,
-    letters_answered,
-    letters_of,
+    dead_letters_of,
+    dead_letters_settled,
     newly_done,
 )
 from multiagents.orchestrator.engine.optimistic_retry import MAX_RACES, fence, let_others_first
@@ -34,18 +34,18 @@ from multiagents.orchestrator.engine.timer_moves import deadline_set, moved_time
 from multiagents.orchestrator.engine.user_code import advance_here, asker
 from multiagents.settings import Settings
 from multiagents.state_store.base import (
+    Delivery,
     Dispatch,
     InFlight,
     Payloads,
     Snapshot,
     StateStore,
     Verdict,
-    Via,
-    mark_of,
+    attempt_key_of,
 )
 from multiagents.workflow.decider.decider import SIGNALLED, Ask, advance, evolve, fills_page
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.state.run_state import Cause, Progress, RunState, RunStatus
+from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -210,15 +210,15 @@ class WholeRuns:
                 self.bury(event, "the run has been replaced by a new one since")
                 return
             correlation = Correlation.parse(event.correlation_id)
-            known = snapshot.state.step(correlation.step).track(correlation.direction).attempt
+            known = snapshot.state.step(correlation.step).activity(correlation.direction).attempt
             if correlation.step not in snapshot.definition.steps or correlation.attempt > known:
                 self.bury(event, "the run has not made this attempt")
                 return
-            mark = mark_of(correlation.direction, correlation.attempt)
+            attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
             found = snapshot.in_flight.get(correlation.step)
-            if found is not None and found.mark == mark:
+            if found is not None and found.attempt_key == attempt_key:
                 # A server that forgot its last writes sent it out again: the outcome that comes first counts.
-                answers = (correlation.step, f"{mark}|")
+                answers = (correlation.step, f"{attempt_key}|")
                 decision = self.decide(event.transaction_id, event, site=WriteSite.LATE, answers=answers)
                 if decision.verdict is Verdict.APPLIED:
                     return
@@ -228,7 +228,7 @@ class WholeRuns:
             before = snapshot.state
             after = evolve(snapshot.definition, before, event)
             # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
-            keeps = after is not before and after.step(correlation.step).do.progress is not Progress.SUCCEEDED
+            keeps = after is not before and after.step(correlation.step).do.status is not ActivityStatus.SUCCEEDED
             facts: list[Event] = [event if keeps else event.model_copy(update={"payload": None})]
             payloads = self._lazily(snapshot)
             superseded = snapshot.definition.superseded
@@ -300,8 +300,8 @@ class WholeRuns:
             deadline_ms=deadline_set(before, after, snapshot.now),
             wake=self._sender.dispatcher.wake(after.transaction_id) if owed else None,
             overtakes=_overtakes(snapshot, after, fences.get("answers")),
-            answered=letters_answered(before, after),
-            letters=letters_of(definition, before, after, payloads, snapshot.generation),
+            answered=dead_letters_settled(before, after),
+            dead_letters=dead_letters_of(definition, before, after, payloads, snapshot.generation),
             **fences,
         )
         verdict = self._store.commit(commit).verdict
@@ -358,7 +358,7 @@ def _with_own(results: dict[str, Any], event: Event | None) -> dict[str, Any]:
 
 def _results(payloads: Payloads, snapshot: Snapshot, event: Event | None) -> dict[str, Any]:
     """Step -> result, of the steps that have succeeded; ``{}`` of one that had nothing to tell."""
-    done = [name for name, step in snapshot.state.steps.items() if step.do.progress is Progress.SUCCEEDED]
+    done = [name for name, step in snapshot.state.steps.items() if step.do.status is ActivityStatus.SUCCEEDED]
     return _with_own({**{name: {} for name in done}, **payloads.results}, event)
 
 
@@ -377,13 +377,16 @@ class _Lazy:
 
 def _is_untaken(definition: Definition, entry: InFlight) -> bool:
     """Whether nobody does the attempt yet, so that it can be taken back; nobody ever does a wait."""
-    return entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD) or definition.steps[entry.step].awaits_signal
+    return (
+        entry.delivery not in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.CHILD)
+        or definition.steps[entry.step].awaits_signal
+    )
 
 
 def _is_awaited(state: RunState, entry: InFlight) -> bool:
     """Whether the step still waits for this very attempt to do it, and not for its probe by now."""
-    track = state.step(entry.step).do
-    return track.in_flight and track.attempt == entry.attempt
+    activity = state.step(entry.step).do
+    return activity.in_flight and activity.attempt == entry.attempt
 
 
 def _data_of(key: str, event: Event | None, payloads: Callable[[], Payloads]) -> Any:
@@ -395,7 +398,7 @@ def _data_of(key: str, event: Event | None, payloads: Callable[[], Payloads]) ->
 
 def _overtakes(snapshot: Snapshot, after: RunState, answers: tuple[str, str] | None) -> bool:
     """Whether a step changes that a worker has claimed: what it knows of the step from its claim is out of date."""
-    claimed = {name for name, found in snapshot.in_flight.items() if found.via is Via.CLAIMED}
+    claimed = {name for name, found in snapshot.in_flight.items() if found.delivery is Delivery.CLAIMED}
     return not claimed.isdisjoint(changed_steps(snapshot.state, after).keys() - {answers and answers[0]})
 
 

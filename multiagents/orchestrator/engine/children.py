@@ -18,14 +18,14 @@ from multiagents.names import Correlation, Direction, child_id, origin_of, parse
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.state_store.base import (
     ClaimRefused,
+    Delivery,
     Dispatch,
     InFlight,
     Payloads,
     Snapshot,
-    Via,
-    mark_of,
+    attempt_key_of,
     merge,
-    parse_mark,
+    parse_attempt_key,
 )
 from multiagents.workflow.decider.decider import is_told_to_stop
 from multiagents.workflow.decider.savepoints import undone_by
@@ -72,9 +72,9 @@ class Children:
             if begun and self._engine.store.status(parent.state.transaction_id) is not parent.state.status:
                 parent = self._engine.store.load(parent.state.transaction_id)  # it has turned while others were started
             found = parent.in_flight.get(step)
-            if found is None or found.via is not Via.CHILD:
+            if found is None or found.delivery is not Delivery.CHILD:
                 continue
-            correlation = Correlation(parent.state.transaction_id, step, *parse_mark(found.mark))
+            correlation = Correlation(parent.state.transaction_id, step, *parse_attempt_key(found.attempt_key))
             if correlation.direction is Direction.UNDO:
                 self._undo(parent, correlation)
                 continue
@@ -96,8 +96,8 @@ class Children:
         parent = self._engine.store.load(transaction_id)
         for correlation in begun:
             found = parent.in_flight.get(correlation.step)
-            mark = mark_of(correlation.direction, correlation.attempt)
-            gone = found is None or found.mark != mark or _is_to_stop(parent, correlation.step)
+            attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
+            gone = found is None or found.attempt_key != attempt_key or _is_to_stop(parent, correlation.step)
             child = self._known(parent, correlation.step) if gone else None
             if child is None or child.state.status.is_end or parent.definition.own(correlation.step).detached:
                 continue
@@ -113,7 +113,9 @@ class Children:
 
     def resume(self, correlation: Correlation, found: InFlight) -> None:
         """Whoever was to answer for a child has died over it: the attempt is the child's again, and is looked at."""
-        again = Dispatch(correlation.step, found.mark, Via.CHILD, delay_ms=RESUMED_MS, first_ms=found.since_ms)
+        again = Dispatch(
+            correlation.step, found.attempt_key, Delivery.CHILD, delay_ms=RESUMED_MS, first_ms=found.since_ms
+        )
         if self._engine.store.dispatch(correlation.transaction_id, again, found.record):
             self.tend(self._engine.store.load(correlation.transaction_id), [correlation.step])
 

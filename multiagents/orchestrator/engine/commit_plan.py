@@ -264,7 +264,7 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
         and before.error is after.error
         and before.cause is after.cause
         and before.cancel_requested is after.cancel_requested
-        and before.held is after.held
+        and before.paused is after.paused
         and before.stopped_at == after.stopped_at
         and before.deadline_at == after.deadline_at
         and before.signals is after.signals
@@ -280,7 +280,7 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
     return changed | {name: "" for name in old if name not in new}
 
 
-def letters_answered(before: RunState, after: RunState) -> list[str]:
+def dead_letters_settled(before: RunState, after: RunState) -> list[str]:
     """The dead letters of undos that a person has settled."""
     return [
         str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))
@@ -293,7 +293,7 @@ def _is_settled(step: StepState) -> bool:
     return step.abandoned or not step.undo.is_over
 
 
-def letters_of(
+def dead_letters_of(
     definition: Definition, before: RunState, after: RunState, payloads: Callable[[], Payloads], generation: int
 ) -> dict[str, Any]:
     """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it.

@@ -23,14 +23,14 @@ from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store.base import (
     Claim,
+    Delivery,
     Dispatch,
     InFlight,
     Snapshot,
     Started,
     StateStore,
-    Via,
-    mark_of,
-    parse_mark,
+    attempt_key_of,
+    parse_attempt_key,
 )
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunStatus
@@ -74,7 +74,7 @@ class EagerDispatcher(Dispatcher):
         probe: bool = False,  # noqa: ARG002
         first: bool = False,  # noqa: ARG002
     ) -> Dispatch:
-        return Dispatch(correlation.step, mark_of(correlation.direction, correlation.attempt), Via.OUTBOX)
+        return Dispatch(correlation.step, attempt_key_of(correlation.direction, correlation.attempt), Delivery.OUTBOX)
 
     def retry_policy(
         self, definition: Definition, correlation: Correlation, *, probe: bool = False
@@ -203,7 +203,7 @@ class EagerEngine(Engine):
             in_flight = self.store.load(transaction_id).in_flight
         except WorkflowNotFoundError:
             return []
-        return [entry for entry in in_flight.values() if entry.via is Via.LOCK]
+        return [entry for entry in in_flight.values() if entry.delivery is Delivery.LOCK]
 
     def _next(self, transaction_id: str) -> tuple[Snapshot, InFlight] | None:
         """An attempt that waits to be run; the decision that is owed is made first, if there is one."""
@@ -217,17 +217,20 @@ class EagerEngine(Engine):
         snapshot = self.store.load(transaction_id)
         for entry in snapshot.in_flight.values():
             stands_still = entry.timer_ms and snapshot.state.stopped_at is not None
-            if entry.via not in (Via.CLAIMED, Via.EXTERNAL, Via.CHILD, Via.LOCK) and not stands_still:
+            if (
+                entry.delivery not in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.CHILD, Delivery.LOCK)
+                and not stands_still
+            ):
                 return snapshot, entry
         return None
 
     def _attempt(self, snapshot: Snapshot, entry: InFlight) -> None:
         transaction_id = snapshot.state.transaction_id
-        correlation = Correlation(transaction_id, entry.step, *parse_mark(entry.mark))
-        if entry.via is Via.SLEEP:
+        correlation = Correlation(transaction_id, entry.step, *parse_attempt_key(entry.attempt_key))
+        if entry.delivery is Delivery.SLEEP:
             self.wake(correlation, entry.record)  # no time passes here, as between two attempts
             return
-        if entry.via is Via.TIMER:
+        if entry.delivery is Delivery.TIMER:
             ready = self.dispatcher.address(snapshot.definition, correlation)
             self.store.dispatch(transaction_id, ready._replace(close_ms=entry.close_ms), entry.record)
         try:
@@ -241,7 +244,7 @@ class EagerEngine(Engine):
     def _unanswered(self, correlation: Correlation, kind: ErrorKind, message: str, error: str) -> None:
         """Give an attempt up that is still in flight after it was run: the loop would run it for ever."""
         found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
-        if found is None or found.mark != mark_of(correlation.direction, correlation.attempt):
+        if found is None or found.attempt_key != attempt_key_of(correlation.direction, correlation.attempt):
             return
         event = ErrorEvent(
             id=f"{correlation}/end",

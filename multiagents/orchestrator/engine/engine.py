@@ -45,12 +45,12 @@ from multiagents.orchestrator.engine.version_check import Versions
 from multiagents.settings import Settings
 from multiagents.state_store.base import (
     Claim,
+    Delivery,
     Started,
     StateStore,
     Verdict,
-    Via,
     as_mapping,
-    mark_of,
+    attempt_key_of,
 )
 from multiagents.state_store.records.search_attributes import encode_all
 from multiagents.workflow.decider.decider import (
@@ -180,7 +180,7 @@ class Engine(Requests):
         correlation = claim.correlation
         answers = (
             correlation.step,
-            f"{mark_of(correlation.direction, correlation.attempt)}|{Via.CLAIMED.value}|{claim.owner}|",
+            f"{attempt_key_of(correlation.direction, correlation.attempt)}|{Delivery.CLAIMED.value}|{claim.owner}|",
         )
         # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
         queued = self.settings.orchestration == "queued"
@@ -317,8 +317,8 @@ class Engine(Requests):
                 f"another run; send back the id that came with the command",
             )
             return
-        mark = mark_of(correlation.direction, correlation.attempt)
-        answers = (correlation.step, f"{mark}|")
+        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
+        answers = (correlation.step, f"{attempt_key}|")
         self._settle_whole(event.model_copy(update=update), answers, site=WriteSite.RECEIVE)
 
     def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> bool:
@@ -346,11 +346,12 @@ class Engine(Requests):
         The sweep gives it up once that has gone on for ``schedule_to_start``.
         """
         found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
-        mark = mark_of(correlation.direction, correlation.attempt)
+        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
         if (
             found is None
-            or found.mark != mark
-            or found.via in (Via.CLAIMED, Via.EXTERNAL, Via.TIMER, Via.SLEEP, Via.CHILD, Via.LOCK)
+            or found.attempt_key != attempt_key
+            or found.delivery
+            in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.TIMER, Delivery.SLEEP, Delivery.CHILD, Delivery.LOCK)
         ):
             return
         now_ms, longest_ms = round(self.store.now().timestamp() * 1000), self.settings.lease * 1000 / LEFT_FOR

@@ -22,7 +22,7 @@ from multiagents.workflow.decider.decider import Ask, evolve
 from multiagents.workflow.decider.fork import Takeover, takeover
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.map_items import item_name, map_of
-from multiagents.workflow.state.run_state import Progress, RunState, StepStatus
+from multiagents.workflow.state.run_state import ActivityStatus, RunState, StepStatus
 
 if TYPE_CHECKING:
     from multiagents.orchestrator.engine.engine import Engine
@@ -123,7 +123,7 @@ class Fork:
 
     def _taken_over(self, begun: StatusEvent, step: str, *, is_item: bool) -> StatusEvent:
         state = self.of.state.step(step)
-        outcome = StepStatus.SKIPPED if state.do.progress is Progress.SKIPPED else StepStatus.SUCCEEDED
+        outcome = StepStatus.SKIPPED if state.do.status is ActivityStatus.SKIPPED else StepStatus.SUCCEEDED
         facts: dict[str, Any] = {"outcome": outcome.value, "result": self.known.results.get(step)}
         if outcome is StepStatus.SUCCEEDED:
             facts["origin"] = state.origin or origin_of(self.of.state.transaction_id, self.of.generation)

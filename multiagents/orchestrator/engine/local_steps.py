@@ -16,7 +16,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.orchestrator.engine.commit_plan import says_nothing
 from multiagents.settings import Settings
-from multiagents.state_store.base import LIMIT_GRACE_MS, Claim, Dispatch, Via, as_mapping, mark_of
+from multiagents.state_store.base import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, as_mapping, attempt_key_of
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.map_items import map_of
 from multiagents.workflow.state.run_state import RunState
@@ -77,8 +77,8 @@ def local_step(
     owner = claim.owner  # a token of this very execution, which goes on
     dispatch = Dispatch(
         step.name,
-        mark_of(Direction.DO, command.attempt),
-        Via.CLAIMED,
+        attempt_key_of(Direction.DO, command.attempt),
+        Delivery.CLAIMED,
         target=owner,
         prefix=event.worker or "",
         delay_ms=min(lease_ms, limit_ms + LIMIT_GRACE_MS) if limit_ms else lease_ms,

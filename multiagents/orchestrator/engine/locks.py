@@ -13,7 +13,7 @@ from typing import Any
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.outbox import Sender
-from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
+from multiagents.state_store.base import Delivery, Due, InFlight, Snapshot, StateStore, parse_attempt_key
 from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Locks:
         """
         transaction_id = snapshot.state.transaction_id
         pause = pause_of(snapshot, found)
-        if snapshot.state.held:
+        if snapshot.state.paused:
             return pause  # Somebody has paused the run: it is not to keep others from what they need.
         step = snapshot.definition.steps[found.step]
         key = self.key_of(transaction_id, found)
@@ -54,7 +54,7 @@ class Locks:
             answer = self._store.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms, over=answer.token)
         if not answer.granted:
             return pause
-        correlation = Correlation(transaction_id, found.step, *parse_mark(found.mark))
+        correlation = Correlation(transaction_id, found.step, *parse_attempt_key(found.attempt_key))
         self._done(correlation, found.record, {found.step: {"key": key, "token": answer.token}})
         return None
 
@@ -63,7 +63,7 @@ class Locks:
         try:
             snapshot = self._store.load(transaction_id)
             found = snapshot.in_flight.get(step)
-            if found is not None and found.via is Via.LOCK:
+            if found is not None and found.delivery is Delivery.LOCK:
                 self.ask(snapshot, found)
         except Exception:
             logger.warning(

@@ -13,9 +13,9 @@ from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher, plan_dispatches
 from multiagents.settings import Settings
 from multiagents.state_store.base import (
+    Delivery,
     Dispatch,
-    Via,
-    parse_mark,
+    parse_attempt_key,
 )
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState
@@ -88,7 +88,7 @@ class Sender:
     ) -> None:
         """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
         dispatches = list(dispatches)
-        children = [dispatch.step for dispatch in dispatches if dispatch.via is Via.CHILD]
+        children = [dispatch.step for dispatch in dispatches if dispatch.delivery is Delivery.CHILD]
         if children:
             try:
                 self.children(after.transaction_id, children)
@@ -97,8 +97,8 @@ class Sender:
                     "children of run %s were not started; the sweep will do it", after.transaction_id, exc_info=True
                 )
         for dispatch in dispatches:
-            if dispatch.via is Via.OUTBOX:
-                correlation = Correlation(after.transaction_id, dispatch.step, *parse_mark(dispatch.mark))
+            if dispatch.delivery is Delivery.OUTBOX:
+                correlation = Correlation(after.transaction_id, dispatch.step, *parse_attempt_key(dispatch.attempt_key))
                 probe = after.is_probe(correlation)
                 try:
                     publish = partial(
@@ -107,7 +107,7 @@ class Sender:
                     write(WriteSite.PUBLISH, publish)
                 except Exception:
                     logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
-            elif dispatch.via is Via.LOCK:
+            elif dispatch.delivery is Delivery.LOCK:
                 self.ask_for_lock(after.transaction_id, dispatch.step)
 
 

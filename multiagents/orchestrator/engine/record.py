@@ -10,7 +10,7 @@ from __future__ import annotations
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
-from multiagents.orchestrator.engine.commit_plan import build_commit, letters_of
+from multiagents.orchestrator.engine.commit_plan import build_commit, dead_letters_of
 from multiagents.settings import Settings
 from multiagents.state_store.base import Claim, Commit, StateStore
 from multiagents.workflow.decider.decider import evolve
@@ -52,7 +52,7 @@ def landing(
         [event],
         (),
         site=WriteSite.LAND_UNDO if undo else WriteSite.LAND,
-        letters=letters_of(
+        dead_letters=dead_letters_of(
             claim.definition, claim.state, after, lambda: store.payloads(transaction_id), claim.generation
         ),
         retention=settings.retention,

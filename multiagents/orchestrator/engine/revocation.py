@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.state_store.base import Via, mark_of
+from multiagents.state_store.base import Delivery, attempt_key_of
 
 
 def revoked(engine: Engine, correlation: Correlation, *, terminated: bool) -> None:
@@ -19,9 +19,9 @@ def revoked(engine: Engine, correlation: Correlation, *, terminated: bool) -> No
         StateStoreError: when the store does not answer; a lost message is then found by the sweep.
     """
     found = engine.store.load(correlation.transaction_id).in_flight.get(correlation.step)
-    if found is None or found.mark != mark_of(correlation.direction, correlation.attempt):
+    if found is None or found.attempt_key != attempt_key_of(correlation.direction, correlation.attempt):
         return
-    if (found.via is Via.CLAIMED) is not terminated:
+    if (found.delivery is Delivery.CLAIMED) is not terminated:
         return
     what = "terminated while it ran" if terminated else "revoked before it ran"
     engine.give_up(

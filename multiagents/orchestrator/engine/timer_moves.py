@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from multiagents.events import Event, StatusEvent
-from multiagents.state_store.base import Dispatch, InFlight, Snapshot, Via
+from multiagents.state_store.base import Delivery, Dispatch, InFlight, Snapshot
 from multiagents.workflow.decider.timers import TIMER_UPDATED, later, moved_to
 from multiagents.workflow.state.run_state import RunState
 
@@ -25,7 +25,7 @@ def moved_timers(snapshot: Snapshot, after: RunState, event: Event | None) -> li
     waiting = [
         found
         for found in snapshot.in_flight.values()
-        if found.timer_ms and after.step(found.step).track(found.direction).in_flight
+        if found.timer_ms and after.step(found.step).activity(found.direction).in_flight
     ]
     if event.status == TIMER_UPDATED:
         return [_moved(found, moved_to(event)) for found in waiting if found.step == event.step]
@@ -43,9 +43,13 @@ def deadline_set(before: RunState, after: RunState, now: datetime) -> int | None
 
 
 def _moved(found: InFlight, at_ms: int) -> Dispatch:
-    if found.via in (Via.EXTERNAL, Via.LOCK):
-        return Dispatch(found.step, found.mark, found.via, target=found.target, first_ms=found.first_ms, close_ms=at_ms)
-    return Dispatch(found.step, found.mark, found.via, first_ms=found.first_ms, close_ms=found.close_ms, due_ms=at_ms)
+    if found.delivery in (Delivery.EXTERNAL, Delivery.LOCK):
+        return Dispatch(
+            found.step, found.attempt_key, found.delivery, target=found.target, first_ms=found.first_ms, close_ms=at_ms
+        )
+    return Dispatch(
+        found.step, found.attempt_key, found.delivery, first_ms=found.first_ms, close_ms=found.close_ms, due_ms=at_ms
+    )
 
 
 def _ms(moment: datetime) -> int:

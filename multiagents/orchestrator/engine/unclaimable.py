@@ -14,7 +14,7 @@ from multiagents.events import ErrorEvent, ErrorInfo
 from multiagents.exceptions import ConfigurationError, StateStoreError
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.state_store.base import StateStore, Via, mark_of
+from multiagents.state_store.base import Delivery, StateStore, attempt_key_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ def unclaimable(engine: Engine, event: ErrorEvent, owner: str) -> None:
         StateStoreError: when the store does not answer; the attempt then counts as lost.
     """
     correlation = Correlation.parse(event.correlation_id)
-    mark = mark_of(correlation.direction, correlation.attempt)
+    attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     why = "no worker could claim it"
     try:
-        if engine.give_up(event, f"{mark}|{Via.CLAIMED.value}|{owner}|"):
+        if engine.give_up(event, f"{attempt_key}|{Delivery.CLAIMED.value}|{owner}|"):
             return
     except (StateStoreError, ConfigurationError):
         raise
@@ -50,5 +50,5 @@ def unclaimable(engine: Engine, event: ErrorEvent, owner: str) -> None:
 
 def why_unclaimable(store: StateStore, correlation: Correlation) -> ErrorInfo | None:
     """What kept a worker from claiming an attempt, if one has said so."""
-    letter = store.letter(correlation.transaction_id, str(correlation))
+    letter = store.dead_letter(correlation.transaction_id, str(correlation))
     return ErrorInfo.model_validate(letter["event"]["error"]) if letter and letter.get(_NOTHING_RAN) else None

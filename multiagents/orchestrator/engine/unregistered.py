@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from multiagents.names import Correlation
-from multiagents.state_store.base import Dispatch, InFlight, Via
+from multiagents.state_store.base import Delivery, Dispatch, InFlight
 
 #: ms between two offers, at least.
 SHORTEST_PAUSE = 500
@@ -29,8 +29,8 @@ def offered_later(found: InFlight, correlation: Correlation, *, now_ms: int, lon
     pause = max(min(waited, longest_ms), SHORTEST_PAUSE)
     return Dispatch(
         correlation.step,
-        found.mark,
-        Via.UNREGISTERED,
+        found.attempt_key,
+        Delivery.UNREGISTERED,
         target=found.target,
         delay_ms=round(pause * random.uniform(0.5, 1.5)),  # noqa: S311 - no secret
         first_ms=found.first_ms if again else 0,

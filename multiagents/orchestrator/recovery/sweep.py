@@ -19,7 +19,7 @@ from multiagents.orchestrator.dispatch.active_queues import CONSUMED_FOR
 from multiagents.orchestrator.dispatch.base import CHILD_GRACE_MS, outbox_grace_ms
 from multiagents.orchestrator.engine.engine import LEFT_FOR, Engine
 from multiagents.orchestrator.engine.unclaimable import why_unclaimable
-from multiagents.state_store.base import Due, InFlight, Snapshot, StateStore, Via, parse_mark
+from multiagents.state_store.base import Delivery, Due, InFlight, Snapshot, StateStore, parse_attempt_key
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Sweep:
     def _leave_quarantine(self, entry: Due) -> None:
         snapshot = self.store.load(entry.transaction_id)
         found = snapshot.in_flight.get(entry.step)
-        if found is not None and found.mark == entry.mark and QUARANTINE_SUFFIX in found.target:
+        if found is not None and found.attempt_key == entry.attempt_key and QUARANTINE_SUFFIX in found.target:
             logger.warning("%s leaves %r, which nobody consumes", self._correlation(entry), found.target)
             self._send(entry, snapshot, found)
 
@@ -125,7 +125,7 @@ class Sweep:
         else:
             snapshot = self._snapshot(entry)
             found = snapshot.in_flight.get(entry.step)
-            if found is None or found.mark != entry.mark:
+            if found is None or found.attempt_key != entry.attempt_key:
                 self.store.discard(entry.member, entry.transaction_id)
             elif entry.kind == "q":
                 self._not_started(entry, snapshot, found)
@@ -136,7 +136,13 @@ class Sweep:
         known = self._parents.get(entry.transaction_id)
         found = known and known.in_flight.get(entry.step)
         # What a child has to be told may be told from a state that is some moments old.
-        if known is not None and found and found.mark == entry.mark and found.via is Via.CHILD and entry.kind == "a":
+        if (
+            known is not None
+            and found
+            and found.attempt_key == entry.attempt_key
+            and found.delivery is Delivery.CHILD
+            and entry.kind == "a"
+        ):
             return known
         return self.store.load(entry.transaction_id)
 
@@ -170,33 +176,35 @@ class Sweep:
     def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         now = round(snapshot.now.timestamp() * 1000)
         moved = found.timer_ms > now or (found.timer_ms and snapshot.state.stopped_at is not None)
-        if moved and found.via is not Via.LOCK:
+        if moved and found.delivery is not Delivery.LOCK:
             return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.
-        match found.via:
-            case Via.CLAIMED if self.engine.children.does(snapshot.definition, self._correlation(entry)):
+        match found.delivery:
+            case Delivery.CLAIMED if self.engine.children.does(snapshot.definition, self._correlation(entry)):
                 # Whoever was to put its end down died over it; the child is what it was, and says so again.
                 self.engine.children.resume(self._correlation(entry), found)
-            case Via.CLAIMED:
+            case Delivery.CLAIMED:
                 self._silent(entry, found, now)
-            case Via.SLEEP:
+            case Delivery.SLEEP:
                 self.engine.wake(self._correlation(entry), found.record)
-            case Via.CHILD:
+            case Delivery.CHILD:
                 parent = self._parents.setdefault(entry.transaction_id, snapshot)
                 self.engine.children.tend(parent, [entry.step])
                 pause = min(CHILD_LOOKED_AT_MS, max(CHILD_GRACE_MS, now - found.since_ms))
                 self.store.postpone(entry.member, entry.transaction_id, pause)
-            case Via.LOCK:
+            case Delivery.LOCK:
                 self._lock(entry, snapshot, found, now)
-            case Via.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
+            case Delivery.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
                 self._no_signal(entry, snapshot, found)
-            case Via.EXTERNAL:
+            case Delivery.EXTERNAL:
                 message = "nobody published its result within the time limit"
                 self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
-            case Via.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
+            case Delivery.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
                 self._nobody_knows_it(entry, snapshot, found)
-            case Via.PUSH | Via.LINK | Via.OUTBOX if (error := self._why_unclaimable(entry, found, now)) is not None:
+            case Delivery.PUSH | Delivery.LINK | Delivery.OUTBOX if (
+                error := self._why_unclaimable(entry, found, now)
+            ) is not None:
                 self._end(entry, found.record, ErrorKind.FAILED, error, final=True)
-            case Via.OUTBOX:
+            case Delivery.OUTBOX:
                 self._publish_again(entry, snapshot, found, now)
             case _:
                 self._send(entry, snapshot, found)
@@ -246,7 +254,7 @@ class Sweep:
             self._give_up(entry, found.record, ErrorKind.LOST, "WorkerLost", message, entry.seen_ms)
 
     def _nobody_knows_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        direction, _ = parse_mark(found.mark)
+        direction, _ = parse_attempt_key(found.attempt_key)
         step, probe = snapshot.definition.steps[found.step], snapshot.state.is_probe(self._correlation(entry))
         worker = step.worker_of(direction, probe=probe)
         message = (
@@ -265,7 +273,7 @@ class Sweep:
         return why_unclaimable(self.store, self._correlation(entry))
 
     def _not_started(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        if found.via is Via.CLAIMED:
+        if found.delivery is Delivery.CLAIMED:
             self.store.discard(entry.member, entry.transaction_id)
             return
         limit = snapshot.definition.steps[found.step].schedule_to_start
@@ -275,17 +283,17 @@ class Sweep:
 
     def _send(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         """A timer whose time has come, a link that was lost, a message that was lost before its claim."""
-        if snapshot.state.held:  # nothing new is sent out until somebody resumes the run
+        if snapshot.state.paused:  # nothing new is sent out until somebody resumes the run
             self.store.postpone(entry.member, entry.transaction_id, round(self.engine.settings.lease * 1000))
             return
         correlation = self._correlation(entry)
-        track = snapshot.state.step(entry.step).track(correlation.direction)
+        activity = snapshot.state.step(entry.step).activity(correlation.direction)
         probe = snapshot.state.is_probe(correlation)
-        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=track.losses, probe=probe)
+        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=activity.losses, probe=probe)
         # A timer starts the waiting time of its attempt; a message that is sent again keeps it.
-        first = 0 if found.via is Via.TIMER else found.first_ms
+        first = 0 if found.delivery is Delivery.TIMER else found.first_ms
         ready = ready._replace(first_ms=first, close_ms=found.close_ms)
-        if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.via is Via.OUTBOX:
+        if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.delivery is Delivery.OUTBOX:
             self._publish(snapshot, correlation, ready.target)
 
     def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
@@ -319,7 +327,9 @@ class Sweep:
         *,
         final: bool = False,
     ) -> None:
-        info = ErrorInfo(type=error, message=f"step {entry.step!r}: {message}", attempt=parse_mark(entry.mark)[1])
+        info = ErrorInfo(
+            type=error, message=f"step {entry.step!r}: {message}", attempt=parse_attempt_key(entry.attempt_key)[1]
+        )
         self._end(entry, record, kind, info, unrenewed, final=final)
 
     def _end(
@@ -348,4 +358,4 @@ class Sweep:
 
     @staticmethod
     def _correlation(entry: Due) -> Correlation:
-        return Correlation(entry.transaction_id, entry.step, *parse_mark(entry.mark))
+        return Correlation(entry.transaction_id, entry.step, *parse_attempt_key(entry.attempt_key))

@@ -22,6 +22,7 @@ from multiagents.state_store.base import (
     ClaimRefused,
     Commit,
     Committed,
+    Delivery,
     Dispatch,
     Due,
     InFlight,
@@ -30,9 +31,8 @@ from multiagents.state_store.base import (
     Snapshot,
     Started,
     Verdict,
-    Via,
+    attempt_key_of,
     from_ms,
-    mark_of,
 )
 from multiagents.state_store.memory.tables import Row, Tables, Written
 from multiagents.state_store.memory.visibility import Tabled
@@ -167,20 +167,20 @@ class InMemoryStateStore(Tabled):
             entry = _entry(row, step)
             if (
                 entry is None
-                or entry.mark != mark_of(direction, attempt)
-                or entry.via in (Via.TIMER, Via.EXTERNAL, Via.SLEEP, Via.LOCK)
+                or entry.attempt_key != attempt_key_of(direction, attempt)
+                or entry.delivery in (Delivery.TIMER, Delivery.EXTERNAL, Delivery.SLEEP, Delivery.LOCK)
             ):
                 raise ClaimRefused(correlation, REFUSED[2])
             now = self._tables.now()
-            if entry.via is not Via.CLAIMED:
+            if entry.delivery is not Delivery.CLAIMED:
                 limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
                 ends = [at for at in (limit and now + limit, entry.close_ms) if at]
-                if entry.via is Via.PUSH:
+                if entry.delivery is Delivery.PUSH:
                     self._tables.sent[entry.target].pop(entry.member(transaction_id), None)
                 entry = InFlight(
                     step,
-                    entry.mark,
-                    Via.CLAIMED,
+                    entry.attempt_key,
+                    Delivery.CLAIMED,
                     "",
                     now,
                     owner=owner,
@@ -224,7 +224,7 @@ class InMemoryStateStore(Tabled):
         """Write the record of a claimed attempt, and set its lease."""
         numbers = (entry.since_ms, entry.deadline_ms, entry.beat_until_ms, beat_ms)
         row.fields[f"l:{entry.step}"] = "|".join(
-            (entry.mark, Via.CLAIMED.value, entry.owner, *map(str, numbers), entry.worker)
+            (entry.attempt_key, Delivery.CLAIMED.value, entry.owner, *map(str, numbers), entry.worker)
         )
         ends = [self._tables.now() + self.lease_ms]
         if entry.deadline_ms:
@@ -238,8 +238,12 @@ class InMemoryStateStore(Tabled):
         with self._tables.lock:
             row = self._tables.row(correlation.transaction_id)
             entry = None if row is None else _entry(row, correlation.step)
-            mark = mark_of(correlation.direction, correlation.attempt)
-            if row is None or entry is None or (entry.mark, entry.via, entry.owner) != (mark, Via.CLAIMED, owner):
+            attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
+            if (
+                row is None
+                or entry is None
+                or (entry.attempt_key, entry.delivery, entry.owner) != (attempt_key, Delivery.CLAIMED, owner)
+            ):
                 return Renewal(alive=False, cancelled=True)
             beat_ms = int(entry.record.split("|", 7)[6])
             if beat and beat_ms:
@@ -314,8 +318,8 @@ class InMemoryStateStore(Tabled):
         with self._tables.lock:
             row = self._tables.row(correlation.transaction_id)
             entry = None if row is None else _entry(row, correlation.step)
-            mark = mark_of(correlation.direction, correlation.attempt)
-            if entry is None or (entry.mark, entry.via) != (mark, Via.CLAIMED):
+            attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
+            if entry is None or (entry.attempt_key, entry.delivery) != (attempt_key, Delivery.CLAIMED):
                 return False
             # No outage extends a time of 0.
             self._tables.due[entry.member(correlation.transaction_id)] = 0
@@ -377,7 +381,9 @@ class InMemoryStateStore(Tabled):
             self._tables.erase(transaction_id)
             return True
 
-    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+    def delete(
+        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
+    ) -> Verdict:
         with self._tables.lock:
             if any(known == tombstone for _, known in self._tables.deleted):
                 return Verdict.APPLIED
@@ -389,7 +395,7 @@ class InMemoryStateStore(Tabled):
             self.policy.forget(transaction_id)
             self._tables.erase(transaction_id)
             self._tables.deleted = [*self._tables.deleted, (self._tables.now(), tombstone)][-MAX_DELETED:]
-            for key in letters:
+            for key in dead_letters:
                 self._tables.dead.pop(key, None)
             return Verdict.APPLIED
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from multiagents.state_store.payloads.context import signal_field
 from multiagents.state_store.payloads.policy import Writing
-from multiagents.state_store.records.attempt import Dispatch, InFlight, Via
+from multiagents.state_store.records.attempt import Delivery, Dispatch, InFlight
 from multiagents.state_store.records.commit import Commit
 from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES
 from multiagents.workflow.definition.definition import Definition
@@ -72,7 +72,7 @@ class Written:
     context: dict[str, str]
     results: dict[str, str]
     history: list[str]
-    letters: dict[str, str]
+    dead_letters: dict[str, str]
     blobs: Mapping[str, str]
 
     @classmethod
@@ -94,7 +94,7 @@ class Written:
             context={key: writing.value(value) for key, value in commit.context.items()},
             results=results,
             history=[policy.event(event) for event in commit.events],
-            letters={key: policy.text(letter) for key, letter in commit.letters.items()},
+            dead_letters={key: policy.text(letter) for key, letter in commit.dead_letters.items()},
             blobs=policy.put_apart(commit.transaction_id, writing.blobs),
         )
 
@@ -188,26 +188,35 @@ class Tables:
         entry = InFlight.parse(step, row.fields.pop(f"l:{step}"))
         member = entry.member(transaction_id)
         self.due.pop(member, None)
-        if entry.via is Via.PUSH:
+        if entry.delivery is Delivery.PUSH:
             self.sent[entry.target].pop(member, None)
 
     def send(self, row: Row, transaction_id: str, dispatch: Dispatch) -> None:
         """Send an attempt out: write its record, and leave an entry with whoever looks after it."""
         now = self.now()
-        member = f"a|{transaction_id}|{dispatch.step}|{dispatch.mark}"
+        member = f"a|{transaction_id}|{dispatch.step}|{dispatch.attempt_key}"
         number = 0
-        if dispatch.via is Via.CLAIMED:
+        if dispatch.delivery is Delivery.CLAIMED:
             self.due[member] = now + dispatch.delay_ms
             limit = str(now + dispatch.close_ms) if dispatch.close_ms else "0"
-            record = (dispatch.mark, dispatch.via.value, dispatch.target, str(now), limit, "0", "0", dispatch.prefix)
+            record = (
+                dispatch.attempt_key,
+                dispatch.delivery.value,
+                dispatch.target,
+                str(now),
+                limit,
+                "0",
+                "0",
+                dispatch.prefix,
+            )
             row.fields[f"l:{dispatch.step}"] = "|".join(record)
             return
-        if dispatch.via is Via.PUSH:
+        if dispatch.delivery is Delivery.PUSH:
             number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
             self.sent[dispatch.target][member] = number
-        elif dispatch.via is not Via.EXTERNAL:
+        elif dispatch.delivery is not Delivery.EXTERNAL:
             self.due[member] = dispatch.due_ms or now + dispatch.look_after_ms
-            if dispatch.via in (Via.TIMER, Via.SLEEP):
+            if dispatch.delivery in (Delivery.TIMER, Delivery.SLEEP):
                 number = self.due[member]
         elif dispatch.close_ms:
             self.due[member] = dispatch.close_ms
@@ -215,8 +224,8 @@ class Tables:
             self.due[f"q{member[1:]}"] = now + dispatch.start_within_ms
         row.fields[f"l:{dispatch.step}"] = "|".join(
             (
-                dispatch.mark,
-                dispatch.via.value,
+                dispatch.attempt_key,
+                dispatch.delivery.value,
                 str(now),
                 str(dispatch.first_ms or now),
                 str(dispatch.close_ms),
@@ -240,7 +249,7 @@ class Tables:
         row.results |= written.results
         row.history += written.history
         row.blobs |= written.blobs
-        self.dead |= written.letters
+        self.dead |= written.dead_letters
         _without(self.dead, commit.answered)
         joined = False
         for step, (landing, members) in commit.joins.items():
@@ -333,8 +342,8 @@ class Tables:
         row = self.row(transaction_id)
         if kind != "a" or row is None:
             return False
-        step, mark = rest
-        return row.fields.get(f"l:{step}", "").startswith(f"{mark}|{Via.CLAIMED.value}|")
+        step, attempt_key = rest
+        return row.fields.get(f"l:{step}", "").startswith(f"{attempt_key}|{Delivery.CLAIMED.value}|")
 
     def in_status(self, status: str, workflow: str | None) -> Mapping[str, Row]:
         """The runs in a status, of one workflow if given."""

@@ -12,9 +12,9 @@ from pydantic_core import from_json
 
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.state_store.base import (
+    Delivery,
     Page,
     Search,
-    Via,
     dumps,
 )
 from multiagents.state_store.memory.isolation import Held
@@ -103,12 +103,12 @@ class Tabled(Held):
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         with self._tables.lock:
-            return {key: self.policy.letter_shown(letter) for key, letter in self._tables.dead.items()}
+            return {key: self.policy.dead_letter_shown(letter) for key, letter in self._tables.dead.items()}
 
-    def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - as above
+    def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - as above
         with self._tables.lock:
             found = self._tables.dead.get(key)
-        return None if found is None else self.policy.letter(found)
+        return None if found is None else self.policy.dead_letter(found)
 
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         noted = {name: dumps(dict(facts)) for name, facts in workers.items()}
@@ -148,6 +148,8 @@ class Tabled(Held):
             return True
         for entry in snapshot.in_flight.values():
             member = entry.member(transaction_id)
-            if member in self._tables.due or (entry.via is Via.PUSH and member in self._tables.sent[entry.target]):
+            if member in self._tables.due or (
+                entry.delivery is Delivery.PUSH and member in self._tables.sent[entry.target]
+            ):
                 return True
         return False

@@ -231,7 +231,7 @@ class PayloadPolicy:
         answer: Mapping[str, str] = _reaching(_named(store), lambda: store.get(transaction_id, names))
         return answer
 
-    def letter(self, text: str) -> dict[str, Any]:
+    def dead_letter(self, text: str) -> dict[str, Any]:
         """A dead letter as it was before it was stored.
 
         Raises:
@@ -240,10 +240,10 @@ class PayloadPolicy:
         letter: dict[str, Any] = json.loads(self.open(text))
         return letter
 
-    def letter_shown(self, text: str) -> dict[str, Any]:
+    def dead_letter_shown(self, text: str) -> dict[str, Any]:
         """A dead letter among others: one that cannot be read says so, and does not hide them."""
         try:
-            return self.letter(text)
+            return self.dead_letter(text)
         except DecodeError as error:
             return {"why": f"this letter cannot be read here: {error}"}
 

@@ -18,7 +18,7 @@ LOCK_GRACE_MS = 1_000
 OUTBOX_GRACE_MS = 60_000
 
 
-class Via(StrEnum):
+class Delivery(StrEnum):
     """How an attempt gets to its worker; the values are what a record keeps."""
 
     #: the commit itself pushes the message to the broker's list
@@ -43,14 +43,14 @@ class Via(StrEnum):
     CLAIMED = "c"
 
 
-def mark_of(direction: Direction, attempt: int) -> str:
+def attempt_key_of(direction: Direction, attempt: int) -> str:
     """The short name of an attempt within its step: ``d1``, ``u2``."""
     return f"{'u' if direction is Direction.UNDO else 'd'}{attempt}"
 
 
-def parse_mark(mark: str) -> tuple[Direction, int]:
-    """The inverse of `mark_of`."""
-    return (Direction.UNDO if mark[0] == "u" else Direction.DO), int(mark[1:])
+def parse_attempt_key(attempt_key: str) -> tuple[Direction, int]:
+    """The inverse of `attempt_key_of`."""
+    return (Direction.UNDO if attempt_key[0] == "u" else Direction.DO), int(attempt_key[1:])
 
 
 class Dispatch(NamedTuple):
@@ -58,7 +58,7 @@ class Dispatch(NamedTuple):
 
     Attributes:
         step: the step.
-        mark: the attempt, as `mark_of` writes it.
+        mark: the attempt, as `attempt_key_of` writes it.
         via: how it goes.
         target: the broker list (push) or queue (outbox); of a lock, its business key.
         prefix: the rendered message up to its number, for a push.
@@ -74,8 +74,8 @@ class Dispatch(NamedTuple):
     """
 
     step: str
-    mark: str
-    via: Via = Via.PUSH
+    attempt_key: str
+    delivery: Delivery = Delivery.PUSH
     target: str = ""
     prefix: str = ""
     suffix: str = ""
@@ -88,18 +88,18 @@ class Dispatch(NamedTuple):
     @property
     def look_after_ms(self) -> int:
         """In how many ms somebody has to look at it, where an entry in ``due`` says so."""
-        return self.delay_ms or _GRACE_MS.get(self.via, 0)
+        return self.delay_ms or _GRACE_MS.get(self.delivery, 0)
 
 
-_GRACE_MS = {Via.LINK: LINK_GRACE_MS, Via.OUTBOX: OUTBOX_GRACE_MS, Via.LOCK: LOCK_GRACE_MS}
+_GRACE_MS = {Delivery.LINK: LINK_GRACE_MS, Delivery.OUTBOX: OUTBOX_GRACE_MS, Delivery.LOCK: LOCK_GRACE_MS}
 
 
 class InFlight(NamedTuple):
     """The record of an attempt in flight, taken apart."""
 
     step: str
-    mark: str
-    via: Via
+    attempt_key: str
+    delivery: Delivery
     #: the record as it is stored: what a fence compares with
     record: str
     #: dispatched, due or claimed at
@@ -119,34 +119,34 @@ class InFlight(NamedTuple):
     @property
     def direction(self) -> Direction:
         """Whether the step is being done or undone."""
-        return parse_mark(self.mark)[0]
+        return parse_attempt_key(self.attempt_key)[0]
 
     @property
     def attempt(self) -> int:
         """The number of the attempt."""
-        return parse_mark(self.mark)[1]
+        return parse_attempt_key(self.attempt_key)[1]
 
     @property
     def timer_ms(self) -> int:
         """When what it waits for is over by itself: a sleep, a pause before a retry, a time limit; 0 is never."""
-        if self.via in (Via.TIMER, Via.SLEEP):
+        if self.delivery in (Delivery.TIMER, Delivery.SLEEP):
             return self.number
-        return self.close_ms if self.via in (Via.EXTERNAL, Via.LOCK) else 0
+        return self.close_ms if self.delivery in (Delivery.EXTERNAL, Delivery.LOCK) else 0
 
     def member(self, transaction_id: str) -> str:
         """The entry of this attempt with whoever looks after it."""
-        return f"a|{transaction_id}|{self.step}|{self.mark}"
+        return f"a|{transaction_id}|{self.step}|{self.attempt_key}"
 
     @classmethod
     def parse(cls, step: str, record: str) -> InFlight:
         """Take a record apart."""
-        mark, via, rest = record.split("|", 2)
-        kind = Via(via)
-        if kind is Via.CLAIMED:
+        attempt_key, delivery, rest = record.split("|", 2)
+        kind = Delivery(delivery)
+        if kind is Delivery.CLAIMED:
             owner, claimed, deadline, beat_until, _beat, worker = rest.split("|", 5)
             return cls(
                 step,
-                mark,
+                attempt_key,
                 kind,
                 record,
                 int(claimed),
@@ -156,4 +156,6 @@ class InFlight(NamedTuple):
                 worker=worker,
             )
         since, first, close, number, target = rest.split("|", 4)
-        return cls(step, mark, kind, record, int(since), int(first), int(close), target=target, number=int(number))
+        return cls(
+            step, attempt_key, kind, record, int(since), int(first), int(close), target=target, number=int(number)
+        )

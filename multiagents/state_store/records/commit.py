@@ -70,7 +70,7 @@ class Commit(NamedTuple):
     absent: str = ""
     context: Mapping[str, Any] = _NOTHING
     forgotten: Sequence[str] = ()
-    letters: Mapping[str, Any] = _NOTHING
+    dead_letters: Mapping[str, Any] = _NOTHING
     answered: Sequence[str] = ()
     dispatches: Sequence[Dispatch] = ()
     joins: Mapping[str, tuple[int, int]] = _NOTHING

@@ -16,7 +16,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads.context import as_given, as_mapping
 from multiagents.state_store.payloads.envelope import has_marks
 from multiagents.state_store.payloads.policy import Reading
-from multiagents.state_store.records.attempt import InFlight, Via
+from multiagents.state_store.records.attempt import Delivery, InFlight
 from multiagents.state_store.records.claim_context import DeferredContext, apart, by_place, merged_context
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.map_items import map_of
@@ -55,7 +55,7 @@ class Snapshot:
     @property
     def awaits_others(self) -> bool:
         """Whether it waits, as declared and without a limit, for somebody who is not asked."""
-        return any(entry.via is Via.EXTERNAL and not entry.close_ms for entry in self.in_flight.values())
+        return any(entry.delivery is Delivery.EXTERNAL and not entry.close_ms for entry in self.in_flight.values())
 
 
 class Claim(NamedTuple):
@@ -132,7 +132,7 @@ class Due(NamedTuple):
     kind: str
     transaction_id: str
     step: str
-    mark: str
+    attempt_key: str
     #: the entry itself
     member: str
     #: the time it is leased until; whoever else touches the entry changes it
@@ -368,8 +368,8 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
 def due_of(member: str, seen_ms: int) -> Due:
     """Take a due entry apart."""
     kind, transaction_id, *rest = member.split("|", 1 if member[0] == "k" else -1)
-    step, mark = rest or ("", "")
-    return Due(kind, transaction_id, step, mark, member, seen_ms)
+    step, attempt_key = rest or ("", "")
+    return Due(kind, transaction_id, step, attempt_key, member, seen_ms)
 
 
 def page_of(found: Iterable[tuple[int, str]], limit: int, cursor: tuple[int, str] | None) -> Page:

@@ -56,8 +56,8 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
     args += (len(results) // 2, *results)
     written = pack if policy.is_plain else policy.event
     args += (len(commit.events), *(written(event) for event in commit.events))
-    letters = [part for key, letter in commit.letters.items() for part in (key, policy.text(letter))]
-    args += (len(commit.letters), *letters)
+    dead_letters = [part for key, letter in commit.dead_letters.items() for part in (key, policy.text(letter))]
+    args += (len(commit.dead_letters), *dead_letters)
     args += (len(commit.answered), *commit.answered)
     args.append(len(commit.joins))
     for step, (landing, members) in commit.joins.items():
@@ -86,8 +86,8 @@ def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
     """One dispatch as ``send`` takes it."""
     return (
         dispatch.step,
-        dispatch.mark,
-        dispatch.via.value,
+        dispatch.attempt_key,
+        dispatch.delivery.value,
         dispatch.target,
         dispatch.prefix,
         dispatch.suffix,

@@ -52,7 +52,9 @@ class Finding(StateStore):
             )
         )
 
-    def delete(self, transaction_id: str, *, status: RunStatus, tombstone: str, letters: Sequence[str] = ()) -> Verdict:
+    def delete(
+        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
+    ) -> Verdict:
         """Erase the run by one script, which also knows a call that came twice."""
         run = self.keys.of_run(transaction_id)
         keys = [run.run, run.context, run.results, run.history, run.due, run.deleted, run.dead, run.blobs]
@@ -64,7 +66,7 @@ class Finding(StateStore):
             status.value,
             tombstone,
             MAX_DELETED,
-            *letters,
+            *dead_letters,
         ]
         verdict = _VERDICTS[self._server.run(WriteSite.DELETE, "delete", keys, args)[0]]
         if verdict is Verdict.APPLIED:

@@ -25,9 +25,9 @@ from multiagents.state_store.base import (
     Snapshot,
     Started,
     Verdict,
+    attempt_key_of,
     from_ms,
-    mark_of,
-    parse_mark,
+    parse_attempt_key,
 )
 from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.records.claim_limits import limits_of
@@ -163,7 +163,7 @@ class RedisStateStore(Holding, Looking):
             [
                 transaction_id,
                 step,
-                mark_of(direction, attempt),
+                attempt_key_of(direction, attempt),
                 owner,
                 worker,
                 limit,
@@ -195,7 +195,7 @@ class RedisStateStore(Holding, Looking):
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
         run = self.keys.of_run(correlation.transaction_id)
-        mark = mark_of(correlation.direction, correlation.attempt)
+        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
         reply = self._server.run(
             WriteSite.RENEW_UNDO if correlation.direction is Direction.UNDO else WriteSite.RENEW,
             "renew",
@@ -203,7 +203,7 @@ class RedisStateStore(Holding, Looking):
             [
                 correlation.transaction_id,
                 correlation.step,
-                mark,
+                attempt_key,
                 owner,
                 self.lease_ms,
                 LIMIT_GRACE_MS,
@@ -248,7 +248,11 @@ class RedisStateStore(Holding, Looking):
     def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
         run = self.keys.of_run(transaction_id)
         args = [transaction_id, run.sent(""), expected, *row_of(dispatch)]
-        site = WriteSite.DISPATCH if parse_mark(dispatch.mark)[0] is Direction.DO else WriteSite.DISPATCH_UNDO
+        site = (
+            WriteSite.DISPATCH
+            if parse_attempt_key(dispatch.attempt_key)[0] is Direction.DO
+            else WriteSite.DISPATCH_UNDO
+        )
         return bool(self._server.run(site, "dispatch", [run.run, run.due, run.sequence], args)[0])
 
     def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:
@@ -263,8 +267,8 @@ class RedisStateStore(Holding, Looking):
 
     def expire(self, correlation: Correlation) -> bool:
         run = self.keys.of_run(correlation.transaction_id)
-        mark = mark_of(correlation.direction, correlation.attempt)
-        args = [correlation.transaction_id, correlation.step, mark]
+        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
+        args = [correlation.transaction_id, correlation.step, attempt_key]
         return bool(self._server.run(WriteSite.EXPIRE, "expire", [run.run, run.due], args)[0])
 
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:

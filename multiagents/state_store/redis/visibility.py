@@ -15,10 +15,10 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import PartitionKeys, RunKeys
 from multiagents.state_store.base import (
+    Delivery,
     Page,
     Payloads,
     Snapshot,
-    Via,
     dumps,
 )
 from multiagents.state_store.payloads.history_codec import unpack
@@ -147,12 +147,12 @@ class Looking(Finding, Ticking):
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         found = self._of_each_partition(lambda pipe, part: pipe.hgetall(part.dead))
-        return {key: self.policy.letter_shown(letter) for stored in found for key, letter in stored.items()}
+        return {key: self.policy.dead_letter_shown(letter) for stored in found for key, letter in stored.items()}
 
-    def letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
+    def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
         run = self.keys.of_run(transaction_id)
         found = self._server.call(lambda: self._client.hget(run.dead, key))
-        return None if found is None else self.policy.letter(found)
+        return None if found is None else self.policy.dead_letter(found)
 
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         if workers:
@@ -176,7 +176,7 @@ class Looking(Finding, Ticking):
         while (snapshot := self._found(transaction_id)) is not None and (snapshot.version, snapshot.in_flight) != seen:
             seen = (snapshot.version, snapshot.in_flight)
             members = [entry.member(transaction_id) for entry in snapshot.in_flight.values()]
-            lists = {run.sent(entry.target) for entry in snapshot.in_flight.values() if entry.via is Via.PUSH}
+            lists = {run.sent(entry.target) for entry in snapshot.in_flight.values() if entry.delivery is Delivery.PUSH}
             with self._client.pipeline(transaction=True) as pipe:
                 for key in (run.due, *lists):
                     pipe.zmscore(key, [f"r|{transaction_id}", *members])

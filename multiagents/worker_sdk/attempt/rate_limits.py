@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
-from multiagents.state_store.base import Claim, ClaimRefused, Dispatch, Via, mark_of
+from multiagents.state_store.base import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
 from multiagents.state_store.isolation import pause_ms
 from multiagents.workflow.definition.key_template import checked, filled
 from multiagents.workflow.definition.rate_limit import Limit
@@ -77,14 +77,14 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
     except WorkflowError as error:
         raise TerminalError(f"step {correlation.step!r} was not begun, for its limit is not known: {error}") from error
     direction = correlation.direction
-    track = claim.state.step(correlation.step).track(direction)
+    activity = claim.state.step(correlation.step).activity(direction)
     now_ms = round(claim.now.timestamp() * 1000)
     answer = store.take_slot(
         key,
         correlation,
         concurrency=limit.concurrency or 0,
         every_us=round(limit.every * 1_000_000),
-        pause_ms=pause_ms(now_ms - (track.scheduled_at or now_ms)),
+        pause_ms=pause_ms(now_ms - (activity.scheduled_at or now_ms)),
     )
     if answer.granted:
         return Slot(store, key, correlation) if limit.concurrency else None
@@ -96,10 +96,10 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
         closes = claim.definition.steps[correlation.step].schedule_to_close if direction is Direction.DO else None
         again = Dispatch(
             correlation.step,
-            mark_of(direction, correlation.attempt),
-            Via.TIMER,
+            attempt_key_of(direction, correlation.attempt),
+            Delivery.TIMER,
             delay_ms=answer.wait_ms,
-            close_ms=(track.scheduled_at or now_ms) + round(closes * 1000) if closes else 0,
+            close_ms=(activity.scheduled_at or now_ms) + round(closes * 1000) if closes else 0,
         )
         store.dispatch(correlation.transaction_id, again, found.record)
     raise ClaimRefused(correlation, f"its limit {key!r} is reached; it comes again in {answer.wait_ms / 1000:g} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multiagents.workflow.definition.definition import Definition, StepDefinition
 from multiagents.workflow.definition.map_items import item_name, map_of
-from multiagents.workflow.state.run_state import Cause, Progress, RunState, RunStatus, StepState
+from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [
     "end_of",
@@ -30,13 +30,13 @@ def is_clear(definition: StepDefinition, step: StepState) -> bool:
     """Whether nothing (more) is to be done about this step's effect; a parked undo is left to a person (rule S17)."""
     if not needs_undo(definition, step):
         return True
-    settled = step.undo.progress in (Progress.SUCCEEDED, Progress.SKIPPED) and not step.undo_again
+    settled = step.undo.status in (ActivityStatus.SUCCEEDED, ActivityStatus.SKIPPED) and not step.undo_again
     return settled or step.undo.is_over
 
 
 def is_done_in_part(definition: Definition, state: RunState, name: str) -> bool:
     """Whether some items of a map are to be undone that is undone in one go (rule S8), and this is not on record."""
-    if definition.steps[name].compensation is None or state.step(name).do.progress is not Progress.IDLE:
+    if definition.steps[name].compensation is None or state.step(name).do.status is not ActivityStatus.IDLE:
         return False
     items = (state.step(item_name(name, index)) for index in range(definition.sizes[name]))
     return any(item.outcome in ("succeeded", "unknown") for item in items)
@@ -55,7 +55,7 @@ def undone_in_bulk(definition: Definition, state: RunState, item: str) -> RunSta
     if whole is None or definition.steps[whole].compensation is None:
         return state
     step = state.step(whole)
-    if step.undo.progress is Progress.IDLE:
+    if step.undo.status is ActivityStatus.IDLE:
         return state
     return state.with_step(whole, step._replace(undo_again=True))
 
@@ -96,11 +96,11 @@ def end_of(state: RunState) -> RunStatus:
     undos = [step.undo for step in state.steps.values()]
     if any(undo.is_over for undo in undos):
         return RunStatus.COMPENSATION_FAILED
-    if any(undo.progress is Progress.SKIPPED for undo in undos):
+    if any(undo.status is ActivityStatus.SKIPPED for undo in undos):
         return RunStatus.COMPENSATED_PARTIALLY
     if state.cause is Cause.CANCEL:
         return RunStatus.CANCELLED
     if state.cause is Cause.DEADLINE:
         return RunStatus.TIMED_OUT
-    undone = any(undo.progress is Progress.SUCCEEDED for undo in undos) or state.cause is Cause.REQUEST
+    undone = any(undo.status is ActivityStatus.SUCCEEDED for undo in undos) or state.cause is Cause.REQUEST
     return RunStatus.COMPENSATED if undone else RunStatus.FAILED

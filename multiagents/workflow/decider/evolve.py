@@ -4,7 +4,7 @@ The rules:
 
 1. Replies are matched by ``correlation_id`` and nothing else. A duplicate, or a reply nobody waits for any more,
    returns the very same state. A late success is remembered, for its effect may have come after the undo (rule S5).
-2. What the tables `TRACK` and `RUN` do not list changes nothing.
+2. What the tables `ACTIVITY` and `RUN` do not list changes nothing.
 3. An event that cannot be about this run raises, and the state is untouched.
 """
 
@@ -46,17 +46,17 @@ from multiagents.workflow.decider.retries import attach, failed
 from multiagents.workflow.decider.timers import is_early
 from multiagents.workflow.definition.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import (
+    ACTIVITY,
     RUN,
-    TRACK,
+    Activity,
+    ActivityStatus,
     Cause,
     Parent,
-    Progress,
     RunState,
     RunStatus,
     Signal,
     StepState,
     StepStatus,
-    Track,
     Trigger,
 )
 
@@ -169,9 +169,9 @@ def _cancel_requested(definition: Definition, state: RunState) -> RunState:
             if is_parked(definition, state, name)
         }
         state = state._replace(steps={**state.steps, **decided}) if decided else state
-    if state.status.is_end or (state.cancel_requested and not state.held):
+    if state.status.is_end or (state.cancel_requested and not state.paused):
         return state
-    return state._replace(cancel_requested=True, held=False, stopped_at=None)
+    return state._replace(cancel_requested=True, paused=False, stopped_at=None)
 
 
 def _turned_back(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
@@ -207,51 +207,51 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
     if event.status in (CHOSEN, SKIPPED):
         state = _branches_skipped(definition.steps[name], state, event)
     step = state.step(name)
-    track = step.do
+    activity = step.do
     if event.status == RECEIVED:
         return _received(state, event, name)
     if event.status == ROLLED_BACK:
         return state._replace(rollbacks=(*state.rollbacks, name)) if state.back_to == name else state
     if event.status == LAID_OUT:
-        known = name in state.sizes or track.progress is not Progress.IDLE
+        known = name in state.sizes or activity.status is not ActivityStatus.IDLE
         return state if known else state._replace(sizes={**state.sizes, name: _facts(event)["count"]})
     trigger = _TRIGGERS.get(event.status)
-    if event.status == RECALLED and track.in_flight:
-        trigger = track.taken_back
+    if event.status == RECALLED and activity.in_flight:
+        trigger = activity.revoked
     elif event.status == GATHERED and _facts(event).get("in_part"):
         trigger = Trigger.PART
     if trigger is None:
         return state
-    progress = TRACK.get((track.progress, trigger))
-    if progress is None:
+    status = ACTIVITY.get((activity.status, trigger))
+    if status is None:
         return state
     if event.status == RECALLED:
-        track = track._replace(progress=progress)
+        activity = activity._replace(status=status)
     else:
-        track = track._replace(
-            progress=progress, in_doubt=trigger in (Trigger.DOUBT, Trigger.PART), finished_at=_ms(event.at)
+        activity = activity._replace(
+            status=status, in_doubt=trigger in (Trigger.DOUBT, Trigger.PART), finished_at=_ms(event.at)
         )
-    return state.with_step(name, step._replace(do=track))
+    return state.with_step(name, step._replace(do=activity))
 
 
 def _taken_over(state: RunState, event: StatusEvent, name: str) -> RunState:
     """A fork counts as done what the run that it was forked from had done; it undoes that as what it did itself."""
     facts, step = _facts(event), state.step(name)
     trigger = Trigger.SKIP if facts["outcome"] == StepStatus.SKIPPED else Trigger.TAKEOVER
-    progress = TRACK.get((step.do.progress, trigger))
-    if progress is None:
+    status = ACTIVITY.get((step.do.status, trigger))
+    if status is None:
         return state
-    track = step.do._replace(progress=progress, finished_at=_ms(event.at))
-    return state.with_step(name, step._replace(do=track, origin=facts.get("origin", "")))
+    activity = step.do._replace(status=status, finished_at=_ms(event.at))
+    return state.with_step(name, step._replace(do=activity, origin=facts.get("origin", "")))
 
 
 def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent) -> RunState:
     """Of a choice, every step of the branches that were not chosen is skipped; of one that is skipped, all of them."""
-    if not step.branches or state.step(step.name).do.progress is not Progress.IDLE:
+    if not step.branches or state.step(step.name).do.status is not ActivityStatus.IDLE:
         return state
     facts = _facts(event)
     chosen = facts.get("label") if event.status == CHOSEN else None
-    skipped = StepState(Track(Progress.SKIPPED, finished_at=_ms(event.at)))
+    skipped = StepState(Activity(ActivityStatus.SKIPPED, finished_at=_ms(event.at)))
     others = {name: skipped for label, names in step.branches.items() if label != chosen for name in names}
     return state._replace(steps={**state.steps, **others})
 
@@ -260,12 +260,12 @@ def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
     """A step takes its signal; an approval that got a no has failed."""
     step = state.step(name)
     facts = _facts(event)
-    progress = TRACK.get((step.do.progress, Trigger.RESULT if event.error is None else Trigger.FAILURE))
+    status = ACTIVITY.get((step.do.status, Trigger.RESULT if event.error is None else Trigger.FAILURE))
     left = tuple(signal for signal in state.signals if signal.key != facts.get("key"))
-    if progress is None or left == state.signals:
+    if status is None or left == state.signals:
         return state
-    track = step.do._replace(progress=progress, retry_in=None, finished_at=_ms(event.at), error=event.error)
-    return state.with_step(name, step._replace(do=track))._replace(signals=left)
+    activity = step.do._replace(status=status, retry_in=None, finished_at=_ms(event.at), error=event.error)
+    return state.with_step(name, step._replace(do=activity))._replace(signals=left)
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -274,26 +274,26 @@ def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
 def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: str) -> RunState:
     direction = Direction.UNDO if isinstance(event, CompensationEvent) else Direction.DO
     step = state.step(name)
-    track = step.track(direction)
-    progress = TRACK.get((track.progress, Trigger.COMMAND))
-    if progress is None or event.attempt != track.attempt + 1:
+    activity = step.activity(direction)
+    status = ACTIVITY.get((activity.status, Trigger.COMMAND))
+    if status is None or event.attempt != activity.attempt + 1:
         return state
     probing = isinstance(event, CommandEvent) and event.probe
-    again = track.progress is Progress.SUCCEEDED or (probing and not track.probing)
-    track = track._replace(
-        progress=progress,
+    again = activity.status is ActivityStatus.SUCCEEDED or (probing and not activity.probing)
+    activity = activity._replace(
+        status=status,
         attempt=event.attempt,
         # Undoing once more, and asking a probe, are tasks of their own: what was before does not count against them.
-        failures=0 if again else track.failures,
-        losses=0 if again else track.losses,
+        failures=0 if again else activity.failures,
+        losses=0 if again else activity.losses,
         probing=probing,
         retry_in=None,
-        scheduled_at=track.scheduled_at if track.scheduled_at is not None else _ms(event.at),
+        scheduled_at=activity.scheduled_at if activity.scheduled_at is not None else _ms(event.at),
         finished_at=None,
     )
     if direction is Direction.UNDO:
         step = step._replace(undo_again=False)
-    return state.with_step(name, step.with_track(direction, track))
+    return state.with_step(name, step.with_activity(direction, activity))
 
 
 # --- replies --------------------------------------------------------------------------------------------------------
@@ -302,14 +302,14 @@ def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: 
 def _replied(definition: Definition, state: RunState, event: ResultEvent | ErrorEvent, name: str) -> RunState:
     direction = event.direction
     step = state.step(name)
-    track = step.track(direction)
-    if not track.in_flight or event.correlation_id != str(
-        Correlation(state.transaction_id, name, direction, track.attempt)
+    activity = step.activity(direction)
+    if not activity.in_flight or event.correlation_id != str(
+        Correlation(state.transaction_id, name, direction, activity.attempt)
     ):
         return _unawaited(definition, state, event, name)
     if isinstance(event, ResultEvent):
-        track = track._replace(
-            progress=TRACK[track.progress, Trigger.RESULT],
+        activity = activity._replace(
+            status=ACTIVITY[activity.status, Trigger.RESULT],
             in_doubt=False,
             retry_in=None,
             started_at=_ms(event.started_at),
@@ -318,10 +318,10 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
             error=None,
         )
     else:
-        track = failed(definition, state, track, event)
-    after = state.with_step(name, step.with_track(direction, track))
-    if direction is Direction.UNDO and track.is_over and track.error is not None:
-        after = after._replace(error=attach(state.error, track.error, f"undo of {name}"))
+        activity = failed(definition, state, activity, event)
+    after = state.with_step(name, step.with_activity(direction, activity))
+    if direction is Direction.UNDO and activity.is_over and activity.error is not None:
+        after = after._replace(error=attach(state.error, activity.error, f"undo of {name}"))
     return after
 
 
@@ -337,13 +337,13 @@ def _unawaited(definition: Definition, state: RunState, event: ResultEvent | Err
     if direction is Direction.UNDO:
         return state
     if isinstance(event, ErrorEvent):
-        nobody_asked = step.do.progress is Progress.IDLE and not step.do.attempt and attempt == 1
+        nobody_asked = step.do.status is ActivityStatus.IDLE and not step.do.attempt and attempt == 1
         if nobody_asked and state.status is RunStatus.RUNNING and event.kind is ErrorKind.FAILED:
             return state.with_step(name, step._replace(do=failed(definition, state, step.do, event)))
         return state
-    counted = step.do.progress is Progress.SUCCEEDED and attempt == step.do.attempt
+    counted = step.do.status is ActivityStatus.SUCCEEDED and attempt == step.do.attempt
     if counted or attempt in step.late or not 0 < attempt <= step.do.attempt:
         return state
-    undone = step.undo.progress is not Progress.IDLE
+    undone = step.undo.status is not ActivityStatus.IDLE
     after = state.with_step(name, step._replace(late=(*step.late, attempt), undo_again=step.undo_again or undone))
     return undone_in_bulk(definition, after, name)

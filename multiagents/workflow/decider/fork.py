@@ -21,7 +21,7 @@ from typing import Any
 from multiagents.exceptions import WorkflowError
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.map_items import item_name, map_of
-from multiagents.workflow.state.run_state import Progress, RunState
+from multiagents.workflow.state.run_state import ActivityStatus, RunState
 
 __all__ = ["Takeover", "takeover"]
 
@@ -125,10 +125,10 @@ def _is_standing(definition: Definition, state: RunState, name: str) -> bool:
                 f"a fork of run {state.transaction_id!r} cannot build upon step {part!r}: {why}; settle it first "
                 f"(retry, skip, supply or abandon), or begin the fork at that step or before it"
             )
-    if step.do.progress is Progress.SKIPPED:
+    if step.do.status is ActivityStatus.SKIPPED:
         return True
     undone = any(state.step(part).effect == "undone" for part in parts)
-    return step.do.progress is Progress.SUCCEEDED and not undone
+    return step.do.status is ActivityStatus.SUCCEEDED and not undone
 
 
 def _check_branch(definition: Definition, choice: str, from_step: str, labels: Mapping[str, Any]) -> None:

@@ -26,13 +26,13 @@ from multiagents.workflow.decider.timers import (
     PAUSE,
     RESUME,
     TIMER_UPDATED,
-    held,
-    let_go,
+    paused,
+    resumed,
     stops_timers,
     with_deadline,
 )
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.state.run_state import RUN, Cause, Progress, RunState, RunStatus, StepState, Track
+from multiagents.workflow.state.run_state import RUN, Activity, ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [
     "ABANDON",
@@ -60,7 +60,7 @@ _ON_STEPS = frozenset({RETRY, SKIP, SUPPLY, ABANDON})
 
 
 def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, Direction]]:
-    """The steps, and which track of each, that wait for a person."""
+    """The steps, and which activity of each, that wait for a person."""
     for name, step in state.steps.items():
         if step.undo.is_over and not step.abandoned:
             yield name, Direction.UNDO
@@ -71,9 +71,9 @@ def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, D
 def operated(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
     """The run after a verb; one that does not fit returns the very same state."""
     if event.status == PAUSE:
-        return state if is_so_already(state, event) or _why_not_held(state, PAUSE) else held(state, event)
+        return state if is_so_already(state, event) or _why_not_pausable(state, PAUSE) else paused(state, event)
     if event.status == RESUME:
-        return let_go(definition, state, event.at) if state.held else state
+        return resumed(definition, state, event.at) if state.paused else state
     if event.status == DEADLINE_UPDATED:
         return with_deadline(state, event)
     if event.status == TIMER_UPDATED:
@@ -83,8 +83,8 @@ def operated(definition: Definition, state: RunState, event: StatusEvent) -> Run
         if event.status == ABANDON:
             state = state.with_step(name, step._replace(abandoned=True))
             continue
-        track = _SETTLED[event.status](step.track(direction))
-        state = state.with_step(name, step.with_track(direction, track))
+        activity = _SETTLED[event.status](step.activity(direction))
+        state = state.with_step(name, step.with_activity(direction, activity))
     return state
 
 
@@ -98,28 +98,28 @@ def _meant(definition: Definition, state: RunState, event: StatusEvent) -> list[
     return meant
 
 
-def _retried(track: Track) -> Track:
+def _retried(activity: Activity) -> Activity:
     # Of a step whose probe could not tell: the step itself, or in a run that goes back its probe, is asked anew.
-    return track._replace(retry_in=0.0, failures=0, losses=0, probing=False)
+    return activity._replace(retry_in=0.0, failures=0, losses=0, probing=False)
 
 
-def _skipped(track: Track) -> Track:
-    return track._replace(progress=Progress.SKIPPED, in_doubt=False, retry_in=None)
+def _skipped(activity: Activity) -> Activity:
+    return activity._replace(status=ActivityStatus.SKIPPED, in_doubt=False, retry_in=None)
 
 
-def _supplied(track: Track) -> Track:
-    return track._replace(progress=Progress.SUCCEEDED, in_doubt=False, retry_in=None, error=None)
+def _supplied(activity: Activity) -> Activity:
+    return activity._replace(status=ActivityStatus.SUCCEEDED, in_doubt=False, retry_in=None, error=None)
 
 
-_SETTLED: Mapping[str, Callable[[Track], Track]] = {RETRY: _retried, SKIP: _skipped, SUPPLY: _supplied}
+_SETTLED: Mapping[str, Callable[[Activity], Activity]] = {RETRY: _retried, SKIP: _skipped, SUPPLY: _supplied}
 
 
 def is_so_already(state: RunState, event: StatusEvent) -> bool:
     """Whether the run is as the verb wants it: who got no answer may ask again."""
     if event.status == PAUSE:
-        return state.held and (state.stopped_at is not None or not stops_timers(event))
+        return state.paused and (state.stopped_at is not None or not stops_timers(event))
     if event.status == RESUME:
-        return not state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
+        return not state.paused and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
     if event.status == RunStatus.COMPENSATING:
         return state.cause is Cause.REQUEST
     if event.status == ABANDON and event.step is not None:
@@ -130,7 +130,7 @@ def is_so_already(state: RunState, event: StatusEvent) -> bool:
 def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str | None:
     """Why a verb does not fit the run, in words; None when it does."""
     if event.status in (PAUSE, RESUME):
-        return _why_not_held(state, event.status)
+        return _why_not_pausable(state, event.status)
     if event.status in _ON_STEPS:
         return None if _meant(definition, state, event) else _why_not_settled(definition, state, event)
     if event.status == RunStatus.COMPENSATING and state.status is not RunStatus.COMPLETED:
@@ -142,11 +142,11 @@ def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str 
     return None
 
 
-def _why_not_held(state: RunState, verb: str) -> str | None:
+def _why_not_pausable(state: RunState, verb: str) -> str | None:
     if verb == RESUME:
-        return None if state.held else f"it is {state.status}, and nobody has paused it"
-    may_hold = state.held or state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
-    return None if may_hold else f"it is {state.status}"
+        return None if state.paused else f"it is {state.status}, and nobody has paused it"
+    may_be_paused = state.paused or state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
+    return None if may_be_paused else f"it is {state.status}"
 
 
 def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent) -> str:

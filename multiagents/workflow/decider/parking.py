@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from multiagents.workflow.decider.probes import needs_probe
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.state.run_state import Progress, RunState
+from multiagents.workflow.state.run_state import ActivityStatus, RunState
 
 __all__ = ["is_parked", "past_pivot"]
 
 
 def past_pivot(definition: Definition, state: RunState) -> bool:
     """Whether there is no way back any more."""
-    return any(state.step(name).do.progress is Progress.SUCCEEDED for name in definition.pivots)
+    return any(state.step(name).do.status is ActivityStatus.SUCCEEDED for name in definition.pivots)
 
 
 def is_parked(definition: Definition, state: RunState, name: str) -> bool:

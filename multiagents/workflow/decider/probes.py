@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import ResolutionError
-from multiagents.workflow.state.activity import Progress, StepState
+from multiagents.workflow.state.activity import ActivityStatus, StepState
 
 if TYPE_CHECKING:
     from multiagents.workflow.definition.step import StepDefinition
@@ -54,9 +54,14 @@ def needs_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
         step: its state.
         forward: the run goes forward. A late success then settles nothing, as it is no progress.
     """
-    if own.resolve_with is None or step.do.probing or not step.do.is_over or step.do.progress is not Progress.UNKNOWN:
+    if (
+        own.resolve_with is None
+        or step.do.probing
+        or not step.do.is_over
+        or step.do.status is not ActivityStatus.UNKNOWN
+    ):
         return False
-    decided = step.undo_again or step.undo.progress is not Progress.IDLE
+    decided = step.undo_again or step.undo.status is not ActivityStatus.IDLE
     return not decided and (forward or step.outcome == "unknown")
 
 

@@ -44,7 +44,7 @@ from multiagents.workflow.decider.probes import asks_probe
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepKind
-from multiagents.workflow.state.run_state import RUN, Cause, Progress, RunState, RunStatus
+from multiagents.workflow.state.run_state import RUN, ActivityStatus, Cause, RunState, RunStatus
 
 __all__ = ["PAGE", "react"]
 
@@ -72,7 +72,7 @@ def react(
         at: what time it is; it goes into what is said, and decides nothing.
     """
     definition = definition.laid_out(state.sizes, state.rollbacks)
-    if state.held and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
+    if state.paused and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
         return (status(state, RunStatus.PAUSED, at, reason="somebody has paused it"),)
     match state.status:
         case RunStatus.RUNNING:
@@ -100,12 +100,12 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
         return
     yield from (undo for undo in late if not state.step(undo.step or "").undo.in_flight)
     for name in names:
-        track = state.step(name).do
-        if track.progress is Progress.IDLE:
+        activity = state.step(name).do
+        if activity.status is ActivityStatus.IDLE:
             if all(state.step(before).is_done for before in definition.steps[name].after):
                 yield _due(definition, state, name, at)
-        elif track.will_retry or (track.is_over and _asks_probe(definition, state, name)):
-            yield command(definition, state, name, at, track.retry_in or 0.0)
+        elif activity.will_retry or (activity.is_over and _asks_probe(definition, state, name)):
+            yield command(definition, state, name, at, activity.retry_in or 0.0)
     yield from _signals_taken(definition, state, names, at)
     if not late and all(state.step(name).is_done for name in definition.exits):
         yield status(state, RunStatus.COMPLETED, at)
@@ -163,7 +163,7 @@ def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
 
 def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
     """A held run goes on its way, or back, when nobody holds it and a person has settled what nobody knew."""
-    if state.held or any(is_parked(definition, state, name) for name in state.steps):
+    if state.paused or any(is_parked(definition, state, name) for name in state.steps):
         return
     if past_pivot(definition, state):
         # Also where the run was held on its way back, and its pivot has succeeded meanwhile (rule S12).
@@ -175,7 +175,7 @@ def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[
 
 
 def _paused(state: RunState, name: str, at: datetime) -> Event:
-    known = state.step(name).do.progress is Progress.FAILED
+    known = state.step(name).do.status is ActivityStatus.FAILED
     why = f"step {name} failed behind the pivot" if known else f"nobody knows whether step {name} took effect"
     return status(state, RunStatus.PAUSED, at, reason=why)
 

@@ -1,4 +1,4 @@
-"""What an attempt that did not succeed makes of its track, and whether another one follows.
+"""What an attempt that did not succeed makes of its activity, and whether another one follows.
 
 The rules:
 
@@ -16,7 +16,7 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.names import Direction
 from multiagents.retry import UNDO_RETRY, RetryPolicy
 from multiagents.workflow.definition.definition import Definition, StepDefinition
-from multiagents.workflow.state.run_state import TRACK, RunState, RunStatus, Track, Trigger
+from multiagents.workflow.state.run_state import ACTIVITY, Activity, RunState, RunStatus, Trigger
 
 __all__ = ["attach", "failed"]
 
@@ -28,37 +28,37 @@ def _ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def failed(definition: Definition, state: RunState, track: Track, event: ErrorEvent) -> Track:
-    """The track after an attempt that did not succeed, with the delay of the next one if there is to be one."""
+def failed(definition: Definition, state: RunState, activity: Activity, event: ErrorEvent) -> Activity:
+    """The activity after an attempt that did not succeed, with the delay of the next one if there is to be one."""
     step = definition.steps[event.step or ""]
     # What does not stand behind the save-point that the run goes back to goes on.
     beside = bool(state.back_to) and step.name not in definition.behind(state.back_to)
     lost = event.kind is ErrorKind.LOST
-    in_doubt = track.in_doubt or event.kind not in (ErrorKind.FAILED, ErrorKind.NO_EFFECT)
-    losses = track.losses + lost
-    failures = track.failures + (not lost)
+    in_doubt = activity.in_doubt or event.kind not in (ErrorKind.FAILED, ErrorKind.NO_EFFECT)
+    losses = activity.losses + lost
+    failures = activity.failures + (not lost)
     undo = event.direction is Direction.UNDO
     retry_in: float | None = None
     error: ErrorInfo | None = event.error
-    if track.probing:
+    if activity.probing:
         in_doubt = event.kind is not ErrorKind.NO_EFFECT  # it has looked: the doubt about earlier attempts is over
-    going_on = (*_TRYING, RunStatus.COMPENSATING) if track.probing else _TRYING
+    going_on = (*_TRYING, RunStatus.COMPENSATING) if activity.probing else _TRYING
     if not undo and state.status not in going_on and not beside:
         pass  # The run goes back: nothing is done again.
     elif lost:
         retry_in = 0.0 if losses < state.max_lost else None
     elif event.retryable and event.kind not in (ErrorKind.UNKNOWN, ErrorKind.NO_EFFECT):
-        retry_in = _policy(step, event, track, undo=undo).delay(failures, seed=event.correlation_id)
-    if retry_in is not None and not undo and not track.probing and _closes_before(step, track, event, retry_in):
+        retry_in = _policy(step, event, activity, undo=undo).delay(failures, seed=event.correlation_id)
+    if retry_in is not None and not undo and not activity.probing and _closes_before(step, activity, event, retry_in):
         retry_in = None
-    if track.probing:
+    if activity.probing:
         # What brought the doubt stays the error of the step; what its probe came to is attached to it at its end.
-        error = track.error if retry_in is not None else attach(track.error, event.error, f"probe of {step.name}")
+        error = activity.error if retry_in is not None else attach(activity.error, event.error, f"probe of {step.name}")
     trigger = Trigger.DOUBT if in_doubt else Trigger.FAILURE
-    if trigger is Trigger.FAILURE and track.in_flight and step.on_failure == "continue" and not undo:
+    if trigger is Trigger.FAILURE and activity.in_flight and step.on_failure == "continue" and not undo:
         trigger = Trigger.PASSED_OVER
-    return track._replace(
-        progress=TRACK[track.progress, trigger],
+    return activity._replace(
+        status=ACTIVITY[activity.status, trigger],
         failures=failures,
         losses=losses,
         in_doubt=in_doubt,
@@ -70,18 +70,18 @@ def failed(definition: Definition, state: RunState, track: Track, event: ErrorEv
     )
 
 
-def _closes_before(step: StepDefinition, track: Track, event: ErrorEvent, retry_in: float) -> bool:
+def _closes_before(step: StepDefinition, activity: Activity, event: ErrorEvent, retry_in: float) -> bool:
     """Whether the time that all attempts may take together is over before the next one could begin."""
-    if not step.schedule_to_close or track.scheduled_at is None:
+    if not step.schedule_to_close or activity.scheduled_at is None:
         return False
-    return event.at.timestamp() + retry_in >= track.scheduled_at / 1000 + step.schedule_to_close
+    return event.at.timestamp() + retry_in >= activity.scheduled_at / 1000 + step.schedule_to_close
 
 
-def _policy(step: StepDefinition, event: ErrorEvent, track: Track, *, undo: bool) -> RetryPolicy:
+def _policy(step: StepDefinition, event: ErrorEvent, activity: Activity, *, undo: bool) -> RetryPolicy:
     """The step's, else the worker's, else the default; a probe has its worker's."""
     if undo:
         return step.undo_retry or event.retry_policy or UNDO_RETRY
-    if track.probing:
+    if activity.probing:
         return event.retry_policy or RetryPolicy()
     return step.retry or event.retry_policy or RetryPolicy()
 

@@ -27,11 +27,11 @@ __all__ = [
     "RESUME",
     "TIMER_UPDATED",
     "deadline_of",
-    "held",
     "is_early",
     "later",
-    "let_go",
     "moved_to",
+    "paused",
+    "resumed",
     "stops_timers",
     "with_deadline",
 ]
@@ -57,20 +57,20 @@ def stops_timers(event: StatusEvent) -> bool:
     return facts.get("timers") == "stop"
 
 
-def held(state: RunState, event: StatusEvent) -> RunState:
+def paused(state: RunState, event: StatusEvent) -> RunState:
     """The run when somebody has paused it."""
     stopped_at = state.stopped_at
     if stopped_at is None and stops_timers(event):
         stopped_at = _ms(event.at)
-    return state._replace(held=True, stopped_at=stopped_at)
+    return state._replace(paused=True, stopped_at=stopped_at)
 
 
-def let_go(definition: Definition, state: RunState, at: datetime) -> RunState:
+def resumed(definition: Definition, state: RunState, at: datetime) -> RunState:
     """The run when nobody holds it any more: its deadline has as long left as it had when it stood still."""
     deadline = deadline_of(definition, state)
     if state.stopped_at is None or deadline is None:
-        return state._replace(held=False, stopped_at=None)
-    return state._replace(held=False, stopped_at=None, deadline_at=later(deadline, state.stopped_at, _ms(at)))
+        return state._replace(paused=False, stopped_at=None)
+    return state._replace(paused=False, stopped_at=None, deadline_at=later(deadline, state.stopped_at, _ms(at)))
 
 
 def later(due: int, stopped_at: int, now: int) -> int:

@@ -122,14 +122,14 @@ class _Drawing:
             lines += [line.indented(pipe + ("  " if final else "│ ")) for line in branch[1:]]
         return lines
 
-    def _step(self, name: str, mark: str, waits_for: tuple[str, ...] = ()) -> _Line:
+    def _step(self, name: str, attempt_key: str, waits_for: tuple[str, ...] = ()) -> _Line:
         step = self._steps[name]
         notes = [f"⤺ {undo}"] if (undo := _undo_of(step)) is not None else []
         notes += ["(pivot)"] if step.pivot else []
         notes += ["(if)"] if step.when is not None else []
         notes += [f"({what})"] if (what := _without_worker(step)) else []
         notes += [f"after {', '.join(waits_for)}"] if waits_for else []
-        return _Line(mark + name, step.worker, "  ".join(notes))
+        return _Line(attempt_key + name, step.worker, "  ".join(notes))
 
 
 def _undo_of(step: StepDefinition) -> str | None:

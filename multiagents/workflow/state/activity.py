@@ -1,14 +1,15 @@
-"""The state of one step: two *tracks*, doing it and undoing it, which are the same small machine.
+"""The state of one step: two *activities*, doing it and undoing it, which are the same small machine.
 
 Two rules:
 
-1. The machine is the table `TRACK`, and nothing else moves a track. What the table does not list changes nothing.
-2. A track is as bad as the worst of its attempts (rule S1b). So a definite failure that follows an attempt in doubt
-   moves the track as doubt does, and an attempt that is taken back leaves what the earlier ones amount to. Only a
-   probe, which has looked, clears the doubt (rule S3).
+1. The machine is the table `ACTIVITY`, and nothing else moves an activity. What the table does not list changes
+   nothing.
+2. An activity is as bad as the worst of its attempts (rule S1b). So a definite failure that follows an attempt in doubt
+   moves it as doubt does, and an attempt that is revoked leaves what the earlier ones amount to. Only a probe, which
+   has looked, clears the doubt (rule S3).
 
-What users see of a step (rule S1) is derived from its two tracks, never stored beside them. Times are milliseconds of
-the store's clock.
+What users see of a step (rule S1) is derived from its two activities, never stored beside them. Times are
+milliseconds of the store's clock.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pydantic_core import from_json, to_json
 from multiagents.events import ErrorInfo
 from multiagents.names import Direction
 
-__all__ = ["TRACK", "Progress", "StepState", "StepStatus", "Track", "Trigger"]
+__all__ = ["ACTIVITY", "Activity", "ActivityStatus", "StepState", "StepStatus", "Trigger"]
 
 
 class StepStatus(StrEnum):
@@ -44,8 +45,8 @@ class StepStatus(StrEnum):
     COMPENSATION_FAILED = "compensation_failed"
 
 
-class Progress(StrEnum):
-    """Where a track stands. The values are what the store keeps, hence short."""
+class ActivityStatus(StrEnum):
+    """Where an activity stands. The values are what the store keeps, hence short."""
 
     #: nobody was asked yet
     IDLE = "i"
@@ -61,7 +62,7 @@ class Progress(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What moves a track."""
+    """What moves an activity."""
 
     #: an attempt is dispatched, or due after a delay
     COMMAND = "command"
@@ -77,46 +78,46 @@ class Trigger(StrEnum):
     CHOICE = "choice"
     #: some of its items are done, and are to be undone in one go
     PART = "part"
-    #: a first attempt that nobody had claimed is taken back
+    #: a first attempt that nobody had claimed is revoked
     RECALL = "recall"
     #: the run it was forked from had done it
     TAKEOVER = "takeover"
 
 
-#: The whole machine of a track. The docs draw it from this table.
-TRACK: Mapping[tuple[Progress, Trigger], Progress] = MappingProxyType(
+#: The whole machine of an activity. The docs draw it from this table.
+ACTIVITY: Mapping[tuple[ActivityStatus, Trigger], ActivityStatus] = MappingProxyType(
     {
-        (Progress.IDLE, Trigger.COMMAND): Progress.IN_FLIGHT,
-        (Progress.IDLE, Trigger.SKIP): Progress.SKIPPED,
+        (ActivityStatus.IDLE, Trigger.COMMAND): ActivityStatus.IN_FLIGHT,
+        (ActivityStatus.IDLE, Trigger.SKIP): ActivityStatus.SKIPPED,
         # Its `when` or `inputs` raised: it failed before anybody was asked to do it.
-        (Progress.IDLE, Trigger.FAILURE): Progress.FAILED,
+        (ActivityStatus.IDLE, Trigger.FAILURE): ActivityStatus.FAILED,
         # A map that is undone in one go, and of whose items only some were done.
-        (Progress.IDLE, Trigger.PART): Progress.UNKNOWN,
+        (ActivityStatus.IDLE, Trigger.PART): ActivityStatus.UNKNOWN,
         # The chooser of a choice has answered, or the items of a map are done: nobody is asked to do it.
-        (Progress.IDLE, Trigger.CHOICE): Progress.SUCCEEDED,
-        (Progress.IDLE, Trigger.TAKEOVER): Progress.SUCCEEDED,
-        (Progress.IN_FLIGHT, Trigger.RESULT): Progress.SUCCEEDED,
-        (Progress.IN_FLIGHT, Trigger.FAILURE): Progress.FAILED,
+        (ActivityStatus.IDLE, Trigger.CHOICE): ActivityStatus.SUCCEEDED,
+        (ActivityStatus.IDLE, Trigger.TAKEOVER): ActivityStatus.SUCCEEDED,
+        (ActivityStatus.IN_FLIGHT, Trigger.RESULT): ActivityStatus.SUCCEEDED,
+        (ActivityStatus.IN_FLIGHT, Trigger.FAILURE): ActivityStatus.FAILED,
         # Rule S10: a child has failed, has undone what it did, and its parent goes on without it.
-        (Progress.IN_FLIGHT, Trigger.PASSED_OVER): Progress.SKIPPED,
-        (Progress.IN_FLIGHT, Trigger.DOUBT): Progress.UNKNOWN,
-        (Progress.IN_FLIGHT, Trigger.RECALL): Progress.IDLE,
-        (Progress.FAILED, Trigger.COMMAND): Progress.IN_FLIGHT,
-        (Progress.UNKNOWN, Trigger.COMMAND): Progress.IN_FLIGHT,
+        (ActivityStatus.IN_FLIGHT, Trigger.PASSED_OVER): ActivityStatus.SKIPPED,
+        (ActivityStatus.IN_FLIGHT, Trigger.DOUBT): ActivityStatus.UNKNOWN,
+        (ActivityStatus.IN_FLIGHT, Trigger.RECALL): ActivityStatus.IDLE,
+        (ActivityStatus.FAILED, Trigger.COMMAND): ActivityStatus.IN_FLIGHT,
+        (ActivityStatus.UNKNOWN, Trigger.COMMAND): ActivityStatus.IN_FLIGHT,
         # Rule S5: an undo is run again when a late success may have come after it. No step is done twice.
-        (Progress.SUCCEEDED, Trigger.COMMAND): Progress.IN_FLIGHT,
+        (ActivityStatus.SUCCEEDED, Trigger.COMMAND): ActivityStatus.IN_FLIGHT,
     }
 )
 
 
 #: Looked up rather than called: an enum's call is ten times slower.
-_PROGRESS = {progress.value: progress for progress in Progress}
+_STATUSES = {status.value: status for status in ActivityStatus}
 
 
-class Track(NamedTuple):
+class Activity(NamedTuple):
     """How far doing, or undoing, a step has come."""
 
-    progress: Progress = Progress.IDLE
+    status: ActivityStatus = ActivityStatus.IDLE
     #: number of the last attempt, lost ones included
     attempt: int = 0
     #: attempts that failed or timed out: what the retry policy counts
@@ -140,29 +141,29 @@ class Track(NamedTuple):
     @property
     def in_flight(self) -> bool:
         """Whether an attempt is dispatched or due."""
-        return self.progress is Progress.IN_FLIGHT
+        return self.status is ActivityStatus.IN_FLIGHT
 
     @property
     def will_retry(self) -> bool:
         """Whether the last attempt came to nothing and another one is to follow."""
-        return self.retry_in is not None and self.progress in (Progress.FAILED, Progress.UNKNOWN)
+        return self.retry_in is not None and self.status in (ActivityStatus.FAILED, ActivityStatus.UNKNOWN)
 
     @property
     def is_over(self) -> bool:
         """Whether it failed or is in doubt, for good."""
-        return self.retry_in is None and self.progress in (Progress.FAILED, Progress.UNKNOWN)
+        return self.retry_in is None and self.status in (ActivityStatus.FAILED, ActivityStatus.UNKNOWN)
 
     @property
-    def taken_back(self) -> Trigger:
+    def revoked(self) -> Trigger:
         """What taking back the attempt in flight amounts to: the worst of the earlier ones (rule S1b)."""
         if self.in_doubt:
             return Trigger.DOUBT
         return Trigger.FAILURE if self.failures else Trigger.RECALL
 
     def encode(self) -> list[Any]:
-        """The track as a short JSON-ready list."""
+        """The activity as a short JSON-ready list."""
         row: list[Any] = [*self]
-        row[0], row[4], row[11] = self.progress.value, int(self.in_doubt), int(self.probing)
+        row[0], row[4], row[11] = self.status.value, int(self.in_doubt), int(self.probing)
         if self.error is not None:
             row[10] = self.error.model_dump(mode="json", exclude_defaults=True)
         last = len(row) - 1
@@ -171,25 +172,25 @@ class Track(NamedTuple):
         return row[: last + 1]
 
     @classmethod
-    def decode(cls, row: list[Any]) -> Track:
+    def decode(cls, row: list[Any]) -> Activity:
         """The inverse of `encode`."""
         row = row + _DEFAULTS[len(row) :]
-        row[0], row[4], row[11] = _PROGRESS[row[0]], bool(row[4]), bool(row[11])
+        row[0], row[4], row[11] = _STATUSES[row[0]], bool(row[4]), bool(row[11])
         if row[10]:
             row[10] = ErrorInfo.model_validate(row[10])
         return cls._make(row)
 
 
-_IDLE = Track()
-#: a track's row before anything happened; what equals it at the end of a row is not kept
-_DEFAULTS: list[Any] = [_IDLE.progress.value, 0, 0, 0, 0, None, None, None, None, None, None, 0]
+_IDLE = Activity()
+#: an activity's row before anything happened; what equals it at the end of a row is not kept
+_DEFAULTS: list[Any] = [_IDLE.status.value, 0, 0, 0, 0, None, None, None, None, None, None, 0]
 
 
 class StepState(NamedTuple):
-    """A step of a run: its two tracks."""
+    """A step of a run: its two activities."""
 
-    do: Track = _IDLE
-    undo: Track = _IDLE
+    do: Activity = _IDLE
+    undo: Activity = _IDLE
     #: do-attempts whose success came too late (rule S5)
     late: tuple[int, ...] = ()
     #: undo it, whatever came of it before: a late success may have come after the undo (rule S5), or a person has said
@@ -200,18 +201,18 @@ class StepState(NamedTuple):
     #: the run that did it, where this one is a fork that took it over: what its idempotency key begins with
     origin: str = ""
 
-    def track(self, direction: Direction) -> Track:
-        """The track of one direction."""
+    def activity(self, direction: Direction) -> Activity:
+        """The activity of one direction."""
         return self.undo if direction is Direction.UNDO else self.do
 
-    def with_track(self, direction: Direction, track: Track) -> StepState:
-        """The same step with one track replaced."""
-        return self._replace(undo=track) if direction is Direction.UNDO else self._replace(do=track)
+    def with_activity(self, direction: Direction, activity: Activity) -> StepState:
+        """The same step with one activity replaced."""
+        return self._replace(undo=activity) if direction is Direction.UNDO else self._replace(do=activity)
 
     @property
     def is_done(self) -> bool:
         """Whether steps after this one may start."""
-        return self.do.progress in (Progress.SUCCEEDED, Progress.SKIPPED)
+        return self.do.status in (ActivityStatus.SUCCEEDED, ActivityStatus.SKIPPED)
 
     def is_parked(self, on_unknown: str, *, forward: bool) -> bool:
         """Whether a person has to say what is to become of this step, and nobody has yet (rule S3).
@@ -221,8 +222,8 @@ class StepState(NamedTuple):
             forward: the run goes forward. A late success then settles nothing, as it is no progress; in a run that goes
                 back it tells what is to be undone.
         """
-        decided = self.undo_again or self.undo.progress is not Progress.IDLE
-        unknown = self.do.progress is Progress.UNKNOWN if forward else self.outcome == "unknown"
+        decided = self.undo_again or self.undo.status is not ActivityStatus.IDLE
+        unknown = self.do.status is ActivityStatus.UNKNOWN if forward else self.outcome == "unknown"
         return on_unknown == "park" and self.do.is_over and unknown and not decided
 
     @property
@@ -231,27 +232,27 @@ class StepState(NamedTuple):
 
         A late success is no progress, and yet its effect is there.
         """
-        return "succeeded" if self.late else _OUTCOMES.get(self.do.progress)
+        return "succeeded" if self.late else _OUTCOMES.get(self.do.status)
 
     @property
     def effect(self) -> str | None:
         """What is known of its effect (rule S28): ``live``, ``undone``, ``unknown``; None where there is none."""
-        if self.undo.progress is Progress.SUCCEEDED and not self.undo_again:
+        if self.undo.status is ActivityStatus.SUCCEEDED and not self.undo_again:
             return "undone"
         if self.do.in_flight and self.do.attempt:
             return "unknown"
-        if self.undo.in_flight or self.undo.progress is Progress.UNKNOWN:
+        if self.undo.in_flight or self.undo.status is ActivityStatus.UNKNOWN:
             return "unknown"
         return {"succeeded": "live", "unknown": "unknown"}.get(self.outcome or "")
 
     @property
     def status(self) -> StepStatus:
         """What users see (rule S1)."""
-        if self.undo.progress is not Progress.IDLE:
-            if self.undo.progress is Progress.SUCCEEDED and not self.undo_again:
+        if self.undo.status is not ActivityStatus.IDLE:
+            if self.undo.status is ActivityStatus.SUCCEEDED and not self.undo_again:
                 return StepStatus.COMPENSATED
             return StepStatus.COMPENSATION_FAILED if self.undo.is_over else StepStatus.COMPENSATING
-        return StepStatus.SCHEDULED if self.do.will_retry else _SHOWN[self.do.progress]
+        return StepStatus.SCHEDULED if self.do.will_retry else _SHOWN[self.do.status]
 
     def encode(self) -> str:
         """The step as the JSON that the store keeps in one field."""
@@ -270,8 +271,8 @@ class StepState(NamedTuple):
         """The inverse of `encode`."""
         row = from_json(data)
         return cls(
-            do=Track.decode(row[0]),
-            undo=Track.decode(row[1]) if len(row) > 1 else _IDLE,
+            do=Activity.decode(row[0]),
+            undo=Activity.decode(row[1]) if len(row) > 1 else _IDLE,
             late=tuple(row[2]) if len(row) > 2 else (),
             undo_again=bool(row[3]) if len(row) > 3 else False,
             abandoned=bool(row[4]) if len(row) > 4 else False,
@@ -280,11 +281,11 @@ class StepState(NamedTuple):
 
 
 _SHOWN = {
-    Progress.IDLE: StepStatus.NOT_STARTED,
-    Progress.IN_FLIGHT: StepStatus.SCHEDULED,
-    Progress.SUCCEEDED: StepStatus.SUCCEEDED,
-    Progress.FAILED: StepStatus.FAILED,
-    Progress.UNKNOWN: StepStatus.UNKNOWN,
-    Progress.SKIPPED: StepStatus.SKIPPED,
+    ActivityStatus.IDLE: StepStatus.NOT_STARTED,
+    ActivityStatus.IN_FLIGHT: StepStatus.SCHEDULED,
+    ActivityStatus.SUCCEEDED: StepStatus.SUCCEEDED,
+    ActivityStatus.FAILED: StepStatus.FAILED,
+    ActivityStatus.UNKNOWN: StepStatus.UNKNOWN,
+    ActivityStatus.SKIPPED: StepStatus.SKIPPED,
 }
-_OUTCOMES = {Progress.SUCCEEDED: "succeeded", Progress.UNKNOWN: "unknown", Progress.FAILED: "failed"}
+_OUTCOMES = {ActivityStatus.SUCCEEDED: "succeeded", ActivityStatus.UNKNOWN: "unknown", ActivityStatus.FAILED: "failed"}

@@ -21,20 +21,20 @@ from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.state.activity import TRACK, Progress, StepState, StepStatus, Track, Trigger
+from multiagents.workflow.state.activity import ACTIVITY, Activity, ActivityStatus, StepState, StepStatus, Trigger
 
 __all__ = [
+    "ACTIVITY",
     "RUN",
-    "TRACK",
+    "Activity",
+    "ActivityStatus",
     "Cause",
     "Parent",
-    "Progress",
     "RunState",
     "RunStatus",
     "Signal",
     "StepState",
     "StepStatus",
-    "Track",
     "Trigger",
 ]
 
@@ -159,7 +159,7 @@ class RunState(NamedTuple):
     #: somebody asked to cancel
     cancel_requested: bool = False
     #: somebody has paused it
-    held: bool = False
+    paused: bool = False
     #: since when its timers stand still, while it is paused
     stopped_at: int | None = None
     #: when it is to be over, where that is not what its definition says
@@ -203,7 +203,7 @@ class RunState(NamedTuple):
             "max_lost": str(self.max_lost),
             "cause": self.cause.value if self.cause else "",
             "cancel": "1" if self.cancel_requested else "",
-            "held": "1" if self.held else "",
+            "held": "1" if self.paused else "",
             "stopped": "" if self.stopped_at is None else str(self.stopped_at),
             "deadline": "" if self.deadline_at is None else str(self.deadline_at),
             "signals": json.dumps(self.signals) if self.signals else "",
@@ -232,7 +232,7 @@ class RunState(NamedTuple):
             error=ErrorInfo.model_validate_json(error) if error else None,
             cause=Cause(header["cause"]) if header.get("cause") else None,
             cancel_requested=bool(header.get("cancel")),
-            held=bool(header.get("held")),
+            paused=bool(header.get("held")),
             stopped_at=int(header["stopped"]) if header.get("stopped") else None,
             deadline_at=int(header["deadline"]) if header.get("deadline") else None,
             signals=tuple(Signal(*signal) for signal in json.loads(header.get("signals") or "[]")),
