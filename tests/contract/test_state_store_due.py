@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from multiagents.clock import to_ms
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, Verdict
 from multiagents.workflow.builder.builder import WorkflowBuilder
@@ -71,7 +72,7 @@ def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=60_000))
     seen = kit.store.load("order-1")
     before = seen.in_flight["reserve"]
-    assert seen.now.timestamp() * 1000 + 59_000 < before.timer_ms == before.since_ms + 60_000
+    assert to_ms(seen.now) + 59_000 < before.timer_ms == before.since_ms + 60_000
     at = before.since_ms + 400
     moved = Commit(
         "order-1",
@@ -86,7 +87,7 @@ def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
     assert kit.store.load("order-1").in_flight["reserve"].timer_ms == at
     assert kit.sweep_for(0.05) == []
     assert kit.wait_due() == [ATTEMPT]
-    assert kit.store.now().timestamp() * 1000 >= at
+    assert to_ms(kit.store.now()) >= at
 
 
 def test_a_commit_moves_the_deadline_of_a_run(kit: Any) -> None:
@@ -143,7 +144,7 @@ def test_nothing_is_ever_due_where_nothing_was_started(kit: Any) -> None:
 
 
 def test_an_answer_from_outside_is_waited_for_as_long_as_declared(kit: Any) -> None:
-    now = round(kit.store.now().timestamp() * 1000)
+    now = to_ms(kit.store.now())
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL, close_ms=now + 400))
     kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 

@@ -29,7 +29,7 @@ from types import SimpleNamespace
 import redis
 from celery import Celery, Task, current_task, signals
 
-from multiagents.state_store.base import Claim, ClaimRefused, Renewal, from_ms
+from multiagents.state_store.base import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk import tasks
 from multiagents.worker_sdk.attempt.invocation import Invocation
 from multiagents.worker_sdk.attempt.step_context import current_step

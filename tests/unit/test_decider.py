@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ErrorKind, Event, StatusEvent
 from multiagents.exceptions import DecodeError, UnexpectedEventError, UnknownStepError
 from multiagents.names import Direction
@@ -73,7 +74,7 @@ def test_each_step_follows_the_one_before_it_until_the_run_is_completed(run_of: 
     assert run.succeeds("reserve") == ["charge/do/1"]
     assert run.succeeds("charge") == ["ship/do/1"]
     assert run.succeeds("ship") == ["completed"]
-    assert run.state.finished_at == round(run.now.timestamp() * 1000)
+    assert run.state.finished_at == to_ms(run.now)
     assert run.steps == {"reserve": "succeeded", "charge": "succeeded", "ship": "succeeded"}
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
 
+from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, child_id
-from multiagents.state_store.base import Snapshot, StateStore, Verdict, dumps, from_ms
+from multiagents.state_store.base import Snapshot, StateStore, Verdict, dumps
 from multiagents.workflow.state.run_state import RunStatus
 
 #: How often it is tried while others change the run.
@@ -79,7 +80,7 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
 
 def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[Tombstone]:
     """What is kept of deleted runs, newest first."""
-    before_ms = None if before is None else round(before.timestamp() * 1000)
+    before_ms = None if before is None else to_ms(before)
     found = []
     for at, text in store.deleted(limit=limit, before_ms=before_ms):
         kept = json.loads(text)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from multiagents.clock import from_ms, to_ms
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowFailedError
 from multiagents.names import Correlation, Direction, parse_origin
@@ -16,7 +17,7 @@ from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.operations import Verbs
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.engine.children import child_of
-from multiagents.state_store.base import Delivery, InFlight, Payloads, Snapshot, from_ms, merge
+from multiagents.state_store.base import Delivery, InFlight, Payloads, Snapshot, merge
 from multiagents.state_store.records.search_attributes import decode
 from multiagents.workflow.decider.timers import deadline_of, later
 from multiagents.workflow.definition.map_items import item_name, map_of
@@ -343,4 +344,4 @@ def _as_time_goes(snapshot: Snapshot, due: int | None) -> datetime | None:
     if due is None:
         return None
     stopped_at = snapshot.state.stopped_at
-    return from_ms(due if stopped_at is None else later(due, stopped_at, round(snapshot.now.timestamp() * 1000)))
+    return from_ms(due if stopped_at is None else later(due, stopped_at, to_ms(snapshot.now)))

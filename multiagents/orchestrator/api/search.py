@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
 from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
 from multiagents.failpoints import WriteSite
@@ -81,7 +82,7 @@ class Filter(NamedTuple):
         return sum(store.count(one, self.workflow) for one in statuses)
 
     def _search(self, limit: int = 50, cursor: str | None = None) -> Search:
-        since = 0 if self.since is None else round(self.since.timestamp() * 1000)
+        since = 0 if self.since is None else to_ms(self.since)
         return Search(self.conditions, self.statuses, self.workflow, since, limit, cursor)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
@@ -159,7 +160,7 @@ def _plan(
     attempt_key = attempt_key_of(direction, command.attempt)
     close_ms = 0
     if step.schedule_to_close and not (undo or probe):
-        close_ms = (activity.scheduled_at or _ms(now)) + round(step.schedule_to_close * 1000)
+        close_ms = (activity.scheduled_at or to_ms(now)) + round(step.schedule_to_close * 1000)
     if command.delay:
         return Dispatch(name, attempt_key, Delivery.TIMER, delay_ms=round(command.delay * 1000), close_ms=close_ms)
     if step.kind is StepKind.CHILD and (not undo or step.is_undone_as_child):
@@ -170,11 +171,11 @@ def _plan(
     if step.kind is StepKind.LOCK:
         # Its key was told with the first attempt, and is kept with the run's data.
         key = command.payload["key"] if isinstance(command.payload, Mapping) else ""
-        closes = _ms(now) + round(step.timeout * 1000) if step.timeout else 0
+        closes = to_ms(now) + round(step.timeout * 1000) if step.timeout else 0
         return Dispatch(name, attempt_key, Delivery.LOCK, target=key, close_ms=closes)
     if (step.external or step.awaits_signal) and not (undo or probe):
         limit = step.timeout if step.timeout is not None or step.awaits_signal else default_timeout
-        limit_ms = _ms(now) + round(limit * 1000) if limit else 0
+        limit_ms = to_ms(now) + round(limit * 1000) if limit else 0
         return Dispatch(
             name, attempt_key, Delivery.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0)
         )
@@ -186,7 +187,3 @@ def _plan(
         start_within = round((step.schedule_to_start or 0) * 1000)
         return ready._replace(close_ms=close_ms, start_within_ms=start_within)
     return ready
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

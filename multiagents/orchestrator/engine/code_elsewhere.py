@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiagents.clock import to_ms
 from multiagents.settings import Settings
 from multiagents.state_store.base import Snapshot
 
@@ -28,7 +29,7 @@ class LeftToOthers:
         """Whether a step has waited for its ``schedule_to_start``, and a lease at least, since it was seen first."""
         if step not in snapshot.definition.steps:
             return False  # It is one of a pass, or of a map, that this very decision begins.
-        now = round(snapshot.now.timestamp() * 1000)
+        now = to_ms(snapshot.now)
         since = self._since.setdefault((snapshot.state.transaction_id, snapshot.generation, step), now)
         if len(self._since) > MAX_LEFT:
             del self._since[next(iter(self._since))]

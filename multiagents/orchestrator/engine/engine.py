@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
+from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import (
     DecodeError,
@@ -354,7 +355,7 @@ class Engine(Requests):
             in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.TIMER, Delivery.SLEEP, Delivery.CHILD, Delivery.LOCK)
         ):
             return
-        now_ms, longest_ms = round(self.store.now().timestamp() * 1000), self.settings.lease * 1000 / LEFT_FOR
+        now_ms, longest_ms = to_ms(self.store.now()), self.settings.lease * 1000 / LEFT_FOR
         later = offered_later(found, correlation, now_ms=now_ms, longest_ms=longest_ms)
         self.store.dispatch(correlation.transaction_id, later, found.record)
 

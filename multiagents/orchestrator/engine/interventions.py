@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from multiagents.clock import from_ms
 from multiagents.events import ErrorInfo, ResultEvent, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.signals import SignalOutcome, fitting, outcome_of
 from multiagents.orchestrator.engine.timers import Timers
-from multiagents.state_store.base import Snapshot, from_ms, signal_field
+from multiagents.state_store.base import Snapshot, signal_field
 from multiagents.workflow.decider.decider import CANCEL_REQUESTED, SIGNALLED
 from multiagents.workflow.decider.interventions import is_so_already, why_not
 from multiagents.workflow.decider.timers import is_early

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.outbox import Sender
@@ -83,7 +84,7 @@ class Locks:
         if held is None:
             self._store.discard(entry.member, key)
             return
-        now = round(self._store.now().timestamp() * 1000)
+        now = to_ms(self._store.now())
         if 0 < held.until_ms <= now or self._is_over(held.holder):
             self._store.unlock(key, held.token)
         else:
@@ -102,6 +103,6 @@ class Locks:
 
 def pause_of(snapshot: Snapshot, found: InFlight) -> int:
     """In how many ms a step that waits is to ask again; not later than its time is over."""
-    now = round(snapshot.now.timestamp() * 1000)
+    now = to_ms(snapshot.now)
     pause = pause_ms(now - found.first_ms)
     return min(pause, found.close_ms - now) if found.close_ms > now else pause

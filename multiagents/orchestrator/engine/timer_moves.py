@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from multiagents.clock import to_ms
 from multiagents.events import Event, StatusEvent
 from multiagents.state_store.base import Delivery, Dispatch, InFlight, Snapshot
 from multiagents.workflow.decider.timers import TIMER_UPDATED, later, moved_to
@@ -32,14 +33,14 @@ def moved_timers(snapshot: Snapshot, after: RunState, event: Event | None) -> li
     stopped_at = snapshot.state.stopped_at
     if stopped_at is None or after.stopped_at is not None:
         return []
-    return [_moved(found, later(found.timer_ms, stopped_at, _ms(event.at))) for found in waiting]
+    return [_moved(found, later(found.timer_ms, stopped_at, to_ms(event.at))) for found in waiting]
 
 
 def deadline_set(before: RunState, after: RunState, now: datetime) -> int | None:
     """In how many ms the run is to be over, if a decision has moved that; None where it has not."""
     if after.deadline_at is None or after.deadline_at == before.deadline_at or after.status.is_end:
         return None
-    return max(1, after.deadline_at - _ms(now))
+    return max(1, after.deadline_at - to_ms(now))
 
 
 def _moved(found: InFlight, at_ms: int) -> Dispatch:
@@ -50,7 +51,3 @@ def _moved(found: InFlight, at_ms: int) -> Dispatch:
     return Dispatch(
         found.step, found.attempt_key, found.delivery, first_ms=found.first_ms, close_ms=found.close_ms, due_ms=at_ms
     )
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

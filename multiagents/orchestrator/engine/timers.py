@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
+from multiagents.clock import from_ms, to_ms
 from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
 from multiagents.orchestrator.engine.advance import WholeRuns
-from multiagents.state_store.base import Snapshot, StateStore, from_ms
+from multiagents.state_store.base import Snapshot, StateStore
 from multiagents.workflow.decider.timers import DEADLINE_UPDATED, TIMER_UPDATED, deadline_of
 from multiagents.workflow.state.run_state import RunStatus
 
@@ -143,7 +144,7 @@ def _wanted(what: str, seconds: float | None, at: datetime | None, now: datetime
                 f"datetime(2026, 1, 31, 12, tzinfo=UTC)"
             )
         left = max(0.0, (at.astimezone(UTC) - now).total_seconds() * 1000)
-    now_ms = _ms(now)
+    now_ms = to_ms(now)
     return lambda snapshot: round((now_ms if snapshot.state.stopped_at is None else snapshot.state.stopped_at) + left)
 
 
@@ -165,7 +166,3 @@ def _said(status: str, snapshot: Snapshot, at_ms: int, *, step: str | None = Non
         status=status,
         payload={"at": from_ms(at_ms).isoformat(timespec="milliseconds"), **facts},
     )
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

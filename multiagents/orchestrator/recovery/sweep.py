@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
@@ -174,7 +175,7 @@ class Sweep:
         return True
 
     def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        now = round(snapshot.now.timestamp() * 1000)
+        now = to_ms(snapshot.now)
         moved = found.timer_ms > now or (found.timer_ms and snapshot.state.stopped_at is not None)
         if moved and found.delivery is not Delivery.LOCK:
             return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.

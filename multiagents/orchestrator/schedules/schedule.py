@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import ConfigurationError, WorkflowError, did_you_mean
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
-from multiagents.state_store.base import dumps, from_ms
+from multiagents.state_store.base import dumps
 from multiagents.workflow.definition.definition import Definition
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Schedule:
         runs = [] if paused is not None else [self._start(moment) for moment in due]
         if due:
             # After the starts: who dies in between starts the same runs again, and finds them.
-            store.schedule_ticked(self.name, round(due[-1].timestamp() * 1000))
+            store.schedule_ticked(self.name, to_ms(due[-1]))
         return runs
 
     def backfill(self, since: datetime, until: datetime, *, limit: int = 1_000) -> list[Run]:
@@ -138,7 +139,7 @@ class Schedule:
             # The ticks that passed meanwhile are over, also if no beat came by to say so.
             passed = self._latest(store.now())
             if passed is not None:
-                store.schedule_ticked(self.name, round(passed.timestamp() * 1000))
+                store.schedule_ticked(self.name, to_ms(passed))
             store.pause_schedule(self.name, None)
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
+from multiagents.clock import from_ms
 from multiagents.events import Event
 from multiagents.names import Correlation, Keys
 from multiagents.state_store.base import (
@@ -32,7 +33,6 @@ from multiagents.state_store.base import (
     Started,
     Verdict,
     attempt_key_of,
-    from_ms,
 )
 from multiagents.state_store.memory.tables import Row, Tables, Written
 from multiagents.state_store.memory.visibility import Tabled

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.state_store.base import (
     Delivery,
@@ -55,7 +56,7 @@ class Tabled(Held):
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        lowest = 0 if since is None else round(since.timestamp() * 1000)
+        lowest = 0 if since is None else to_ms(since)
         after = parse_cursor(cursor)
         with self._tables.lock:
             found = [

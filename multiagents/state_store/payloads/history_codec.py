@@ -7,13 +7,13 @@ them, and every default. A field that this release does not know is kept as it i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from multiagents.clock import from_ms, to_ms
 from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
@@ -77,10 +77,6 @@ def pack(event: Event) -> str:
     return to_json(fields, inf_nan_mode="constants").decode()
 
 
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
-
-
 def _dumped(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json", exclude_defaults=True)
 
@@ -91,7 +87,7 @@ def _as_dict(value: Any) -> Any:
 
 #: How the fields are written whose values are not written as they are.
 _WRITTEN: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_TIMES, _ms),
+    **dict.fromkeys(_TIMES, to_ms),
     **dict.fromkeys(_MODELS, _dumped),
     "payload": _as_dict,
 }
@@ -135,7 +131,7 @@ def unpack(transaction_id: str, record: str) -> Event:
         fields["occurred_at"] = fields["timestamp"]
     for name in _TIMES:
         if name in fields:
-            fields[name] = datetime.fromtimestamp(fields[name] / 1000, UTC)
+            fields[name] = from_ms(fields[name])
     event = event_from_dict({**extra, **fields})
     return event if "id" in fields else event.model_copy(update={"id": _derived_id(event)})
 

@@ -19,8 +19,9 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.records.snapshot import Page, from_ms
+from multiagents.state_store.records.snapshot import Page
 from multiagents.workflow.state.run_state import RunStatus
 
 #: What an attribute's name may be: a part of a key, in which ``:`` parts it from the value.
@@ -146,7 +147,7 @@ def _kind(name: str, value: Any) -> str:
 
 def _number(name: str, value: Any) -> int | float:
     if isinstance(value, datetime):
-        return round(value.timestamp() * 1000)
+        return to_ms(value)
     if not math.isfinite(value) or (isinstance(value, int) and abs(value) > MAX_INT):
         raise WorkflowError(
             f"attribute {name!r} is {value!r:.80}; expected a number that an index keeps exactly: finite, and within "

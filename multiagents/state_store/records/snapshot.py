@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from multiagents.clock import from_ms
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
@@ -29,11 +30,6 @@ from multiagents.workflow.state.run_state import (
     rollbacks_of,
     sizes_of,
 )
-
-
-def from_ms(milliseconds: int) -> datetime:
-    """A time of the store's clock."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True)

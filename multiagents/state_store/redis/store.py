@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 
+from multiagents.clock import from_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import Correlation, Direction, Keys, RunKeys
@@ -26,7 +27,6 @@ from multiagents.state_store.base import (
     Started,
     Verdict,
     attempt_key_of,
-    from_ms,
     parse_attempt_key,
 )
 from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Writing

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from multiagents.clock import to_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
@@ -98,7 +99,7 @@ class Looking(Finding, Ticking):
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        lowest = "-inf" if since is None else str(round(since.timestamp() * 1000))
+        lowest = "-inf" if since is None else str(to_ms(since))
         after = parse_cursor(cursor)
 
         def ask(pipe: Any, part: PartitionKeys) -> None:

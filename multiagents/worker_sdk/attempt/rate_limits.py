@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from multiagents.clock import to_ms
 from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
 from multiagents.state_store.base import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
@@ -78,7 +79,7 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
         raise TerminalError(f"step {correlation.step!r} was not begun, for its limit is not known: {error}") from error
     direction = correlation.direction
     activity = claim.state.step(correlation.step).activity(direction)
-    now_ms = round(claim.now.timestamp() * 1000)
+    now_ms = to_ms(claim.now)
     answer = store.take_slot(
         key,
         correlation,

@@ -11,9 +11,9 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
+from multiagents.clock import to_ms
 from multiagents.events import (
     CommandEvent,
     CompensationEvent,
@@ -118,10 +118,6 @@ def _facts(event: StatusEvent) -> Mapping[str, Any]:
     return event.payload if isinstance(event.payload, Mapping) else {}
 
 
-def _ms(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)
-
-
 # --- status events --------------------------------------------------------------------------------------------------
 
 
@@ -151,11 +147,11 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             max_lost=facts["max_lost"],
             parent=_parent(facts),
             forked_from=facts["forked"]["transaction_id"] if "forked" in facts else "",
-            started_at=_ms(event.at),
+            started_at=to_ms(event.at),
         )
     if status is RunStatus.COMPENSATING:
         return _turned_back(definition, state, event)
-    return state._replace(status=status, finished_at=_ms(event.at) if status.is_end else None)
+    return state._replace(status=status, finished_at=to_ms(event.at) if status.is_end else None)
 
 
 def _cancel_requested(definition: Definition, state: RunState) -> RunState:
@@ -229,7 +225,7 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
         activity = activity._replace(status=status)
     else:
         activity = activity._replace(
-            status=status, in_doubt=trigger in (Trigger.DOUBT, Trigger.PART), finished_at=_ms(event.at)
+            status=status, in_doubt=trigger in (Trigger.DOUBT, Trigger.PART), finished_at=to_ms(event.at)
         )
     return state.with_step(name, step._replace(do=activity))
 
@@ -241,7 +237,7 @@ def _taken_over(state: RunState, event: StatusEvent, name: str) -> RunState:
     status = ACTIVITY.get((step.do.status, trigger))
     if status is None:
         return state
-    activity = step.do._replace(status=status, finished_at=_ms(event.at))
+    activity = step.do._replace(status=status, finished_at=to_ms(event.at))
     return state.with_step(name, step._replace(do=activity, origin=facts.get("origin", "")))
 
 
@@ -251,7 +247,7 @@ def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent)
         return state
     facts = _facts(event)
     chosen = facts.get("label") if event.status == CHOSEN else None
-    skipped = StepState(Activity(ActivityStatus.SKIPPED, finished_at=_ms(event.at)))
+    skipped = StepState(Activity(ActivityStatus.SKIPPED, finished_at=to_ms(event.at)))
     others = {name: skipped for label, names in step.branches.items() if label != chosen for name in names}
     return state._replace(steps={**state.steps, **others})
 
@@ -264,7 +260,7 @@ def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
     left = tuple(signal for signal in state.signals if signal.key != facts.get("key"))
     if status is None or left == state.signals:
         return state
-    activity = step.do._replace(status=status, retry_in=None, finished_at=_ms(event.at), error=event.error)
+    activity = step.do._replace(status=status, retry_in=None, finished_at=to_ms(event.at), error=event.error)
     return state.with_step(name, step._replace(do=activity))._replace(signals=left)
 
 
@@ -288,7 +284,7 @@ def _dispatched(state: RunState, event: CommandEvent | CompensationEvent, name: 
         losses=0 if again else activity.losses,
         probing=probing,
         retry_in=None,
-        scheduled_at=activity.scheduled_at if activity.scheduled_at is not None else _ms(event.at),
+        scheduled_at=activity.scheduled_at if activity.scheduled_at is not None else to_ms(event.at),
         finished_at=None,
     )
     if direction is Direction.UNDO:
@@ -312,8 +308,8 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
             status=ACTIVITY[activity.status, Trigger.RESULT],
             in_doubt=False,
             retry_in=None,
-            started_at=_ms(event.started_at),
-            finished_at=_ms(event.at),
+            started_at=None if event.started_at is None else to_ms(event.started_at),
+            finished_at=to_ms(event.at),
             worker=event.worker,
             error=None,
         )

@@ -10,8 +10,7 @@ The rules:
 
 from __future__ import annotations
 
-from datetime import datetime
-
+from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.names import Direction
 from multiagents.retry import UNDO_RETRY, RetryPolicy
@@ -22,10 +21,6 @@ __all__ = ["attach", "failed"]
 
 #: The statuses in which a step is tried again.
 _TRYING = (RunStatus.RUNNING, RunStatus.PAUSED)
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
 
 
 def failed(definition: Definition, state: RunState, activity: Activity, event: ErrorEvent) -> Activity:
@@ -63,8 +58,8 @@ def failed(definition: Definition, state: RunState, activity: Activity, event: E
         losses=losses,
         in_doubt=in_doubt,
         retry_in=retry_in,
-        started_at=None if event.started_at is None else _ms(event.started_at),
-        finished_at=_ms(event.at),
+        started_at=None if event.started_at is None else to_ms(event.started_at),
+        finished_at=to_ms(event.at),
         worker=event.worker,
         error=error,
     )

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import Cause, RunState, RunStatus
@@ -61,7 +62,7 @@ def paused(state: RunState, event: StatusEvent) -> RunState:
     """The run when somebody has paused it."""
     stopped_at = state.stopped_at
     if stopped_at is None and stops_timers(event):
-        stopped_at = _ms(event.at)
+        stopped_at = to_ms(event.at)
     return state._replace(paused=True, stopped_at=stopped_at)
 
 
@@ -70,7 +71,7 @@ def resumed(definition: Definition, state: RunState, at: datetime) -> RunState:
     deadline = deadline_of(definition, state)
     if state.stopped_at is None or deadline is None:
         return state._replace(paused=False, stopped_at=None)
-    return state._replace(paused=False, stopped_at=None, deadline_at=later(deadline, state.stopped_at, _ms(at)))
+    return state._replace(paused=False, stopped_at=None, deadline_at=later(deadline, state.stopped_at, to_ms(at)))
 
 
 def later(due: int, stopped_at: int, now: int) -> int:
@@ -91,7 +92,7 @@ def with_deadline(state: RunState, event: StatusEvent) -> RunState:
 
 def moved_to(event: StatusEvent) -> int:
     """The new time (ms) of what somebody has moved."""
-    return _ms(datetime.fromisoformat(event.payload["at"]))
+    return to_ms(datetime.fromisoformat(event.payload["at"]))
 
 
 def is_early(state: RunState, event: StatusEvent) -> bool:
@@ -99,8 +100,4 @@ def is_early(state: RunState, event: StatusEvent) -> bool:
     facts: Mapping[str, Any] = event.payload if isinstance(event.payload, Mapping) else {}
     if event.status != RunStatus.COMPENSATING or facts.get("cause") != Cause.DEADLINE:
         return False
-    return state.stopped_at is not None or (state.deadline_at is not None and _ms(event.at) < state.deadline_at)
-
-
-def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+    return state.stopped_at is not None or (state.deadline_at is not None and to_ms(event.at) < state.deadline_at)
