@@ -1,11 +1,7 @@
-"""Every name the library puts into Redis, into Celery or on the wire, in one place.
+"""Ids of runs and of attempts, idempotency keys, and the names of tasks. Redis keys are in `keys`.
 
-Two rules hold here:
-
-1. Every Redis key of a run carries the tag of its partition, ``{<prefix>:<n>}``, so that one script may touch the run
-   and its partition's timers, indexes, dead letters and bus together, also on a cluster.
-2. A correlation id is ``<transaction>/<step>/<do|undo>/<attempt>``. It names one attempt, is the Celery task id of that
-   attempt, and is the only thing replies are matched by.
+A correlation id is ``<transaction>/<step>/<do|undo>/<attempt>``. It names one attempt, is the Celery task id of that
+attempt, and is the only thing replies are matched by.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import re
 from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
-from zlib import crc32
 
 from multiagents.exceptions import DecodeError, WorkflowError
 
@@ -136,152 +131,3 @@ def child_id(transaction_id: str, step: str, generation: int = 1) -> str:
     if len(full) <= 128:
         return full
     return f"{full[:90]}:{sha256(f'{transaction_id}/{generation}/{step}'.encode()).hexdigest()[:32]}"
-
-
-class Keys:
-    """The Redis keys of one deployment.
-
-    Args:
-        prefix: what every key's tag starts with (``multiagents_key_prefix``).
-        partitions: over how many tags runs are spread (``multiagents_partitions``).
-    """
-
-    def __init__(self, prefix: str = "ma", partitions: int = 1) -> None:
-        self.prefix = prefix
-        self.partitions = partitions
-        self._partitions: dict[int, PartitionKeys] = {}
-
-    def partition_of(self, transaction_id: str) -> int:
-        """The partition that holds a run: crc32 of its id, modulo the number of partitions."""
-        return 0 if self.partitions == 1 else crc32(transaction_id.encode()) % self.partitions
-
-    def tag(self, partition: int) -> str:
-        """The hash tag that every key of a partition starts with."""
-        return f"{{{self.prefix}:{partition}}}"
-
-    def of_run(self, transaction_id: str) -> RunKeys:
-        """The keys of one run and of the partition it lives in."""
-        return RunKeys(self.of_partition(self.partition_of(transaction_id)), transaction_id)
-
-    def of_partition(self, partition: int) -> PartitionKeys:
-        """The keys that the runs of a partition share."""
-        known = self._partitions.get(partition)
-        if known is None:
-            known = self._partitions[partition] = PartitionKeys(self.tag(partition))
-        return known
-
-
-class PartitionKeys:
-    """What the runs of one partition share."""
-
-    __slots__ = (
-        "bus",
-        "dead",
-        "definitions",
-        "deleted",
-        "due",
-        "meta",
-        "schedules",
-        "sequence",
-        "tag",
-        "versions",
-        "workers",
-    )
-
-    def __init__(self, tag: str) -> None:
-        self.tag = tag
-        #: sorted set: what has to be looked at, by time (ms, the server's clock)
-        self.due = f"{tag}:due"
-        #: hash: content hash of a definition -> its JSON
-        self.definitions = f"{tag}:definitions"
-        #: hash: ``<workflow>|<version>`` -> content hash of the definition that the last run of it was started with
-        self.versions = f"{tag}:versions"
-        #: hash: broker list -> number of the last message pushed to it by a commit
-        self.sequence = f"{tag}:sequence"
-        #: hash: correlation id -> what could not be delivered or undone, and why
-        self.dead = f"{tag}:dead"
-        #: sorted set: what is kept in place of deleted runs, by when they were deleted
-        self.deleted = f"{tag}:deleted"
-        #: stream: events of foreign producers
-        self.bus = f"{tag}:bus"
-        #: hash: number of partitions, schema, time of the last sweep
-        self.meta = f"{tag}:meta"
-        #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it
-        self.schedules = f"{tag}:schedules"
-        #: hash, in the first partition: worker -> what whoever sends its steps has to know (queue, limits)
-        self.workers = f"{tag}:workers"
-
-    def sent(self, broker_list: str) -> str:
-        """Sorted set of the attempts that wait in a broker list, by the number of their message."""
-        return f"{self.tag}:sent:{broker_list}"
-
-    def index(self, status: str, workflow: str | None = None) -> str:
-        """Sorted set of the runs in a status (of one workflow), by the time they started."""
-        return f"{self.tag}:index:{status}" if workflow is None else f"{self.tag}:index:{status}:{workflow}"
-
-    @property
-    def indexes(self) -> str:
-        """What the names of all these indexes start with."""
-        return self.index("")
-
-    @property
-    def attributes(self) -> str:
-        """What the names of the indexes by attribute start with."""
-        return f"{self.tag}:attribute:"
-
-    def by_attribute(self, name: str, kind: str, text: str = "") -> str:
-        """Sorted set of the runs that have a text, by the time they started, or that have a number, by it."""
-        return f"{self.attributes}{kind}:{name}:{text}" if kind == "s" else f"{self.attributes}{kind}:{name}"
-
-    def lock(self, key: str) -> str:
-        """Hash: who holds the lock on a business key, under which fencing token, until when."""
-        return f"{self.tag}:lock:{key}"
-
-    def lock_line(self, key: str) -> str:
-        """Sorted set of who waits for the lock, by the time they came (µs)."""
-        return f"{self.tag}:lock.line:{key}"
-
-    def lock_asking(self, key: str) -> str:
-        """Sorted set of the same, by the time until which they count as waiting."""
-        return f"{self.tag}:lock.asking:{key}"
-
-    def slots(self, key: str) -> str:
-        """Sorted set of the attempts that run under a limit, by when they count as gone."""
-        return f"{self.tag}:limit:{key}"
-
-    def next_start(self, key: str) -> str:
-        """When the next attempt under a limited rate is expected (µs, the server's clock)."""
-        return f"{self.tag}:limit.next:{key}"
-
-    def limited(self, key: str) -> str:
-        """Sorted set of the attempts that a limit has turned away, by when they come again."""
-        return f"{self.tag}:limit.away:{key}"
-
-    @property
-    def runs(self) -> str:
-        """What the names of the runs' own keys start with."""
-        return f"{self.tag}:run:"
-
-
-class RunKeys(PartitionKeys):
-    """What belongs to one run, and what it shares with the other runs of its partition."""
-
-    __slots__ = ("blobs", "channel", "context", "history", "results", "run")
-
-    def __init__(self, shared: PartitionKeys, transaction_id: str) -> None:
-        # Made for every step: what is the partition's is taken over, not put together again.
-        for name in PartitionKeys.__slots__:
-            setattr(self, name, getattr(shared, name))
-        tag = shared.tag
-        #: hash: the header, one field a step, one field an attempt in flight
-        self.run = f"{tag}:run:{transaction_id}"
-        #: hash: what trunk steps have returned so far, merged, by key (the context is the input with this on top)
-        self.context = f"{tag}:context:{transaction_id}"
-        #: hash: ``i`` the run's input, ``r:<step>`` a step's result, ``n:<step>`` what its ``inputs`` answered
-        self.results = f"{tag}:results:{transaction_id}"
-        #: list: every event of the run, oldest first
-        self.history = f"{tag}:history:{transaction_id}"
-        #: hash: name (a hash of it) -> a payload that is too large for the others, which have a reference in its place
-        self.blobs = f"{tag}:blobs:{transaction_id}"
-        #: Pub/Sub channel that wakes whoever waits for the end
-        self.channel = f"{tag}:ended:{transaction_id}"

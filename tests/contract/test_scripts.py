@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from multiagents.events import CommandEvent
-from multiagents.names import Correlation, Direction, Keys
+from multiagents.keys import Keys
+from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Commit, Delivery, Dispatch, Search
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
 from multiagents.state_store.payloads.policy import PayloadPolicy

@@ -12,7 +12,7 @@ import redis
 
 from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
-from multiagents.names import Keys
+from multiagents.keys import Keys
 from multiagents.state_store import open_store
 from multiagents.state_store.base import Commit, Delivery, Dispatch
 from multiagents.state_store.memory.store import InMemoryStateStore

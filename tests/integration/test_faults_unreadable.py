@@ -10,7 +10,7 @@ import pytest
 from scenario import Deployment, Scenario
 
 from multiagents import Step, WorkflowBuilder
-from multiagents.names import RunKeys
+from multiagents.keys import RunKeys
 from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.testing import wait_until
 from multiagents.testing.servers import server_kind

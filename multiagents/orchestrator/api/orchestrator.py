@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from multiagents.exceptions import WorkflowError
-from multiagents.names import Keys, check_transaction_id
+from multiagents.keys import Keys
+from multiagents.names import check_transaction_id
 from multiagents.orchestrator.api.bulk import BulkResult, bulk
 from multiagents.orchestrator.api.dead_letters import DeadLetter, dead_letters_for
 from multiagents.orchestrator.api.delete import Tombstone, tombstones

@@ -21,7 +21,8 @@ from celery.result import assert_will_not_block  # type: ignore[attr-defined]  #
 from kombu import Connection
 
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction, Keys
+from multiagents.keys import Keys
+from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction
 from multiagents.orchestrator.dispatch import kombu as wire
 from multiagents.orchestrator.dispatch.active_queues import ConsumedQueues
 from multiagents.orchestrator.dispatch.base import Dispatcher, outbox_grace_ms, task_of

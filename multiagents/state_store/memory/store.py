@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from multiagents.clock import from_ms
 from multiagents.events import Event
-from multiagents.names import Correlation, Keys
+from multiagents.keys import Keys
+from multiagents.names import Correlation
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
     MAX_DELETED,

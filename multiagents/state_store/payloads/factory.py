@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from multiagents.exceptions import ConfigurationError
-from multiagents.names import Keys
+from multiagents.keys import Keys
 from multiagents.settings import Settings
 from multiagents.state_store.payloads.archives.base import HistoryArchive
 from multiagents.state_store.payloads.codecs.base import PayloadCodec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from multiagents.names import RunKeys
+from multiagents.keys import RunKeys
 from multiagents.state_store.base import Commit, Dispatch, signal_field
 from multiagents.state_store.payloads.history_codec import pack
 from multiagents.state_store.payloads.policy import PLAIN, Writing

@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import Correlation, Direction, Keys, PartitionKeys
+from multiagents.keys import Keys, PartitionKeys
+from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import StateStore
 from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Lock, Slot
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import Keys
+from multiagents.keys import Keys
 from multiagents.state_store.base import StateStore
 
 if TYPE_CHECKING:

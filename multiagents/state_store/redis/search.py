@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from multiagents.failpoints import WriteSite
-from multiagents.names import Keys, PartitionKeys
+from multiagents.keys import Keys, PartitionKeys
 from multiagents.state_store.base import MAX_DELETED, Page, StateStore, Verdict
 from multiagents.state_store.records.search_attributes import Place, Search, arguments_of_search
 from multiagents.workflow.state.run_state import RunStatus

@@ -12,7 +12,8 @@ import redis
 from multiagents.clock import from_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import Correlation, Direction, Keys, RunKeys
+from multiagents.keys import Keys, RunKeys
+from multiagents.names import Correlation, Direction
 from multiagents.redis import hasty_client
 from multiagents.state_store.base import (
     LIMIT_GRACE_MS,
@@ -280,7 +281,7 @@ class RedisStateStore(Holding, Looking):
                 WriteSite.TAKE_DUE,
                 "take_due",
                 [part.due, part.meta, part.sequence],
-                [limit, self.lease_ms, part.sent(""), f"{part.tag}:run:", number],
+                [limit, self.lease_ms, part.sent(""), part.runs, number],
             )
             self._server.heard(now)
             if soonest >= 0:

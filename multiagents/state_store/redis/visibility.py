@@ -14,7 +14,7 @@ from multiagents.clock import to_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import PartitionKeys, RunKeys
+from multiagents.keys import PartitionKeys, RunKeys
 from multiagents.state_store.base import (
     Delivery,
     Page,

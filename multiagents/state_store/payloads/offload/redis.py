@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from multiagents.names import Keys
+from multiagents.keys import Keys
 from multiagents.redis import hasty_client, patient_client
 
 #: Seconds: ninety days.
