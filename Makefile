@@ -32,7 +32,7 @@ test-full: $(VENV)/.test ## the long matrix: pools x modes x crash sites (about 
 	@$(BIN)/python -m pytest -m "full and not rabbitmq" $(ARGS)
 
 soak: $(VENV)/.test ## 100,000 random workflows against their models, on all cores; COUNT=2000, FIRST=<seed>
-	@$(BIN)/python tests/integration/soak.py $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(ARGS)
+	@$(BIN)/python -m tests.models.soak $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(ARGS)
 
 check: $(VENV)/.dev ## formatting, lint, types, floors and unit tests
 	$(BIN)/black --check --quiet . || { $(BIN)/black --check . ; exit 1; }

@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 ORDERS = ROOT / "examples" / "ecommerce_order" / "orders.jsonl"
 #: Seconds until a demo that was told to stop has stopped, its worker and its Valkey too.
 STOP_TIMEOUT = 20.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from multiagents.testing import EmbeddedServer, WorkerProcess
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 PAGE = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
 SCRIPT = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 SAID = re.findall(r"^print\(.*\)    # (.*)$", SCRIPT, re.MULTILINE)

@@ -14,7 +14,7 @@ from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.state_store import open_store
-from multiagents.state_store.base import Commit, Delivery, Dispatch
+from multiagents.state_store.base import Commit, Delivery, Dispatch, Verdict
 from multiagents.state_store.memory.store import InMemoryStateStore
 from multiagents.state_store.redis.errors import ADVICE
 from multiagents.state_store.redis.server_check import findings_of
@@ -400,3 +400,20 @@ def test_a_run_is_seen_while_it_waits_for_an_answer_from_outside(kit: Any) -> No
 
     assert kit.store.load("order-1").awaits_others
     assert kit.store.unattended() == []
+
+
+def test_a_delete_that_is_sent_twice_or_saw_another_status_does_no_harm(kit: Any) -> None:
+    kit.begin()
+    kit.end()
+    refused = kit.store.delete("order-1", status=RunStatus.FAILED, tombstone="stone-1")
+    assert (refused, kit.store.deleted()) == (Verdict.CONFLICT, [])
+
+    first = kit.store.delete("order-1", status=RunStatus.COMPLETED, tombstone="stone-1")
+    kit.begin()
+    kit.end()
+    second = kit.store.delete("order-1", status=RunStatus.COMPLETED, tombstone="stone-1")
+
+    assert first is second is Verdict.APPLIED
+    assert kit.store.load("order-1").state.status is RunStatus.COMPLETED
+    assert [stone for _, stone in kit.store.deleted()] == ["stone-1"]
+    assert kit.store.delete("order-2", status=RunStatus.COMPLETED, tombstone="stone-2") is Verdict.MISSING

@@ -13,7 +13,7 @@ leases and the sweep own their recovery. The rules here:
 
 The transport is for worker processes only: it is set when a worker starts (`choose_transport`), so that publishers,
 Flower and the like keep kombu's own. What is relied on in kombu is named where it is used and checked by
-``tests/integration/test_lean_qos.py``.
+``tests/integration/brokers/test_lean_qos.py``.
 """
 
 from __future__ import annotations

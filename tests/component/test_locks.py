@@ -1,0 +1,50 @@
+"""The lock of a run that is over: the same on every store (rule S29)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from multiagents import Orchestrator, WorkflowBuilder
+from multiagents.state_store.base import Due
+
+HOLDING = WorkflowBuilder("holding").add_lock("alone", "sku:{sku}").add_wait("go").build(register=False)
+
+
+def looked_after(orchestrator: Orchestrator, key: str = "sku:7") -> Any:
+    orchestrator.engine.locks.look_after(Due("k", key, "", "", f"k|{key}", 0))
+    return orchestrator.store.lock_of(key)
+
+
+def test_S29_the_lock_of_a_run_that_goes_on_stays(orchestrator: Orchestrator) -> None:
+    orchestrator.start(HOLDING, {"sku": 7}, "order-1")
+
+    assert looked_after(orchestrator).holder == "order-1~1"
+
+
+def test_S29_the_lock_of_a_run_that_is_over_or_gone_is_removed(orchestrator: Orchestrator, end_run: Any) -> None:
+    run = orchestrator.start(HOLDING, {"sku": 7}, "order-1")
+    end_run("order-1")
+
+    assert looked_after(orchestrator) is None
+
+    orchestrator.start(HOLDING, {"sku": 8}, "order-2")
+    end_run("order-2")
+    orchestrator.get("order-2").delete(reason="asked for")
+    assert looked_after(orchestrator, "sku:8") is None
+    assert run.status == "completed"
+
+
+def test_S29_a_run_that_replaces_another_does_not_have_its_lock(orchestrator: Orchestrator, end_run: Any) -> None:
+    orchestrator.start(HOLDING, {"sku": 7}, "order-1")
+    before = orchestrator.store.lock_of("sku:7")
+    end_run("order-1")
+
+    orchestrator.start(HOLDING, {"sku": 7}, "order-1", on_conflict="replace_ended")
+
+    now = orchestrator.store.lock_of("sku:7")
+    assert (before.holder, now.holder) == ("order-1~1", "order-1~2")
+    assert now.token > before.token
+
+
+def test_nothing_is_left_of_a_lock_that_nobody_holds(orchestrator: Orchestrator) -> None:
+    assert looked_after(orchestrator) is None

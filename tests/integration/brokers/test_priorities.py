@@ -1,0 +1,70 @@
+"""An undo does not wait behind a long backlog of new starts, in the same queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from multiagents import ResultEvent, WorkflowBuilder
+from multiagents.orchestrator.dispatch.kombu import SEPARATOR
+from multiagents.testing.servers import server_kind
+from multiagents.workflow.definition.definition import Definition
+from tests.support.apps import scripted
+from tests.support.scenario import Deployment, Scenario
+
+BACKLOG = 2_000
+
+
+@pytest.mark.parametrize(
+    "outbox",
+    [
+        pytest.param(False, id="the store's database"),
+        pytest.param(True, id="another database", marks=pytest.mark.full),
+    ],
+)
+@pytest.mark.skipif(server_kind() == "rabbitmq", reason="there a queue has to be declared for priorities")
+def test_an_undo_that_comes_after_2000_starts_is_done_first(
+    new_redis_url: Callable[[], str], tmp_path: Path, outbox: bool
+) -> None:
+    # Given: a run whose only step somebody else has done; then a backlog of starts; and only then a cancel.
+    deployment = Deployment(
+        new_redis_url(), tmp_path, broker=new_redis_url() if outbox else "", lease=30.0, sweep_interval=1.0
+    )
+    rules = Scenario(deployment, "priorities")
+    early = WorkflowBuilder("early").add_step("pay", "play", compensation="undo", external=True).add_wait("go")
+    run = rules.start(early.build(register=False))
+    done = f"{run.transaction_id}/pay/do/1"
+    deployment.orchestrator.engine.receive(
+        ResultEvent(transaction_id=run.transaction_id, correlation_id=done, step="pay", attempt=1)
+    )
+    many = WorkflowBuilder("many").add_step("all_of_them", "echo").build(register=False)
+    for number in range(BACKLOG):
+        deployment.orchestrator.start(many, {}, f"many-{number}")
+    run.cancel()
+
+    # When: a worker comes.
+    try:
+        deployment.start_worker()
+        assert rules.end(run, 60).status == "cancelled"
+    finally:
+        for worker in deployment.workers:
+            worker.kill()
+
+    # Then: nearly all of the backlog is still there.
+    assert rules.began(run) == ["pay.undo"]
+    assert deployment.orchestrator.count("many", "completed") < BACKLOG / 20
+
+
+@pytest.mark.skipif(server_kind() == "rabbitmq", reason="there a queue has to be declared for priorities")
+def test_a_start_that_another_process_has_to_decide_waits_likewise(new_redis_url: Callable[[], str]) -> None:
+    app = scripted.make_app(url := new_redis_url())
+    built = WorkflowBuilder("elsewhere").add_step("echo", when=lambda ctx: True).build(register=False)
+    read = Definition.from_dict(built.to_dict())
+    assert read.lacks_code
+
+    app.multiagents.start(read, {})
+
+    part = app.multiagents.keys.of_partition(0)
+    assert scripted.client(url).hgetall(part.sequence) == {f"celery{SEPARATOR}3": "1"}
