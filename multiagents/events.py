@@ -153,6 +153,20 @@ def _layout(kind: type[Event]) -> tuple[dict[str, Any], set[str]]:
     return {name: field.default for name, field in kind.model_fields.items()}, set(kind.model_fields)
 
 
+def _end_of(correlation: Correlation, at: datetime) -> dict[str, Any]:
+    """What the outcome of an attempt says of the attempt; told twice, it is the same event."""
+    correlation_id = str(correlation)
+    return {
+        "id": f"{correlation_id}/end",
+        "transaction_id": correlation.transaction_id,
+        "correlation_id": correlation_id,
+        "timestamp": at,
+        "occurred_at": at,
+        "step": correlation.step,
+        "attempt": correlation.attempt,
+    }
+
+
 class CommandEvent(Event):
     """Ask a worker to do a step.
 
@@ -201,6 +215,22 @@ class ResultEvent(Event):
     started_at: datetime | None = None
     attributes: dict[str, Any] | None = None
 
+    @classmethod
+    def about(
+        cls,
+        correlation: Correlation,
+        payload: Any = None,
+        *,
+        at: datetime,
+        worker: str | None = None,
+        started_at: datetime | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> Self:
+        """The success of an attempt, at a time of the store's clock; its ids follow from those of the attempt."""
+        return cls.of(
+            **_end_of(correlation, at), payload=payload, worker=worker, started_at=started_at, attributes=attributes
+        )
+
 
 class ErrorEvent(Event):
     """Say that an attempt did not succeed.
@@ -223,6 +253,32 @@ class ErrorEvent(Event):
     worker: str | None = None
     started_at: datetime | None = None
     attributes: dict[str, Any] | None = None
+
+    @classmethod
+    def about(
+        cls,
+        correlation: Correlation,
+        error: ErrorInfo,
+        *,
+        at: datetime,
+        kind: ErrorKind = ErrorKind.FAILED,
+        retryable: bool = True,
+        retry_policy: RetryPolicy | None = None,
+        worker: str | None = None,
+        started_at: datetime | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> Self:
+        """The failure of an attempt, at a time of the store's clock; its ids follow from those of the attempt."""
+        return cls.of(
+            **_end_of(correlation, at),
+            error=error,
+            kind=kind,
+            retryable=retryable,
+            retry_policy=retry_policy,
+            worker=worker,
+            started_at=started_at,
+            attributes=attributes,
+        )
 
 
 class StatusEvent(Event):

@@ -227,3 +227,19 @@ def test_the_stores_time_counts_before_the_producers() -> None:
 
     assert ResultEvent(transaction_id="t", occurred_at=earlier, timestamp=NOON).at == NOON
     assert ResultEvent(transaction_id="t", occurred_at=earlier).at == earlier
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_the_outcome_of_an_attempt_is_the_same_event_however_often_it_is_told(direction: Direction) -> None:
+    attempt = Correlation("order-1", "charge", direction, 2)
+
+    told = [
+        ResultEvent.about(attempt, {"charge_id": "ch-1"}, at=NOON, worker="celery@host", attributes=TAGS),
+        ErrorEvent.about(attempt, ERROR, at=NOON, kind=ErrorKind.LOST, retryable=False),
+    ]
+
+    for event in told:
+        assert (correlation_of(event), event.direction) == (attempt, direction)
+        assert (event.id, event.at, event.occurred_at) == (f"{attempt}/end", NOON, NOON)
+        assert type(event).model_validate(event.model_dump()) == event
+        assert event_from_json(event.to_json()) == event

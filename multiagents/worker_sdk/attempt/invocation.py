@@ -161,7 +161,7 @@ class Invocation:
         except Exception as error:
             # It would be the same at the next attempt, and for ever: what is stored cannot be read (rule S27).
             if self._unclaimable is not None:
-                self._unclaimable(_unreadable(correlation, error, hostname), owner)
+                self._unclaimable(_unreadable(correlation, error, at=self._store.now(), hostname=hostname), owner)
             raise
         following, failure = self._run(worker, claim, hostname, pool, may_go_on=True)
         until = time.monotonic() + LOCAL_FOR
@@ -197,7 +197,6 @@ class Invocation:
     def _attempt(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
-        started_at = claim.now
         step = StepContext(claim, lease, self._load_results)
         token = running.set(step)
         try:
@@ -209,12 +208,19 @@ class Invocation:
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)
             payload = signature.result(returned, self._settings.max_result_bytes)
-            event = self._succeeded(claim, payload, started_at, hostname, step.attributes)
+            event = ResultEvent.about(
+                claim.correlation,
+                None if payload == {} else payload,  # a worker that has nothing to tell
+                at=self._store.now(),
+                worker=hostname,
+                started_at=claim.now,
+                attributes=step.attributes,
+            )
             return (resolved(event, worker.name) if claim.probing else event), None
         except ClaimRefused:
             raise  # It has been given back, because a limit is reached.
         except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
-            return self._failed(worker, claim, error, started_at, hostname, step.attributes), error
+            return self._failed(worker, claim, error, hostname, step.attributes), error
         except SystemExit as error:
             if type(error) is not SystemExit or error.code in _SIGNALLED:
                 raise  # Celery's own, by which a worker shuts down; or a pool child was told to end
@@ -223,52 +229,23 @@ class Invocation:
                 f"raise an error instead"
             )
             failure.__cause__ = error
-            return self._failed(worker, claim, failure, started_at, hostname, step.attributes), failure
+            return self._failed(worker, claim, failure, hostname, step.attributes), failure
         finally:
             running.reset(token)
 
-    def _succeeded(
-        self, claim: Claim, payload: Any, started_at: datetime, hostname: str, attributes: dict[str, Any] | None
-    ) -> ResultEvent:
-        correlation = claim.correlation
-        correlation_id = str(correlation)
-        now = self._store.now()
-        return ResultEvent.of(
-            id=f"{correlation_id}/end",
-            transaction_id=correlation.transaction_id,
-            correlation_id=correlation_id,
-            timestamp=now,
-            occurred_at=now,
-            step=correlation.step,
-            attempt=correlation.attempt,
-            payload=None if payload == {} else payload,  # a worker that has nothing to tell
-            worker=hostname,
-            started_at=started_at,
-            attributes=attributes,
-        )
-
     def _failed(
-        self,
-        worker: Worker,
-        claim: Claim,
-        error: Exception,
-        started_at: datetime,
-        hostname: str,
-        attributes: dict[str, Any] | None,
+        self, worker: Worker, claim: Claim, error: Exception, hostname: str, attributes: dict[str, Any] | None
     ) -> ErrorEvent:
-        correlation = claim.correlation
         kind, retryable = classify(error, _policy_in_force(worker, claim))
-        return ErrorEvent(
-            transaction_id=correlation.transaction_id,
-            correlation_id=str(correlation),
-            step=correlation.step,
-            attempt=correlation.attempt,
-            error=describe(error, correlation.attempt),
+        return ErrorEvent.about(
+            claim.correlation,
+            describe(error, claim.correlation.attempt),
+            at=self._store.now(),
             kind=kind,
             retryable=retryable,
             retry_policy=worker.retry_policy,
             worker=hostname,
-            started_at=started_at,
+            started_at=claim.now,
             attributes=attributes,
         )
 
@@ -326,19 +303,11 @@ def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
         ) from None
 
 
-def _unreadable(correlation: Correlation, error: Exception, hostname: str) -> ErrorEvent:
+def _unreadable(correlation: Correlation, error: Exception, *, at: datetime, hostname: str) -> ErrorEvent:
     told = describe(error, correlation.attempt)
     message = f"step {correlation.step!r} was not run, because what is stored of it cannot be read: {told.message}"
-    return ErrorEvent(
-        id=f"{correlation}/end",
-        transaction_id=correlation.transaction_id,
-        correlation_id=str(correlation),
-        step=correlation.step,
-        attempt=correlation.attempt,
-        error=told.model_copy(update={"message": message}),
-        retryable=False,
-        worker=hostname,
-    )
+    said = told.model_copy(update={"message": message})
+    return ErrorEvent.about(correlation, said, at=at, retryable=False, worker=hostname)
 
 
 def _policy_in_force(worker: Worker, claim: Claim) -> RetryPolicy | None:

@@ -178,7 +178,8 @@ def test_a_result_is_delivered_with_the_claim_it_answers(bench: Bench, store: Le
     assert isinstance(event, ResultEvent)
     assert event.correlation_id == "order-1/charge/do/1"
     assert (event.step, event.attempt, event.payload, event.worker) == ("charge", 1, {"charged": 3}, "celery@here")
-    assert event.started_at is not None
+    assert (event.id, event.started_at) == ("order-1/charge/do/1/end", claim.now)
+    assert event.timestamp == event.occurred_at == store.now()
     [asked] = store.claims
     assert asked["correlation"] == claim.correlation == Correlation("order-1", "charge", Direction.DO, 1)
     assert (asked["definition"], asked["worker"]) == ("abc", "celery@here")
@@ -260,7 +261,7 @@ def test_a_message_of_somebody_else_is_refused_in_words(bench: Bench) -> None:
         bench.run(a_worker(lambda context: None), direction="sideways")
 
 
-def test_the_workers_error_is_delivered_and_then_raised(bench: Bench) -> None:
+def test_the_workers_error_is_delivered_and_then_raised(bench: Bench, store: LeaseBook) -> None:
     def charge_card(context: dict[str, Any]) -> None:
         raise ConnectionError("the bank is away")
 
@@ -269,9 +270,11 @@ def test_the_workers_error_is_delivered_and_then_raised(bench: Bench) -> None:
     with pytest.raises(ConnectionError, match="the bank is away"):
         bench.run(a_worker(charge_card, retry_policy=policy), attempt=2)
 
-    [(event, _)] = bench.delivered
+    [(event, claim)] = bench.delivered
     assert isinstance(event, ErrorEvent)
     assert (event.kind, event.retryable, event.retry_policy) == (ErrorKind.FAILED, True, policy)
+    assert (event.id, event.started_at) == ("order-1/charge/do/2/end", claim.now)
+    assert event.timestamp == event.occurred_at == store.now()
     assert (event.error.type, event.error.message, event.error.attempt) == ("ConnectionError", "the bank is away", 2)
     assert event.error.traceback is not None
     assert "in charge_card" in event.error.traceback
