@@ -1,4 +1,7 @@
-"""Clients of a Redis or Valkey, made from a URL."""
+"""Clients of a Redis or Valkey, made from a URL, and what to do about each kind of error that they raise.
+
+A test walks ``redis.exceptions`` and fails when a release of the client brings a kind that `ADVICE` does not know.
+"""
 
 from __future__ import annotations
 
@@ -35,3 +38,95 @@ def _client(url: str, timeout: float, retry: Retry) -> redis.Redis:
     return redis.Redis.from_url(
         url, decode_responses=True, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
     )
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://')[0]}://***@{tail}" if at else url
+
+
+_ACCESS = (
+    "the ACL of this user lacks a command or the keys; grant it +@all -@dangerous +info on ~{{{prefix}:* and "
+    "&{{{prefix}:*, and on the broker's lists if the broker is the same database"
+)
+_CREDENTIALS = "the server refused the credentials; check user and password in the URL (multiagents_redis_url)"
+_CLUSTER = (
+    "the server is a Redis Cluster, or part of one that is not whole; point the URL (multiagents_redis_url) at a "
+    "single Redis or a master behind Sentinel"
+)
+_OWN_FAULT = "this is a fault of multiagents and not of your set-up; please report it with this message"
+_UNREACHED = (
+    "nothing acknowledged was lost: check that the server runs and that host, port and TLS in the URL "
+    "(multiagents_redis_url) are right, then try again"
+)
+
+#: Kind of error, by the name of its class or of its nearest parent -> what to do.
+ADVICE = {
+    "AskError": _CLUSTER,
+    "AuthenticationError": _CREDENTIALS,
+    "AuthenticationWrongNumberOfArgsError": _CREDENTIALS,
+    "AuthorizationError": _ACCESS,
+    "BusyLoadingError": "the server is loading its data; try again when it has finished (redis-cli INFO persistence)",
+    "ChildDeadlockedError": "a fork happened while a connection was made; connect only after the fork, in the child",
+    "ClusterCrossSlotError": _CLUSTER,
+    "ClusterDownError": _CLUSTER,
+    "ClusterError": _CLUSTER,
+    "ConnectionError": _UNREACHED,
+    "CrossSlotTransactionError": _CLUSTER,
+    "DataError": _OWN_FAULT,
+    "ExecAbortError": "the server refused a transaction; see the cause, often an ACL or a full memory",
+    "ExternalAuthProviderError": _CREDENTIALS,
+    "IncorrectPolicyType": _OWN_FAULT,
+    "InvalidPipelineStack": _OWN_FAULT,
+    "InvalidResponse": "what answered does not speak the Redis protocol; check host, port and TLS in the URL",
+    "LockError": _OWN_FAULT,
+    "LockNotOwnedError": _OWN_FAULT,
+    "MasterDownError": "the replica lost its master; wait for the failover, or use the master",
+    "MaxConnectionsError": "all connections are in use; raise max_connections in the URL or use fewer threads",
+    "ModuleError": "the server refused a module; load it or use another server",
+    "MovedError": _CLUSTER,
+    "NoPermissionError": _ACCESS,
+    "NoScriptError": _OWN_FAULT,
+    "NoSuchFieldsetError": _OWN_FAULT,
+    "OutOfMemoryError": (
+        "the server is full; raise its maxmemory, shorten multiagents_retention, or remove groups of the event bus "
+        "that nobody reads (remove_group)"
+    ),
+    "PubSubError": _OWN_FAULT,
+    "ReadOnlyError": "this is a replica; point the URL (multiagents_redis_url) at the master, or at a Sentinel's",
+    "RedisClusterException": _CLUSTER,
+    "RedisError": "see the cause",
+    "ResponseError": (
+        "the command was refused; the server must be Redis 7.0, Valkey 7.2 or newer, and nothing else may use the keys"
+    ),
+    "SlotNotCoveredError": _CLUSTER,
+    "TimeoutError": (
+        "the server did not answer in time, and nothing acknowledged was lost: check its load (redis-cli --latency), "
+        "then try again"
+    ),
+    "TryAgainError": _CLUSTER,
+    "WatchError": _OWN_FAULT,
+}
+
+#: Trying again does not help against these: the configuration is wrong.
+_CONFIGURATION = frozenset({"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "ExternalAuthProviderError"})
+
+
+def advice(error: BaseException, prefix: str) -> str:
+    """Say what to do about an error of the client.
+
+    Args:
+        error: of one of `CLIENT_ERRORS`.
+        prefix: what the keys' tags start with.
+    """
+    return ADVICE[_kind(error)].format(prefix=prefix)
+
+
+def is_configuration(error: BaseException) -> bool:
+    """Whether trying again will not help."""
+    return _kind(error) in _CONFIGURATION
+
+
+def _kind(error: BaseException) -> str:
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ADVICE), "RedisError")

@@ -27,11 +27,11 @@ from typing_extensions import override
 from multiagents.event_bus.base import EventBus
 from multiagents.event_bus.cursor import Cursors, order
 from multiagents.event_bus.entry import FIELD, DeadLetter, Entry
-from multiagents.event_bus.redis_errors import advice
 from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
+from multiagents.redis import CLIENT_ERRORS, advice
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
@@ -47,13 +47,6 @@ _CONNECTION = {
 }
 #: What the bus takes over from a client it is given, beside TLS.
 _LENT = {"host", "port", "db", "path", "username", "password", "credential_provider", "client_name"}
-#: The roots of what the client raises; not all of its classes descend from ``RedisError``.
-CLIENT_ERRORS = (
-    redis.RedisError,
-    redis.exceptions.RedisClusterException,
-    redis.exceptions.ChildDeadlockedError,
-    redis.exceptions.IncorrectPolicyType,
-)
 
 
 class RedisEventBus(EventBus):

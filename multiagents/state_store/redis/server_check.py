@@ -57,9 +57,3 @@ def check_partitions(wanted: int, first_used_with: int, where: str) -> None:
             f"{first_used_with}; runs would not be found: set it to {first_used_with}, or use "
             f"another multiagents_key_prefix"
         )
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://***@{tail}" if at else url
