@@ -16,29 +16,21 @@ What every implementation keeps to:
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from uuid import uuid4
 
 from multiagents.event_bus.entry import DeadLetter, Entry, encode
+from multiagents.event_bus.feeds import BATCH, Following, Sharing
 from multiagents.event_bus.subscription import BLOCK, BusLogger, BusMonitor, Subscription, guard
 from multiagents.events import Event
 from multiagents.exceptions import DecodeError
-
-__all__ = ["BusLogger", "BusMonitor", "DeadLetter", "Entry", "EventBus", "Subscription"]
 
 #: How often an event is handed to a group before it goes to the dead letters.
 MAX_DELIVERIES = 5
 #: Seconds without acknowledgement after which a group's event is handed out again.
 REDELIVER_AFTER = 30.0
-#: Entries that one read without a group takes at once.
-BATCH = 100
-#: A group's consumer takes one at a time: entries that wait in its hands would age towards redelivery.
-GROUP_BATCH = 1
 
 
 class EventBus(ABC):
@@ -113,11 +105,11 @@ class EventBus(ABC):
         """
         if group is None:
             cursor = self.last_id() if start is None or start == "$" else start
-            feed: _Following | _Sharing = _Following(self, cursor, transaction_id)
+            feed: Following | Sharing = Following(self, cursor, transaction_id)
             name = f"bus:{cursor}"
         else:
             self.ensure_group(group, start or "0")
-            feed = _Sharing(self, group, consumer, redeliver_after, max_deliveries)
+            feed = Sharing(self, group, consumer, redeliver_after, max_deliveries)
             name = f"bus:{group}/{feed.consumer}"
         return Subscription(
             feed,
@@ -271,68 +263,3 @@ class EventBus(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close connections; subscriptions must have been stopped."""
-
-
-class _Following:
-    """Read without a group: keep a cursor."""
-
-    def __init__(self, bus: EventBus, cursor: str, transaction_id: str | None) -> None:
-        self._bus = bus
-        self._cursor = cursor
-        self._transaction_id = transaction_id
-
-    def take(self, block: float) -> list[Entry]:
-        return self._bus.entries(self._cursor, BATCH, self._transaction_id, block)
-
-    def done(self, entry: Entry) -> None:
-        self._cursor = entry.id
-
-    def failed(self, entry: Entry, error: Exception) -> None:  # noqa: ARG002  without a group the log has it
-        self._cursor = entry.id
-
-    def reject(self, entry: Entry, error: DecodeError) -> None:
-        self._bus.reject(entry, None, error)
-        self._cursor = entry.id
-
-    def close(self) -> None:
-        return None
-
-
-class _Sharing:
-    """Read as a consumer of a group: acknowledge what is handled, take over what others left."""
-
-    def __init__(
-        self, bus: EventBus, group: str, consumer: str | None, redeliver_after: float, max_deliveries: int
-    ) -> None:
-        self.consumer = consumer or f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._bus = bus
-        self._group = group
-        self._is_named = consumer is not None
-        self._redeliver_after = redeliver_after
-        self._max_deliveries = max_deliveries
-        self._look_at = 0.0
-
-    def take(self, block: float) -> list[Entry]:
-        if time.monotonic() >= self._look_at:
-            idle = int(self._redeliver_after * 1000)
-            stale = self._bus.claim_entries(self._group, self.consumer, idle, GROUP_BATCH, self._max_deliveries)
-            if stale:
-                return stale
-            # One look in each quarter of the interval: an event waits a quarter longer at most.
-            self._look_at = time.monotonic() + self._redeliver_after / 4
-        wait = min(block, max(self._look_at - time.monotonic(), 0.001))
-        return self._bus.group_entries(self._group, self.consumer, GROUP_BATCH, wait)
-
-    def done(self, entry: Entry) -> None:
-        self._bus.ack(self._group, entry.id)
-
-    def failed(self, entry: Entry, error: Exception) -> None:
-        if entry.deliveries >= self._max_deliveries:
-            self._bus.give_up(self._group, entry, f"{type(error).__name__}: {error}")
-
-    def reject(self, entry: Entry, error: DecodeError) -> None:
-        self._bus.reject(entry, self._group, error)
-
-    def close(self) -> None:
-        if not self._is_named:
-            self._bus.remove_consumer(self._group, self.consumer)
