@@ -7,6 +7,7 @@ from typing import Any
 
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.isolation import Slot
+from tests.support.store_kit import StoreKit
 
 LEASE_MS = 500
 
@@ -15,19 +16,19 @@ def attempt(number: int, direction: Direction = Direction.DO) -> Correlation:
     return Correlation(f"order-{number}", "pay", direction, 1)
 
 
-def ask(kit: Any, number: int, key: str = "bank", **limits: Any) -> Slot:
+def ask(kit: StoreKit, number: int, key: str = "bank", **limits: Any) -> Slot:
     answer: Slot = kit.store.take_slot(key, attempt(number), **{"pause_ms": 100, **limits})
     return answer
 
 
-def test_no_more_than_the_limit_run_at_once_however_many_ask(kit: Any) -> None:
+def test_no_more_than_the_limit_run_at_once_however_many_ask(kit: StoreKit) -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda number: ask(kit, number, concurrency=3), range(40)))
 
     assert [answer.granted for answer in answers].count(True) == 3
 
 
-def test_a_slot_that_is_given_back_is_given_to_another(kit: Any) -> None:
+def test_a_slot_that_is_given_back_is_given_to_another(kit: StoreKit) -> None:
     assert ask(kit, 1, concurrency=1) == Slot(True)
     assert ask(kit, 2, concurrency=1) == Slot(False, 100)
 
@@ -37,24 +38,24 @@ def test_a_slot_that_is_given_back_is_given_to_another(kit: Any) -> None:
     assert ask(kit, 2, concurrency=1).granted
 
 
-def test_asking_twice_takes_one_slot(kit: Any) -> None:
+def test_asking_twice_takes_one_slot(kit: StoreKit) -> None:
     assert [ask(kit, 1, concurrency=2).granted for _ in range(3)] == [True] * 3
 
     assert ask(kit, 2, concurrency=2).granted
 
 
-def test_doing_and_undoing_a_step_are_two(kit: Any) -> None:
+def test_doing_and_undoing_a_step_are_two(kit: StoreKit) -> None:
     kit.store.take_slot("bank", attempt(1), concurrency=1)
 
     assert not kit.store.take_slot("bank", attempt(1, Direction.UNDO), concurrency=1, pause_ms=1).granted
 
 
-def test_other_keys_have_slots_of_their_own(kit: Any) -> None:
+def test_other_keys_have_slots_of_their_own(kit: StoreKit) -> None:
     assert all(ask(kit, 1, f"bank:{customer}", concurrency=1).granted for customer in range(5))
     assert all(not ask(kit, 2, f"bank:{customer}", concurrency=1).granted for customer in range(5))
 
 
-def test_a_slot_runs_out_with_the_lease_unless_it_is_kept(kit: Any) -> None:
+def test_a_slot_runs_out_with_the_lease_unless_it_is_kept(kit: StoreKit) -> None:
     ask(kit, 1, concurrency=2)
     ask(kit, 2, concurrency=2)
     kit.sleep(LEASE_MS / 1000 * 0.7)
@@ -65,7 +66,7 @@ def test_a_slot_runs_out_with_the_lease_unless_it_is_kept(kit: Any) -> None:
     assert not ask(kit, 4, concurrency=2).granted
 
 
-def test_who_runs_keeps_his_slot_though_it_was_given_to_another_meanwhile(kit: Any) -> None:
+def test_who_runs_keeps_his_slot_though_it_was_given_to_another_meanwhile(kit: StoreKit) -> None:
     ask(kit, 1, concurrency=1)
     kit.sleep(LEASE_MS / 1000 + 0.1)
     assert ask(kit, 2, concurrency=1).granted
@@ -76,7 +77,7 @@ def test_who_runs_keeps_his_slot_though_it_was_given_to_another_meanwhile(kit: A
     assert not ask(kit, 3, concurrency=1).granted
 
 
-def test_beginnings_are_evenly_spread(kit: Any) -> None:
+def test_beginnings_are_evenly_spread(kit: StoreKit) -> None:
     assert ask(kit, 1, every_us=60_000).granted
     refused = ask(kit, 2, every_us=60_000)
     assert 0 < refused.wait_ms <= 60
@@ -87,14 +88,14 @@ def test_beginnings_are_evenly_spread(kit: Any) -> None:
     assert not ask(kit, 3, every_us=60_000).granted
 
 
-def test_a_rate_that_was_not_used_is_not_saved_up(kit: Any) -> None:
+def test_a_rate_that_was_not_used_is_not_saved_up(kit: StoreKit) -> None:
     ask(kit, 1, every_us=40_000)
     kit.sleep(0.3)
 
     assert [ask(kit, number, every_us=40_000).granted for number in (2, 3, 4)] == [True, False, False]
 
 
-def test_who_is_turned_away_comes_again_behind_those_before(kit: Any) -> None:
+def test_who_is_turned_away_comes_again_behind_those_before(kit: StoreKit) -> None:
     ask(kit, 0, every_us=1_000_000)
 
     waits = [ask(kit, number, every_us=1_000_000).wait_ms for number in (1, 2, 3)]
@@ -102,7 +103,7 @@ def test_who_is_turned_away_comes_again_behind_those_before(kit: Any) -> None:
     assert all(abs(wait - at) < 60 for wait, at in zip(waits, (1_000, 2_000, 3_000), strict=True)), waits
 
 
-def test_a_refused_rate_takes_no_slot_and_a_refused_slot_no_beginning(kit: Any) -> None:
+def test_a_refused_rate_takes_no_slot_and_a_refused_slot_no_beginning(kit: StoreKit) -> None:
     limits = {"concurrency": 1, "every_us": 50_000}
     assert ask(kit, 1, **limits).granted
     kit.store.free_slot("bank", attempt(1))
@@ -115,7 +116,7 @@ def test_a_refused_rate_takes_no_slot_and_a_refused_slot_no_beginning(kit: Any) 
     assert ask(kit, 5, **limits).granted  # so the beginning is there
 
 
-def test_who_asks_for_no_pause_is_turned_away_all_the_same(kit: Any) -> None:
+def test_who_asks_for_no_pause_is_turned_away_all_the_same(kit: StoreKit) -> None:
     ask(kit, 1, concurrency=1)
 
     assert not ask(kit, 2, concurrency=1, pause_ms=0).granted

@@ -6,16 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from multiagents.state_store.isolation import Lock
+from tests.support.store_kit import StoreKit
 
 MINUTE = 60_000
 
 
-def ask(kit: Any, holder: str, key: str = "sku|7", **options: Any) -> Lock:
+def ask(kit: StoreKit, holder: str, key: str = "sku|7", **options: Any) -> Lock:
     answer: Lock = kit.store.lock(key, f"{holder}~1", **{"asking_ms": MINUTE, **options})
     return answer
 
 
-def test_S29_a_lock_is_given_to_one_run_at_a_time(kit: Any) -> None:
+def test_S29_a_lock_is_given_to_one_run_at_a_time(kit: StoreKit) -> None:
     first = ask(kit, "a")
 
     second = ask(kit, "b")
@@ -25,25 +26,25 @@ def test_S29_a_lock_is_given_to_one_run_at_a_time(kit: Any) -> None:
     assert kit.store.lock_of("sku|7") == Lock(False, first.token, "a~1")
 
 
-def test_S29_a_run_that_asks_again_has_the_same_token(kit: Any) -> None:
+def test_S29_a_run_that_asks_again_has_the_same_token(kit: StoreKit) -> None:
     first = ask(kit, "a")
 
     assert ask(kit, "a") == first
     assert kit.another().lock("sku|7", "a~1", asking_ms=MINUTE) == first
 
 
-def test_other_keys_are_other_locks(kit: Any) -> None:
+def test_other_keys_are_other_locks(kit: StoreKit) -> None:
     assert all(ask(kit, f"run-{number}", f"sku-{number}").granted for number in range(9))
 
 
-def test_S29_of_many_who_ask_at_once_one_gets_it(kit: Any) -> None:
+def test_S29_of_many_who_ask_at_once_one_gets_it(kit: StoreKit) -> None:
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda number: ask(kit, f"run-{number}"), range(24)))
 
     assert [answer.granted for answer in answers].count(True) == 1
 
 
-def test_S29_who_came_first_is_given_it_first_and_the_token_grows(kit: Any) -> None:
+def test_S29_who_came_first_is_given_it_first_and_the_token_grows(kit: StoreKit) -> None:
     held = ask(kit, "a")
     ask(kit, "b")
     assert ask(kit, "c").place == 1
@@ -57,7 +58,7 @@ def test_S29_who_came_first_is_given_it_first_and_the_token_grows(kit: Any) -> N
     assert first.token > held.token
 
 
-def test_a_waiter_who_does_not_ask_again_is_passed_over(kit: Any) -> None:
+def test_a_waiter_who_does_not_ask_again_is_passed_over(kit: StoreKit) -> None:
     held = ask(kit, "a")
     ask(kit, "b", asking_ms=20)
     ask(kit, "c")
@@ -68,7 +69,7 @@ def test_a_waiter_who_does_not_ask_again_is_passed_over(kit: Any) -> None:
     assert ask(kit, "c").granted
 
 
-def test_S29_after_the_lease_others_may_have_it_and_the_token_tells(kit: Any) -> None:
+def test_S29_after_the_lease_others_may_have_it_and_the_token_tells(kit: StoreKit) -> None:
     held = ask(kit, "a", lease_ms=40)
     assert not ask(kit, "b").granted
 
@@ -80,7 +81,7 @@ def test_S29_after_the_lease_others_may_have_it_and_the_token_tells(kit: Any) ->
     assert not ask(kit, "a").granted
 
 
-def test_asking_again_begins_the_lease_anew_and_never_makes_it_shorter(kit: Any) -> None:
+def test_asking_again_begins_the_lease_anew_and_never_makes_it_shorter(kit: StoreKit) -> None:
     held = ask(kit, "a", lease_ms=MINUTE)
     until = kit.store.lock_of("sku|7").until_ms
 
@@ -91,7 +92,7 @@ def test_asking_again_begins_the_lease_anew_and_never_makes_it_shorter(kit: Any)
     assert kit.store.lock_of("sku|7") == Lock(False, held.token, "a~1", until_ms=0)
 
 
-def test_S29_the_lock_of_a_run_that_is_over_goes_to_who_is_next(kit: Any) -> None:
+def test_S29_the_lock_of_a_run_that_is_over_goes_to_who_is_next(kit: StoreKit) -> None:
     held = ask(kit, "a")
     ask(kit, "b")
 
@@ -103,7 +104,7 @@ def test_S29_the_lock_of_a_run_that_is_over_goes_to_who_is_next(kit: Any) -> Non
     assert not ask(kit, "c", over=held.token).granted
 
 
-def test_a_lock_that_is_forgotten_does_not_start_its_tokens_anew(kit: Any) -> None:
+def test_a_lock_that_is_forgotten_does_not_start_its_tokens_anew(kit: StoreKit) -> None:
     held = ask(kit, "a")
     kit.store.unlock("sku|7", held.token)
     assert kit.store.lock_of("sku|7") is None
@@ -111,7 +112,7 @@ def test_a_lock_that_is_forgotten_does_not_start_its_tokens_anew(kit: Any) -> No
     assert ask(kit, "b").token > held.token
 
 
-def test_a_lock_is_looked_after_until_it_is_gone(kit: Any) -> None:
+def test_a_lock_is_looked_after_until_it_is_gone(kit: StoreKit) -> None:
     held = ask(kit, "a", lease_ms=1)
     kit.sleep(0.01)
 
@@ -123,7 +124,7 @@ def test_a_lock_is_looked_after_until_it_is_gone(kit: Any) -> None:
     assert kit.store.take_due()[0] == []
 
 
-def test_a_run_with_the_name_of_a_key_takes_nothing_with_it(kit: Any) -> None:
+def test_a_run_with_the_name_of_a_key_takes_nothing_with_it(kit: StoreKit) -> None:
     kit.begin("order-1")
     ask(kit, "a", "order-1", lease_ms=1)
     kit.end("order-1", retention_ms=1)

@@ -22,13 +22,14 @@ from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
 from multiagents.workflow.state.run_state import RunStatus
+from tests.support.store_kit import RedisKit
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
 PARTS = {"apply", "attributes", "erase", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
-Do = Callable[[Any], Any]
+Do = Callable[[RedisKit], Any]
 TAGS = {"customer": "s|c-1", "amount": "n|12.5", "basket": "s|7"}
 
 
@@ -36,44 +37,44 @@ def attempt(step: str = "reserve") -> Correlation:
     return Correlation("order-1", step, Direction.DO, 1)
 
 
-def tagged(kit: Any) -> None:
+def tagged(kit: RedisKit) -> None:
     kit.begin(attributes=TAGS)
 
 
-def claimed(kit: Any) -> None:
+def claimed(kit: RedisKit) -> None:
     kit.begin(attributes=TAGS)
     kit.claim()
 
 
-def claimed_with_limits(kit: Any) -> None:
+def claimed_with_limits(kit: RedisKit) -> None:
     kit.begin()
     kit.claim(timeout=30, heartbeat_timeout=5)
 
 
-def archivable(kit: Any) -> None:
+def archivable(kit: RedisKit) -> None:
     kit.under(PayloadPolicy(archive=InMemoryArchive()))
     kit.begin()
 
 
-def over(kit: Any) -> None:
+def over(kit: RedisKit) -> None:
     kit.begin(attributes=TAGS)
     kit.begin("order-5")  # of the same partition
     kit.end(retention_ms=1)
 
 
-def timer(kit: Any) -> None:
+def timer(kit: RedisKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.sleep(0.01)
 
 
-def locked(kit: Any) -> None:
+def locked(kit: RedisKit) -> None:
     kit.begin()
     kit.store.lock("order-1", "order-1~1", asking_ms=5_000)
 
 
-def dispatch(kit: Any) -> Any:
-    # The record is the one that was seen before, also when the call is sent again.
-    return kit.store.dispatch("order-1", kit.message("order-1", "reserve"), kit.before)
+def dispatch(kit: RedisKit) -> Any:
+    seen = kit.store.load("order-1").in_flight["reserve"].record
+    return kit.store.dispatch("order-1", kit.message("order-1", "reserve"), seen)
 
 
 #: verb: how a run is brought to it, and the call.
@@ -117,7 +118,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
 }
 
 
-def dump(kit: Any) -> dict[str, Any]:
+def dump(kit: RedisKit) -> dict[str, Any]:
     """Everything in the database."""
     read = {
         "hash": kit.client.hgetall,
@@ -134,26 +135,24 @@ def dump(kit: Any) -> dict[str, Any]:
     }
 
 
-def prepared(kit: Any, verb: str) -> Do:
+def prepared(kit: RedisKit, verb: str) -> Do:
     prepare, call = CALLS[verb]
     prepare(kit)
-    if verb == "dispatch":
-        kit.before = kit.store.load("order-1").in_flight["reserve"].record
     return call
 
 
 class Sent:
     """What a store sends to the server."""
 
-    def __init__(self, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, kit: RedisKit, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, list[str], list[Any]]] = []
-        run = kit.store._server.run
+        run = kit.server.run
 
         def noted(site: Any, name: str, keys: list[str], args: list[Any]) -> Any:
             self.calls.append((name, list(keys), list(args)))
             return run(site, name, keys, args)
 
-        monkeypatch.setattr(kit.store._server, "run", noted)
+        monkeypatch.setattr(kit.server, "run", noted)
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
@@ -181,7 +180,7 @@ def test_a_part_of_a_script_says_so(part: str) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_script_is_found_again_after_the_server_has_forgotten_it(redis_kit: Any, verb: str) -> None:
+def test_a_script_is_found_again_after_the_server_has_forgotten_it(redis_kit: RedisKit, verb: str) -> None:
     call = prepared(redis_kit, verb)
     redis_kit.client.script_flush()
 
@@ -191,20 +190,20 @@ def test_a_script_is_found_again_after_the_server_has_forgotten_it(redis_kit: An
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_script_that_is_sent_twice_does_its_work_once(redis_kit: Any, verb: str, monkeypatch: Any) -> None:
+def test_a_script_that_is_sent_twice_does_its_work_once(redis_kit: RedisKit, verb: str, monkeypatch: Any) -> None:
     call = prepared(redis_kit, verb)
     sent = Sent(redis_kit, monkeypatch)
     call(redis_kit)
     once = dump(redis_kit)
 
     for name, keys, args in list(sent.calls):
-        redis_kit.store._server.run(None, name, keys, args)
+        redis_kit.server.run(None, name, keys, args)
 
     assert dump(redis_kit) == once
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_key_has_the_tag_of_its_partition(redis_kit: Any, verb: str, monkeypatch: Any) -> None:
+def test_every_key_has_the_tag_of_its_partition(redis_kit: RedisKit, verb: str, monkeypatch: Any) -> None:
     call = prepared(redis_kit, verb)
     sent = Sent(redis_kit, monkeypatch)
     call(redis_kit)
@@ -213,14 +212,14 @@ def test_every_key_has_the_tag_of_its_partition(redis_kit: Any, verb: str, monke
         assert len({key.partition("}")[0] for key in keys}) == 1
         assert all(re.match(r"\{ma:[0-2]\}:", key) for key in keys)
     # Schedules belong to no run.
-    tag = redis_kit.store.keys.tag(0 if verb == "tick" else redis_kit.store.keys.partition_of("order-1"))
-    swept = {f"{redis_kit.store.keys.tag(number)}:meta" for number in range(3)}
+    tag = redis_kit.keys.tag(0 if verb == "tick" else redis_kit.keys.partition_of("order-1"))
+    swept = {f"{redis_kit.keys.tag(number)}:meta" for number in range(3)}
     of_the_run = {key for key in redis_kit.client.keys("*") if key not in swept | {"celery"}}
     assert of_the_run
     assert all(key.startswith(f"{tag}:") for key in of_the_run)
 
 
-def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: Any) -> None:
+def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: RedisKit) -> None:
     names = [f"order-{number}" for number in range(30)]
     for name in names:
         redis_kit.begin(name)
@@ -236,16 +235,16 @@ def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: Any) -> Non
 # --- one by one ------------------------------------------------------------------------------------------------------
 
 
-def run(kit: Any, verb: str, keys: list[str], args: list[Any]) -> Any:
-    return kit.store._server.run(None, verb, keys, args)
+def run(kit: RedisKit, verb: str, keys: list[str], args: list[Any]) -> Any:
+    return kit.server.run(None, verb, keys, args)
 
 
-def now_ms(kit: Any) -> int:
+def now_ms(kit: RedisKit) -> int:
     seconds, micros = kit.client.time()
     return int(seconds * 1000 + micros // 1000)
 
 
-def test_start_returns_the_time_and_what_the_run_was_started_with(redis_kit: Any, monkeypatch: Any) -> None:
+def test_start_returns_the_time_and_what_the_run_was_started_with(redis_kit: RedisKit, monkeypatch: Any) -> None:
     sent = Sent(redis_kit, monkeypatch)
     redis_kit.begin()
     before = now_ms(redis_kit)
@@ -258,9 +257,9 @@ def test_start_returns_the_time_and_what_the_run_was_started_with(redis_kit: Any
     assert again[4] == "digest-1"
 
 
-def test_start_asks_for_the_definition_that_the_server_has_lost(redis_kit: Any) -> None:
+def test_start_asks_for_the_definition_that_the_server_has_lost(redis_kit: RedisKit) -> None:
     redis_kit.begin("order-1")
-    of = redis_kit.store.keys.of_run("order-2")
+    of = redis_kit.keys.of_run("order-2")
     redis_kit.client.delete(of.definitions)
 
     redis_kit.begin("order-2")
@@ -270,9 +269,9 @@ def test_start_asks_for_the_definition_that_the_server_has_lost(redis_kit: Any) 
     assert redis_kit.client.hlen(of.definitions) == 1
 
 
-def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_kit: Any) -> None:
+def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_kit: RedisKit) -> None:
     redis_kit.begin()
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     redis_kit.client.hset(of.results, mapping={f"r:{number}": f"v{number}" for number in range(0, 9_000, 2)})
     fields = [f"r:{number}" for number in range(9_000)]
     args = ["order-1", "reserve", "d1", "owner", "node", 5_000, 0, 30_000, 1_000, of.sent(""), 1]
@@ -286,9 +285,9 @@ def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_ki
     assert reply[2] - reply[1] == 5_000
 
 
-def test_claim_takes_the_message_off_the_list_of_those_that_wait(redis_kit: Any) -> None:
+def test_claim_takes_the_message_off_the_list_of_those_that_wait(redis_kit: RedisKit) -> None:
     redis_kit.begin()
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     assert redis_kit.client.zcard(of.sent("celery")) == 1
 
     redis_kit.claim()
@@ -297,9 +296,9 @@ def test_claim_takes_the_message_off_the_list_of_those_that_wait(redis_kit: Any)
     assert redis_kit.client.zrange(of.due, 0, -1) == ["a|order-1|reserve|d1"]
 
 
-def test_renew_keeps_the_detail_of_a_heartbeat(redis_kit: Any) -> None:
+def test_renew_keeps_the_detail_of_a_heartbeat(redis_kit: RedisKit) -> None:
     claimed_with_limits(redis_kit)
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
 
     redis_kit.store.renew(attempt(), "owner-1", beat=True, detail={"done": "½"})
 
@@ -307,19 +306,19 @@ def test_renew_keeps_the_detail_of_a_heartbeat(redis_kit: Any) -> None:
     assert redis_kit.client.zscore(of.due, "a|order-1|reserve|d1") <= now_ms(redis_kit) + 500
 
 
-def test_commit_writes_numbers_that_lua_would_round(redis_kit: Any) -> None:
+def test_commit_writes_numbers_that_lua_would_round(redis_kit: RedisKit) -> None:
     # Left to itself, Lua writes the milliseconds since 1970 as 1.7e+12 and forgets the rest.
     redis_kit.begin()
     redis_kit.claim(timeout=30)
     redis_kit.finish(asks=["fraud"])
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
 
     record = redis_kit.client.hget(of.run, "l:fraud")
 
     assert re.fullmatch(r"d1\|s\|\d{13}\|\d{13}\|0\|2\|celery", record)
 
 
-def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: Any) -> None:
+def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: RedisKit) -> None:
     claimed(redis_kit)
     before = dump(redis_kit)
 
@@ -329,21 +328,21 @@ def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: Any) -> None:
     assert dump(redis_kit) == before
 
 
-def test_commit_takes_any_number_of_events_and_dispatches(redis_kit: Any) -> None:
+def test_commit_takes_any_number_of_events_and_dispatches(redis_kit: RedisKit) -> None:
     claimed(redis_kit)
     events = [CommandEvent(transaction_id="order-1", reason=number) for number in range(9_000)]
     sends = [redis_kit.message("order-1", f"step-{number}") for number in range(500)]
 
     redis_kit.store.commit(Commit("order-1", events, version=1, dispatches=sends))
 
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     assert redis_kit.client.llen(of.history) == 9_002
     assert redis_kit.client.llen("celery") == 501
 
 
-def test_dispatch_moves_the_attempt_from_one_list_to_another(redis_kit: Any) -> None:
+def test_dispatch_moves_the_attempt_from_one_list_to_another(redis_kit: RedisKit) -> None:
     redis_kit.begin()
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     record = redis_kit.store.load("order-1").in_flight["reserve"].record
 
     redis_kit.store.dispatch("order-1", redis_kit.message("order-1", "reserve", name="celery.quarantine"), record)
@@ -352,9 +351,9 @@ def test_dispatch_moves_the_attempt_from_one_list_to_another(redis_kit: Any) -> 
     assert redis_kit.client.zrange(of.sent("celery.quarantine"), 0, -1) == ["a|order-1|reserve|d1"]
 
 
-def test_archive_drops_nothing_that_others_have_dropped_meanwhile(redis_kit: Any) -> None:
+def test_archive_drops_nothing_that_others_have_dropped_meanwhile(redis_kit: RedisKit) -> None:
     archivable(redis_kit)
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     trim = partial(run, redis_kit, "archive", [of.run, of.history])
 
     assert trim([1, 1]) == [0]
@@ -364,9 +363,9 @@ def test_archive_drops_nothing_that_others_have_dropped_meanwhile(redis_kit: Any
     assert (redis_kit.client.llen(of.history), redis_kit.client.hget(of.run, "archived")) == (1, "1")
 
 
-def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
+def test_expire_leaves_other_attempts_alone(redis_kit: RedisKit) -> None:
     claimed(redis_kit)
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     run_expire = partial(run, redis_kit, "expire", [of.run, of.due])
     before = dump(redis_kit)
 
@@ -376,9 +375,9 @@ def test_expire_leaves_other_attempts_alone(redis_kit: Any) -> None:
     assert run_expire(["order-1", "reserve", "d1"])[0] == 1
 
 
-def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_kit: Any) -> None:
+def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_kit: RedisKit) -> None:
     names = ["B", "_", "a", "b", "order-1", ".", "Z9", "Z", "aB"]
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     redis_kit.client.zadd("{ma:0}:some", dict.fromkeys(names, 5))
     for name in names:
         redis_kit.client.hset(f"{{ma:0}}:run:{name}", mapping={"workflow": "w", "status": "running", "started": 5})
@@ -394,7 +393,7 @@ def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_k
     assert of.runs[5:] == ":run:" or of.runs.endswith(":run:")
 
 
-def test_search_walks_the_shortest_index_and_looks_no_further_than_it_was_told(redis_kit: Any) -> None:
+def test_search_walks_the_shortest_index_and_looks_no_further_than_it_was_told(redis_kit: RedisKit) -> None:
     redis_kit.client.zadd("{ma:0}:long", {f"run-{number}": number for number in range(500)})
     redis_kit.client.zadd("{ma:0}:short", {f"run-{number}": number for number in range(300)})
     redis_kit.client.config_resetstat()
@@ -407,14 +406,14 @@ def test_search_walks_the_shortest_index_and_looks_no_further_than_it_was_told(r
     assert redis_kit.client.info("commandstats")["cmdstat_hmget"]["calls"] == 200
 
 
-def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: Any) -> None:
-    assert redis_kit.store.keys.partition_of("order-1") == redis_kit.store.keys.partition_of("order-5")
+def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: RedisKit) -> None:
+    assert redis_kit.keys.partition_of("order-1") == redis_kit.keys.partition_of("order-5")
     redis_kit.begin("order-5", attributes=TAGS)
     before = dump(redis_kit)
     redis_kit.begin(dispatch=redis_kit.message("order-1", "reserve", start_within_ms=60_000), attributes=TAGS)
     redis_kit.claim()
     redis_kit.end(retention_ms=60_000, ends=[])
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
 
     keys = [of.run, of.context, of.results, of.history, of.due, of.blobs]
     run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, ""])
@@ -424,7 +423,7 @@ def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: Any) ->
     assert after.keys() == before.keys()
 
 
-def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit: Any, monkeypatch: Any) -> None:
+def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit: RedisKit, monkeypatch: Any) -> None:
     sent = Sent(redis_kit, monkeypatch)
     redis_kit.begin(call="call-1")
     once = dump(redis_kit)
@@ -435,8 +434,8 @@ def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit
     assert dump(redis_kit) == once
 
 
-def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: Any) -> None:
-    of = redis_kit.store.keys.of_run("order-1")
+def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: RedisKit) -> None:
+    of = redis_kit.keys.of_run("order-1")
     keys = [of.run, of.context, of.results, of.history, of.due, of.deleted, of.dead, of.blobs]
     redis_kit.store.bury("order-1", "order-1", {})
     redis_kit.store.bury("order-1", "order-5", {})
@@ -454,9 +453,9 @@ def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: An
     assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == -1
 
 
-def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:
+def test_load_returns_the_time_and_every_field(redis_kit: RedisKit) -> None:
     redis_kit.begin()
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
 
     now, *flat = run(redis_kit, "load", [of.run], [])
 
@@ -465,7 +464,7 @@ def test_load_returns_the_time_and_every_field(redis_kit: Any) -> None:
     assert len(run(redis_kit, "load", [f"{of.run}-none"], [])) == 1
 
 
-def test_tick_never_goes_back(redis_kit: Any) -> None:
+def test_tick_never_goes_back(redis_kit: RedisKit) -> None:
     written = [redis_kit.store.schedule_ticked("nightly", at) for at in (1_700_000_000_000, 1_600_000_000_000)]
     redis_kit.store.schedule_ticked("hourly", 5)
 
@@ -474,14 +473,14 @@ def test_tick_never_goes_back(redis_kit: Any) -> None:
     assert redis_kit.store.schedule_state("hourly") == (5, None)
 
 
-def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: Any) -> None:
+def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: RedisKit) -> None:
     # One partition has something, the others have nothing: nothing is due at once.
     redis_kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=60_000))
 
     assert redis_kit.store.take_due() == ([], pytest.approx(60, abs=1))
 
 
-def test_take_due_does_not_look_at_the_lists_at_every_tick(redis_kit: Any) -> None:
+def test_take_due_does_not_look_at_the_lists_at_every_tick(redis_kit: RedisKit) -> None:
     redis_kit.begin()
     redis_kit.store.take_due()
     redis_kit.client.config_resetstat()
@@ -493,8 +492,8 @@ def test_take_due_does_not_look_at_the_lists_at_every_tick(redis_kit: Any) -> No
     assert looked <= 3
 
 
-def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: Any) -> None:
-    of = redis_kit.store.keys.of_run("order-1")
+def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: RedisKit) -> None:
+    of = redis_kit.keys.of_run("order-1")
     commit = Commit("order-1", [], moved=("contract", "running", "completed"))
 
     assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 12
@@ -502,10 +501,10 @@ def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: Any) -> Non
     assert arguments_of(of, commit)
 
 
-def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: Any) -> None:
+def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> None:
     redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
     redis_kit.store.lock("sku-7", "b~1", asking_ms=5_000)
-    part = redis_kit.store.keys.of_partition(redis_kit.store.keys.partition_of("sku-7"))
+    part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
     keys = [part.lock("sku-7"), part.lock_line("sku-7"), part.lock_asking("sku-7"), part.meta, part.due]
 
     reply = run(redis_kit, "lock", keys, ["k|sku-7", "c~1", 0, 5_000, 0, 60_000])
@@ -514,17 +513,17 @@ def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: Any) -> None:
     assert redis_kit.client.zrange(part.due, 0, -1) == ["k|sku-7"]
 
 
-def test_unlock_leaves_the_lock_of_another_grant(redis_kit: Any) -> None:
+def test_unlock_leaves_the_lock_of_another_grant(redis_kit: RedisKit) -> None:
     redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
-    part = redis_kit.store.keys.of_partition(redis_kit.store.keys.partition_of("sku-7"))
+    part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
 
     assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 2]) == [0]
     assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 1]) == [1]
     assert redis_kit.client.zcard(part.due) == 0
 
 
-def test_limit_says_when_to_come_again_one_after_the_other(redis_kit: Any) -> None:
-    part = redis_kit.store.keys.of_partition(redis_kit.store.keys.partition_of("bank"))
+def test_limit_says_when_to_come_again_one_after_the_other(redis_kit: RedisKit) -> None:
+    part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("bank"))
     keys = [part.slots("bank"), part.next_start("bank"), part.limited("bank")]
 
     replies = [

@@ -18,6 +18,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import ClaimRefused, Commit, Delivery, Dispatch
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
+from tests.support.store_kit import StoreKit
 
 CELERY = "celery"
 
@@ -33,7 +34,7 @@ def said(status: str, **fields: Any) -> StatusEvent:
 # --- start -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_started_run_is_there_whole(kit: Any) -> None:
+def test_a_started_run_is_there_whole(kit: StoreKit) -> None:
     started = kit.begin(input={"total": 5, "who": "Zoë"})
 
     snapshot = kit.store.load("order-1")
@@ -48,11 +49,11 @@ def test_a_started_run_is_there_whole(kit: Any) -> None:
     assert 0 <= to_ms(snapshot.now) - entry.since_ms < 5_000
     assert kit.store.payloads("order-1").input == {"total": 5, "who": "Zoë"}
     assert [event.type for event in kit.store.history("order-1")] == ["status", "command"]
-    partition = kit.store.keys.partition_of("order-1")
+    partition = kit.keys.partition_of("order-1")
     assert kit.messages() == [f'{{"id": "order-1/reserve/d1", "headers": {{"multiagents": "{partition}:1"}}}}']
 
 
-def test_a_repeated_start_changes_nothing_and_tells_what_the_run_was_started_with(kit: Any) -> None:
+def test_a_repeated_start_changes_nothing_and_tells_what_the_run_was_started_with(kit: StoreKit) -> None:
     first = kit.begin(digest="digest-1")
     before = kit.seen()
 
@@ -63,7 +64,7 @@ def test_a_repeated_start_changes_nothing_and_tells_what_the_run_was_started_wit
     assert kit.seen() == before
 
 
-def test_a_start_under_a_taken_id_tells_the_workflow_that_took_it(kit: Any) -> None:
+def test_a_start_under_a_taken_id_tells_the_workflow_that_took_it(kit: StoreKit) -> None:
     other = WorkflowBuilder("other").add_step("one", "first").build(register=False)
     kit.begin()
 
@@ -73,7 +74,7 @@ def test_a_start_under_a_taken_id_tells_the_workflow_that_took_it(kit: Any) -> N
     assert started.definition_hash != other.content_hash
 
 
-def test_of_many_who_start_the_same_run_at_once_one_creates_it(kit: Any) -> None:
+def test_of_many_who_start_the_same_run_at_once_one_creates_it(kit: StoreKit) -> None:
     answers: list[bool] = []
     threads = [threading.Thread(target=lambda: answers.append(kit.begin().created)) for _ in range(8)]
     for thread in threads:
@@ -85,21 +86,21 @@ def test_of_many_who_start_the_same_run_at_once_one_creates_it(kit: Any) -> None
     assert len(kit.messages()) == 1
 
 
-def test_messages_are_numbered_by_list_within_their_partition(kit: Any) -> None:
+def test_messages_are_numbered_by_list_within_their_partition(kit: StoreKit) -> None:
     lists = [CELERY, CELERY, "slow", CELERY, "slow"]
     last: dict[tuple[int, str], int] = {}
 
     for number, name in enumerate(lists):
         transaction_id = f"order-{number}"
         kit.begin(transaction_id, dispatch=kit.message(transaction_id, "reserve", name=name))
-        place = (kit.store.keys.partition_of(transaction_id), name)
+        place = (kit.keys.partition_of(transaction_id), name)
         last[place] = last.get(place, 0) + 1
         assert kit.store.load(transaction_id).in_flight["reserve"].number == last[place]
 
     assert [len(kit.messages(name)) for name in (CELERY, "slow")] == [3, 2]
 
 
-def test_S26_a_process_without_the_code_reads_the_definition_that_the_run_started_with(kit: Any) -> None:
+def test_S26_a_process_without_the_code_reads_the_definition_that_the_run_started_with(kit: StoreKit) -> None:
     kit.begin()
 
     snapshot = kit.another().load("order-1")
@@ -109,7 +110,7 @@ def test_S26_a_process_without_the_code_reads_the_definition_that_the_run_starte
 
 
 @pytest.mark.parametrize("value", [{1, 2}, float("nan"), object()], ids=["set", "nan", "object"])
-def test_what_is_not_json_is_refused_and_nothing_is_written(kit: Any, value: Any) -> None:
+def test_what_is_not_json_is_refused_and_nothing_is_written(kit: StoreKit, value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         kit.begin(input={"total": value})
     with pytest.raises(WorkflowNotFoundError):
@@ -128,7 +129,7 @@ def test_what_is_not_json_is_refused_and_nothing_is_written(kit: Any, value: Any
 # --- claim -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_gives_what_the_step_needs_and_is_recorded(kit: Any) -> None:
+def test_a_claim_gives_what_the_step_needs_and_is_recorded(kit: StoreKit) -> None:
     kit.begin()
 
     claim = kit.claim(timeout=20)
@@ -143,7 +144,7 @@ def test_a_claim_gives_what_the_step_needs_and_is_recorded(kit: Any) -> None:
     assert entry.deadline_ms - entry.since_ms == 20_000
 
 
-def test_a_repeated_claim_gets_the_same_answer(kit: Any) -> None:
+def test_a_repeated_claim_gets_the_same_answer(kit: StoreKit) -> None:
     kit.begin()
     first = kit.claim(timeout=20)
     record = kit.store.load("order-1").in_flight["reserve"].record
@@ -154,14 +155,14 @@ def test_a_repeated_claim_gets_the_same_answer(kit: Any) -> None:
     assert kit.store.load("order-1").in_flight["reserve"].record == record
 
 
-def refuse(kit: Any, reason: str, **arguments: Any) -> None:
+def refuse(kit: StoreKit, reason: str, **arguments: Any) -> None:
     before = kit.messages()
     with pytest.raises(ClaimRefused, match=reason):
         kit.claim(**arguments)
     assert kit.messages() == before
 
 
-def test_a_claim_is_refused_to_whoever_is_not_asked(kit: Any) -> None:
+def test_a_claim_is_refused_to_whoever_is_not_asked(kit: StoreKit) -> None:
     for number in range(2, 9):  # so that every partition knows the definition
         kit.begin(f"order-{number}")
     refuse(kit, "no such run")
@@ -175,27 +176,27 @@ def test_a_claim_is_refused_to_whoever_is_not_asked(kit: Any) -> None:
     refuse(kit, "does not wait for this attempt", owner="owner-1")
 
 
-def test_a_message_from_another_database_is_told_apart(kit: Any) -> None:
+def test_a_message_from_another_database_is_told_apart(kit: StoreKit) -> None:
     with pytest.raises(WorkflowNotFoundError, match="was started against another database"):
         kit.claim()
 
 
 @pytest.mark.parametrize("delivery", [Delivery.TIMER, Delivery.EXTERNAL])
-def test_an_attempt_that_has_not_gone_out_cannot_be_claimed(kit: Any, delivery: Delivery) -> None:
+def test_an_attempt_that_has_not_gone_out_cannot_be_claimed(kit: StoreKit, delivery: Delivery) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", delivery, delay_ms=60_000))
 
     refuse(kit, "does not wait for this attempt")
 
 
 @pytest.mark.parametrize("delivery", [Delivery.LINK, Delivery.OUTBOX])
-def test_an_attempt_that_somebody_else_carries_can_be_claimed(kit: Any, delivery: Delivery) -> None:
+def test_an_attempt_that_somebody_else_carries_can_be_claimed(kit: StoreKit, delivery: Delivery) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", delivery, target="queue"))
 
     assert kit.claim().context == {"total": 5}
     assert kit.store.load("order-1").in_flight["reserve"].delivery is Delivery.CLAIMED
 
 
-def test_of_many_who_claim_at_once_one_gets_it(kit: Any) -> None:
+def test_of_many_who_claim_at_once_one_gets_it(kit: StoreKit) -> None:
     kit.begin()
     got: list[str] = []
 
@@ -215,7 +216,7 @@ def test_of_many_who_claim_at_once_one_gets_it(kit: Any) -> None:
     assert len(got) == 1
 
 
-def test_the_time_by_which_the_step_has_to_be_over_limits_the_attempt(kit: Any) -> None:
+def test_the_time_by_which_the_step_has_to_be_over_limits_the_attempt(kit: StoreKit) -> None:
     now = to_ms(kit.store.now())
     kit.begin(dispatch=kit.message("order-1", "reserve", close_ms=now + 5_000))
 
@@ -224,7 +225,7 @@ def test_the_time_by_which_the_step_has_to_be_over_limits_the_attempt(kit: Any) 
     assert to_ms(claim.deadline) == now + 5_000
 
 
-def branches(kit: Any) -> None:
+def branches(kit: StoreKit) -> None:
     """Finish the branches, the last of them first."""
     kit.begin()
     kit.claim()
@@ -237,7 +238,7 @@ def branches(kit: Any) -> None:
     kit.finish("fraud", result={"who": "fraud"}, asks=["ship"])
 
 
-def test_a_claim_merges_the_stored_context_and_the_branches_in_definition_order(kit: Any) -> None:
+def test_a_claim_merges_the_stored_context_and_the_branches_in_definition_order(kit: StoreKit) -> None:
     branches(kit)
 
     claim = kit.claim("ship")
@@ -247,7 +248,7 @@ def test_a_claim_merges_the_stored_context_and_the_branches_in_definition_order(
     assert claim.merged == claim.context
 
 
-def test_what_inputs_answered_is_what_the_step_gets(kit: Any) -> None:
+def test_what_inputs_answered_is_what_the_step_gets(kit: StoreKit) -> None:
     kit.begin(inputs={"reserve": {"only": "this"}})
 
     claim = kit.claim()
@@ -256,7 +257,7 @@ def test_what_inputs_answered_is_what_the_step_gets(kit: Any) -> None:
     assert claim.merged == {"total": 5}
 
 
-def test_S4_the_claim_of_an_undo_gives_what_there_is_to_undo(kit: Any) -> None:
+def test_S4_the_claim_of_an_undo_gives_what_there_is_to_undo(kit: StoreKit) -> None:
     branches(kit)
     undoing = StepState(Activity(ActivityStatus.SUCCEEDED, 1), Activity(ActivityStatus.IN_FLIGHT, 1))
     version = kit.store.load("order-1").version
@@ -286,7 +287,7 @@ def test_S4_the_claim_of_an_undo_gives_what_there_is_to_undo(kit: Any) -> None:
 # --- renew -----------------------------------------------------------------------------------------------------------
 
 
-def test_only_the_holder_of_an_attempt_renews_its_lease(kit: Any) -> None:
+def test_only_the_holder_of_an_attempt_renews_its_lease(kit: StoreKit) -> None:
     assert kit.store.renew(attempt(), "owner-1") == (False, True)
     kit.begin()
     assert kit.store.renew(attempt(), "owner-1") == (False, True)
@@ -298,7 +299,7 @@ def test_only_the_holder_of_an_attempt_renews_its_lease(kit: Any) -> None:
     assert kit.store.renew(attempt(undo=True), "owner-1") == (False, True)
 
 
-def test_whoever_renews_and_whoever_claims_is_told_that_the_run_is_to_stop(kit: Any) -> None:
+def test_whoever_renews_and_whoever_claims_is_told_that_the_run_is_to_stop(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
 
@@ -308,7 +309,7 @@ def test_whoever_renews_and_whoever_claims_is_told_that_the_run_is_to_stop(kit: 
     assert kit.claim().cancelled
 
 
-def test_a_lease_is_due_when_nobody_renews_it_any_more(kit: Any) -> None:
+def test_a_lease_is_due_when_nobody_renews_it_any_more(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
 
@@ -319,7 +320,7 @@ def test_a_lease_is_due_when_nobody_renews_it_any_more(kit: Any) -> None:
     assert kit.wait_due() == ["a|order-1|reserve|d1"]
 
 
-def test_renewing_does_not_stand_in_for_a_heartbeat(kit: Any) -> None:
+def test_renewing_does_not_stand_in_for_a_heartbeat(kit: StoreKit) -> None:
     kit.begin()
     kit.claim(heartbeat_timeout=0.2)
     before = kit.store.load("order-1").in_flight["reserve"].beat_until_ms

@@ -17,6 +17,7 @@ from multiagents.state_store.payloads.archives.file import FileArchive
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
 from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
 from multiagents.state_store.payloads.policy import PayloadPolicy
+from tests.support.store_kit import RedisKit, StoreKit
 
 
 class Watched(InMemoryArchive):
@@ -43,7 +44,7 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> HistoryArchive:
     return InMemoryArchive() if request.param == "memory" else FileArchive(tmp_path / "archive")
 
 
-def note(kit: Any, count: int, transaction_id: str = "order-1") -> None:
+def note(kit: StoreKit, count: int, transaction_id: str = "order-1") -> None:
     """Put events into a history."""
     version = kit.store.load(transaction_id).version
     for number in range(count):
@@ -53,7 +54,7 @@ def note(kit: Any, count: int, transaction_id: str = "order-1") -> None:
         assert kit.store.commit(Commit(transaction_id, [event], version=version + number)).verdict is Verdict.APPLIED
 
 
-def test_a_history_is_read_whole_wherever_its_events_are(kit: Any, archive: HistoryArchive) -> None:
+def test_a_history_is_read_whole_wherever_its_events_are(kit: StoreKit, archive: HistoryArchive) -> None:
     kit.under(PayloadPolicy(archive=archive))
     kit.begin()
     note(kit, 6)
@@ -70,14 +71,14 @@ def test_a_history_is_read_whole_wherever_its_events_are(kit: Any, archive: Hist
     assert len(kit.stored()["history"]) == 1
 
 
-def test_the_newest_event_always_stays(kit: Any, archive: HistoryArchive) -> None:
+def test_the_newest_event_always_stays(kit: StoreKit, archive: HistoryArchive) -> None:
     kit.under(PayloadPolicy(archive=archive))
     kit.begin()
 
     assert [kit.store.archive("order-1", keep=keep) for keep in (5, 0, 0)] == [0, 1, 0]
 
 
-def test_over_the_limit_older_events_move_by_themselves(kit: Any) -> None:
+def test_over_the_limit_older_events_move_by_themselves(kit: StoreKit) -> None:
     archive = Watched()
     kit.under(PayloadPolicy(archive=archive, history_limit=3))
     kit.begin()
@@ -89,7 +90,7 @@ def test_over_the_limit_older_events_move_by_themselves(kit: Any) -> None:
     assert [event.reason for event in kit.store.history("order-1")[2:]] == [f"n{number}" for number in range(1, 10)]
 
 
-def test_what_is_read_from_the_run_alone_asks_no_archive(kit: Any) -> None:
+def test_what_is_read_from_the_run_alone_asks_no_archive(kit: StoreKit) -> None:
     archive = Watched()
     kit.under(PayloadPolicy(archive=archive))
     kit.begin()
@@ -102,7 +103,7 @@ def test_what_is_read_from_the_run_alone_asks_no_archive(kit: Any) -> None:
     assert archive.asked == ["append 4 from 0"]
 
 
-def test_a_commit_does_not_fail_because_the_archive_is_away(kit: Any) -> None:
+def test_a_commit_does_not_fail_because_the_archive_is_away(kit: StoreKit) -> None:
     archive = Watched()
     kit.under(PayloadPolicy(archive=archive, history_limit=1))
     kit.begin()
@@ -118,7 +119,7 @@ def test_a_commit_does_not_fail_because_the_archive_is_away(kit: Any) -> None:
     assert (len(kit.stored()["history"]), len(kit.store.history("order-1"))) == (1, 6)
 
 
-def test_a_process_without_the_archive_says_that_it_lacks_it(kit: Any, archive: HistoryArchive) -> None:
+def test_a_process_without_the_archive_says_that_it_lacks_it(kit: StoreKit, archive: HistoryArchive) -> None:
     kit.under(PayloadPolicy(archive=archive))
     kit.begin()
     kit.store.archive("order-1")
@@ -133,12 +134,12 @@ def test_a_process_without_the_archive_says_that_it_lacks_it(kit: Any, archive: 
         kit.under(PayloadPolicy(archive=InMemoryArchive())).history("order-1")
 
 
-def test_there_is_nothing_to_move_of_a_run_that_does_not_exist(kit: Any, archive: HistoryArchive) -> None:
+def test_there_is_nothing_to_move_of_a_run_that_does_not_exist(kit: StoreKit, archive: HistoryArchive) -> None:
     with pytest.raises(WorkflowNotFoundError, match="'order-1'"):
         kit.under(PayloadPolicy(archive=archive)).archive("order-1")
 
 
-def test_what_is_encrypted_stays_so_in_the_archive(kit: Any) -> None:
+def test_what_is_encrypted_stays_so_in_the_archive(kit: StoreKit) -> None:
     archive = InMemoryArchive()
     policy = PayloadPolicy(archive=archive, codecs=(AESGCMCodec({"1": b"k" * 32}),))
     kit.under(policy)
@@ -154,7 +155,7 @@ def test_what_is_encrypted_stays_so_in_the_archive(kit: Any) -> None:
 
 
 def test_the_archive_outlives_the_run_and_a_later_run_of_its_id_does_not_read_it(
-    kit: Any, archive: HistoryArchive
+    kit: StoreKit, archive: HistoryArchive
 ) -> None:
     kit.under(PayloadPolicy(archive=archive))
     kit.begin()
@@ -171,7 +172,7 @@ def test_the_archive_outlives_the_run_and_a_later_run_of_its_id_does_not_read_it
     assert [event.type for event in kit.store.history("order-1")] == ["status", "command"]
 
 
-def test_a_move_that_was_not_finished_is_made_again(kit: Any, archive: HistoryArchive) -> None:
+def test_a_move_that_was_not_finished_is_made_again(kit: StoreKit, archive: HistoryArchive) -> None:
     kit.under(PayloadPolicy(archive=archive))
     kit.begin()
     note(kit, 4)
@@ -183,13 +184,15 @@ def test_a_move_that_was_not_finished_is_made_again(kit: Any, archive: HistoryAr
     assert kit.store.history("order-1") == before
 
 
-def test_a_reader_who_is_overtaken_by_a_move_reads_all_of_it(redis_kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_who_is_overtaken_by_a_move_reads_all_of_it(
+    redis_kit: RedisKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     redis_kit.under(PayloadPolicy(archive=InMemoryArchive()))
     redis_kit.begin()
     note(redis_kit, 4)
     before = redis_kit.store.history("order-1")
     asked: list[int] = []
-    call = redis_kit.store._server.call
+    call = redis_kit.server.call
 
     def overtaken(action: Any) -> Any:
         asked.append(1)
@@ -197,7 +200,7 @@ def test_a_reader_who_is_overtaken_by_a_move_reads_all_of_it(redis_kit: Any, mon
             redis_kit.another().archive("order-1", keep=2)
         return call(action)
 
-    monkeypatch.setattr(redis_kit.store._server, "call", overtaken)
+    monkeypatch.setattr(redis_kit.server, "call", overtaken)
 
     assert redis_kit.store.history("order-1", 1) == before[1:]
     assert len(asked) == 2

@@ -15,6 +15,7 @@ from multiagents.state_store.records import search_attributes as module
 from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES, Condition, Search, decode, encode_all
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
+from tests.support.store_kit import RedisKit, StoreKit
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -24,7 +25,7 @@ def search(wanted: dict[str, Any], **fields: Any) -> Search:
     return Search([Condition.of(name, value) for name, value in wanted.items()], **fields)
 
 
-def found(kit: Any, wanted: dict[str, Any], **fields: Any) -> list[str]:
+def found(kit: StoreKit, wanted: dict[str, Any], **fields: Any) -> list[str]:
     """All that a search finds, page by page."""
     names: list[str] = []
     asked = search(wanted, **fields)
@@ -39,21 +40,21 @@ def found(kit: Any, wanted: dict[str, Any], **fields: Any) -> list[str]:
     raise AssertionError(f"the search has no end: {names}")
 
 
-def tag(kit: Any, name: str, **attributes: Any) -> None:
+def tag(kit: StoreKit, name: str, **attributes: Any) -> None:
     version = kit.store.load(name).version
     kit.store.commit(Commit(name, [], version=version, attributes=encode_all(attributes)))
 
 
-def begin(kit: Any, name: str, attributes: dict[str, Any], **fields: Any) -> None:
+def begin(kit: StoreKit, name: str, attributes: dict[str, Any], **fields: Any) -> None:
     kit.begin(name, attributes=encode_all(attributes), **fields)
     kit.sleep(0.002)
 
 
-def indexes(kit: Any) -> list[str]:
+def indexes(kit: StoreKit) -> list[str]:
     return sorted(kit.client.keys("*:attribute:*")) if hasattr(kit, "client") else []
 
 
-def test_runs_are_found_by_a_text_newest_first(kit: Any) -> None:
+def test_runs_are_found_by_a_text_newest_first(kit: StoreKit) -> None:
     for number in range(6):
         begin(kit, f"order-{number}", {"customer": f"c-{number % 2}", "note": "a:b|c ü\n*"})
 
@@ -63,7 +64,7 @@ def test_runs_are_found_by_a_text_newest_first(kit: Any) -> None:
     assert found(kit, {"customer": 1}) == found(kit, {"customer": (None, 1)}) == []
 
 
-def test_runs_are_found_by_a_range_of_numbers_or_times_largest_first(kit: Any) -> None:
+def test_runs_are_found_by_a_range_of_numbers_or_times_largest_first(kit: StoreKit) -> None:
     amounts = {"a": 1, "b": 10, "c": 12.5, "d": 20, "e": -3.5, "f": 1e20}
     for number, (name, amount) in enumerate(amounts.items()):
         begin(kit, name, {"amount": amount, "due": NOON + timedelta(hours=number)})
@@ -77,7 +78,7 @@ def test_runs_are_found_by_a_range_of_numbers_or_times_largest_first(kit: Any) -
     assert found(kit, {"due": (None, 1e15)}) == found(kit, {"amount": "12.5"}) == []
 
 
-def test_conditions_are_combined_with_each_other_and_with_workflow_status_and_time(kit: Any) -> None:
+def test_conditions_are_combined_with_each_other_and_with_workflow_status_and_time(kit: StoreKit) -> None:
     begin(kit, "old", {"customer": "c-1", "amount": 5, "region": "eu"})
     since = to_ms(kit.store.now())
     kit.sleep(0.002)
@@ -100,7 +101,7 @@ def test_conditions_are_combined_with_each_other_and_with_workflow_status_and_ti
 @pytest.mark.parametrize("wanted", [{"customer": "c-1"}, {"amount": (None, 3)}, {"customer": "c-1", "amount": (1, 1)}])
 @pytest.mark.parametrize("window", [2, 1_000])
 def test_paging_shows_every_run_once_also_where_many_have_one_value(
-    kit: Any, limit: int, wanted: dict[str, Any], window: int, monkeypatch: pytest.MonkeyPatch
+    kit: StoreKit, limit: int, wanted: dict[str, Any], window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WINDOW", window)
     random, names = Random(limit), [f"order-{number}" for number in range(20)]
@@ -118,13 +119,13 @@ def test_paging_shows_every_run_once_also_where_many_have_one_value(
     assert places == sorted(places, reverse=True)
 
 
-def fields(kit: Any, name: str) -> dict[str, str]:
+def fields(kit: StoreKit, name: str) -> dict[str, str]:
     snapshot = kit.store.load(name)
     header = snapshot.state.encode_header()
     return {**header, **{f"a:{key}": stored for key, stored in snapshot.attributes.items()}}
 
 
-def test_a_page_goes_on_though_its_last_run_is_gone(kit: Any) -> None:
+def test_a_page_goes_on_though_its_last_run_is_gone(kit: StoreKit) -> None:
     for number in range(5):
         begin(kit, f"order-{number}", {"amount": 1})
     first = kit.store.search(search({"amount": 1}, limit=2))
@@ -137,7 +138,7 @@ def test_a_page_goes_on_though_its_last_run_is_gone(kit: Any) -> None:
     assert second.transaction_ids == ["order-2", "order-1"]
 
 
-def test_a_commit_changes_and_removes_what_a_run_is_found_by(kit: Any) -> None:
+def test_a_commit_changes_and_removes_what_a_run_is_found_by(kit: StoreKit) -> None:
     kit.begin(attributes=encode_all({"customer": "c-1", "amount": 5, "region": "eu"}))
     before = indexes(kit)
 
@@ -150,7 +151,7 @@ def test_a_commit_changes_and_removes_what_a_run_is_found_by(kit: Any) -> None:
     assert len(before) == len(indexes(kit)) + 1 or not before
 
 
-def test_a_refused_commit_sets_nothing(kit: Any) -> None:
+def test_a_refused_commit_sets_nothing(kit: StoreKit) -> None:
     kit.begin(attributes=encode_all({"customer": "c-1"}))
 
     kit.store.commit(Commit("order-1", [], version=7, attributes=encode_all({"customer": "c-2"})))
@@ -160,7 +161,7 @@ def test_a_refused_commit_sets_nothing(kit: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["forget", "replace"])
-def test_what_a_run_was_found_by_goes_with_it(kit: Any, how: str) -> None:
+def test_what_a_run_was_found_by_goes_with_it(kit: StoreKit, how: str) -> None:
     kit.begin(attributes=encode_all({"customer": "c-1", "amount": 5, "due": NOON}))
     kit.end()
 
@@ -174,7 +175,7 @@ def test_what_a_run_was_found_by_goes_with_it(kit: Any, how: str) -> None:
     assert indexes(kit) == []
 
 
-def test_a_start_that_finds_its_run_sets_nothing(kit: Any) -> None:
+def test_a_start_that_finds_its_run_sets_nothing(kit: StoreKit) -> None:
     kit.begin(attributes=encode_all({"customer": "c-1"}))
 
     kit.begin(attributes=encode_all({"customer": "c-2"}))
@@ -182,7 +183,7 @@ def test_a_start_that_finds_its_run_sets_nothing(kit: Any) -> None:
     assert found(kit, {"customer": "c-1"}) == ["order-1"]
 
 
-def test_what_goes_beyond_the_limit_is_not_kept(kit: Any) -> None:
+def test_what_goes_beyond_the_limit_is_not_kept(kit: StoreKit) -> None:
     kit.begin(attributes=encode_all({f"a{n}": "x" for n in range(MAX_ATTRIBUTES)}))
 
     tag(kit, "order-1", more="y", a0="z")
@@ -194,12 +195,12 @@ def test_what_goes_beyond_the_limit_is_not_kept(kit: Any) -> None:
     assert len(kit.store.load("order-1").attributes) == MAX_ATTRIBUTES
 
 
-def test_a_cursor_that_is_none_is_refused(kit: Any) -> None:
+def test_a_cursor_that_is_none_is_refused(kit: StoreKit) -> None:
     with pytest.raises(WorkflowError, match="cursor 'page 2' was not understood; give the cursor of the page before"):
         kit.store.search(search({"customer": "c-1"}, cursor="page 2"))
 
 
-def test_a_search_looks_only_at_runs_within_the_bounds_of_its_index(redis_kit: Any) -> None:
+def test_a_search_looks_only_at_runs_within_the_bounds_of_its_index(redis_kit: RedisKit) -> None:
     for number in range(30):
         begin(redis_kit, f"order-{number}", {"customer": "c-1", "amount": number})
     since = redis_kit.store.load("order-25").state.started_at
@@ -210,7 +211,7 @@ def test_a_search_looks_only_at_runs_within_the_bounds_of_its_index(redis_kit: A
         assert redis_kit.client.info("commandstats")["cmdstat_hmget"]["calls"] == count
 
 
-def test_one_attribute_alone_is_counted_in_one_look(redis_kit: Any) -> None:
+def test_one_attribute_alone_is_counted_in_one_look(redis_kit: RedisKit) -> None:
     for number in range(9):
         begin(redis_kit, f"order-{number}", {"customer": "c-1", "amount": number})
     redis_kit.client.config_resetstat()
@@ -220,7 +221,7 @@ def test_one_attribute_alone_is_counted_in_one_look(redis_kit: Any) -> None:
     assert {"cmdstat_zcount"} == {name for name in redis_kit.client.info("commandstats") if "z" in name}
 
 
-def test_a_commit_that_sets_no_attribute_has_the_server_do_nothing_for_them(redis_kit: Any) -> None:
+def test_a_commit_that_sets_no_attribute_has_the_server_do_nothing_for_them(redis_kit: RedisKit) -> None:
     redis_kit.begin()
     redis_kit.claim()
     redis_kit.client.config_resetstat()

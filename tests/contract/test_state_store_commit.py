@@ -13,6 +13,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Commit, Delivery, Dispatch, Verdict
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
+from tests.support.store_kit import StoreKit
 
 CELERY = "celery"
 
@@ -25,7 +26,7 @@ def said(status: str, **fields: Any) -> StatusEvent:
     return StatusEvent(transaction_id="order-1", status=status, **fields)
 
 
-def test_a_commit_writes_everything_that_it_says(kit: Any) -> None:
+def test_a_commit_writes_everything_that_it_says(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
 
@@ -50,7 +51,7 @@ def test_a_commit_writes_everything_that_it_says(kit: Any) -> None:
     assert len(kit.messages()) == 3
 
 
-def test_an_empty_header_field_is_removed(kit: Any) -> None:
+def test_an_empty_header_field_is_removed(kit: StoreKit) -> None:
     kit.begin()
     kit.store.commit(Commit("order-1", [], header={"cancel": "1", "error": '{"type": "E", "message": "m"}'}, version=1))
 
@@ -61,7 +62,7 @@ def test_an_empty_header_field_is_removed(kit: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [5, 30_000])
-def test_a_result_may_have_any_number_of_keys(kit: Any, size: int) -> None:
+def test_a_result_may_have_any_number_of_keys(kit: StoreKit, size: int) -> None:
     wide = {f"key-{number}": number for number in range(size)}
     kit.begin()
     kit.claim()
@@ -71,7 +72,7 @@ def test_a_result_may_have_any_number_of_keys(kit: Any, size: int) -> None:
     assert kit.claim("fraud").context == {"total": 5, **wide}
 
 
-def refused(kit: Any, verdict: Verdict, **fields: Any) -> None:
+def refused(kit: StoreKit, verdict: Verdict, **fields: Any) -> None:
     """See that a commit is refused and leaves no trace."""
     before = kit.seen()
 
@@ -81,13 +82,13 @@ def refused(kit: Any, verdict: Verdict, **fields: Any) -> None:
     assert kit.seen() == before
 
 
-def test_a_commit_for_no_run_is_refused(kit: Any) -> None:
+def test_a_commit_for_no_run_is_refused(kit: StoreKit) -> None:
     assert kit.finish().verdict is Verdict.MISSING
     with pytest.raises(WorkflowNotFoundError):
         kit.store.load("order-1")
 
 
-def test_G1_an_answer_nobody_waits_for_is_late(kit: Any) -> None:
+def test_G1_an_answer_nobody_waits_for_is_late(kit: StoreKit) -> None:
     kit.begin()
     refused(kit, Verdict.LATE)
     kit.claim()
@@ -98,14 +99,14 @@ def test_G1_an_answer_nobody_waits_for_is_late(kit: Any) -> None:
     refused(kit, Verdict.LATE)
 
 
-def test_a_foreign_answer_needs_no_claim(kit: Any) -> None:
+def test_a_foreign_answer_needs_no_claim(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
     assert kit.finish(answers=("reserve", "d1|")).verdict is Verdict.APPLIED
     assert kit.store.load("order-1").in_flight == {}
 
 
-def test_a_commit_against_another_version_is_a_conflict(kit: Any) -> None:
+def test_a_commit_against_another_version_is_a_conflict(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     refused(kit, Verdict.CONFLICT, version=2)
@@ -119,7 +120,7 @@ def test_a_commit_against_another_version_is_a_conflict(kit: Any) -> None:
     [{"header": {"status": "compensating"}}, {"header": {"stop": "1"}}, {"overtakes": True}],
     ids=["turned", "told-to-stop", "overtaken"],
 )
-def test_what_workers_have_in_hand_is_overtaken_by_a_new_epoch(kit: Any, change: dict[str, Any]) -> None:
+def test_what_workers_have_in_hand_is_overtaken_by_a_new_epoch(kit: StoreKit, change: dict[str, Any]) -> None:
     kit.begin()
     kit.claim()
     kit.store.commit(Commit("order-1", [], header={"cancel": "1"}, version=1))
@@ -131,7 +132,7 @@ def test_what_workers_have_in_hand_is_overtaken_by_a_new_epoch(kit: Any, change:
     assert kit.finish(epoch=2).verdict is Verdict.APPLIED
 
 
-def test_an_attempt_is_not_given_up_while_its_lease_is_renewed(kit: Any) -> None:
+def test_an_attempt_is_not_given_up_while_its_lease_is_renewed(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.store.expire(attempt())
@@ -146,7 +147,7 @@ def test_an_attempt_is_not_given_up_while_its_lease_is_renewed(kit: Any) -> None
     assert kit.finish(unrenewed=entry.seen_ms).verdict is Verdict.APPLIED
 
 
-def test_an_attempt_is_taken_back_only_as_it_was_seen(kit: Any) -> None:
+def test_an_attempt_is_taken_back_only_as_it_was_seen(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.finish(asks=["fraud", "credit"])
@@ -164,7 +165,7 @@ def test_an_attempt_is_taken_back_only_as_it_was_seen(kit: Any) -> None:
     assert kit.sweep_for(0.7) == []
 
 
-def test_a_join_is_told_to_the_last_that_lands_on_it(kit: Any) -> None:
+def test_a_join_is_told_to_the_last_that_lands_on_it(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.finish(asks=["fraud", "credit"])
@@ -179,7 +180,7 @@ def test_a_join_is_told_to_the_last_that_lands_on_it(kit: Any) -> None:
     assert second == (Verdict.APPLIED, True)
 
 
-def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: Any) -> None:
+def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: StoreKit) -> None:
     names = [f"step-{number}" for number in range(100)]
     builder = WorkflowBuilder("wide")
     builder.add_step("first", "worker")
@@ -207,7 +208,7 @@ def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: An
     assert kit.store.load("order-1").version == 102
 
 
-def test_of_what_coalesces_the_first_to_land_is_told_that_a_decision_is_owed(kit: Any) -> None:
+def test_of_what_coalesces_the_first_to_land_is_told_that_a_decision_is_owed(kit: StoreKit) -> None:
     message = (CELERY, '{"headers": {"multiagents": "0:', '"}}')
     kit.begin()
     kit.claim()
@@ -225,7 +226,7 @@ def test_of_what_coalesces_the_first_to_land_is_told_that_a_decision_is_owed(kit
     assert len(kit.messages()) == len(sent) + 1
 
 
-def test_a_page_of_first_attempts_is_sent_out_once_whatever_else_is_committed(kit: Any) -> None:
+def test_a_page_of_first_attempts_is_sent_out_once_whatever_else_is_committed(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     epoch = kit.store.load("order-1").epoch
@@ -243,7 +244,7 @@ def test_a_page_of_first_attempts_is_sent_out_once_whatever_else_is_committed(ki
     assert {"fraud", "credit", "ship"} == set(kit.store.load("order-1").in_flight)
 
 
-def test_of_two_that_change_the_error_of_a_run_the_second_looks_again(kit: Any) -> None:
+def test_of_two_that_change_the_error_of_a_run_the_second_looks_again(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.finish(asks=["fraud", "credit"])
@@ -256,7 +257,7 @@ def test_of_two_that_change_the_error_of_a_run_the_second_looks_again(kit: Any) 
 
 
 @pytest.mark.parametrize("owing", [{"landed": True}, {"joins": {"ship": (1, 1)}}], ids=["landed", "joined"])
-def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: Any, owing: dict[str, Any]) -> None:
+def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: StoreKit, owing: dict[str, Any]) -> None:
     kit.begin()
     kit.claim()
     kit.finish(**owing)
@@ -270,7 +271,7 @@ def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: Any, owing: dic
     assert kit.sweep_for(0.7) == []
 
 
-def test_the_orchestrators_message_goes_out_with_the_commit(kit: Any) -> None:
+def test_the_orchestrators_message_goes_out_with_the_commit(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.consume()
@@ -280,7 +281,7 @@ def test_the_orchestrators_message_goes_out_with_the_commit(kit: Any) -> None:
     assert kit.messages() == ['{"headers": {"multiagents": "0:2"}}']
 
 
-def test_a_commit_moves_the_run_in_the_listings(kit: Any) -> None:
+def test_a_commit_moves_the_run_in_the_listings(kit: StoreKit) -> None:
     kit.begin()
     assert kit.store.count(RunStatus.RUNNING) == kit.store.count(RunStatus.RUNNING, "contract") == 1
 
@@ -291,7 +292,7 @@ def test_a_commit_moves_the_run_in_the_listings(kit: Any) -> None:
     assert kit.store.count(RunStatus.COMPLETED, "other") == 0
 
 
-def test_a_run_that_is_over_becomes_due_to_be_forgotten_when_its_retention_ends(kit: Any) -> None:
+def test_a_run_that_is_over_becomes_due_to_be_forgotten_when_its_retention_ends(kit: StoreKit) -> None:
     kit.begin()
     kit.end(retention_ms=400)
 
@@ -299,7 +300,7 @@ def test_a_run_that_is_over_becomes_due_to_be_forgotten_when_its_retention_ends(
     assert kit.wait_due() == ["x|order-1"]
 
 
-def test_a_run_becomes_due_at_its_deadline_unless_it_is_over_by_then(kit: Any) -> None:
+def test_a_run_becomes_due_at_its_deadline_unless_it_is_over_by_then(kit: StoreKit) -> None:
     kit.begin("order-1", deadline_ms=300)
     kit.begin("order-2", deadline_ms=300)
     kit.end("order-2", retention_ms=60_000)
@@ -309,7 +310,7 @@ def test_a_run_becomes_due_at_its_deadline_unless_it_is_over_by_then(kit: Any) -
     assert kit.sweep_for(0.1) == []
 
 
-def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: Any) -> None:
+def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: StoreKit) -> None:
     kit.begin()
     kit.end(status="compensated", retention_ms=100)
     version = kit.store.load("order-1").version
@@ -330,7 +331,7 @@ def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: Any) -> Non
     assert kit.store.list_runs(statuses=[RunStatus.COMPENSATING]).transaction_ids == ["order-1"]
 
 
-def test_a_commit_that_is_sent_twice_counts_once(kit: Any) -> None:
+def test_a_commit_that_is_sent_twice_counts_once(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     assert kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": (1, 2)}).verdict is Verdict.APPLIED

@@ -7,7 +7,6 @@ beside the time after which it would.
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from multiagents.clock import to_ms
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, Verdict
 from multiagents.workflow.builder.builder import WorkflowBuilder
+from tests.support.store_kit import StoreKit
 
 #: Three partitions are one partition and more.
 pytestmark = pytest.mark.parametrize("kit", ["memory", "redis-3-partitions"], indirect=True)
@@ -27,7 +27,7 @@ def attempt(number: int = 1) -> Correlation:
     return Correlation("order-1", "reserve", Direction.DO, number)
 
 
-def record(kit: Any, step: str = "reserve", transaction_id: str = "order-1") -> str:
+def record(kit: StoreKit, step: str = "reserve", transaction_id: str = "order-1") -> str:
     found: str = kit.store.load(transaction_id).in_flight[step].record
     return found
 
@@ -35,7 +35,7 @@ def record(kit: Any, step: str = "reserve", transaction_id: str = "order-1") -> 
 # --- what waits in a broker list -------------------------------------------------------------------------------------
 
 
-def test_what_waits_in_a_list_is_found_by_the_name_of_the_list_until_it_is_claimed(kit: Any) -> None:
+def test_what_waits_in_a_list_is_found_by_the_name_of_the_list_until_it_is_claimed(kit: StoreKit) -> None:
     ward = kit.message("order-1", "reserve")._replace(target="urgent.ward")
     for number in (3, 1, 2):
         kit.begin(f"order-{number}", dispatch=ward)
@@ -52,7 +52,7 @@ def test_what_waits_in_a_list_is_found_by_the_name_of_the_list_until_it_is_claim
 # --- timers ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: Any) -> None:
+def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=400))
     assert kit.messages() == []
     assert kit.sweep_for(0.05) == []
@@ -68,7 +68,7 @@ def test_a_timer_is_due_when_its_time_has_come_and_then_goes_out(kit: Any) -> No
     assert kit.claim().context == {"total": 5}
 
 
-def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
+def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=60_000))
     seen = kit.store.load("order-1")
     before = seen.in_flight["reserve"]
@@ -90,7 +90,7 @@ def test_a_timer_says_when_it_is_due_and_a_commit_moves_it(kit: Any) -> None:
     assert to_ms(kit.store.now()) >= at
 
 
-def test_a_commit_moves_the_deadline_of_a_run(kit: Any) -> None:
+def test_a_commit_moves_the_deadline_of_a_run(kit: StoreKit) -> None:
     kit.begin(deadline_ms=60_000)
 
     kit.store.commit(Commit("order-1", [], deadline_ms=400))
@@ -99,7 +99,7 @@ def test_a_commit_moves_the_deadline_of_a_run(kit: Any) -> None:
     assert kit.wait_due() == ["t|order-1"]
 
 
-def test_an_attempt_goes_out_only_as_it_was_seen(kit: Any) -> None:
+def test_an_attempt_goes_out_only_as_it_was_seen(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     waiting = record(kit)
     message = kit.message("order-1", "reserve")
@@ -112,7 +112,7 @@ def test_an_attempt_goes_out_only_as_it_was_seen(kit: Any) -> None:
     assert len(kit.messages()) == 1
 
 
-def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: Any) -> None:
+def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: StoreKit) -> None:
     kit.begin()
     first = kit.store.load("order-1").in_flight["reserve"]
     kit.sleep(0.01)
@@ -133,17 +133,17 @@ def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: Any) ->
     ],
     ids=["outbox", "link", "timer"],
 )
-def test_what_the_broker_does_not_hold_is_looked_at_in_time(kit: Any, dispatch: Dispatch, seconds: float) -> None:
+def test_what_the_broker_does_not_hold_is_looked_at_in_time(kit: StoreKit, dispatch: Dispatch, seconds: float) -> None:
     kit.begin(dispatch=dispatch)
 
     assert kit.store.take_due() == ([], pytest.approx(seconds, abs=0.5))
 
 
-def test_nothing_is_ever_due_where_nothing_was_started(kit: Any) -> None:
+def test_nothing_is_ever_due_where_nothing_was_started(kit: StoreKit) -> None:
     assert kit.store.take_due() == ([], 3600.0)
 
 
-def test_an_answer_from_outside_is_waited_for_as_long_as_declared(kit: Any) -> None:
+def test_an_answer_from_outside_is_waited_for_as_long_as_declared(kit: StoreKit) -> None:
     now = to_ms(kit.store.now())
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL, close_ms=now + 400))
     kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
@@ -152,14 +152,14 @@ def test_an_answer_from_outside_is_waited_for_as_long_as_declared(kit: Any) -> N
     assert kit.wait_due() == [ATTEMPT]
 
 
-def test_a_step_that_has_to_start_in_time_is_looked_at_then(kit: Any) -> None:
+def test_a_step_that_has_to_start_in_time_is_looked_at_then(kit: StoreKit) -> None:
     kit.begin(dispatch=kit.message("order-1", "reserve", start_within_ms=400))
 
     assert kit.sweep_for(0.05) == []
     assert kit.wait_due() == ["q|order-1|reserve|d1"]
 
 
-def test_an_entry_is_put_off_or_dropped(kit: Any) -> None:
+def test_an_entry_is_put_off_or_dropped(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     assert kit.wait_due() == [ATTEMPT]
 
@@ -172,7 +172,7 @@ def test_an_entry_is_put_off_or_dropped(kit: Any) -> None:
     assert kit.sweep_for(0.6) == []
 
 
-def test_G4_a_run_that_nothing_looks_after_is_found(kit: Any) -> None:
+def test_G4_a_run_that_nothing_looks_after_is_found(kit: StoreKit) -> None:
     kit.begin()
     kit.begin("order-2", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.begin("order-3", dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
@@ -191,7 +191,7 @@ def test_G4_a_run_that_nothing_looks_after_is_found(kit: Any) -> None:
 # --- leases ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_due_is_leased_to_one_who_asks(kit: Any) -> None:
+def test_what_is_due_is_leased_to_one_who_asks(kit: StoreKit) -> None:
     names = [f"order-{number}" for number in range(20)]
     for name in names:
         kit.begin(name, dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
@@ -204,7 +204,7 @@ def test_what_is_due_is_leased_to_one_who_asks(kit: Any) -> None:
     assert {(entry.kind, entry.step, entry.attempt_key) for entry in found} == {("a", "reserve", "d1")}
 
 
-def test_what_a_sweeper_took_and_did_not_handle_is_due_again(kit: Any) -> None:
+def test_what_a_sweeper_took_and_did_not_handle_is_due_again(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
 
     assert kit.wait_due() == [ATTEMPT]
@@ -212,11 +212,11 @@ def test_what_a_sweeper_took_and_did_not_handle_is_due_again(kit: Any) -> None:
     assert kit.wait_due() == [ATTEMPT]
 
 
-def test_no_more_is_taken_than_asked_for(kit: Any) -> None:
+def test_no_more_is_taken_than_asked_for(kit: StoreKit) -> None:
     for number in range(30):
         kit.begin(f"order-{number}", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
     kit.sleep(0.01)
-    most = 5 * kit.store.keys.partitions
+    most = 5 * kit.keys.partitions
 
     taken = [len(kit.store.take_due(limit=5)[0]) for _ in range(30)]
 
@@ -224,7 +224,7 @@ def test_no_more_is_taken_than_asked_for(kit: Any) -> None:
     assert sum(taken) == 30
 
 
-def test_a_step_over_its_limit_is_due_a_second_later_though_its_lease_is_renewed(kit: Any) -> None:
+def test_a_step_over_its_limit_is_due_a_second_later_though_its_lease_is_renewed(kit: StoreKit) -> None:
     long = kit.another(lease=60)
     kit.begin()
     kit.store = long
@@ -234,7 +234,7 @@ def test_a_step_over_its_limit_is_due_a_second_later_though_its_lease_is_renewed
     assert long.take_due() == ([], pytest.approx(1.2, abs=0.5))
 
 
-def test_a_step_without_its_heartbeat_is_due_though_its_lease_is_renewed(kit: Any) -> None:
+def test_a_step_without_its_heartbeat_is_due_though_its_lease_is_renewed(kit: StoreKit) -> None:
     kit.store = kit.another(lease=60)
     kit.begin()
     kit.claim(heartbeat_timeout=5)
@@ -245,7 +245,7 @@ def test_a_step_without_its_heartbeat_is_due_though_its_lease_is_renewed(kit: An
     assert kit.store.take_due() == ([], pytest.approx(5, abs=0.5))
 
 
-def test_a_lease_whose_worker_is_known_to_be_dead_is_due_at_once(kit: Any) -> None:
+def test_a_lease_whose_worker_is_known_to_be_dead_is_due_at_once(kit: StoreKit) -> None:
     kit.begin()
     assert not kit.store.expire(attempt())
     kit.claim()
@@ -258,7 +258,7 @@ def test_a_lease_whose_worker_is_known_to_be_dead_is_due_at_once(kit: Any) -> No
     assert not kit.store.expire(attempt())
 
 
-def test_G5_after_an_outage_every_lease_is_extended_once(kit: Any) -> None:
+def test_G5_after_an_outage_every_lease_is_extended_once(kit: StoreKit) -> None:
     for number in range(6):
         kit.begin(f"order-{number}")
         kit.claim(transaction_id=f"order-{number}")
@@ -282,7 +282,7 @@ def test_G5_after_an_outage_every_lease_is_extended_once(kit: Any) -> None:
     assert sorted(found) == [f"a|order-{number}|reserve|d1" for number in (3, 4, 5)]
 
 
-def test_G5_sweeps_that_are_merely_slow_do_not_keep_the_dead_alive(kit: Any) -> None:
+def test_G5_sweeps_that_are_merely_slow_do_not_keep_the_dead_alive(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.due()
@@ -294,7 +294,7 @@ def test_G5_sweeps_that_are_merely_slow_do_not_keep_the_dead_alive(kit: Any) -> 
     assert kit.due() == [ATTEMPT]
 
 
-def test_a_dead_worker_is_not_spared_by_an_outage(kit: Any) -> None:
+def test_a_dead_worker_is_not_spared_by_an_outage(kit: StoreKit) -> None:
     kit.due()
     kit.sleep(0.6)
     kit.due()
@@ -313,14 +313,14 @@ def test_a_dead_worker_is_not_spared_by_an_outage(kit: Any) -> None:
 LONG_ENOUGH = 1.3
 
 
-def test_a_message_that_waits_is_never_due(kit: Any) -> None:
+def test_a_message_that_waits_is_never_due(kit: StoreKit) -> None:
     kit.begin()
 
     assert kit.sweep_for(LONG_ENOUGH) == []
     assert len(kit.messages()) == 1
 
 
-def test_a_message_that_was_taken_and_not_claimed_is_due_after_a_lease(kit: Any) -> None:
+def test_a_message_that_was_taken_and_not_claimed_is_due_after_a_lease(kit: StoreKit) -> None:
     kit.begin()
     kit.consume()
 
@@ -332,7 +332,7 @@ def test_a_message_that_was_taken_and_not_claimed_is_due_after_a_lease(kit: Any)
     assert kit.sweep_for(LONG_ENOUGH) == []
 
 
-def test_a_message_that_was_taken_and_claimed_is_not_lost(kit: Any) -> None:
+def test_a_message_that_was_taken_and_claimed_is_not_lost(kit: StoreKit) -> None:
     kit.begin()
     kit.consume()
     kit.sweep_for(0.3)
@@ -343,13 +343,13 @@ def test_a_message_that_was_taken_and_claimed_is_not_lost(kit: Any) -> None:
         kit.store.renew(attempt(), "owner-1")
 
 
-def one_partition(kit: Any, count: int) -> list[str]:
+def one_partition(kit: StoreKit, count: int) -> list[str]:
     """Ids of runs that share a partition, and so a count of messages."""
     names = (f"order-{number}" for number in range(1_000))
-    return [name for name in names if kit.store.keys.partition_of(name) == 0][:count]
+    return [name for name in names if kit.keys.partition_of(name) == 0][:count]
 
 
-def test_in_a_backlog_only_what_left_the_list_is_lost(kit: Any) -> None:
+def test_in_a_backlog_only_what_left_the_list_is_lost(kit: StoreKit) -> None:
     first, second, third = one_partition(kit, 3)
     for name in (first, second, third):
         kit.begin(name, dispatch=kit.message(name, "reserve"))
@@ -359,7 +359,7 @@ def test_in_a_backlog_only_what_left_the_list_is_lost(kit: Any) -> None:
     assert len(kit.messages()) == 2
 
 
-def test_other_peoples_messages_do_not_hide_what_was_lost(kit: Any) -> None:
+def test_other_peoples_messages_do_not_hide_what_was_lost(kit: StoreKit) -> None:
     first, second = one_partition(kit, 2)
     kit.begin(first, dispatch=kit.message(first, "reserve"))
     for _ in range(120):
@@ -370,7 +370,7 @@ def test_other_peoples_messages_do_not_hide_what_was_lost(kit: Any) -> None:
     assert kit.wait_due() == [f"a|{first}|reserve|d1"]
 
 
-def test_a_long_queue_of_other_peoples_messages_says_nothing_yet(kit: Any) -> None:
+def test_a_long_queue_of_other_peoples_messages_says_nothing_yet(kit: StoreKit) -> None:
     for _ in range(1_100):
         kit.publish(SOMEBODY_ELSES)
     kit.begin()
@@ -381,7 +381,7 @@ def test_a_long_queue_of_other_peoples_messages_says_nothing_yet(kit: Any) -> No
     assert kit.wait_due() == [ATTEMPT]
 
 
-def test_each_list_is_judged_by_its_own_numbers(kit: Any) -> None:
+def test_each_list_is_judged_by_its_own_numbers(kit: StoreKit) -> None:
     first, second = one_partition(kit, 2)
     kit.begin(first, dispatch=kit.message(first, "reserve", name="celery\x06\x163"))
     kit.begin(second, dispatch=kit.message(second, "reserve"))
@@ -390,7 +390,7 @@ def test_each_list_is_judged_by_its_own_numbers(kit: Any) -> None:
     assert kit.wait_due() == [f"a|{first}|reserve|d1"]
 
 
-def test_a_message_that_was_given_back_counts_as_waiting(kit: Any) -> None:
+def test_a_message_that_was_given_back_counts_as_waiting(kit: StoreKit) -> None:
     first, second = one_partition(kit, 2)
     for name in (first, second):
         kit.begin(name, dispatch=kit.message(name, "reserve"))
@@ -404,7 +404,7 @@ def test_a_message_that_was_given_back_counts_as_waiting(kit: Any) -> None:
     assert kit.sweep_for(LONG_ENOUGH) == []
 
 
-def test_a_commit_looks_after_what_it_sends_before_anybody_can_lose_it(kit: Any) -> None:
+def test_a_commit_looks_after_what_it_sends_before_anybody_can_lose_it(kit: StoreKit) -> None:
     flow = WorkflowBuilder("pair").add_step("one", "first").add_step("two", "second").build(register=False)
     kit.begin(definition=flow)
     kit.consume()
@@ -417,7 +417,7 @@ def test_a_commit_looks_after_what_it_sends_before_anybody_can_lose_it(kit: Any)
     assert kit.sweep_for(0.6) == []
 
 
-def test_the_clock_goes_on(kit: Any) -> None:
+def test_the_clock_goes_on(kit: StoreKit) -> None:
     before = kit.store.now()
     kit.sleep(0.02)
 

@@ -25,6 +25,7 @@ from multiagents.state_store.payloads.policy import PayloadPolicy
 from multiagents.state_store.payloads.redaction import redactor
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, StepState
+from tests.support.store_kit import RedisKit, StoreKit
 
 SECRET = "4111-1111-1111-1111"
 OLD, NEW = AESGCMCodec({"2025": b"o" * 32}), AESGCMCodec({"2026": b"n" * 32, "2025": b"o" * 32})
@@ -60,7 +61,7 @@ POLICIES = {
 }
 
 
-def play(kit: Any) -> dict[str, Any]:
+def play(kit: StoreKit) -> dict[str, Any]:
     """Bring a secret into every place that there is, and see that it comes out again; gives what was stored."""
     error = ErrorInfo(type="CardDeclined", message=f"card {SECRET} was declined", traceback=f"line 1: {SECRET}")
     kit.begin(input={"total": 5, "card": SECRET})
@@ -106,7 +107,7 @@ def attempt() -> Any:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_data_comes_out_as_it_went_in_whatever_it_was_put_through(kit: Any, name: str) -> None:
+def test_data_comes_out_as_it_went_in_whatever_it_was_put_through(kit: StoreKit, name: str) -> None:
     kit.under(POLICIES[name])
 
     stored = play(kit)
@@ -114,7 +115,7 @@ def test_data_comes_out_as_it_went_in_whatever_it_was_put_through(kit: Any, name
     assert (SECRET in repr(stored)) is (name in ("plain", "apart"))
 
 
-def test_without_settings_data_is_stored_byte_for_byte_as_json(kit: Any) -> None:
+def test_without_settings_data_is_stored_byte_for_byte_as_json(kit: StoreKit) -> None:
     kit.begin(input={"total": 5, "who": "Zoë"})
     kit.claim()
     kit.finish(result={"a": [1, None]}, context={"a": [1, None]}, inputs={"ship": {"b": 1}})
@@ -127,7 +128,7 @@ def test_without_settings_data_is_stored_byte_for_byte_as_json(kit: Any) -> None
     assert all(record.startswith('{"t":') for record in stored["history"])
 
 
-def test_a_run_is_read_through_though_the_codec_was_changed_under_it(kit: Any) -> None:
+def test_a_run_is_read_through_though_the_codec_was_changed_under_it(kit: StoreKit) -> None:
     kit.begin(input={"total": 5})
     kit.under(PayloadPolicy(codecs=(GZIP,)))
     kit.claim()
@@ -143,7 +144,7 @@ def test_a_run_is_read_through_though_the_codec_was_changed_under_it(kit: Any) -
     assert kit.store.results("order-1") == {"reserve": {"a": 1}, "fraud": {"b": 2}}
 
 
-def test_a_new_key_encrypts_and_the_old_one_still_decrypts(kit: Any) -> None:
+def test_a_new_key_encrypts_and_the_old_one_still_decrypts(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(codecs=(OLD,)))
     kit.begin(input={"total": 5})
     kit.under(PayloadPolicy(codecs=(NEW,)))
@@ -155,7 +156,7 @@ def test_a_new_key_encrypts_and_the_old_one_still_decrypts(kit: Any) -> None:
         kit.under(PayloadPolicy(codecs=(OLD,))).payloads("order-1")
 
 
-def test_what_is_switched_off_is_still_read_with(kit: Any) -> None:
+def test_what_is_switched_off_is_still_read_with(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(codecs=(Reversed(), NEW)))
     kit.begin(input={"total": 5})
 
@@ -167,7 +168,7 @@ def test_what_is_switched_off_is_still_read_with(kit: Any) -> None:
     assert kit.stored()["results"]["r:reserve"] == '{"a":1}'
 
 
-def test_S27_data_that_cannot_be_decoded_names_what_is_missing(kit: Any) -> None:
+def test_S27_data_that_cannot_be_decoded_names_what_is_missing(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(codecs=(Reversed(),)))
     play(kit)
     kit.store.commit(Commit("order-1", [], version=3, dispatches=[kit.message("order-1", "fraud")]))
@@ -185,7 +186,7 @@ def test_S27_data_that_cannot_be_decoded_names_what_is_missing(kit: Any) -> None
     assert all("cannot be read here" in letter["why"] for letter in kit.store.dead_letters().values())
 
 
-def test_S27_a_claim_of_what_cannot_be_decoded_says_why_and_holds_the_attempt(kit: Any) -> None:
+def test_S27_a_claim_of_what_cannot_be_decoded_says_why_and_holds_the_attempt(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(codecs=(NEW,)))
     kit.begin()
     kit.under(PayloadPolicy(codecs=(OLD,)))
@@ -197,7 +198,7 @@ def test_S27_a_claim_of_what_cannot_be_decoded_says_why_and_holds_the_attempt(ki
 
 
 @pytest.mark.parametrize("garbage", ["!gzip!", "!gzip!@@", "!!eA==", "!", "!gzip!eA==", "!aes-gcm!eA=="])
-def test_S27_an_envelope_that_was_damaged_is_named(kit: Any, garbage: str) -> None:
+def test_S27_an_envelope_that_was_damaged_is_named(kit: StoreKit, garbage: str) -> None:
     kit.under(PayloadPolicy(codecs=(NEW,)))
     kit.begin()
 
@@ -207,7 +208,7 @@ def test_S27_an_envelope_that_was_damaged_is_named(kit: Any, garbage: str) -> No
         kit.store.payloads("order-1")
 
 
-def test_one_damaged_letter_does_not_hide_the_others(kit: Any) -> None:
+def test_one_damaged_letter_does_not_hide_the_others(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(codecs=(NEW,)))
     for number in (1, 2):
         kit.store.bury("order-1", f"order-1/{number}", {"why": "late"})
@@ -219,7 +220,7 @@ def test_one_damaged_letter_does_not_hide_the_others(kit: Any) -> None:
     assert letters["order-1/1"]["why"].startswith("this letter cannot be read here: ")
 
 
-def test_a_repeated_start_is_known_by_its_input_though_nothing_of_it_is_readable(kit: Any) -> None:
+def test_a_repeated_start_is_known_by_its_input_though_nothing_of_it_is_readable(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(codecs=(NEW,)))
     kit.begin(digest="digest-1")
 
@@ -234,7 +235,7 @@ def test_a_repeated_start_is_known_by_its_input_though_nothing_of_it_is_readable
 APART = PayloadPolicy(claim_check_bytes=200)
 
 
-def test_a_large_payload_is_kept_apart_and_comes_with_the_claims_that_read_it(kit: Any) -> None:
+def test_a_large_payload_is_kept_apart_and_comes_with_the_claims_that_read_it(kit: StoreKit) -> None:
     kit.under(APART)
     kit.begin()
     kit.claim()
@@ -248,7 +249,7 @@ def test_a_large_payload_is_kept_apart_and_comes_with_the_claims_that_read_it(ki
     assert kit.store.results("order-1") == {"reserve": LARGE}
 
 
-def test_the_undo_of_a_large_result_gets_it(kit: Any) -> None:
+def test_the_undo_of_a_large_result_gets_it(kit: StoreKit) -> None:
     kit.under(APART)
     kit.begin()
     kit.claim()
@@ -262,7 +263,7 @@ def test_the_undo_of_a_large_result_gets_it(kit: Any) -> None:
     assert (claim.result, claim.context) == (LARGE, {"total": 5, **LARGE})
 
 
-def test_a_payload_of_just_the_limit_stays_and_one_byte_more_goes(kit: Any) -> None:
+def test_a_payload_of_just_the_limit_stays_and_one_byte_more_goes(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(claim_check_bytes=30))
     kit.begin()
     kit.claim()
@@ -277,7 +278,7 @@ def test_a_payload_of_just_the_limit_stays_and_one_byte_more_goes(kit: Any) -> N
 
 
 @pytest.mark.parametrize("undo", [False, True])
-def test_a_step_with_inputs_of_its_own_fetches_nothing_that_it_does_not_read(kit: Any, undo: bool) -> None:
+def test_a_step_with_inputs_of_its_own_fetches_nothing_that_it_does_not_read(kit: StoreKit, undo: bool) -> None:
     kit.under(APART)
     kit.begin(definition=NARROWED, input=LARGE)
     kit.claim(definition=NARROWED)
@@ -301,7 +302,7 @@ def test_a_step_with_inputs_of_its_own_fetches_nothing_that_it_does_not_read(kit
     assert dict(claim.merged) == LARGE
 
 
-def test_S27_a_payload_that_is_not_where_it_was_put_is_named(kit: Any) -> None:
+def test_S27_a_payload_that_is_not_where_it_was_put_is_named(kit: StoreKit) -> None:
     kit.under(APART)
     kit.begin(input=LARGE)
     [name] = kit.stored()["blobs"]
@@ -313,7 +314,7 @@ def test_S27_a_payload_that_is_not_where_it_was_put_is_named(kit: Any) -> None:
             ask()
 
 
-def test_a_commit_that_is_refused_leaves_no_payload_behind(kit: Any) -> None:
+def test_a_commit_that_is_refused_leaves_no_payload_behind(kit: StoreKit) -> None:
     kit.under(APART)
     kit.begin()
     kit.claim()
@@ -324,7 +325,7 @@ def test_a_commit_that_is_refused_leaves_no_payload_behind(kit: Any) -> None:
     assert kit.stored()["blobs"] == {}
 
 
-def test_payloads_kept_apart_go_with_their_run(kit: Any) -> None:
+def test_payloads_kept_apart_go_with_their_run(kit: StoreKit) -> None:
     kit.under(APART)
     kit.begin(input=LARGE)
     kit.end()
@@ -334,10 +335,10 @@ def test_payloads_kept_apart_go_with_their_run(kit: Any) -> None:
     assert kit.stored() == {}
 
 
-def test_payloads_kept_apart_expire_with_their_run_and_come_back_with_it(redis_kit: Any) -> None:
+def test_payloads_kept_apart_expire_with_their_run_and_come_back_with_it(redis_kit: RedisKit) -> None:
     redis_kit.under(APART)
     redis_kit.begin(input=LARGE)
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
     ttl = redis_kit.client.pttl
     assert ttl(of.blobs) == -1
 
@@ -347,11 +348,11 @@ def test_payloads_kept_apart_expire_with_their_run_and_come_back_with_it(redis_k
     assert (ttl(of.blobs), ttl(of.results)) == (-1, -1)
 
 
-def test_a_payload_that_comes_after_the_end_expires_with_its_run(redis_kit: Any) -> None:
+def test_a_payload_that_comes_after_the_end_expires_with_its_run(redis_kit: RedisKit) -> None:
     redis_kit.under(APART)
     redis_kit.begin()
     redis_kit.end(retention_ms=60_000)
-    of = redis_kit.store.keys.of_run("order-1")
+    of = redis_kit.keys.of_run("order-1")
 
     redis_kit.store.commit(Commit("order-1", [], version=2, results={"reserve": LARGE}))
 
@@ -359,7 +360,7 @@ def test_a_payload_that_comes_after_the_end_expires_with_its_run(redis_kit: Any)
     assert redis_kit.client.pexpiretime(of.blobs) == redis_kit.client.pexpiretime(of.results) > 0
 
 
-def test_a_claim_takes_one_more_round_trip_when_something_is_kept_apart_and_else_none(redis_kit: Any) -> None:
+def test_a_claim_takes_one_more_round_trip_when_something_is_kept_apart_and_else_none(redis_kit: RedisKit) -> None:
     def calls() -> int:
         stats = redis_kit.client.info("commandstats")
         return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval", "hmget"))
@@ -412,7 +413,7 @@ def away_redis(new_redis_url: Callable[[], str]) -> Iterator[Any]:
         yield client
 
 
-def test_large_payloads_may_live_in_a_store_of_their_own(kit: Any) -> None:
+def test_large_payloads_may_live_in_a_store_of_their_own(kit: StoreKit) -> None:
     bucket = Watched()
     kit.under(replace(APART, apart=bucket))
     kit.begin()
@@ -426,7 +427,7 @@ def test_large_payloads_may_live_in_a_store_of_their_own(kit: Any) -> None:
         kit.under(APART).payloads("order-1")
 
 
-def test_what_lies_beside_the_run_is_read_after_a_store_was_set(kit: Any) -> None:
+def test_what_lies_beside_the_run_is_read_after_a_store_was_set(kit: StoreKit) -> None:
     kit.under(APART)
     kit.begin(input=LARGE)
 
@@ -435,7 +436,7 @@ def test_what_lies_beside_the_run_is_read_after_a_store_was_set(kit: Any) -> Non
     assert kit.claim().context == LARGE
 
 
-def test_a_payload_store_that_is_away_is_no_answer_about_the_data(kit: Any) -> None:
+def test_a_payload_store_that_is_away_is_no_answer_about_the_data(kit: StoreKit) -> None:
     bucket = Watched()
     kit.under(replace(APART, apart=bucket))
     kit.begin(input=LARGE)
@@ -449,7 +450,7 @@ def test_a_payload_store_that_is_away_is_no_answer_about_the_data(kit: Any) -> N
     assert kit.claim().context == LARGE
 
 
-def test_G4_a_sweep_goes_on_though_the_payload_store_is_away(kit: Any) -> None:
+def test_G4_a_sweep_goes_on_though_the_payload_store_is_away(kit: StoreKit) -> None:
     bucket = Watched()
     kit.under(replace(APART, apart=bucket))
     for name in ("order-1", "order-2", "order-3"):
@@ -469,7 +470,7 @@ def test_G4_a_sweep_goes_on_though_the_payload_store_is_away(kit: Any) -> None:
 
 
 def test_what_a_refused_commit_left_in_a_store_of_its_own_goes_with_the_run_or_by_itself(
-    kit: Any, away_redis: Any
+    kit: StoreKit, away_redis: Any
 ) -> None:
     bucket = RedisPayloadStore("redis://unused", lifetime=60, client=away_redis)
     kit.under(replace(APART, apart=bucket))
@@ -488,7 +489,7 @@ def test_what_a_refused_commit_left_in_a_store_of_its_own_goes_with_the_run_or_b
 # --- redaction -------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_redacted_is_not_in_the_history_and_is_what_later_steps_read(kit: Any) -> None:
+def test_what_is_redacted_is_not_in_the_history_and_is_what_later_steps_read(kit: StoreKit) -> None:
     kit.under(PayloadPolicy(redact=redactor(["*card*", "password"])))
     kit.begin(input={"card_number": SECRET})
     kit.claim()

@@ -21,6 +21,7 @@ from multiagents.state_store.redis.server_check import findings_of
 from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
+from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)
 EVERY = list(RunStatus)
@@ -29,20 +30,20 @@ EVERY = list(RunStatus)
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_does_not_exist_is_said_not_to(kit: Any) -> None:
+def test_a_run_that_does_not_exist_is_said_not_to(kit: StoreKit) -> None:
     for ask in (kit.store.load, kit.store.payloads, kit.store.results, kit.store.status):
         with pytest.raises(WorkflowNotFoundError, match="'order-1'"):
             ask("order-1")
     assert kit.store.history("order-1") == []
 
 
-def test_a_runs_status_is_answered_alone(kit: Any) -> None:
+def test_a_runs_status_is_answered_alone(kit: StoreKit) -> None:
     kit.begin()
 
     assert kit.store.status("order-1") is RunStatus.RUNNING
 
 
-def test_results_are_kept_by_step(kit: Any) -> None:
+def test_results_are_kept_by_step(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     kit.finish(result={"a": [1, {"b": None}], "ü": 1.5}, context={"a": 1})
@@ -51,7 +52,7 @@ def test_results_are_kept_by_step(kit: Any) -> None:
     assert kit.store.payloads("order-1").context == {"a": 1}
 
 
-def test_what_was_read_is_the_readers_own(kit: Any) -> None:
+def test_what_was_read_is_the_readers_own(kit: StoreKit) -> None:
     given = {"items": [1]}
     kit.begin(input=given)
     given["items"].append(2)
@@ -61,7 +62,7 @@ def test_what_was_read_is_the_readers_own(kit: Any) -> None:
     assert kit.store.payloads("order-1").input == {"items": [1]}
 
 
-def test_the_history_has_every_event_in_order_and_is_read_on_from_any(kit: Any) -> None:
+def test_the_history_has_every_event_in_order_and_is_read_on_from_any(kit: StoreKit) -> None:
     kit.begin()
     for number in range(1, 6):
         event = StatusEvent(
@@ -83,7 +84,7 @@ def ids(page: Any) -> list[str]:
     return list(page.transaction_ids)
 
 
-def test_runs_are_listed_newest_first_by_status_workflow_and_time(kit: Any) -> None:
+def test_runs_are_listed_newest_first_by_status_workflow_and_time(kit: StoreKit) -> None:
     kit.begin("old")
     kit.sleep(0.005)
     since = kit.store.now()
@@ -106,7 +107,7 @@ def test_runs_are_listed_newest_first_by_status_workflow_and_time(kit: Any) -> N
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 20, 21])
-def test_paging_shows_every_run_once(kit: Any, limit: int) -> None:
+def test_paging_shows_every_run_once(kit: StoreKit, limit: int) -> None:
     names = [f"order-{number}" for number in range(20)]
     for number, name in enumerate(names):
         kit.begin(name)
@@ -126,7 +127,7 @@ def test_paging_shows_every_run_once(kit: Any, limit: int) -> None:
     assert pages[-1]
 
 
-def test_runs_of_one_millisecond_are_paged_through_too(kit: Any) -> None:
+def test_runs_of_one_millisecond_are_paged_through_too(kit: StoreKit) -> None:
     names = kit.begin_at_once(200)
 
     pages, cursor = [], None
@@ -140,7 +141,7 @@ def test_runs_of_one_millisecond_are_paged_through_too(kit: Any) -> None:
     assert sorted(name for page in pages for name in page) == sorted(names)
 
 
-def test_a_page_goes_on_from_its_cursor_though_runs_start_meanwhile(kit: Any) -> None:
+def test_a_page_goes_on_from_its_cursor_though_runs_start_meanwhile(kit: StoreKit) -> None:
     for number in range(4):
         kit.begin(f"order-{number}")
         kit.sleep(0.002)
@@ -153,7 +154,7 @@ def test_a_page_goes_on_from_its_cursor_though_runs_start_meanwhile(kit: Any) ->
     assert second.cursor is None
 
 
-def test_a_cursor_that_is_none_is_refused(kit: Any) -> None:
+def test_a_cursor_that_is_none_is_refused(kit: StoreKit) -> None:
     with pytest.raises(WorkflowError, match="cursor 'page 2' was not understood; give the cursor of the page before"):
         kit.store.list_runs(statuses=EVERY, cursor="page 2")
 
@@ -161,7 +162,7 @@ def test_a_cursor_that_is_none_is_refused(kit: Any) -> None:
 # --- waiting ---------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_waits_is_woken_by_the_end(kit: Any) -> None:
+def test_whoever_waits_is_woken_by_the_end(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
     ended: list[tuple[RunStatus, float]] = []
@@ -186,14 +187,14 @@ def test_whoever_waits_is_woken_by_the_end(kit: Any) -> None:
     assert max(at for _, at in ended) - over_at < 0.7
 
 
-def test_the_end_of_a_run_that_is_over_is_told_at_once(kit: Any) -> None:
+def test_the_end_of_a_run_that_is_over_is_told_at_once(kit: StoreKit) -> None:
     kit.begin()
     kit.end(status="compensated")
 
     assert kit.store.wait_for_end("order-1", 0) is RunStatus.COMPENSATED
 
 
-def test_waiting_ends_in_time_and_says_that_the_run_goes_on(kit: Any) -> None:
+def test_waiting_ends_in_time_and_says_that_the_run_goes_on(kit: StoreKit) -> None:
     kit.begin()
     started = time.monotonic()
 
@@ -203,7 +204,7 @@ def test_waiting_ends_in_time_and_says_that_the_run_goes_on(kit: Any) -> None:
     assert 0.2 <= time.monotonic() - started < 2
 
 
-def test_nobody_waits_for_a_run_that_does_not_exist(kit: Any) -> None:
+def test_nobody_waits_for_a_run_that_does_not_exist(kit: StoreKit) -> None:
     with pytest.raises(WorkflowNotFoundError):
         kit.store.wait_for_end("order-1", 5)
 
@@ -211,7 +212,7 @@ def test_nobody_waits_for_a_run_that_does_not_exist(kit: Any) -> None:
 # --- letting go ------------------------------------------------------------------------------------------------------
 
 
-def test_a_forgotten_run_leaves_nothing_and_its_id_is_free(kit: Any) -> None:
+def test_a_forgotten_run_leaves_nothing_and_its_id_is_free(kit: StoreKit) -> None:
     kit.begin()
     kit.begin("order-2")
     kit.end(retention_ms=1)
@@ -226,7 +227,7 @@ def test_a_forgotten_run_leaves_nothing_and_its_id_is_free(kit: Any) -> None:
     assert kit.begin().created
 
 
-def test_dead_letters_are_kept_with_their_payload(kit: Any) -> None:
+def test_dead_letters_are_kept_with_their_payload(kit: StoreKit) -> None:
     assert kit.store.dead_letters() == {}
     kit.store.bury("order-1", "order-1/charge/do/1", {"why": "nobody knows the run", "event": {"payload": {"a": [1]}}})
     for number in range(5):
@@ -242,7 +243,7 @@ def test_dead_letters_are_kept_with_their_payload(kit: Any) -> None:
     assert letters["order-2/ship/undo/1"] == {"why": "again"}
 
 
-def test_a_store_for_the_sweep_sees_the_same_runs(kit: Any) -> None:
+def test_a_store_for_the_sweep_sees_the_same_runs(kit: StoreKit) -> None:
     kit.begin()
     sweeps = kit.store.for_sweep()
 
@@ -251,7 +252,7 @@ def test_a_store_for_the_sweep_sees_the_same_runs(kit: Any) -> None:
         sweeps.close()
 
 
-def test_what_workers_announce_is_known_to_all_and_the_latest_counts(kit: Any) -> None:
+def test_what_workers_announce_is_known_to_all_and_the_latest_counts(kit: StoreKit) -> None:
     kit.store.announce_workers({})
     assert kit.another().announced_workers() == {}
     kit.store.announce_workers({"charge_card": {"queue": "cards", "timeout": 5}, "ship_order": {"queue": "docks"}})
@@ -276,7 +277,7 @@ def test_all_of_a_process_share_one_memory_for_each_prefix() -> None:
     assert first.dead_letters() == {}
 
 
-def test_in_memory_a_run_expires_as_it_would_on_redis(kit_in_memory: Any) -> None:
+def test_in_memory_a_run_expires_as_it_would_on_redis(kit_in_memory: MemoryKit) -> None:
     kit_in_memory.begin()
     kit_in_memory.end(retention_ms=60_000)
     kit_in_memory.sleep(60 + 3_590)
@@ -291,11 +292,11 @@ def test_in_memory_a_run_expires_as_it_would_on_redis(kit_in_memory: Any) -> Non
 # --- on Redis --------------------------------------------------------------------------------------------------------
 
 
-def test_what_belongs_to_a_finished_run_expires_even_if_no_sweep_ever_comes(redis_kit: Any) -> None:
+def test_what_belongs_to_a_finished_run_expires_even_if_no_sweep_ever_comes(redis_kit: RedisKit) -> None:
     redis_kit.begin()
     redis_kit.claim()
     redis_kit.finish(result={"a": 1}, context={"a": 1})
-    run = redis_kit.store.keys.of_run("order-1")
+    run = redis_kit.keys.of_run("order-1")
     keys = [run.run, run.context, run.results, run.history]
     assert [redis_kit.client.pttl(key) for key in keys] == [-1] * 4
 
@@ -395,14 +396,14 @@ def test_a_url_without_a_store_is_refused() -> None:
         open_store("amqp://host")
 
 
-def test_a_run_is_seen_while_it_waits_for_an_answer_from_outside(kit: Any) -> None:
+def test_a_run_is_seen_while_it_waits_for_an_answer_from_outside(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
     assert kit.store.load("order-1").awaits_others
     assert kit.store.unattended() == []
 
 
-def test_a_delete_that_is_sent_twice_or_saw_another_status_does_no_harm(kit: Any) -> None:
+def test_a_delete_that_is_sent_twice_or_saw_another_status_does_no_harm(kit: StoreKit) -> None:
     kit.begin()
     kit.end()
     refused = kit.store.delete("order-1", status=RunStatus.FAILED, tombstone="stone-1")

@@ -1,4 +1,9 @@
-"""A state store of each kind with its broker to look into, and the ways to move a run that most tests need."""
+"""A state store of each kind with its broker to look into, and the ways to move a run that most tests need.
+
+What a test does not name is this: the run is `RUN`, of the workflow `FLOW`; what is claimed and finished is the first
+attempt of its first step, `STEP` and `ATTEMPT`, by the worker `OWNER`. So ``kit.begin()``, ``kit.claim()`` and
+``kit.finish()`` start order-1, take reserve/do/1 for owner-1, and commit its success.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Any
 
 import redis
 
+from multiagents import Step, WorkflowBuilder
 from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.keys import Keys
@@ -16,8 +22,8 @@ from multiagents.state_store import StateStore
 from multiagents.state_store.base import Claim, Commit, Committed, Delivery, Dispatch, Started
 from multiagents.state_store.memory.store import InMemoryStateStore
 from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
+from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.store import RedisStateStore
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
@@ -26,9 +32,13 @@ LEASE = 0.5
 #: The broker list that messages go to.
 LIST = "celery"
 
+RUN = "order-1"
+STEP = "reserve"
+ATTEMPT = "d1"
+OWNER = "owner-1"
 FLOW = (
     WorkflowBuilder("contract")
-    .add_step("reserve", "reserve_stock", compensation="release_stock")
+    .add_step(STEP, "reserve_stock", compensation="release_stock")
     .add_parallel("risk", [Step("fraud", "check_fraud"), [Step("credit", "check_credit"), Step("limit", "set_limit")]])
     .add_step("ship", "ship_order")
     .build(register=False)
@@ -41,7 +51,8 @@ class StoreKit:
     #: in what form data is stored
     policy: PayloadPolicy = PLAIN
 
-    def __init__(self, new_store: Callable[[float], StateStore]) -> None:
+    def __init__(self, keys: Keys, new_store: Callable[[float], StateStore]) -> None:
+        self.keys = keys
         self.new_store = new_store
         self.store = new_store(LEASE)
         self.made: list[StateStore] = [self.store]
@@ -72,15 +83,15 @@ class StoreKit:
         """Start runs in one and the same millisecond; gives their ids."""
         raise NotImplementedError
 
-    def stored(self, transaction_id: str = "order-1") -> dict[str, Any]:
+    def stored(self, transaction_id: str = RUN) -> dict[str, Any]:
         """What is kept of a run, as it is kept: its hash, context, results, history and what is kept apart."""
         raise NotImplementedError
 
-    def dead_letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+    def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
         """The dead letters beside a run, as they are kept."""
         raise NotImplementedError
 
-    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
+    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = RUN) -> None:
         """Put something else in the place of a field of what `stored` gives; None removes it."""
         raise NotImplementedError
 
@@ -104,16 +115,16 @@ class StoreKit:
         return self.store
 
     def message(
-        self, transaction_id: str, step: str, attempt_key: str = "d1", name: str = LIST, **fields: Any
+        self, transaction_id: str, step: str, attempt_key: str = ATTEMPT, name: str = LIST, **fields: Any
     ) -> Dispatch:
         """An attempt that a commit pushes, as the dispatcher renders it."""
-        partition = self.store.keys.partition_of(transaction_id)  # type: ignore[attr-defined]
+        partition = self.keys.partition_of(transaction_id)
         prefix = f'{{"id": "{transaction_id}/{step}/{attempt_key}", "headers": {{"multiagents": "{partition}:'
         return Dispatch(step, attempt_key, Delivery.PUSH, name, prefix, '"}}', **fields)
 
     def begin(
         self,
-        transaction_id: str = "order-1",
+        transaction_id: str = RUN,
         *,
         definition: Definition = FLOW,
         input: Any = None,
@@ -159,12 +170,12 @@ class StoreKit:
 
     def claim(
         self,
-        step: str = "reserve",
+        step: str = STEP,
         attempt: int = 1,
         *,
         undo: bool = False,
-        owner: str = "owner-1",
-        transaction_id: str = "order-1",
+        owner: str = OWNER,
+        transaction_id: str = RUN,
         timeout: float | None = None,
         heartbeat_timeout: float | None = None,
         definition: Definition = FLOW,
@@ -181,12 +192,12 @@ class StoreKit:
 
     def finish(
         self,
-        step: str = "reserve",
+        step: str = STEP,
         result: Any = None,
         *,
-        transaction_id: str = "order-1",
-        owner: str = "owner-1",
-        attempt_key: str = "d1",
+        transaction_id: str = RUN,
+        owner: str = OWNER,
+        attempt_key: str = ATTEMPT,
         asks: Sequence[str] = (),
         store: StateStore | None = None,
         **fields: Any,
@@ -201,7 +212,7 @@ class StoreKit:
             step=step,
             attempt=int(attempt_key[1:]),
         )
-        given = {
+        given: dict[str, Any] = {
             "events": [event],
             "steps": {step: StepState(Activity(ActivityStatus.SUCCEEDED, int(attempt_key[1:])))}
             | {name: StepState(Activity(ActivityStatus.IN_FLIGHT, 1)) for name in asks},
@@ -211,10 +222,10 @@ class StoreKit:
         }
         return (store or self.store).commit(Commit(transaction_id, **(given | fields)))
 
-    def end(self, transaction_id: str = "order-1", status: str = "completed", **fields: Any) -> Committed:
+    def end(self, transaction_id: str = RUN, status: str = "completed", **fields: Any) -> Committed:
         """Bring a run to its end, whatever it was doing."""
         snapshot = self.store.load(transaction_id)
-        given = {
+        given: dict[str, Any] = {
             "header": {"status": status, "finished": "1"},
             "moved": (snapshot.definition.name, snapshot.state.status.value, status),
             "retention_ms": 60_000,
@@ -243,7 +254,7 @@ class StoreKit:
             self.sleep(LEASE / 20)
         return found
 
-    def seen(self, transaction_id: str = "order-1") -> Any:
+    def seen(self, transaction_id: str = RUN) -> Any:
         """All that there is to see of a run, but for the time it is seen at."""
         snapshot = self.store.load(transaction_id)
         return (
@@ -258,6 +269,8 @@ class StoreKit:
 
 
 class MemoryKit(StoreKit):
+    """The store in memory, whose time the test moves."""
+
     def __init__(self, keys: Keys) -> None:
         self.offset = 0.0
         shared = InMemoryStateStore(keys=keys, lease=LEASE, clock=lambda: time.time() + self.offset)
@@ -267,7 +280,7 @@ class MemoryKit(StoreKit):
             store._tables = shared._tables
             return store
 
-        super().__init__(new_store)
+        super().__init__(keys, new_store)
         self.lists, self.tables = shared.lists, shared._tables
 
     def sleep(self, seconds: float) -> None:
@@ -285,16 +298,16 @@ class MemoryKit(StoreKit):
     def give_back(self, message: str, name: str = LIST) -> None:
         self.lists[name].append(message)
 
-    def stored(self, transaction_id: str = "order-1") -> dict[str, Any]:
+    def stored(self, transaction_id: str = RUN) -> dict[str, Any]:
         row = self.tables.row(transaction_id)
         if row is None:
             return {}
         return {name: getattr(row, name) for name in ("fields", "context", "results", "history", "blobs")}
 
-    def dead_letters(self, transaction_id: str = "order-1") -> dict[str, str]:
+    def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
         return self.tables.dead
 
-    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
+    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = RUN) -> None:
         place = self.tables.dead if kind == "dead" else self.stored(transaction_id)[kind]
         if text is None:
             del place[name]
@@ -311,9 +324,18 @@ class MemoryKit(StoreKit):
 
 
 class RedisKit(StoreKit):
+    """The store on Redis, with a client to look into it."""
+
+    store: RedisStateStore
+
     def __init__(self, url: str, keys: Keys) -> None:
-        super().__init__(lambda lease: RedisStateStore(url, keys=keys, lease=lease, policy=self.policy))
+        super().__init__(keys, lambda lease: RedisStateStore(url, keys=keys, lease=lease, policy=self.policy))
         self.client: Any = redis.Redis.from_url(url, decode_responses=True)
+
+    @property
+    def server(self) -> ScriptServer:
+        """What the store sends scripts with: the one place where a test looks inside it."""
+        return self.store._server
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -335,22 +357,23 @@ class RedisKit(StoreKit):
         for name in names:
             self.begin(name)
             # No server is so fast; so the index is told.
-            run = self.store.keys.of_run(name)
+            run = self.keys.of_run(name)
             for index in (run.index("running"), run.index("running", "contract")):
                 self.client.zadd(index, {name: 1_700_000_000_000})
         return names
 
-    def stored(self, transaction_id: str = "order-1") -> dict[str, Any]:
-        run = self.store.keys.of_run(transaction_id)
+    def stored(self, transaction_id: str = RUN) -> dict[str, Any]:
+        run = self.keys.of_run(transaction_id)
         hashes = {"fields": run.run, "context": run.context, "results": run.results, "blobs": run.blobs}
         found = {name: self.client.hgetall(key) for name, key in hashes.items()}
         return {**found, "history": self.client.lrange(run.history, 0, -1)} if any(found.values()) else {}
 
-    def dead_letters(self, transaction_id: str = "order-1") -> dict[str, str]:
-        return self.client.hgetall(self.store.keys.of_run(transaction_id).dead)
+    def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
+        found: dict[str, str] = self.client.hgetall(self.keys.of_run(transaction_id).dead)
+        return found
 
-    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = "order-1") -> None:
-        run = self.store.keys.of_run(transaction_id)
+    def spoil(self, kind: str, name: str, text: str | None, transaction_id: str = RUN) -> None:
+        run = self.keys.of_run(transaction_id)
         key = run.run if kind == "fields" else getattr(run, kind)
         if text is None:
             self.client.hdel(key, name)
@@ -362,7 +385,5 @@ class RedisKit(StoreKit):
         self.client.close()
 
 
-def correlation(
-    step: str = "reserve", attempt: int = 1, *, undo: bool = False, transaction_id: str = "order-1"
-) -> Correlation:
+def correlation(step: str = STEP, attempt: int = 1, *, undo: bool = False, transaction_id: str = RUN) -> Correlation:
     return Correlation(transaction_id, step, Direction.UNDO if undo else Direction.DO, attempt)
