@@ -10,8 +10,7 @@ from multiagents import Lock, Parallel, Step, WorkflowBuilder
 from multiagents.exceptions import DefinitionError, WorkflowError
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.key_template import checked, filled, places
-
-RunOf = Any
+from tests.support.driven_run import RunOf
 
 
 def picking(**options: Any) -> WorkflowBuilder:

@@ -9,8 +9,7 @@ import pytest
 from multiagents import Step, WorkflowBuilder
 from multiagents.exceptions import DefinitionError
 from multiagents.workflow.definition.definition import Definition
-
-RunOf = Any
+from tests.support.driven_run import RunOf
 
 
 def order(**options: Any) -> WorkflowBuilder:

@@ -15,8 +15,8 @@ from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState, StepStatus
+from tests.support.driven_run import RunOf
 
-RunOf = Any
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.builder.elements import Child
 from multiagents.workflow.decider.decider import evolve, is_told_to_stop, needs_undo, start_event
 from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
+from tests.support.driven_run import RunOf
 
-RunOf = Any
 PAY = WorkflowBuilder("pay").add_step("hold", compensation="release").build(register=False)
 
 

@@ -12,8 +12,8 @@ from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.decider.decider import evolve, react
 from multiagents.workflow.state.run_state import Cause, RunState
+from tests.support.driven_run import DrivenRun, RunOf
 
-RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)
 DECLINED = ErrorInfo(type="CardDeclined", message="ship declined")
@@ -29,7 +29,7 @@ def order(*, reserve: Any = None, charge: Any = None, ship: Any = None, **option
     )
 
 
-def failed_order(run_of: RunOf, **options: Any) -> Any:
+def failed_order(run_of: RunOf, **options: Any) -> DrivenRun:
     """An order whose last step failed for good: the charge is about to be undone."""
     run = run_of(order(**options))
     run.succeeds("reserve")

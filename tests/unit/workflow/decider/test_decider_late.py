@@ -8,8 +8,8 @@ from multiagents.events import ErrorInfo
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.decider.decider import ABANDONED, CANCEL_REQUESTED, advance, evolve
+from tests.support.driven_run import DrivenRun, RunOf
 
-RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)
 DECLINED = ErrorInfo(type="CardDeclined", message="ship declined")
@@ -28,7 +28,7 @@ def order(*, reserve: Any = None, charge: Any = None, ship: Any = None, **option
 # Late successes -----------------------------------------------------------------------------------------------------
 
 
-def lost_charge(run_of: RunOf, **options: Any) -> Any:
+def lost_charge(run_of: RunOf, **options: Any) -> DrivenRun:
     """An order whose charge was lost for good: it is being undone, and its worker may be alive."""
     run = run_of(order(**options), max_lost=1)
     run.succeeds("reserve")

@@ -10,8 +10,7 @@ import pytest
 from multiagents.exceptions import DefinitionError
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.builder.elements import Choice, Loop, Parallel, Step, Wait
-
-RunOf = Any
+from tests.support.driven_run import RunOf
 
 
 def done_at(*checks: str) -> Callable[[str], str]:

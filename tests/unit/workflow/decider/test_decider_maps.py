@@ -22,8 +22,8 @@ from multiagents.workflow.decider.decider import (
 )
 from multiagents.workflow.definition.step import StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState, RunStatus
+from tests.support.driven_run import RunOf
 
-RunOf = Any
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 

@@ -13,8 +13,7 @@ from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, settleable, why_not
 from multiagents.workflow.state.run_state import RunStatus
-
-RunOf = Any
+from tests.support.driven_run import DrivenRun, RunOf
 
 
 def transfer(**pay: Any) -> WorkflowBuilder:
@@ -27,7 +26,7 @@ def transfer(**pay: Any) -> WorkflowBuilder:
     )
 
 
-def paid(run_of: RunOf) -> Any:
+def paid(run_of: RunOf) -> DrivenRun:
     run = run_of(transfer())
     run.succeeds("hold")
     assert run.succeeds("pay") == ["book/do/1"]

@@ -16,8 +16,8 @@ from multiagents.workflow.decider.probes import resolved
 from multiagents.workflow.decider.react import react
 from multiagents.workflow.state.activity import ActivityStatus
 from multiagents.workflow.state.run_state import Activity, RunStatus, StepState
+from tests.support.driven_run import DrivenRun, RunOf
 
-RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
 RESOLVE: dict[str, Any] = {"on_unknown": "resolve", "resolve_with": "charge_status", "retry": ONCE}
 
@@ -31,7 +31,7 @@ def order(**charge: Any) -> WorkflowBuilder:
     )
 
 
-def probed(run_of: RunOf, **charge: Any) -> Any:
+def probed(run_of: RunOf, **charge: Any) -> DrivenRun:
     """A run whose charge nobody knows of, and whose probe was sent out."""
     run = run_of(order(**charge))
     run.succeeds("reserve")
@@ -169,7 +169,7 @@ def test_S3_siblings_and_their_probes_settle_side_by_side(run_of: RunOf) -> None
     assert run.succeeds("book") == ["book/undo/1"]
 
 
-def parcel(run_of: RunOf) -> Any:
+def parcel(run_of: RunOf) -> DrivenRun:
     """A run with a save-point, behind which one of two branches has failed while nobody knows of the other."""
     run = run_of(
         WorkflowBuilder("parcel")
@@ -356,7 +356,7 @@ def test_what_is_stored_of_a_failed_step_ends_with_its_error(run_of: RunOf) -> N
     assert StepState.decode(run.state.step("charge").encode()) == run.state.step("charge")
 
 
-def answer(run: Any, payload: Any) -> ResultEvent:
+def answer(run: DrivenRun, payload: Any) -> ResultEvent:
     event: ResultEvent = run.result("charge", Direction.DO)
     return event.model_copy(update={"payload": payload})
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from multiagents import Step, WorkflowBuilder
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.state.run_state import RunStatus
+from tests.support.driven_run import RunOf
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -21,7 +20,7 @@ def parcel(retries: int = 1) -> WorkflowBuilder:
     )
 
 
-def test_S15_only_what_stands_behind_the_savepoint_is_undone_and_done_again(run_of: Any) -> None:
+def test_S15_only_what_stands_behind_the_savepoint_is_undone_and_done_again(run_of: RunOf) -> None:
     run = run_of(parcel())
     run.succeeds("pack")
     run.succeeds("book")
@@ -37,7 +36,7 @@ def test_S15_only_what_stands_behind_the_savepoint_is_undone_and_done_again(run_
     assert run.succeeds("send#2") == ["completed"]
 
 
-def test_S15_a_savepoint_that_was_used_up_leads_no_further_back(run_of: Any) -> None:
+def test_S15_a_savepoint_that_was_used_up_leads_no_further_back(run_of: RunOf) -> None:
     run = run_of(parcel())
     run.succeeds("pack")
     run.succeeds("book")
@@ -52,13 +51,13 @@ def test_S15_a_savepoint_that_was_used_up_leads_no_further_back(run_of: Any) -> 
     assert run.is_undone("pack") == ["compensated"]
 
 
-def test_S15_a_failure_before_the_savepoint_undoes_everything(run_of: Any) -> None:
+def test_S15_a_failure_before_the_savepoint_undoes_everything(run_of: RunOf) -> None:
     run = run_of(parcel())
 
     assert run.fails("pack", retryable=False) == ["compensating", "failed"]
 
 
-def test_S15_the_outer_savepoint_is_gone_back_to_when_the_inner_one_is_used_up(run_of: Any) -> None:
+def test_S15_the_outer_savepoint_is_gone_back_to_when_the_inner_one_is_used_up(run_of: RunOf) -> None:
     run = run_of(
         WorkflowBuilder("nested")
         .add_savepoint("outer")
@@ -76,7 +75,7 @@ def test_S15_the_outer_savepoint_is_gone_back_to_when_the_inner_one_is_used_up(r
     assert run.succeeds("b#3") == ["completed"]
 
 
-def test_S15_what_runs_beside_the_savepoint_goes_on(run_of: Any) -> None:
+def test_S15_what_runs_beside_the_savepoint_goes_on(run_of: RunOf) -> None:
     run = run_of(
         WorkflowBuilder("beside")
         .add_step("long", after=[], retry=RetryPolicy(max_attempts=2, initial_interval=1.0, jitter=False))
@@ -93,7 +92,7 @@ def test_S15_what_runs_beside_the_savepoint_goes_on(run_of: Any) -> None:
     assert run.succeeds("last#2") == ["completed"]
 
 
-def test_S15_an_undo_that_fails_for_good_on_the_way_back_undoes_the_whole_run(run_of: Any) -> None:
+def test_S15_an_undo_that_fails_for_good_on_the_way_back_undoes_the_whole_run(run_of: RunOf) -> None:
     run = run_of(
         WorkflowBuilder("stuck")
         .add_step("pack", compensation="unpack")
@@ -111,7 +110,7 @@ def test_S15_an_undo_that_fails_for_good_on_the_way_back_undoes_the_whole_run(ru
     assert run.is_undone("pack") == ["compensation_failed"]
 
 
-def test_S15_S20_a_cancel_on_the_way_back_undoes_everything_in_the_end(run_of: Any) -> None:
+def test_S15_S20_a_cancel_on_the_way_back_undoes_everything_in_the_end(run_of: RunOf) -> None:
     run = run_of(parcel())
     run.succeeds("pack")
     run.succeeds("book")
@@ -124,7 +123,7 @@ def test_S15_S20_a_cancel_on_the_way_back_undoes_everything_in_the_end(run_of: A
     assert run.is_undone("pack") == ["cancelled"]
 
 
-def test_S5_S15_a_late_success_of_an_undone_pass_is_undone_while_the_run_goes_forward(run_of: Any) -> None:
+def test_S5_S15_a_late_success_of_an_undone_pass_is_undone_while_the_run_goes_forward(run_of: RunOf) -> None:
     run = run_of(parcel(), max_lost=1)
     run.succeeds("pack")
     run.is_lost("book")
@@ -138,7 +137,7 @@ def test_S5_S15_a_late_success_of_an_undone_pass_is_undone_while_the_run_goes_fo
     assert run.is_undone("book") == ["completed"]
 
 
-def test_S15_a_choice_behind_a_savepoint_is_asked_anew(run_of: Any) -> None:
+def test_S15_a_choice_behind_a_savepoint_is_asked_anew(run_of: RunOf) -> None:
     run = run_of(
         WorkflowBuilder("ways")
         .add_savepoint("point")

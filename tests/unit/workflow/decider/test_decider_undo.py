@@ -14,8 +14,8 @@ from multiagents.workflow.decider.decider import SKIPPED, advance, decide, evolv
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepDefinition
 from multiagents.workflow.state.run_state import RunState
+from tests.support.driven_run import DrivenRun, RunOf
 
-RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)
 DECLINED = ErrorInfo(type="CardDeclined", message="ship declined")
@@ -35,7 +35,7 @@ def order(*, reserve: Any = None, charge: Any = None, ship: Any = None, **option
     )
 
 
-def failed_order(run_of: RunOf, **options: Any) -> Any:
+def failed_order(run_of: RunOf, **options: Any) -> DrivenRun:
     """An order whose last step failed for good: the charge is about to be undone."""
     run = run_of(order(**options))
     run.succeeds("reserve")

@@ -12,8 +12,8 @@ from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable, why_not
 from multiagents.workflow.state.run_state import RunStatus, StepState
+from tests.support.driven_run import DrivenRun, RunOf
 
-RunOf = Any
 ONCE = RetryPolicy(max_attempts=1)
 
 
@@ -26,13 +26,13 @@ def order() -> WorkflowBuilder:
     )
 
 
-def told(run: Any, verb: str, step: str | None = None, **facts: Any) -> list[str]:
+def told(run: DrivenRun, verb: str, step: str | None = None, **facts: Any) -> list[str]:
     event = run.status(verb, step=step, **facts)
     assert why_not(run.definition, run.state, event) is None
     return run.takes(event)
 
 
-def refusal(run: Any, verb: str, step: str | None = None) -> str:
+def refusal(run: DrivenRun, verb: str, step: str | None = None) -> str:
     event = run.status(verb, step=step)
     before = run.state
     why = why_not(run.definition, run.state, event)
@@ -42,7 +42,7 @@ def refusal(run: Any, verb: str, step: str | None = None) -> str:
     return why
 
 
-def with_a_parked_undo(run_of: RunOf) -> Any:
+def with_a_parked_undo(run_of: RunOf) -> DrivenRun:
     run = run_of(order())
     run.succeeds("reserve")
     run.succeeds("charge")

@@ -12,11 +12,10 @@ from multiagents.workflow.builder.elements import Choice, Parallel, Step, Wait
 from multiagents.workflow.decider.decider import SIGNALLED
 from multiagents.workflow.definition.step import StepDefinition
 from multiagents.workflow.state.run_state import RunStatus, Signal
+from tests.support.driven_run import DrivenRun, RunOf
 
-RunOf = Any
 
-
-def signal(run: Any, name: str, key: str, **facts: Any) -> list[str]:
+def signal(run: DrivenRun, name: str, key: str, **facts: Any) -> list[str]:
     return run.takes(run.status(SIGNALLED, payload={"signal": name, "key": key, "refuses": False, **facts}))
 
 
