@@ -6,12 +6,13 @@ from typing import Any
 
 from multiagents import Orchestrator, WorkflowBuilder
 from multiagents.state_store.base import Due
+from tests.support.stored_forms import Entry
 
 HOLDING = WorkflowBuilder("holding").add_lock("alone", "sku:{sku}").add_wait("go").build(register=False)
 
 
 def looked_after(orchestrator: Orchestrator, key: str = "sku:7") -> Any:
-    orchestrator.engine.locks.look_after(Due("k", key, "", "", f"k|{key}", 0))
+    orchestrator.engine.locks.look_after(Due(Entry.LOCK, key, "", "", Entry.LOCK.of(key), 0))
     return orchestrator.store.lock_of(key)
 
 

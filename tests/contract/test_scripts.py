@@ -23,6 +23,7 @@ from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.store_kit import RedisKit
+from tests.support.stored_forms import Entry, record_start
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
@@ -30,6 +31,8 @@ PARTS = {"apply", "attributes", "erase", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[RedisKit], Any]
+#: Of what `RedisKit.begin` sends out.
+ENTRY = Entry.ATTEMPT.of("order-1", "reserve", "d1")
 TAGS = {"customer": "s|c-1", "amount": "n|12.5", "basket": "s|7"}
 
 
@@ -293,7 +296,7 @@ def test_claim_takes_the_message_off_the_list_of_those_that_wait(redis_kit: Redi
     redis_kit.claim()
 
     assert redis_kit.client.zcard(of.sent("celery")) == 0
-    assert redis_kit.client.zrange(of.due, 0, -1) == ["a|order-1|reserve|d1"]
+    assert redis_kit.client.zrange(of.due, 0, -1) == [ENTRY]
 
 
 def test_renew_keeps_the_detail_of_a_heartbeat(redis_kit: RedisKit) -> None:
@@ -303,7 +306,7 @@ def test_renew_keeps_the_detail_of_a_heartbeat(redis_kit: RedisKit) -> None:
     redis_kit.store.renew(attempt(), "owner-1", beat=True, detail={"done": "½"})
 
     assert redis_kit.client.hget(of.run, "h:reserve") == '{"done":"½"}'
-    assert redis_kit.client.zscore(of.due, "a|order-1|reserve|d1") <= now_ms(redis_kit) + 500
+    assert redis_kit.client.zscore(of.due, ENTRY) <= now_ms(redis_kit) + 500
 
 
 def test_commit_writes_numbers_that_lua_would_round(redis_kit: RedisKit) -> None:
@@ -322,7 +325,8 @@ def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: RedisKit) -> No
     claimed(redis_kit)
     before = dump(redis_kit)
 
-    for fences in ({"version": 7}, {"epoch": 7}, {"owner": "other"}, {"ends": [("ship", "d1|s|")]}, {"unrenewed": 1}):
+    taken_back = [("ship", record_start("d1", Delivery.PUSH))]
+    for fences in ({"version": 7}, {"epoch": 7}, {"owner": "other"}, {"ends": taken_back}, {"unrenewed": 1}):
         redis_kit.finish(result={"a": 1}, context={"a": 1}, asks=["fraud"], landed=True, **fences)
 
     assert dump(redis_kit) == before
@@ -348,7 +352,7 @@ def test_dispatch_moves_the_attempt_from_one_list_to_another(redis_kit: RedisKit
     redis_kit.store.dispatch("order-1", redis_kit.message("order-1", "reserve", name="celery.quarantine"), record)
 
     assert redis_kit.client.zcard(of.sent("celery")) == 0
-    assert redis_kit.client.zrange(of.sent("celery.quarantine"), 0, -1) == ["a|order-1|reserve|d1"]
+    assert redis_kit.client.zrange(of.sent("celery.quarantine"), 0, -1) == [ENTRY]
 
 
 def test_archive_drops_nothing_that_others_have_dropped_meanwhile(redis_kit: RedisKit) -> None:
@@ -507,18 +511,18 @@ def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> N
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
     keys = [part.lock("sku-7"), part.lock_line("sku-7"), part.lock_asking("sku-7"), part.meta, part.due]
 
-    reply = run(redis_kit, "lock", keys, ["k|sku-7", "c~1", 0, 5_000, 0, 60_000])
+    reply = run(redis_kit, "lock", keys, [Entry.LOCK.of("sku-7"), "c~1", 0, 5_000, 0, 60_000])
 
     assert [reply[0], *reply[2:]] == [0, 1, "a~1", 1]
-    assert redis_kit.client.zrange(part.due, 0, -1) == ["k|sku-7"]
+    assert redis_kit.client.zrange(part.due, 0, -1) == [Entry.LOCK.of("sku-7")]
 
 
 def test_unlock_leaves_the_lock_of_another_grant(redis_kit: RedisKit) -> None:
     redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
 
-    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 2]) == [0]
-    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], ["k|sku-7", 1]) == [1]
+    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [Entry.LOCK.of("sku-7"), 2]) == [0]
+    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [Entry.LOCK.of("sku-7"), 1]) == [1]
     assert redis_kit.client.zcard(part.due) == 0
 
 

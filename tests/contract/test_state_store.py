@@ -19,6 +19,7 @@ from multiagents.state_store.base import ClaimRefused, Commit, Delivery, Dispatc
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
 from tests.support.store_kit import StoreKit
+from tests.support.stored_forms import Entry
 
 CELERY = "celery"
 
@@ -317,7 +318,7 @@ def test_a_lease_is_due_when_nobody_renews_it_any_more(kit: StoreKit) -> None:
         assert kit.sweep_for(0.1) == []
         assert kit.store.renew(attempt(), "owner-1").alive
 
-    assert kit.wait_due() == ["a|order-1|reserve|d1"]
+    assert kit.wait_due() == [Entry.ATTEMPT.of("order-1", "reserve", "d1")]
 
 
 def test_renewing_does_not_stand_in_for_a_heartbeat(kit: StoreKit) -> None:

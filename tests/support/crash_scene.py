@@ -35,6 +35,7 @@ from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps import crash_sagas
+from tests.support.stored_forms import unfinished
 
 APP = crash_sagas.__name__
 #: How long anything may take to come right: some leases, and the start of a worker on a busy machine.
@@ -419,7 +420,7 @@ def _at_rest(lane: Lane, identity: str) -> tuple[Snapshot, list[Event]] | None:
 def _left_over(lane: Lane, identity: str) -> list[str]:
     keys = ["{ma:0}:due", *lane.redis.keys("{ma:0}:sent:*")]
     members = [member for key in keys for member in lane.redis.zrange(key, 0, -1)]
-    return [member for member in members if identity in member.split("|") and not member.startswith("x|")]
+    return [member for member in unfinished(members) if identity in member.split("|")]
 
 
 def _is_forgotten(lane: Lane, identity: str) -> bool:

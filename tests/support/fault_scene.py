@@ -24,6 +24,7 @@ from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps.fault_sagas import FOLDER, Ledger, make_app
+from tests.support.stored_forms import unfinished
 
 #: Seconds. Short, so that a test is; long enough for a machine that is busy with other tests.
 LEASE = 1.5
@@ -108,7 +109,7 @@ class Scene:
             _no_reply_counted_twice(definition, state, run)
             _effects_agree(definition, state, effects.get(run.transaction_id, []))
         part = self.orchestrator.keys.of_partition(0)
-        assert [member for member in self.redis.zrange(part.due, 0, -1) if not member.startswith("x|")] == []
+        assert unfinished(self.redis.zrange(part.due, 0, -1)) == []
         assert self.redis.keys(f"{part.tag}:sent:*") == []
 
 

@@ -14,6 +14,7 @@ import redis
 from multiagents.testing import GroupProcess, WorkerProcess, wait_until
 from tests.support import ROOT
 from tests.support.apps import mixed
+from tests.support.stored_forms import unfinished
 
 #: Losses are found soon; longer than any pause that a busy test machine makes.
 SETTINGS = {"lease": 2.0, "sweep_interval": 0.3}
@@ -118,7 +119,7 @@ class MixedDeployment:
         """Whether no run is unattended, and nothing is due but the end of what is kept of finished runs."""
         store = self.orchestrator.store
         left = [entry for key in self.redis.keys("*:due") for entry in self.redis.zrange(key, 0, -1)]
-        return store.unattended() == [] and all(entry.startswith("x|") for entry in left)
+        return store.unattended() == [] and unfinished(left) == []
 
     def close(self) -> None:
         """End all processes; what they wrote is in the report of a failed test."""

@@ -17,6 +17,7 @@ from multiagents.testing import WorkerProcess, wait_until
 from multiagents.workflow.decider.decider import fold
 from tests.support import ROOT
 from tests.support.apps import scripted
+from tests.support.stored_forms import unfinished
 
 #: How many steps at a time.
 CONCURRENCY = {"prefork": 4, "threads": 6, "gevent": 6, "solo": 1}
@@ -179,7 +180,7 @@ class Scenario:
 
     def _left_over(self, run: Any) -> list[str]:
         left = self.redis.zrange(self.orchestrator.keys.of_partition(0).due, 0, -1)
-        return [entry for entry in left if f"|{run.transaction_id}|" in f"{entry}|" and not entry.startswith("x|")]
+        return [entry for entry in unfinished(left) if f"|{run.transaction_id}|" in f"{entry}|"]
 
 
 def events(run: Any, kind: type[Event] | None = None, step: str | None = None) -> list[Any]:

@@ -26,6 +26,7 @@ from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
+from tests.support.stored_forms import record_start
 
 #: Seconds; short, because some tests wait until one has run out.
 LEASE = 0.5
@@ -217,7 +218,7 @@ class StoreKit:
             "steps": {step: StepState(Activity(ActivityStatus.SUCCEEDED, int(attempt_key[1:])))}
             | {name: StepState(Activity(ActivityStatus.IN_FLIGHT, 1)) for name in asks},
             "dispatches": [self.message(transaction_id, name) for name in asks],
-            "answers": (step, f"{attempt_key}|c|{owner}|"),
+            "answers": (step, record_start(attempt_key, Delivery.CLAIMED, owner)),
             "results": {} if result is None else {step: result},
         }
         return (store or self.store).commit(Commit(transaction_id, **(given | fields)))
