@@ -23,7 +23,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## an order saga on a real Celery worker, with a worker killed on the way (20 seconds)
-	@$(BIN)/python -m examples.ecommerce_order.demo
+	@$(BIN)/python -m examples.ecommerce_order.main
 
 test: $(VENV)/.test ## the test suite, on servers that it starts itself (at most 10 minutes)
 	@$(BIN)/python -m pytest $(BESIDE) $(ARGS)

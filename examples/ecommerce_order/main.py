@@ -1,73 +1,88 @@
-"""Four orders, one after the other: success, a declined card, sold out, and a failure after the payment.
+"""36 orders at once on a real worker: a payment's process is killed in the middle, and the books are checked.
 
-``python -m examples.ecommerce_order.main``, from the project's folder. Where ``CELERY_BROKER_URL`` names a broker, a
-worker is expected there (``celery -A celery_app worker``, started in this folder); else it starts a Valkey and a worker
-of its own.
+``python -m examples.ecommerce_order.main``, from the project's folder. It kills a process of its worker, so it always
+starts a Valkey and a worker of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-from rich.console import Console
+from examples._support.board import Board, Followed, outcomes, read_cases
+from examples._support.pictures import bars_of
+from examples._support.scene import Scene, run
+from examples._support.shop import Shop, check_books
+from examples.ecommerce_order.workflow import ecommerce_order
 
-from examples.ecommerce_order.order import Case, read_cases
-from examples.ecommerce_order.shop import DATABASE
-from examples.stage import BROKER, end_on_sigterm, own_folder, own_stage
-from examples.timeline import bars_of, short_type, timeline
-from multiagents.exceptions import WorkflowFailedError
-
-#: One order of each kind, from ``orders.jsonl``.
-SCENARIOS = ("A-1002", "A-1003", "A-1005", "A-1009")
-#: Seconds that an order may take.
-TIMEOUT = 60.0
+#: The orders, and how each is to end.
+ORDERS = Path(__file__).with_name("orders.jsonl")
+#: Seconds without a sign of life after which an attempt counts as lost: short, so that recovery can be watched.
+LEASE = "3"
+#: A payment is killed once so many cards have been charged.
+KILL_AFTER = 6
 
 
-async def main() -> bool:
-    """Run the four orders and show each as a mirror timeline; whether all of them ended as expected."""
-    if os.environ.get(BROKER):
-        return await run_scenarios()
-    with own_folder(Path(".multiagents"), "main") as folder, own_stage(folder, {DATABASE: str(folder / "shop.db")}):
-        return await run_scenarios()
+def story(scene: Scene) -> None:
+    """Start every order, kill the process of a payment, and check how each order ended, and the shop's books."""
+    shop = Shop()
+    cases = read_cases(Path(scene.options.orders or ORDERS))
+    board = Board([Followed(case, scene.start(ecommerce_order, case.id, **case.order)) for case in cases])
+    scene.say(f"{len(cases)} orders are started")
+    board.follow(scene, meanwhile=lambda: kill_a_payment(scene, shop, board))
+
+    scene.print()
+    if board.spotlight is not None:
+        scene.show(board.spotlight.run, "the payment whose process was killed")
+    longest = max(board.runs, key=lambda followed: len(followed.named("compensated")))
+    scene.show(longest.run, longest.case.about)
+    verdicts = board.verdicts()
+    scene.print(outcomes(verdicts, scene.console.width))
+
+    completed = {each.case.id: each.case.order["total_amount"] for each in board.runs if each.status == "completed"}
+    wrong = ", ".join(f"order {verdict.case_id}" for verdict in verdicts if not verdict.as_expected)
+    scene.check(f"all {len(cases)} orders end as expected", not wrong, wrong or f"{len(completed)} completed")
+    scene.checks += check_books(shop, completed)
+    check_the_killed_payment(scene, shop, board.spotlight)
 
 
-async def run_scenarios() -> bool:
-    """Run the four orders on the broker that the environment names."""
-    cases = {case.id: case for case in read_cases()}
-    return all([await run_one(cases[order_id]) for order_id in SCENARIOS])
+def kill_a_payment(scene: Scene, shop: Shop, board: Board) -> None:
+    """Once, kill -9 the process of a payment that has charged the card and has not told anybody yet."""
+    assert scene.worker is not None, "run() was told that this example kills its worker"
+    if board.spotlight is not None or shop.charges_made() < KILL_AFTER:
+        return
+    for busy in shop.busy():
+        followed = board.of(busy.order_id)
+        first_try = len(shop.journal(busy.order_id, "charge")) == 1
+        if not first_try or followed.case.expect.status != "completed" or busy.pid not in scene.worker.children():
+            continue
+        # Held first, then looked at again: otherwise it might finish between the look and the kill.
+        os.kill(busy.pid, signal.SIGSTOP)
+        if busy not in shop.busy():
+            os.kill(busy.pid, signal.SIGCONT)
+            continue
+        scene.worker.kill_child(busy.pid)
+        scene.say(f"{busy.order_id}  kill -9 {busy.pid}: its card is charged, and nobody was told yet")
+        board.spotlight, board.note = followed, f"kill -9 {busy.pid} while it was paying {busy.order_id}"
+        return
 
 
-async def run_one(case: Case) -> bool:
-    """Run one order, show what happened, and compare it with what was to happen."""
-    # Imported only now: the app takes its broker from the environment.
-    from celery_app import orchestrator
-    from examples.ecommerce_order.workflow import ecommerce_order
-
-    # A new id each time: to the shop, a repeated order would be one that was shipped already.
-    order_id = f"{case.id}-{uuid4().hex[:6]}"
-    run = orchestrator.start(ecommerce_order, {**case.order, "id": order_id}, transaction_id=order_id)
-    reason = ""
-    try:
-        context: dict[str, Any] = await run.wait(timeout=TIMEOUT)
-    except WorkflowFailedError as failure:
-        context, reason = {}, short_type(failure.error.type) if failure.error else ""
-    seen = run.describe()
-    console = Console()
-    heading, bars = f"{order_id}: {case.about}", bars_of(run.history())
-    picture = timeline(heading, str(seen.status), list(seen.steps), bars, console.width)
-    console.print(picture, no_wrap=True, overflow="ellipsis")
-    if context:
-        console.print(
-            f"{context['confirmation']}\n{context['carrier']}: {context['tracking_number']}\n", highlight=False
-        )
-    return str(seen.status) == case.expect.status and reason == (case.expect.reason or "")
+def check_the_killed_payment(scene: Scene, shop: Shop, killed: Followed | None) -> None:
+    """The payment was tried again, with the same key: so the provider gave the same answer, and charged once."""
+    if killed is None:
+        scene.check("a payment is killed", False, "none was busy at the right moment")
+        return
+    lost = any(bar.step == "payment" and bar.outcome == "lost" for bar in bars_of(killed.run.history()))
+    answers = [call["answer"] for call in shop.journal(killed.case.id, "charge")]
+    scene.check(
+        f"{killed.case.id} survived the kill, and its card is charged once",
+        killed.status == "completed" and lost and answers.count("done") == 1 and "repeated" in answers,
+        f"the provider was asked {len(answers)} times: {', '.join(answers)}",
+    )
 
 
 if __name__ == "__main__":
-    end_on_sigterm()
-    sys.exit(0 if asyncio.run(main()) else 1)
+    options = {"--orders": "the orders and how they are to end (JSONL)"}
+    sys.exit(run("ecommerce_order", story, kills=True, settings={"MULTIAGENTS_LEASE": LEASE}, options=options))

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
-
-#: The orders that the demo runs, one JSON object a line: ``{"about", "order", "expect"}``.
-ORDERS = Path(__file__).with_name("orders.jsonl")
+from pydantic import BaseModel, Field
 
 
 class Item(BaseModel):
@@ -61,62 +54,3 @@ class Order(BaseModel):
     def amount_due(self) -> int:
         """Cents to be charged, computed from the lines."""
         return max(0, sum(item.quantity * item.price for item in self.items) - self.payment_info.gift_card)
-
-
-class Expectation(BaseModel):
-    """How a run of an order is to end.
-
-    Attributes:
-        status: the run's end status.
-        reason: class name of the error that led to it.
-        undone: the steps that are to be undone, in workflow order.
-        skipped: the steps that are to be skipped.
-        group: orders of one group compete for the same thing: one of them is to end as ``completed``, each other one as
-            the rest of this expectation says.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    status: Literal["completed", "compensated", "failed"]
-    reason: str | None = None
-    undone: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
-    group: str | None = None
-
-
-class Case(BaseModel):
-    """An order to run, and how it is to end."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    about: str
-    #: as it came in: an order that does not make sense is a case too
-    order: dict[str, Any]
-    expect: Expectation
-
-    @property
-    def id(self) -> str:
-        """The order's id."""
-        return str(self.order["id"])
-
-
-def read_cases(path: Path = ORDERS) -> list[Case]:
-    """Read the cases of a JSONL file, in its order."""
-    return list(_cases(path))
-
-
-def _cases(path: Path) -> Iterator[Case]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                yield Case.model_validate_json(line)
-
-
-def euros(cents: int) -> str:
-    """Render cents as euros.
-
-    >>> euros(123456)
-    '1,234.56 €'
-    """
-    sign = "-" if cents < 0 else ""
-    return f"{sign}{abs(cents) // 100:,}.{abs(cents) % 100:02d} €"

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from examples.expense_approval.office import Office
+from examples._support.world import Service
 from multiagents import current_step, worker
 
-
-@cache
-def office() -> Office:
-    """The office of this process, opened at first use: importing this module opens nothing."""
-    return Office.from_environment()
+# These stand for the clients of the office's accounting.
+budget = Service("budget")
+till = Service("payment")
 
 
 @worker("hold_budget")
 def hold_budget(context: dict[str, Any]) -> dict[str, Any]:
     """Set the money aside while somebody decides."""
-    return office().hold(current_step().idempotency_key, context["id"], context["amount"])
+    return {"held": budget.do(current_step().idempotency_key, context["id"], context["amount"])}
 
 
 @worker("release_budget")
 def release_budget(context: dict[str, Any]) -> dict[str, Any]:
     """Give the money back to the budget."""
-    return {"released": office().undo("release", current_step().idempotency_key, context["id"], "budget")}
+    return {"released": budget.undo(current_step().idempotency_key, context["id"])}
 
 
 @worker("pay_claim")
 def pay_claim(context: dict[str, Any]) -> dict[str, Any]:
     """Pay what was approved, which may be less than what was claimed."""
-    return office().pay(current_step().idempotency_key, context["id"], context["granted"])
+    return {"paid": till.do(current_step().idempotency_key, context["id"], context["granted"])}

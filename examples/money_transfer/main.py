@@ -8,170 +8,147 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
-from examples.books import Line, effects_table, keys_twice
-from examples.money_transfer.banks import CLOSED, OPENING, REGISTER, SLOW, Banks
-from examples.scene import Scene, run
+from examples._support.pictures import table
+from examples._support.scene import Scene, run
+from examples._support.world import NoAnswerError, RefusedError, UnavailableError
+from examples.money_transfer.workers import check_transfer, settle_transfer
+from examples.money_transfer.workflow import money_transfer
+from multiagents import WorkflowBuilder
 from multiagents.exceptions import DefinitionError
 
 #: Cents of every transfer.
 AMOUNT = 12_000
-IDS = ("M-1", "M-2", "M-3", "M-4", "M-5")
+#: account -> cents before; all but the first are at the other bank
+OPENING = {"H-ANN": 500_000, "O-BOB": 20_000, "O-SHOP": 0, "O-SLOW": 0}
+#: account -> cents by which it is to have changed
+MOVED = {"H-ANN": -4 * AMOUNT, "O-BOB": AMOUNT, "O-SHOP": 2 * AMOUNT, "O-SLOW": AMOUNT}
 
 
-def play(scene: Scene) -> list[Line]:
+def story(scene: Scene) -> None:
     """Make the transfers one after the other, and show what became of each."""
-    from examples.money_transfer.workflow import money_transfer
-
-    world = Banks.from_environment()
-    before = world.balances()
     scene.print(money_transfer.diagram("ascii"))
-    lines = [_refused(scene)]
-    lines += [_goes_well(scene), _undone(scene)]
-    lines += [*_retried(scene, world), *_supplied(scene, world), *_settled_by_a_person(scene, world)]
-    ids = [scene.id(name) for name in IDS]
-    scene.print(effects_table("What the world has", world.effects(), ["debit", "credit", "report"], ids))
-    scene.print(_accounts(before, world.balances()))
-    return [*lines, *_money(before, world.balances()), keys_twice(world)]
+    a_question_that_is_left_open(scene)
+    all_goes_well(scene)
+    undone_before_the_pivot(scene)
+    repaired_behind_the_pivot(scene)
+    done_by_hand_behind_the_pivot(scene)
+    nobody_knows_at_the_pivot(scene)
+    names = ["M-1", "M-2", "M-3", "M-4", "M-5"]
+    scene.show_world(["debit", "credit", "report"], names)
+    the_money_adds_up(scene, names)
 
 
-def _refused(scene: Scene) -> Line:
-    """A definition that leaves a question open does not build."""
-    from examples.money_transfer.workflow import transfer
-
+def a_question_that_is_left_open(scene: Scene) -> None:
+    """With ``strict=True``, a step that says neither how it is undone nor why it need not be does not build."""
+    careless = WorkflowBuilder("careless", strict=True)
+    careless.add_step("check", check_transfer).add_step("settle", settle_transfer, pivot=True)
     try:
-        transfer(explained=False).build(register=False)
+        careless.build(register=False)
+        said = ""
     except DefinitionError as error:
-        scene.print(Text(f"Without its no_compensation=: {error}", style="dim"))
-        return Line(
-            "a step that does not say how it is undone does not build", "check" in str(error), "DefinitionError"
-        )
-    return Line("a step that does not say how it is undone does not build", holds=False, detail="it was built")
+        said = str(error)
+    scene.print(Text(f"Without a no_compensation=: {said}", style="dim"))
+    scene.check("a step that does not say how it is undone does not build", "check" in said, "DefinitionError")
 
 
-def _goes_well(scene: Scene) -> Line:
-    transfer = _start(scene, "M-1", "O-BOB")
-    seen = scene.end(transfer)
-    scene.show(transfer, "all goes well")
-    return _ends("M-1", seen, "completed", {"debit": "live", "settle": "live"})
+def all_goes_well(scene: Scene) -> None:
+    transfer = start(scene, "M-1", "O-BOB")
+    scene.end(transfer, "all goes well", "completed", debit="live", settle="live")
 
 
-def _undone(scene: Scene) -> Line:
-    transfer = _start(scene, "M-2", CLOSED)
-    seen = scene.end(transfer)
-    scene.show(transfer, "the other account is closed: before the pivot, so the money comes back")
-    return _ends("M-2", seen, "compensated", {"debit": "undone"})
+def undone_before_the_pivot(scene: Scene) -> None:
+    scene.fail("credit", "M-2", RefusedError("the account was closed by its owner"))
+    transfer = start(scene, "M-2", "O-CLOSED")
+    about = "the other account is closed: before the pivot, so the money comes back"
+    scene.end(transfer, about, "compensated", debit="undone")
 
 
-def _retried(scene: Scene, world: Banks) -> list[Line]:
+def repaired_behind_the_pivot(scene: Scene) -> None:
     """A failure behind the pivot waits for a person; a cancel cannot turn it back."""
-    world.set_fact(REGISTER, "down")
-    transfer = _start(scene, "M-3", "O-SHOP")
-    waiting = scene.until(transfer, lambda seen: seen.status == "paused", "a pause")
-    scene.say(f"M-3 is {waiting.status}: the money has arrived, and the register is down ({_error(waiting, 'report')})")
+    scene.fail("report", "M-3", UnavailableError("the register answered 503"))
+    transfer = start(scene, "M-3", "O-SHOP")
+    waiting = until_paused(scene, transfer)
+    scene.say(f"M-3 is {waiting.status}: the money has arrived, and {waiting.steps['report'].error.message}")
     transfer.cancel(actor="impatient", reason="takes too long")
     scene.say(f"somebody cancels it, and it is {transfer.status} still: behind the pivot nothing is undone")
-    world.set_fact(REGISTER, "up")
+    scene.mend("report", "M-3")
     scene.say("ann has the register repaired, and has the step tried again")
     transfer.retry("report", actor="ann", reason="the register is up again")
-    seen = scene.end(transfer)
-    scene.show(transfer, "a failure behind the pivot, repaired and tried again")
-    return [
-        _ends("M-3", seen, "completed", {"debit": "live", "settle": "live", "report": "live"}),
-        _asked("M-3", transfer, [("cancel_requested", "impatient"), ("retry_requested", "ann")]),
-        _nothing_undone("M-3", transfer),
-    ]
+
+    about = "a failure behind the pivot, repaired and tried again"
+    scene.end(transfer, about, "completed", debit="live", settle="live", report="live")
+    check_who_asked(scene, transfer, [("cancel_requested", "impatient"), ("retry_requested", "ann")])
+    check_nothing_undone(scene, transfer)
 
 
-def _supplied(scene: Scene, world: Banks) -> list[Line]:
+def done_by_hand_behind_the_pivot(scene: Scene) -> None:
     """Where a step cannot be done by its worker, a person does it by hand and supplies its result."""
-    world.set_fact(REGISTER, "down")
-    transfer = _start(scene, "M-4", "O-SHOP")
-    scene.until(transfer, lambda seen: seen.status == "paused", "a pause")
+    scene.fail("report", "M-4", UnavailableError("the register answered 503"))
+    transfer = start(scene, "M-4", "O-SHOP")
+    until_paused(scene, transfer)
     scene.say("M-4 is paused likewise; ben reports it by telephone and supplies what he was told")
     transfer.supply("report", {"report": "RG-by-telephone"}, actor="ben", reason="reported by telephone")
-    seen = scene.end(transfer)
-    world.set_fact(REGISTER, "up")
-    scene.show(transfer, "a failure behind the pivot, done by hand")
-    return [
-        _ends("M-4", seen, "completed", {"debit": "live", "settle": "live", "report": "live"}),
-        _asked("M-4", transfer, [("result_supplied", "ben")]),
-        Line(
-            "M-4: later steps read what was supplied",
-            "by-telephone" in seen.context["receipt"],
-            seen.context["receipt"],
-        ),
-    ]
+
+    about = "a failure behind the pivot, done by hand"
+    seen = scene.end(transfer, about, "completed", debit="live", settle="live", report="live")
+    check_who_asked(scene, transfer, [("result_supplied", "ben")])
+    receipt = seen.context["receipt"]
+    scene.check("M-4: later steps read what was supplied", "by-telephone" in receipt, receipt)
 
 
-def _settled_by_a_person(scene: Scene, world: Banks) -> list[Line]:
+def nobody_knows_at_the_pivot(scene: Scene) -> None:
     """Nobody knows whether the pivot took effect: nothing is undone until somebody has looked."""
-    transfer = _start(scene, "M-5", SLOW)
-    waiting = scene.until(transfer, lambda seen: seen.status == "paused", "a pause")
-    scene.say(f"M-5 is {waiting.status}: nobody knows whether the money has arrived ({_error(waiting, 'settle')})")
+    scene.fail("credit", "M-5", NoAnswerError("the other bank did not answer in time"))
+    transfer = start(scene, "M-5", "O-SLOW")
+    waiting = until_paused(scene, transfer)
+    scene.say(
+        f"M-5 is {waiting.status}: {waiting.steps['settle'].error.message}; nobody knows whether it has the money"
+    )
     debit, settle = waiting.effects["debit"], waiting.effects["settle"]
-    arrived = any(effect.kind == "credit" for effect in world.effects(transfer.transaction_id))
+    waits = (debit, settle) == ("live", "unknown")
+    scene.check("M-5 waits with its debit live", waits, f"debit {debit}, settle {settle}")
+    arrived = any(effect.kind == "credit" for effect in scene.effects("M-5"))
     scene.say(f"ann asks the other bank, which says: it has {'arrived' if arrived else 'not arrived'}")
     transfer.supply("settle", {"settled": AMOUNT}, actor="ann", reason="the other bank confirms it")
-    seen = scene.end(transfer)
-    scene.show(transfer, "a pivot whose outcome nobody knew")
-    return [
-        Line(
-            "M-5 waits with its debit live", (debit, settle) == ("live", "unknown"), f"debit {debit}, settle {settle}"
-        ),
-        _ends("M-5", seen, "completed", {"debit": "live", "settle": "live", "report": "live"}),
-        _nothing_undone("M-5", transfer),
-    ]
+
+    about = "a pivot whose outcome nobody knew"
+    scene.end(transfer, about, "completed", debit="live", settle="live", report="live")
+    check_nothing_undone(scene, transfer)
 
 
-def _start(scene: Scene, name: str, target: str) -> Any:
-    from examples.money_transfer.workflow import money_transfer
+def the_money_adds_up(scene: Scene, names: list[str]) -> None:
+    after = dict(OPENING)
+    for effect in [each for name in names for each in scene.effects(name)]:
+        if effect.status == "live" and effect.kind in ("debit", "credit"):
+            after[effect.detail["account"]] += effect.amount if effect.kind == "credit" else -effect.amount
+    rows = [(account, f"{OPENING[account] / 100:,.2f}", f"{after[account] / 100:,.2f}") for account in OPENING]
+    scene.print(table("Accounts", ["", "before", "after"], rows))
+    before, now = sum(OPENING.values()), sum(after.values())
+    scene.check("no cent was made or lost", before == now, f"{before} cents before, {now} after")
+    moved = {account: after[account] - OPENING[account] for account in OPENING}
+    scene.check("four transfers moved money, and the undone one none", moved == MOVED, str(moved))
 
+
+def start(scene: Scene, name: str, target: str) -> Any:
     return scene.start(money_transfer, name, source="H-ANN", target=target, amount=AMOUNT)
 
 
-def _error(seen: Any, step: str) -> str:
-    return str(seen.steps[step].error.message)
+def until_paused(scene: Scene, transfer: Any) -> Any:
+    return scene.until(transfer, lambda seen: seen.status == "paused", "a pause")
 
 
-def _ends(name: str, seen: Any, status: str, effects: dict[str, str]) -> Line:
-    held = {step: effect for step, effect in seen.effects.items() if step in effects or effect != "live"}
-    figures = ", ".join(f"{step} {effect}" for step, effect in held.items())
-    return Line(f"{name} ends as {status}", (seen.status, held) == (status, effects), f"{seen.status}: {figures}")
-
-
-def _asked(name: str, transfer: Any, expected: list[tuple[str, str]]) -> Line:
-    """Who asked for what is in the history."""
+def check_who_asked(scene: Scene, transfer: Any, expected: list[tuple[str, str]]) -> None:
     asked = [(event.status, event.actor) for event in transfer.history() if event.type == "status" and event.actor]
     figures = ", ".join(f"{what} by {who}" for what, who in asked)
-    return Line(f"{name}: the history names who asked for what", asked == expected, figures)
+    scene.check(f"{transfer.transaction_id}: the history names who asked for what", asked == expected, figures)
 
 
-def _nothing_undone(name: str, transfer: Any) -> Line:
+def check_nothing_undone(scene: Scene, transfer: Any) -> None:
     undone = [event.step for event in transfer.history() if event.type == "compensation"]
-    return Line(f"{name}: nothing was undone", not undone, ", ".join(undone) or "nothing")
-
-
-def _accounts(before: dict[str, int], after: dict[str, int]) -> Table:
-    table = Table(title="Accounts", title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
-    for heading in ("", "before", "after"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for account in OPENING:
-        table.add_row(account, f"{before[account] / 100:,.2f}", f"{after[account] / 100:,.2f}")
-    return table
-
-
-def _money(before: dict[str, int], after: dict[str, int]) -> list[Line]:
-    moved = {account: after[account] - before[account] for account in OPENING}
-    expected = {"H-ANN": -4 * AMOUNT, "O-BOB": AMOUNT, "O-SHOP": 2 * AMOUNT, "O-SLOW": AMOUNT}
-    total = f"{sum(before.values())} cents before, {sum(after.values())} after"
-    return [
-        Line("no cent was made or lost", sum(before.values()) == sum(after.values()), total),
-        Line("four transfers moved money, and the undone one none", moved == expected, str(moved)),
-    ]
+    scene.check(f"{transfer.transaction_id}: nothing was undone", not undone, ", ".join(undone) or "nothing")
 
 
 if __name__ == "__main__":
-    sys.exit(run("money_transfer", play))
+    sys.exit(run("money_transfer", story))

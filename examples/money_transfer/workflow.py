@@ -12,23 +12,12 @@ from examples.money_transfer.workers import (
 )
 from multiagents import WorkflowBuilder
 
-
-def transfer(*, explained: bool = True) -> WorkflowBuilder:
-    """The transfer.
-
-    Args:
-        explained: say why the check needs no compensation; else it does not build, for nobody would know whether one
-            was forgotten.
-    """
-    why = "it reads, and changes nothing" if explained else None
-    return (
-        WorkflowBuilder("money_transfer", version="1", strict=True)
-        .add_step("check", check_transfer, no_compensation=why)
-        .add_step("debit", debit_account, compensation=give_back)
-        .add_step("settle", settle_transfer, pivot=True)
-        .add_step("report", report_transfer)
-        .add_step("receipt", write_receipt)
-    )
-
-
-money_transfer = transfer().build()
+money_transfer = (
+    WorkflowBuilder("money_transfer", version="1", strict=True)
+    .add_step("check", check_transfer, no_compensation="it reads, and changes nothing")
+    .add_step("debit", debit_account, compensation=give_back)
+    .add_step("settle", settle_transfer, pivot=True)
+    .add_step("report", report_transfer)
+    .add_step("receipt", write_receipt)
+    .build()
+)

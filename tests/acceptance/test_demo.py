@@ -30,11 +30,11 @@ class Demo:
         self.output_file = data / f"output-{len(list(data.glob('output-*')))}"
         self.seen: dict[int, psutil.Process] = {}
         leader, follower = pty.openpty() if terminal else (None, None)
-        command = [sys.executable, "-m", "examples.ecommerce_order.demo", "--data", str(data), *arguments]
+        command = [sys.executable, "-m", "examples.ecommerce_order.main", "--data", str(data), *arguments]
         environ = {name: value for name, value in os.environ.items() if name not in ("CI", "CELERY_BROKER_URL")}
         with self.output_file.open("wb") as output:
             stream = output if follower is None else follower
-            environ |= {"TERM": "xterm-256color", "SHOP_PACE": "0.7"}
+            environ |= {"TERM": "xterm-256color", "EXAMPLES_PACE": "0.5"}
             self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=stream, stderr=stream)
         if leader is not None and follower is not None:
             os.close(follower)
@@ -114,9 +114,10 @@ def test_all_orders_end_as_expected_though_a_payment_is_killed(data: Path, demos
     assert demo.end(110) == 0, demo.output
     assert "kill -9" in demo.output
     assert "lost with its process" in demo.output
-    assert "the provider was asked 2 times and charged the card once" in demo.output
-    assert "All of it added up: 36 orders" in demo.output
-    assert "Next:" in demo.output
+    assert "the provider was asked 2 times: done, repeated" in demo.output
+    assert "all 36 orders end as expected" in demo.output
+    assert "All of it added up: 9 checks" in demo.output
+    assert "Next" in demo.output
     assert len(demo.seen) >= 4  # Valkey, the worker, its two children, the one that replaced the killed child
     assert demo.left_behind() == []
 
@@ -130,35 +131,35 @@ def test_an_order_that_ends_otherwise_fails_the_demo(data: Path, demos: list[Dem
     demo = start(demos, data, "--orders", str(changed))
 
     assert demo.end(60) == 1, demo.output
-    assert "This did not add up: order A-1001\n" in demo.output
+    assert "This did not add up: all 16 orders end as expected (order A-1001)\n" in demo.output
 
 
 def test_a_demo_that_cannot_end_in_time_says_what_is_missing(data: Path, demos: list[Demo]) -> None:
     demo = start(demos, data, "--deadline", "1")
 
     assert demo.end(60) == 1, demo.output
-    assert "time is up, and these orders have not ended:" in demo.output
+    assert "time is up, and these runs have not ended:" in demo.output
     assert demo.left_behind() == []
 
 
 def test_ctrl_c_on_a_terminal_stops_everything(data: Path, demos: list[Demo]) -> None:
     demo = start(demos, data, terminal=True)
-    demo.wait_for("orders have ended")
+    demo.wait_for("runs have ended")
     other = start(demos, data)
 
     assert other.end(30) == 1
-    assert "another demo runs in" in other.output
+    assert "another ecommerce_order runs in" in other.output
     demo.look()
     demo.process.send_signal(signal.SIGINT)
     assert demo.end(STOP_TIMEOUT) == 130, demo.output
-    assert "The worker and the Valkey are stopped too." in demo.output
+    assert "Stopped, with all that it started." in demo.output
     assert demo.left_behind() == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_a_killed_demo_leaves_no_process_behind(data: Path, demos: list[Demo]) -> None:
     demo = start(demos, data)
-    demo.wait_for("orders started")
+    demo.wait_for("orders are started")
     demo.look()
 
     demo.process.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,35 +17,45 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from examples.books import books
-from examples.ecommerce_order.ledger import ledger_report
-from examples.ecommerce_order.order import Case, Expectation, Order, euros, read_cases
-from examples.ecommerce_order.shop import (
+from examples._support.board import Board, Case, Expectation, Followed, outcomes, read_cases
+from examples._support.pictures import Bar, bars_of, checks_table, timeline
+from examples._support.shop import (
     CATALOGUE,
     AddressNotServedError,
+    Busy,
     CardDeclinedError,
     GatewayUnavailableError,
     OutOfStockError,
     Shop,
+    check_books,
+    euros,
 )
-from examples.ecommerce_order.view import board, outcomes
-from examples.ecommerce_order.watch import Followed, Watch
-from examples.timeline import Bar, bars_of, timeline
-from examples.world import AlreadyUndoneError, NoAnswerError
+from examples._support.world import PACE, AlreadyUndoneError, NoAnswerError
+from examples.ecommerce_order.main import ORDERS
+from examples.ecommerce_order.order import Order
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop.db")
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.setenv(PACE, "0")
+    return Shop(tmp_path)
+
+
+def charge(shop: Shop, amount: int = 890, token: str = "tok_visa", order_id: str = "A-1") -> dict[str, Any]:
+    return asyncio.run(shop.charge(f"{order_id}/payment", order_id, amount, token))
+
+
+def refund(shop: Shop) -> bool:
+    return asyncio.run(shop.refund("A-1/payment", "A-1"))
 
 
 def sell(shop: Shop, order_id: str, amount: int = 890) -> None:
     """Sell one packet of tea."""
     shop.reserve(f"{order_id}/reserve", order_id, {"TEA-EARL-GREY": 1})
-    shop.charge(f"{order_id}/payment", order_id, amount, "tok_visa")
+    charge(shop, amount, order_id=order_id)
     shop.ship(f"{order_id}/fulfil", order_id, f"{order_id}/reserve", "Lindenweg 4", "AT")
 
 
@@ -53,52 +65,52 @@ def pieces(shop: Shop, product: str) -> int:
 
 
 def answers(shop: Shop, order_id: str, call: str) -> list[str]:
-    return [entry["answer"] for entry in shop.journal_of(order_id) if entry["call"] == call]
+    return [entry["answer"] for entry in shop.journal(order_id, call)]
 
 
 def broken(shop: Shop, completed: dict[str, int]) -> set[str]:
-    return {line.rule for line in ledger_report(shop, completed) if not line.holds}
+    return {line.rule for line in check_books(shop, completed) if not line.holds}
 
 
 # -- idempotency keys --------------------------------------------------------------------------------------------------
 
 
 def test_a_charge_that_is_asked_for_twice_is_made_once_and_answered_alike(shop: Shop) -> None:
-    first = shop.charge("r/payment", "A-1", 890, "tok_visa")
-    second = shop.charge("r/payment", "A-1", 890, "tok_visa")
+    first = charge(shop)
+    second = charge(shop)
 
     assert first == second
     assert answers(shop, "A-1", "charge") == ["done", "repeated"]
 
 
 def test_a_key_cannot_be_used_for_another_amount(shop: Shop) -> None:
-    shop.charge("r/payment", "A-1", 890, "tok_visa")
+    charge(shop)
 
     with pytest.raises(ValueError, match="was used for charge of 890, not for charge of 891"):
-        shop.charge("r/payment", "A-1", 891, "tok_visa")
+        charge(shop, 891)
 
 
 def test_a_refund_that_is_asked_for_twice_is_made_once(shop: Shop) -> None:
-    shop.charge("r/payment", "A-1", 890, "tok_visa")
+    charge(shop)
 
-    assert shop.refund("r/payment/undo", "A-1", of="r/payment") is True
-    assert shop.refund("r/payment/undo", "A-1", of="r/payment") is False
+    assert refund(shop) is True
+    assert refund(shop) is False
     assert answers(shop, "A-1", "refund") == ["done", "repeated"]
 
 
 def test_a_refund_of_nothing_is_a_noted_no_op(shop: Shop) -> None:
-    assert shop.refund("r/payment/undo", "A-1", of="r/payment") is False
+    assert refund(shop) is False
     assert answers(shop, "A-1", "refund") == ["nothing to undo"]
 
 
 @pytest.mark.parametrize("undone_before", [True, False])
 def test_a_charge_that_comes_after_its_refund_is_refused(shop: Shop, undone_before: bool) -> None:
     if undone_before:
-        shop.charge("r/payment", "A-1", 890, "tok_visa")
-    shop.refund("r/payment/undo", "A-1", of="r/payment")
+        charge(shop)
+    refund(shop)
 
     with pytest.raises(AlreadyUndoneError):
-        shop.charge("r/payment", "A-1", 890, "tok_visa")
+        charge(shop)
 
     assert answers(shop, "A-1", "charge")[-1] == "refused: AlreadyUndoneError"
     assert broken(shop, {}) == set()
@@ -132,9 +144,9 @@ def test_an_order_of_which_one_product_is_sold_out_reserves_nothing(shop: Shop) 
 def test_an_order_undone_from_its_parcel_on_leaves_the_books_as_they_were(shop: Shop) -> None:
     sell(shop, "A-1")
 
-    assert shop.cancel_shipment("A-1/fulfil/undo", "A-1", of="A-1/fulfil") is True
-    assert shop.refund("A-1/payment/undo", "A-1", of="A-1/payment") is True
-    assert shop.release("A-1/reserve/undo", "A-1", of="A-1/reserve") is True
+    assert shop.cancel_shipment("A-1/fulfil", "A-1") is True
+    assert refund(shop) is True
+    assert shop.release("A-1/reserve", "A-1") is True
 
     assert pieces(shop, "TEA-EARL-GREY") == CATALOGUE["TEA-EARL-GREY"][2]
     assert broken(shop, {}) == set()
@@ -153,34 +165,36 @@ def test_a_place_without_a_carrier_is_refused_and_noted(shop: Shop, street: str,
 
 def test_a_declined_card_is_never_charged(shop: Shop) -> None:
     with pytest.raises(CardDeclinedError):
-        shop.charge("r/payment", "A-1", 890, "tok_declined")
+        charge(shop, token="tok_declined")
 
     assert answers(shop, "A-1", "charge") == ["refused: CardDeclinedError"]
 
 
 def test_a_flaky_provider_fails_once_and_then_works(shop: Shop) -> None:
     with pytest.raises(GatewayUnavailableError):
-        shop.charge("r/payment", "A-1", 890, "tok_flaky")
+        charge(shop, token="tok_flaky")
 
-    assert shop.charge("r/payment", "A-1", 890, "tok_flaky")["charged"] == 890
+    assert charge(shop, token="tok_flaky")["charged"] == 890
 
 
 def test_a_silent_provider_has_taken_the_money(shop: Shop) -> None:
     with pytest.raises(NoAnswerError):
-        shop.charge("r/payment", "A-1", 890, "tok_silent")
+        charge(shop, token="tok_silent")
 
-    assert shop.refund("r/payment/undo", "A-1", of="r/payment") is True
+    assert refund(shop) is True
 
 
-def test_a_payment_is_busy_after_its_charge_until_it_ends(shop: Shop) -> None:
-    with shop.at_work("r/payment", "A-1", attempt=2):
-        before = shop.busy_after_charge()
-        shop.charge("r/payment", "A-1", 890, "tok_visa")
-        (during,) = shop.busy_after_charge()
+def test_a_payment_is_busy_between_its_charge_and_its_answer(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Busy]] = [shop.busy()]
 
-    assert before == []
-    assert (during.order_id, during.attempt) == ("A-1", 2)
-    assert shop.busy_after_charge() == []
+    async def look(_: float) -> None:
+        seen.append(shop.busy())
+
+    monkeypatch.setattr("examples._support.shop.asyncio.sleep", look)
+    charge(shop)
+
+    assert seen == [[], [], [Busy(os.getpid(), "A-1")]]
+    assert shop.busy() == []
 
 
 # -- the ledger --------------------------------------------------------------------------------------------------------
@@ -190,10 +204,10 @@ def test_the_books_of_a_quiet_day_add_up(shop: Shop) -> None:
     sell(shop, "A-1")
     sell(shop, "A-2")
 
-    lines = ledger_report(shop, {"A-1": 890, "A-2": 890})
+    lines = check_books(shop, {"A-1": 890, "A-2": 890})
 
     assert [line.rule for line in lines if not line.holds] == []
-    assert next(line.detail for line in lines if "money" in line.rule) == "17.80 € charged - 0.00 € refunded = 17.80 €"
+    assert next(line.figures for line in lines if "money" in line.rule) == "17.80 € charged - 0.00 € refunded = 17.80 €"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +248,7 @@ def test_the_ledger_notices_a_completed_order_that_the_shop_never_saw(shop: Shop
 
 
 def test_most_orders_succeed_and_every_other_end_occurs() -> None:
-    cases = read_cases()
+    cases = read_cases(ORDERS)
     reasons = {case.expect.reason for case in cases}
 
     assert len(cases) == len({case.id for case in cases}) == 36
@@ -247,7 +261,7 @@ def test_most_orders_succeed_and_every_other_end_occurs() -> None:
 
 def test_there_is_stock_for_all_orders_but_those_that_are_to_find_none() -> None:
     wanted: Counter[str] = Counter()
-    for case in read_cases():
+    for case in read_cases(ORDERS):
         if case.expect.reason not in ("OutOfStockError", "InvalidOrderError", "ArgumentsError"):
             wanted.update(Order.model_validate(case.order).quantities())
 
@@ -257,7 +271,7 @@ def test_there_is_stock_for_all_orders_but_those_that_are_to_find_none() -> None
 
 
 def test_the_totals_are_right_but_for_the_orders_that_are_to_be_refused() -> None:
-    for case in read_cases():
+    for case in read_cases(ORDERS):
         if case.expect.reason == "ArgumentsError":
             with pytest.raises(ValidationError):
                 Order.model_validate(case.order)
@@ -347,9 +361,9 @@ LAST_PIECE = Expectation(status="failed", reason="OutOfStockError", group="last 
     ],
 )
 def test_of_a_group_exactly_one_may_win(ends: list[tuple[str, str]], as_expected: list[bool]) -> None:
-    watch = Watch([followed(f"A-{n}", LAST_PIECE, *end) for n, end in enumerate(ends)])
+    board = Board([followed(f"A-{n}", LAST_PIECE, *end) for n, end in enumerate(ends)])
 
-    assert [verdict.as_expected for verdict in watch.verdicts()] == as_expected
+    assert [verdict.as_expected for verdict in board.verdicts()] == as_expected
 
 
 @pytest.mark.parametrize(
@@ -366,15 +380,15 @@ def test_status_reason_undone_and_skipped_steps_all_count(
     status: str, reason: str, steps: dict[str, str], as_expected: bool
 ) -> None:
     expect = Expectation(status="compensated", reason="CardDeclinedError", undone=("reserve",))
-    (verdict,) = Watch([followed("A-1", expect, status, reason, steps)]).verdicts()
+    (verdict,) = Board([followed("A-1", expect, status, reason, steps)]).verdicts()
 
     assert verdict.as_expected is as_expected
 
 
 def test_tables_render_on_a_narrow_terminal() -> None:
     expect = Expectation(status="completed")
-    watch = Watch([followed(f"A-{n}", expect, "completed", steps={"validate": "succeeded"}) for n in range(7)])
+    board = Board([followed(f"A-{n}", expect, "completed", steps={"validate": "succeeded"}) for n in range(7)])
     console = Console(width=40, record=True, file=StringIO())
-    console.print(board([run.row() for run in watch.runs]), outcomes(watch.verdicts(), 40), books([]))
+    console.print(board.grid(), outcomes(board.verdicts(), 40), checks_table([]))
 
     assert "A-6" in console.export_text()

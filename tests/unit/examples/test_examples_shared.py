@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,92 +13,118 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from examples.books import Line, effects_table, keys_twice
-from examples.scene import Scene, run
-from examples.stage import BROKER, StageError
-from examples.timeline import Bar, bars_of, timeline
-from examples.world import AlreadyUndoneError, UnavailableError, World, add
+from examples._support.pictures import Bar, bars_of, effects_table, table, timeline
+from examples._support.scene import BROKER, Scene, SceneError, run
+from examples._support.world import (
+    FOLDER,
+    AlreadyUndoneError,
+    Check,
+    NoAnswerError,
+    RefusedError,
+    Service,
+    UnavailableError,
+    World,
+)
 from multiagents.events import CommandEvent, ErrorInfo, StatusEvent
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
+HOTEL = Service("hotel")
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "world.db")
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    return World()
 
 
-def book(world: World, key: str = "T-1/hotel", subject: str = "T-1", *, down: bool = False) -> dict[str, Any]:
-    with world.doing("hotel", key, subject, 890) as (db, known):
-        if down:
-            raise UnavailableError("503")
-        return known or add(db, "hotel", key, subject, 890, {"code": key})
-
-
-def answers(world: World, subject: str = "T-1") -> list[tuple[str, str, str]]:
-    return [(entry["call"], entry["key"], entry["answer"]) for entry in world.journal_of(subject)]
+def answers(world: World, call: str = "hotel") -> list[tuple[str, str]]:
+    return [(entry["key"], entry["answer"]) for entry in world.journal("T-1", call)]
 
 
 # -- the world ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_undo_has_a_key_of_its_own_and_takes_effect_once(world: World) -> None:
-    book(world)
+def test_a_repeated_call_takes_effect_once_and_gets_the_same_reference(world: World) -> None:
+    first, second = (HOTEL.do("T-1/hotel", "T-1", 890, room="sea") for _ in range(2))
 
-    undone = [world.undo("cancel", "T-1/hotel", "T-1", "hotel") for _ in range(2)]
+    assert first == second
+    assert answers(world) == [("T-1/hotel", "done"), ("T-1/hotel", "repeated")]
+    assert [(effect.amount, effect.detail) for effect in world.effects("T-1")] == [(890, {"room": "sea"})]
+
+
+def test_an_undo_has_a_key_of_its_own_and_takes_effect_once(world: World) -> None:
+    HOTEL.do("T-1/hotel", "T-1")
+
+    undone = [HOTEL.undo("T-1/hotel", "T-1") for _ in range(2)]
 
     assert undone == [True, False]
     assert [effect.status for effect in world.effects("T-1")] == ["undone"]
-    assert answers(world)[1:] == [
-        ("cancel", "T-1/hotel/undo", "done"),
-        ("cancel", "T-1/hotel/undo", "repeated"),
-    ]
+    assert answers(world, "undo hotel") == [("T-1/hotel/undo", "done"), ("T-1/hotel/undo", "repeated")]
 
 
 def test_a_call_that_comes_after_its_undo_is_refused(world: World) -> None:
-    assert world.undo("cancel", "T-1/hotel", "T-1", "hotel") is False
+    assert HOTEL.undo("T-1/hotel", "T-1") is False
 
     with pytest.raises(AlreadyUndoneError, match="hotel T-1/hotel came after it was undone"):
-        book(world)
+        HOTEL.do("T-1/hotel", "T-1")
 
     assert [effect.status for effect in world.effects("T-1")] == ["void"]
-    assert answers(world)[-1] == ("hotel", "T-1/hotel", "refused: AlreadyUndoneError")
+    assert answers(world) == [("T-1/hotel", "refused: AlreadyUndoneError")]
 
 
 def test_a_call_while_the_other_side_is_down_has_no_effect_and_is_in_the_journal(world: World) -> None:
-    with pytest.raises(UnavailableError):
-        book(world, down=True)
+    world.fail("hotel", "T-1", UnavailableError("503"))
+
+    with pytest.raises(UnavailableError, match="503"):
+        HOTEL.do("T-1/hotel", "T-1")
 
     assert world.effects() == []
-    assert answers(world) == [("hotel", "T-1/hotel", "refused: UnavailableError")]
+    assert answers(world) == [("T-1/hotel", "refused: UnavailableError")]
+    world.mend("hotel", "T-1")
+    assert HOTEL.do("T-1/hotel", "T-1").startswith("hotel-")
+
+
+def test_a_call_without_an_answer_has_taken_effect(world: World) -> None:
+    world.fail("hotel", "T-1", NoAnswerError("too late"))
+
+    with pytest.raises(NoAnswerError, match="too late"):
+        HOTEL.do("T-1/hotel", "T-1")
+
+    assert [effect.status for effect in world.effects("T-1")] == ["live"]
+
+
+def test_calls_fail_after_and_for_as_often_as_they_are_told_to_and_about_nothing_else(world: World) -> None:
+    world.fail("hotel", "T-1", RefusedError("no"), after=1, times=2)
+
+    def book(key: str, subject: str = "T-1") -> bool:
+        try:
+            return bool(HOTEL.do(key, subject))
+        except RefusedError:
+            return False
+
+    assert [book(f"T-1/hotel#{n}") for n in range(5)] == [True, False, False, True, True]
+    assert book("T-2/hotel", "T-2")
 
 
 def test_effects_are_told_apart_by_what_they_are_about(world: World) -> None:
-    book(world)
-    book(world, "T-2/hotel", "T-2")
+    for subject in ("T-1", "T-1/room", "T-10"):
+        HOTEL.do(f"{subject}/hotel", subject)
 
-    assert [effect.key for effect in world.effects()] == ["T-1/hotel", "T-2/hotel"]
-    assert [effect.detail for effect in world.effects("T-2")] == [{"code": "T-2/hotel"}]
-
-
-def test_a_fact_is_as_it_was_last_set(world: World) -> None:
-    assert world.fact("register", "up") == "up"
-
-    world.set_fact("register", "down")
-    world.set_fact("register", "slow")
-
-    assert World(world.path).fact("register", "up") == "slow"
+    assert [effect.subject for effect in world.effects()] == ["T-1", "T-1/room", "T-10"]
+    assert [effect.subject for effect in world.effects("T-1")] == ["T-1", "T-1/room"]
 
 
 def test_a_key_that_took_effect_twice_is_noticed(world: World) -> None:
-    book(world)
-    book(world)
-    assert keys_twice(world).holds
+    for _ in range(2):
+        HOTEL.do("T-1/hotel", "T-1")
+    assert world.check_keys().holds
 
     with world.transaction() as db:
         db.execute("UPDATE journal SET answer = 'done'")
 
-    assert keys_twice(world) == Line("no key took effect twice", holds=False, detail="T-1/hotel")
+    assert world.check_keys() == Check("no key took effect twice", holds=False, figures="T-1/hotel")
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -161,18 +188,24 @@ def test_the_timeline_names_who_decided_first_and_counts_errors_that_are_alike()
 
 
 def test_the_table_of_effects_says_what_is_live_undone_and_never_was(world: World) -> None:
-    book(world)
-    book(world, "T-1/hotel#2")
-    world.undo("cancel", "T-1/hotel", "T-1", "hotel")
+    for key in ("T-1/hotel", "T-1/hotel#2"):
+        HOTEL.do(key, "T-1")
+    HOTEL.undo("T-1/hotel", "T-1")
     console = Console(file=StringIO(), width=100)
 
-    console.print(effects_table("World", world.effects(), ["hotel", "car"], ["T-1", "T-2"]))
+    console.print(effects_table({name: world.effects(name) for name in ("T-1", "T-2")}, ["hotel", "car"]))
 
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.split() for line in lines[2:]] == [
         ["T-1", "✓", "live", "↶", "undone", "never"],
         ["T-2", "never", "never"],
     ]
+
+
+def test_columns_of_numbers_stand_to_the_right() -> None:
+    drawn = table("Accounts", ["", "cents"], [("ann", "5,000.00"), ("bob", "0.10")])
+
+    assert [column.justify for column in drawn.columns] == ["left", "right"]
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
@@ -188,34 +221,39 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_an_example_ends_well_only_when_all_that_it_checked_holds(capsys: pytest.CaptureFixture[str]) -> None:
-    right, wrong = Line("stock adds up", holds=True, detail="3"), Line("money adds up", holds=False, detail="2")
+@pytest.mark.parametrize(("earned", "code", "words"), [(3, 0, "up: 2 checks"), (2, 1, "up: money adds up (2 of 3)\n")])
+def test_an_example_ends_well_only_when_all_that_it_checked_holds(
+    capsys: pytest.CaptureFixture[str], earned: int, code: int, words: str
+) -> None:
+    def story(scene: Scene) -> None:
+        scene.check("stock adds up", holds=True)
+        scene.check("money adds up", earned == 3, f"{earned} of 3")
 
-    assert run("trip_booking", lambda _: [right], arguments=[]) == 0
-    assert "All of it added up." in capsys.readouterr().out
-    assert run("trip_booking", lambda _: [right, wrong], arguments=[]) == 1
-    assert "This did not add up: money adds up\n" in capsys.readouterr().out
+    assert run("trip_booking", story, arguments=[]) == code
+    assert words in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_an_example_that_cannot_go_on_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    def play(_: Scene) -> list[Line]:
-        raise StageError("T-1 is running, and its end did not come")
+    def story(_: Scene) -> None:
+        raise SceneError("T-1 is running, and its end did not come")
 
-    assert run("trip_booking", play, arguments=[]) == 1
+    assert run("trip_booking", story, arguments=[]) == 1
     assert "The example failed: T-1 is running, and its end did not come" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_does_not_come_in_time_is_given_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("trip_booking", lambda scene: scene.tick("no trip came"), arguments=["--deadline", "0"]) == 1
+    assert "time is up, and no trip came" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_ids_on_somebody_elses_broker_are_new_each_time() -> None:
     seen: list[str] = []
 
-    def play(scene: Scene) -> list[Line]:
-        seen.append(scene.id("T-1"))
-        return []
-
     for _ in range(2):
-        run("trip_booking", play, arguments=[])
+        run("trip_booking", lambda scene: seen.append(scene.id("B-1/orders.csv")), arguments=[])
 
     assert len(set(seen)) == 2
-    assert Scene(Console(), None).id("T-1") == "T-1"
+    assert all(re.fullmatch(r"B-1-[0-9a-f]{6}/orders.csv", each) for each in seen)

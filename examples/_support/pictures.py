@@ -1,7 +1,7 @@
-"""The mirror timeline of a run, for a terminal.
+"""What the examples draw on a terminal: the mirror timeline of a run, and plain tables.
 
-It shows a step and its undo on one line and one time axis: what went forward, and how it was taken back. It is drawn
-from the run's history alone; every attempt is a bar of its own.
+The timeline shows a step and its undo on one line and one time axis: what went forward, and how it was taken back. It
+is drawn from the run's history alone; every attempt is a bar of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from rich.table import Table
 from rich.text import Text
+
+from examples._support.world import Check, Effect
 
 #: run status -> colour
 COLOURS: Mapping[str, str] = {
@@ -189,3 +192,50 @@ def _remark(bars: Sequence[Bar]) -> str:
         word if times == 1 else f"{times} x {word}"
         for word, times in ((w, len(list(same))) for w, same in groupby(words))
     )
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """A table without lines between its cells; columns of numbers stand to the right."""
+    rows = list(rows)
+    drawn = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        show_header=any(headings),
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    for heading, *cells in zip(headings, *rows, strict=True):
+        numbers = cells and all(str(cell).translate(_IN_NUMBERS).isdigit() for cell in cells)
+        drawn.add_column(heading, justify="right" if numbers else "left")
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+_IN_NUMBERS = str.maketrans("", "", ".,")
+#: how an effect stands -> how it looks
+_STANDS = {"live": ("✓ live", "green"), "undone": ("↶ undone", "magenta"), "void": ("- refused", "dim")}
+
+
+def effects_table(effects: Mapping[str, Sequence[Effect]], kinds: Sequence[str]) -> Table:
+    """What is live in the world, and what was undone: a line for each name, a column for each kind of effect."""
+
+    def cell(effects: Sequence[Effect], kind: str) -> Text:
+        found = [effect.status for effect in effects if effect.kind == kind]
+        return Text(" ").join(
+            Text(f"{found.count(status)} x {words}" if found.count(status) > 1 else words, style=style)
+            for status, (words, style) in _STANDS.items()
+            if status in found
+        ) or Text("never", style="dim")
+
+    rows: list[list[str | Text]] = [[name, *(cell(own, kind) for kind in kinds)] for name, own in effects.items()]
+    return table("What the world has", ["", *kinds], rows)
+
+
+def checks_table(checks: Iterable[Check]) -> Table:
+    """What was checked, and whether it holds."""
+    marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
+    rows = [[marks[check.holds], Text(check.rule), Text(check.figures, style="dim")] for check in checks]
+    return table("Checked", ["", "", ""], rows)
