@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from examples import EXAMPLES
 
 #: Seconds that an example may take.
@@ -35,15 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = parser.parse_args(arguments).names or EXAMPLES
     if unknown := [name for name in names if name not in EXAMPLES]:
         parser.error(f"there is no example {', '.join(map(repr, unknown))}; expected {known}")
-    summary = []
+    console = Console()
+    outcomes = []
     for name in names:
-        print(f"== {name}", flush=True)
+        console.rule(name, align="left")
         began = time.monotonic()
-        summary.append((name, run(name), time.monotonic() - began))
-    print("\nSummary")
-    for name, outcome, seconds in summary:
-        print(f"  {name:<24} {outcome} ({seconds:.1f} s)")
-    return 0 if all(outcome == "ok" for _, outcome, _ in summary) else 1
+        outcome = run(name)
+        outcomes.append((name, outcome, f"{time.monotonic() - began:.1f}"))
+    console.rule("summary", align="left")
+    for name, outcome, seconds in outcomes:
+        style = "green" if outcome == "ok" else "bold red"
+        console.print(f"{name:<22} [{style}]{outcome}[/]  [dim]{seconds:>5} s[/]", highlight=False)
+    return 0 if all(outcome == "ok" for _, outcome, _ in outcomes) else 1
 
 
 if __name__ == "__main__":
