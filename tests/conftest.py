@@ -9,7 +9,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # celery.contrib.pytest comes first: pytest-celery hides its fixtures of the same names behind Docker ones.
-pytest_plugins = ("celery.contrib.pytest", "multiagents.testing.plugin", "multiagents.testing.pytest_celery")
+pytest_plugins = (
+    "celery.contrib.pytest",
+    "multiagents.testing.plugin",
+    "multiagents.testing.pytest_celery",
+    "tests.support.sampling",
+    "tests.support.distribution",
+)
 
 # A shell that starts this in the background has SIGINT ignored, here and in all that is started from here. Tests that
 # press Ctrl-C need it.
