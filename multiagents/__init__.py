@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from multiagents.orchestrator.api.bulk import BulkResult
     from multiagents.orchestrator.api.dead_letters import DeadLetter
     from multiagents.orchestrator.api.orchestrator import Orchestrator
-    from multiagents.orchestrator.api.run import Run, WorkflowState
+    from multiagents.orchestrator.api.run import Run
+    from multiagents.orchestrator.api.schedule import Schedule
+    from multiagents.orchestrator.api.views import WorkflowState
     from multiagents.orchestrator.engine.conflict_policy import OnConflict
     from multiagents.orchestrator.engine.signals import SignalOutcome
-    from multiagents.orchestrator.schedules.schedule import Schedule
     from multiagents.retry import RetryPolicy
     from multiagents.settings import Settings
     from multiagents.worker_sdk.attempt.step_context import current_step
@@ -82,7 +83,7 @@ _HOME = {
     "Run": "orchestrator.api.run",
     "RunStatus": "workflow.state.run_state",
     "Savepoint": "workflow.builder.elements",
-    "Schedule": "orchestrator.schedules.schedule",
+    "Schedule": "orchestrator.api.schedule",
     "Settings": "settings",
     "SignalOutcome": "orchestrator.engine.signals",
     "Sleep": "workflow.builder.elements",
@@ -97,7 +98,7 @@ _HOME = {
     "WorkflowFailedError": "exceptions",
     "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
-    "WorkflowState": "orchestrator.api.run",
+    "WorkflowState": "orchestrator.api.views",
     "celery_task": "worker_sdk.tasks",
     "current_step": "worker_sdk.attempt.step_context",
     "init_app": "bootstrap",

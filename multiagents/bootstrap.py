@@ -70,7 +70,7 @@ def _wire(orchestrator: Orchestrator) -> None:
                 engine.settle,
                 unclaimable=partial(unclaimable, engine),
                 limited=not request.is_eager,
-                new_store=orchestrator.new_store,
+                new_store=orchestrator.runtime.new_store,
             )
             made = runtimes[here] = Runtime(invocation, list)
         return made
@@ -91,7 +91,7 @@ class UpkeepStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_kwargs: Any) -> None:
         orchestrator: Orchestrator = worker.app.multiagents
         # A wrong setting ends the worker here, and says why: a signal's receivers would only log it.
-        _ = orchestrator.settings, orchestrator.store_url, orchestrator.payload_policy
+        _ = orchestrator.settings, orchestrator.runtime.store_url, orchestrator.runtime.payload_policy
         self._upkeep = Upkeep(lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname)
 
     def start(self, _worker: Any) -> None:
@@ -113,7 +113,7 @@ def _patient(orchestrator: Orchestrator) -> Engine:
 
 
 def _bus(orchestrator: Orchestrator) -> EventBus:
-    url = orchestrator.store_url
+    url = orchestrator.runtime.store_url
     if url.startswith("memory://"):
         from multiagents.event_bus.memory import InMemoryEventBus
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from multiagents.orchestrator.api.orchestrator import Orchestrator, RunPage
-from multiagents.orchestrator.api.run import AttemptView, Run, StepView, WorkflowState
+from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.api.views import AttemptView, StepView, WorkflowState
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.builder.elements import Step
 

@@ -9,8 +9,8 @@ import pytest
 
 from multiagents import Orchestrator, RunStatus, WorkflowBuilder
 from multiagents.exceptions import StateStoreError, WorkflowError
+from multiagents.orchestrator import Run
 from multiagents.orchestrator.api import bulk
-from multiagents.orchestrator.api.run import Run
 
 ORDER = WorkflowBuilder("bulk-order").add_step("reserve", "reserve_stock", external=True).build(register=False)
 RETURN = WorkflowBuilder("bulk-return").add_step("reserve", "reserve_stock").build(register=False)

@@ -17,8 +17,7 @@ from multiagents import Orchestrator, WorkflowBuilder
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError
 from multiagents.names import TICK_TASK
 from multiagents.orchestrator import tasks
-from multiagents.orchestrator.schedules import schedule as scheduling
-from multiagents.orchestrator.schedules.celery import Ticks
+from multiagents.orchestrator.schedules import CeleryTicks, base
 
 REPORT = WorkflowBuilder("scheduled-report").add_step("write", "write_report").build(register=False)
 BILL = WorkflowBuilder("scheduled-bill").add_step("write", "write_report").build(register=False)
@@ -121,7 +120,7 @@ def test_of_missed_ticks_the_latest_is_started_or_all_that_were_asked_for(
 ) -> None:
     latest = orchestrator.schedule("nightly", REPORT, 3600)
     every = orchestrator.schedule("every", REPORT, 3600, catch_up=True)
-    monkeypatch.setattr(scheduling, "CATCH_UP", 3)
+    monkeypatch.setattr(base, "CATCH_UP", 3)
     time.is_at(1)
     assert len(latest.tick()) == len(every.tick()) == 1
     time.is_at(5.5)
@@ -186,13 +185,13 @@ def test_a_backfill_starts_what_is_missing_and_nothing_twice(orchestrator: Orche
     ],
 )
 def test_the_next_tick(when: Any, moment: datetime, expected: datetime) -> None:
-    assert Ticks(Celery(set_as_current=False, timezone="UTC"), when).after(moment) == expected
+    assert CeleryTicks(Celery(set_as_current=False, timezone="UTC"), when).after(moment) == expected
 
 
 @pytest.mark.parametrize(("month", "day"), [(3, 29), (10, 25)])
 def test_the_ticks_of_a_crontab_go_on_when_the_clocks_change(month: int, day: int) -> None:
     app = Celery(set_as_current=False, timezone="Europe/Berlin")
-    ticks, zone = Ticks(app, "*/30 * * * *"), ZoneInfo("Europe/Berlin")
+    ticks, zone = CeleryTicks(app, "*/30 * * * *"), ZoneInfo("Europe/Berlin")
     moment, seen = datetime(2026, month, day, 0, tzinfo=zone).astimezone(UTC), []
     until = moment + timedelta(hours=6)
 

@@ -196,7 +196,7 @@ def test_the_id_that_is_made_of_a_key_is_the_same_in_every_release() -> None:
 def test_a_worker_that_comes_back_with_an_outcome_of_the_replaced_run_does_not_move_the_new_one(
     orchestrator: Orchestrator, end_run: Callable[..., None], outcome: str, mode: str
 ) -> None:
-    orchestrator.settings = replace(orchestrator.settings, orchestration=mode)
+    orchestrator.runtime.settings = replace(orchestrator.settings, orchestration=mode)
     run = orchestrator.start(ORDER, {"n": 1}, "order-1")
     correlation = Correlation("order-1", "reserve", Direction.DO, 1)
     claim = orchestrator.store.claim(correlation, ORDER.content_hash, owner="old", worker="w", timeout=None)

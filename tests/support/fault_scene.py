@@ -15,7 +15,7 @@ import redis
 
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.names import Direction
-from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator import Run
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import WorkerProcess, wait_until

@@ -10,15 +10,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multiagents.exceptions import MultiAgentsError, StateStoreError, WorkflowError, did_you_mean
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.search import Filter
+from multiagents.orchestrator.runtime import Runtime
 from multiagents.workflow.state.run_state import RunStatus
-
-if TYPE_CHECKING:
-    from multiagents.orchestrator.api.orchestrator import Orchestrator
 
 #: How many runs are looked up at a time.
 PAGE = 100
@@ -66,7 +64,7 @@ class BulkResult:
 
 
 def bulk(
-    orchestrator: Orchestrator,
+    runtime: Runtime,
     verb: str,
     asked: Filter,
     *,
@@ -89,10 +87,10 @@ def bulk(
     outcomes: dict[str, list[str]] = {}
     errors: dict[str, str] = {}
     while limit > 0 and asked.statuses != []:
-        page = asked.page(orchestrator.store, min(PAGE, limit), cursor)
+        page = asked.page(runtime.store, min(PAGE, limit), cursor)
         for identity in page.transaction_ids:
             try:
-                outcome = f"would_{verb}" if dry_run else _told(call(Run(orchestrator, identity)))
+                outcome = f"would_{verb}" if dry_run else _told(call(Run(runtime, identity)))
             except MultiAgentsError as error:
                 outcome = type(error).__name__
                 errors[identity] = str(error)

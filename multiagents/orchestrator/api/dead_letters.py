@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multiagents.exceptions import DecodeError, WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.runtime import Runtime
 from multiagents.workflow.state.run_state import RunStatus
-
-if TYPE_CHECKING:
-    from multiagents.orchestrator.api.orchestrator import Orchestrator
 
 
 class DeadLetter(dict[str, Any]):
@@ -27,9 +25,9 @@ class DeadLetter(dict[str, Any]):
         is_undo: whether it is about an undo, so that a person can settle it.
     """
 
-    def __init__(self, orchestrator: Orchestrator, key: str, content: Mapping[str, Any]) -> None:
+    def __init__(self, runtime: Runtime, key: str, content: Mapping[str, Any]) -> None:
         super().__init__(content)
-        self._orchestrator = orchestrator
+        self._runtime = runtime
         self.key = key
         try:
             correlation = Correlation.parse(key)
@@ -52,7 +50,7 @@ class DeadLetter(dict[str, Any]):
     @property
     def run(self) -> Run:
         """The run it is about."""
-        return Run(self._orchestrator, self.transaction_id)
+        return Run(self._runtime, self.transaction_id)
 
     def retry(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Have the undo tried again: `Run.retry`."""
@@ -79,14 +77,14 @@ class DeadLetter(dict[str, Any]):
         return self.step
 
 
-def dead_letters_for(
-    orchestrator: Orchestrator, workflow: str | None, step: str | None, transaction_id: str | None
+def dead_letters(
+    runtime: Runtime, workflow: str | None, step: str | None, transaction_id: str | None
 ) -> dict[str, DeadLetter]:
     """The dead letters that are asked for, by key, redacted as they are to be shown."""
-    redact = orchestrator.payload_policy.redact
+    redact = runtime.payload_policy.redact
     found = {
-        key: DeadLetter(orchestrator, key, letter if redact is None else redact(letter))
-        for key, letter in orchestrator.store.dead_letters().items()
+        key: DeadLetter(runtime, key, letter if redact is None else redact(letter))
+        for key, letter in runtime.store.dead_letters().items()
     }
     return {
         key: letter

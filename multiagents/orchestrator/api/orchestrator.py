@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import builtins
-import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Any, ClassVar
-from uuid import uuid4
 
-from multiagents.exceptions import WorkflowError
 from multiagents.keys import Keys
 from multiagents.names import check_transaction_id
 from multiagents.orchestrator.api.bulk import BulkResult, bulk
-from multiagents.orchestrator.api.dead_letters import DeadLetter, dead_letters_for
+from multiagents.orchestrator.api.dead_letters import DeadLetter, dead_letters
 from multiagents.orchestrator.api.delete import Tombstone, tombstones
 from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.api.schedule import Input, Schedule, Schedules
 from multiagents.orchestrator.api.search import Filter, Statuses
-from multiagents.orchestrator.dispatch.celery import CeleryDispatcher, assert_may_wait
-from multiagents.orchestrator.engine.commit_plan import digest
-from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
-from multiagents.orchestrator.engine.eager import EagerDispatcher, EagerEngine
+from multiagents.orchestrator.api.start import start
+from multiagents.orchestrator.dispatch.celery import CeleryDispatcher
+from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.schedules.celery import Ticks
-from multiagents.orchestrator.schedules.schedule import Input, Schedule, Schedules
-from multiagents.orchestrator.store_url import store_url
+from multiagents.orchestrator.runtime import Runtime
+from multiagents.orchestrator.schedules import CeleryTicks
 from multiagents.settings import Settings
-from multiagents.state_store import StateStore, open_store
-from multiagents.state_store.base import dumps
-from multiagents.state_store.payloads.factory import policy_of
-from multiagents.state_store.payloads.policy import PayloadPolicy
-from multiagents.state_store.records.search_attributes import encode_all
+from multiagents.state_store import StateStore
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import definitions
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,71 +65,37 @@ class Orchestrator:
 
     def __init__(self, app: Any, settings: Any = None) -> None:
         self.app = app
-        self._overrides = settings
-        self._lock = threading.RLock()
-        self._checked = False
+        self.runtime = Runtime(app, settings)
         #: what `schedule` made, by name
         self.schedules = Schedules()
         app.multiagents = self
         for hook in self.created:
             hook(self)
 
-    @cached_property
+    @property
     def settings(self) -> Settings:
         """The settings in force; they are read when first needed."""
-        if isinstance(self._overrides, Settings):
-            return self._overrides
-        return Settings.load(self.app.conf, overrides=self._overrides)
-
-    @cached_property
-    def keys(self) -> Keys:
-        """The names of the keys in Redis."""
-        return Keys(self.settings.key_prefix, self.settings.partitions)
-
-    @cached_property
-    def store_url(self) -> str:
-        """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
-
-        With ``task_always_eager`` no broker is asked for anything: the memory of this process, if no URL is set.
-        """
-        return store_url(self.app, self.settings)
-
-    @cached_property
-    def store(self) -> StateStore:
-        """Where runs live."""
-        return self.new_store()
-
-    def new_store(self) -> StateStore:
-        """The same store, with connections of its own."""
-        return open_store(self.store_url, keys=self.keys, lease=self.settings.lease, policy=self.payload_policy)
-
-    @cached_property
-    def payload_policy(self) -> PayloadPolicy:
-        """In what form the data of runs is stored: codecs, what is kept apart, what is redacted."""
-        return policy_of(self.settings)
-
-    @cached_property
-    def dispatcher(self) -> CeleryDispatcher:
-        """How attempts go out."""
-        return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys, self.store.announced_workers)
+        return self.runtime.settings
 
     @property
-    def is_eager(self) -> bool:
-        """Whether runs go through in this process (Celery's ``task_always_eager``)."""
-        return bool(self.app.conf.task_always_eager)
+    def keys(self) -> Keys:
+        """The names of the keys in Redis."""
+        return self.runtime.keys
+
+    @property
+    def store(self) -> StateStore:
+        """Where runs live."""
+        return self.runtime.store
+
+    @property
+    def dispatcher(self) -> CeleryDispatcher:
+        """How attempts go out."""
+        return self.runtime.dispatcher
 
     @property
     def engine(self) -> Engine:
         """What advances runs."""
-        return self._eager_engine if self.is_eager else self._engine
-
-    @cached_property
-    def _engine(self) -> Engine:
-        return Engine(self.store, self.dispatcher, self.settings)
-
-    @cached_property
-    def _eager_engine(self) -> Engine:
-        return EagerEngine(self.store, EagerDispatcher(self.dispatcher), self.settings)
+        return self.runtime.engine
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -183,15 +136,15 @@ class Orchestrator:
         >>> run = orchestrator.start("order", {"order_id": "A-1"}, transaction_id="order-A-1")  # doctest: +SKIP
         >>> run = orchestrator.start("order", {"order_id": "A-1"}, idempotency_key="basket 7/ü")  # doctest: +SKIP
         """
-        definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
-        identity = identity_of(definition.name, transaction_id, idempotency_key) or uuid4().hex
-        policy = OnConflict.of(on_conflict)
-        given = {} if input is None else input
-        _check_input(definition.name, given)
-        self._check_once()
-        started = self.engine.start(definition, identity, given, policy, encode_all(attributes))
-        policy.check(started, identity, definition.name, digest(given))
-        return Run(self, identity)
+        return start(
+            self.runtime,
+            workflow,
+            input,
+            transaction_id,
+            idempotency_key=idempotency_key,
+            on_conflict=on_conflict,
+            attributes=attributes,
+        )
 
     def get(self, transaction_id: str) -> Run:
         """A handle on a run.
@@ -199,7 +152,7 @@ class Orchestrator:
         Raises:
             WorkflowNotFoundError: when there is no such run.
         """
-        run = Run(self, check_transaction_id(transaction_id))
+        run = Run(self.runtime, check_transaction_id(transaction_id))
         _ = run.status
         return run
 
@@ -233,8 +186,8 @@ class Orchestrator:
 
         >>> page = orchestrator.list("order", attributes={"customer": "c-1", "amount": (10, 20)})  # doctest: +SKIP
         """
-        page = Filter.of(workflow, status, since, attributes).page(self.store, limit, cursor)
-        return RunPage([Run(self, identity) for identity in page.transaction_ids], page.cursor)
+        page = Filter.of(workflow, status, since, attributes).page(self.runtime.store, limit, cursor)
+        return RunPage([Run(self.runtime, identity) for identity in page.transaction_ids], page.cursor)
 
     def count(
         self,
@@ -248,7 +201,7 @@ class Orchestrator:
         One attribute alone costs one look; together with others, or with a workflow or status, all runs that have the
         rarest text, or lie in the first range, are looked at, a thousand at a time.
         """
-        return Filter.of(workflow, status, attributes=attributes).count(self.store)
+        return Filter.of(workflow, status, attributes=attributes).count(self.runtime.store)
 
     def bulk(
         self,
@@ -293,7 +246,7 @@ class Orchestrator:
         """
         given = {"reason": reason, "actor": actor, **(arguments or {})}
         asked = Filter.of(workflow, status, since, attributes)
-        return bulk(self, verb, asked, dry_run=dry_run, limit=limit, cursor=cursor, arguments=given)
+        return bulk(self.runtime, verb, asked, dry_run=dry_run, limit=limit, cursor=cursor, arguments=given)
 
     def schedule(
         self,
@@ -326,8 +279,8 @@ class Orchestrator:
         >>> nightly = orchestrator.schedule("nightly", "report", "30 2 * * *")  # doctest: +SKIP
         >>> nightly.pause(reason="the warehouse moves", actor="ann")  # doctest: +SKIP
         """
-        ticks = Ticks(self.app, when)
-        made = Schedule(self, name, workflow, ticks, input, attributes, catch_up=catch_up)
+        ticks = CeleryTicks(self.app, when)
+        made = Schedule(self.runtime, name, workflow, ticks, input, attributes, catch_up=catch_up)
         self.schedules.add(made)
         ticks.register(self.app, name)
         return made
@@ -347,7 +300,7 @@ class Orchestrator:
         >>> for letter in orchestrator.dead_letters("order", "charge").values():  # doctest: +SKIP
         ...     letter.retry(reason="the bank is back", actor="ann")
         """
-        return dead_letters_for(self, workflow, step, transaction_id)
+        return dead_letters(self.runtime, workflow, step, transaction_id)
 
     def deleted(self, limit: int = 100, before: datetime | None = None) -> builtins.list[Tombstone]:
         """What is kept of runs that were deleted, newest first; the last 10,000 of a partition.
@@ -356,34 +309,7 @@ class Orchestrator:
             limit: how many at most.
             before: deleted before this time only: `Tombstone.deleted_at` of the last one gives those that follow.
         """
-        return tombstones(self.store, limit, before)
-
-    def assert_may_wait(self) -> None:
-        """Raise `RuntimeError` inside a worker's task: waiting there for other tasks can hold up every worker."""
-        assert_may_wait()
-
-    def _check_once(self) -> None:
-        """Look at the server's version and settings once for each process; what is merely risky is logged."""
-        with self._lock:
-            if not self._checked:
-                for finding in self.store.check():
-                    logger.warning("state store: %s", finding)
-                self._checked = True
+        return tombstones(self.runtime.store, limit, before)
 
     def __repr__(self) -> str:
         return f"<Orchestrator of Celery app {self.app.main!r}>"
-
-
-def _check_input(workflow: str, given: Any) -> None:
-    if not isinstance(given, dict):
-        raise WorkflowError(
-            f'workflow "{workflow}" was started with {type(given).__name__} {given!r:.80}; expected a dict: it is the '
-            f"first context of its steps"
-        )
-    try:
-        dumps(given)
-    except (TypeError, ValueError) as error:
-        raise WorkflowError(
-            f'workflow "{workflow}" was started with an input that cannot be written as JSON: {error}; use str, int, '
-            f"float, bool, None, lists and dicts (of a Pydantic model: model_dump(mode='json'))"
-        ) from None

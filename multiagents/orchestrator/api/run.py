@@ -5,115 +5,39 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Self
+from uuid import uuid4
 
-from multiagents.clock import from_ms, to_ms
 from multiagents.events import ErrorInfo, Event
-from multiagents.exceptions import WorkflowFailedError
-from multiagents.names import Correlation, Direction, parse_origin
+from multiagents.exceptions import WorkflowError, WorkflowFailedError
+from multiagents.names import Direction, check_transaction_id
 from multiagents.orchestrator.api.delete import delete
-from multiagents.orchestrator.api.operations import Verbs
 from multiagents.orchestrator.api.search import set_attributes
-from multiagents.orchestrator.engine.children import child_of
-from multiagents.state_store.base import Delivery, InFlight, Payloads, Snapshot, merge
-from multiagents.state_store.records.search_attributes import decode
-from multiagents.workflow.decider.timers import deadline_of, later
-from multiagents.workflow.definition.map_items import item_name, map_of
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepStatus
+from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
+from multiagents.orchestrator.dispatch.celery import assert_may_wait
+from multiagents.orchestrator.engine.fork import fork
+from multiagents.orchestrator.engine.signals import SignalOutcome
+from multiagents.orchestrator.runtime import Runtime
+from multiagents.state_store.base import dumps
+from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
+from multiagents.workflow.state.run_state import Cause, RunStatus
 
 
-@dataclass(frozen=True)
-class AttemptView:
-    """Doing a step, or undoing it, as users see it.
-
-    Attributes:
-        status: where it stands.
-        attempts: how many attempts were made, lost ones included.
-        worker: the Celery node of the last attempt.
-        result: what it returned.
-        error: why the last attempt failed.
-        started_at: when the last attempt began.
-        finished_at: when it was over.
-        task_id: the Celery task id of the last attempt.
-        due_at: when what it waits for is over by itself: its sleep, its limit, the pause before its retry.
-    """
-
-    status: StepStatus
-    attempts: int = 0
-    worker: str | None = None
-    result: Any = None
-    error: ErrorInfo | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    task_id: str | None = None
-    due_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class StepView(AttemptView):
-    """A step as users see it.
-
-    Attributes:
-        compensation: the same for its undo, or None when there was none.
-        child: the id of the run it started, if it is one.
-        abandoned: a person has given its undo up for good (`Run.abandon`).
-        taken_over_from: the run that did it, if this one is a fork that took it over.
-        probing: its last attempt was its probe, which was asked whether the step took effect (rule S3).
-    """
-
-    compensation: AttemptView | None = None
-    child: str | None = None
-    abandoned: bool = False
-    taken_over_from: str | None = None
-    probing: bool = False
-
-
-@dataclass(frozen=True)
-class WorkflowState:
-    """A run as it stands.
-
-    Attributes:
-        transaction_id: the run.
-        status: where it stands.
-        workflow: the definition's name.
-        version: the definition's version.
-        input: what it was started with.
-        context: the input, merged with the results of all finished steps.
-        error: what turned it back; errors of undos are its causes.
-        started_at: when it was started.
-        finished_at: when it ended.
-        steps: every step of the definition, in its order.
-        effects: step -> what is known of its effect (rule S28): ``live``, ``undone`` or ``unknown``; steps without one
-            are left out.
-        attributes: what it is found by.
-        deadline: when it is to be over, if it has a deadline.
-        forked_from: the run that it was forked from, if it is a fork.
-    """
-
-    transaction_id: str
-    status: RunStatus
-    workflow: str
-    version: str
-    input: dict[str, Any]
-    context: dict[str, Any]
-    error: ErrorInfo | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    steps: Mapping[str, StepView] = field(default_factory=dict)
-    effects: Mapping[str, str] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    deadline: datetime | None = None
-    forked_from: str | None = None
-
-
-class Run(Verbs):
+class Run:
     """A handle on a run; making one asks nothing of the store.
+
+    What is told to a run is durable when the method returns; ``reason`` and ``actor`` are for the history.
 
     Attributes:
         transaction_id: the run's id.
     """
+
+    def __init__(self, runtime: Runtime, transaction_id: str) -> None:
+        self._runtime = runtime
+        self.transaction_id = transaction_id
+
+    # --- looking at it -----------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> RunStatus:
@@ -122,7 +46,36 @@ class Run(Verbs):
         Raises:
             WorkflowNotFoundError: when there is no such run.
         """
-        return self._orchestrator.store.load(self.transaction_id).state.status
+        return self._runtime.store.load(self.transaction_id).state.status
+
+    def describe(self) -> WorkflowState:
+        """The run as it stands: its status, data and steps.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+        """
+        store = self._runtime.store
+        return workflow_state(store.load(self.transaction_id), store.payloads(self.transaction_id))
+
+    def history(self) -> list[Event]:
+        """Every event of the run, oldest first."""
+        return self._runtime.store.history(self.transaction_id)
+
+    def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
+        """Follow the run's events, from the first to the end.
+
+        Args:
+            poll: seconds between two looks while nothing happens.
+        """
+        seen = 0
+        while True:
+            ended = self.status.is_end
+            for event in self._runtime.store.history(self.transaction_id, seen):
+                seen += 1
+                yield event
+            if ended:
+                return
+            time.sleep(poll)
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the end and return the final context.
@@ -135,8 +88,8 @@ class Run(Verbs):
             TimeoutError: when it has not ended in time; it goes on.
             RuntimeError: when called inside a worker's task, as Celery's ``get()`` does: it would hold up a worker.
         """
-        self._orchestrator.assert_may_wait()
-        status = self._orchestrator.store.wait_for_end(self.transaction_id, timeout)
+        assert_may_wait()
+        status = self._runtime.store.wait_for_end(self.transaction_id, timeout)
         if status is not RunStatus.COMPLETED:
             seen = self.describe()
             raise WorkflowFailedError(
@@ -145,77 +98,349 @@ class Run(Verbs):
                 seen.error,
                 {name: step.status.value for name, step in seen.steps.items()},
             )
-        snapshot = self._orchestrator.store.load(self.transaction_id)
-        return _context(snapshot, self._orchestrator.store.payloads(self.transaction_id))
+        store = self._runtime.store
+        return context_of(store.load(self.transaction_id), store.payloads(self.transaction_id))
 
     async def wait(self, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - as `result` has it
         """Do as `result`, without holding up the event loop."""
         return await asyncio.to_thread(self.result, timeout)
 
-    def describe(self) -> WorkflowState:
-        """The run as it stands: its status, data and steps.
+    # --- telling it what to do ---------------------------------------------------------------------------------------
 
-        Raises:
-            WorkflowNotFoundError: when there is no such run.
-        """
-        store = self._orchestrator.store
-        snapshot = store.load(self.transaction_id)
-        payloads = store.payloads(self.transaction_id)
-        state = snapshot.state
-        return WorkflowState(
-            transaction_id=self.transaction_id,
-            status=state.status,
-            workflow=state.workflow,
-            version=state.version,
-            input=payloads.input,
-            context=_context(snapshot, payloads),
-            error=state.error,
-            started_at=None if state.started_at is None else from_ms(state.started_at),
-            finished_at=None if state.finished_at is None else from_ms(state.finished_at),
-            steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
-            effects=_effects(snapshot),
-            attributes={name: decode(stored) for name, stored in snapshot.attributes.items()},
-            deadline=_as_time_goes(snapshot, deadline_of(snapshot.definition, state)),
-            forked_from=state.forked_from or None,
-        )
+    def cancel(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Stop the run, undo what it did, and end it as cancelled (rule S20).
 
-    def history(self) -> list[Event]:
-        """Every event of the run, oldest first."""
-        return self._orchestrator.store.history(self.transaction_id)
+        Durable when this returns, and safe to repeat. What is in flight settles first; during compensation it is
+        recorded and changes nothing; after the end it does nothing.
 
-    def archive(self, *, keep: int = 1) -> int:
-        """Move the oldest events of the run out of Redis, to ``multiagents_history_archive``.
-
-        `history` and `watch` go on giving all of them, for as long as the run is kept. What is archived stays archived.
+        A run that is ``paused``, because nobody knows whether a step with ``on_unknown="park"`` took effect, is told by
+        it to undo that step, too: look at the other side first. A cancel that came before the pause says nothing of it.
 
         Args:
-            keep: how many of the newest events stay, at least 1.
+            reason: why, for the history.
+            actor: who, for the history.
 
         Returns:
-            how many were moved.
+            the status the run has now, mostly ``compensating``.
 
         Raises:
-            ConfigurationError: when there is no archive.
             WorkflowNotFoundError: when there is no such run.
-            StateStoreError: when the archive or the store did not answer; what was not moved is where it was.
         """
-        return self._orchestrator.store.archive(self.transaction_id, keep)
+        return self._runtime.engine.cancel(self.transaction_id, reason=reason, actor=actor)
 
-    def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
-        """Follow the run's events, from the first to the end.
+    def signal(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> SignalOutcome:
+        """Give the run a signal that a step of it waits for, will wait for, or has waited for.
+
+        Durable when this returns. A step that waits takes it at once; otherwise it is kept for the first that will.
 
         Args:
-            poll: seconds between two looks while nothing happens.
+            name: the signal's name, as ``add_wait`` or ``add_approval`` has it.
+            data: what the waiting step's result is to be; anything that can be written as JSON.
+            key: names this very signal: given twice with one key, it counts once. None makes one up.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            ``received``, ``kept``, ``late`` (the run goes back or is over: it is on record and changes nothing), or
+            ``repeated``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownSignalError: when no step of its workflow waits for such a signal.
+            WorkflowError: when the data does not fit the step's schema, or cannot be written as JSON.
+
+        >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
+        <SignalOutcome.RECEIVED: 'received'>
         """
-        seen = 0
-        while True:
-            ended = self.status.is_end
-            for event in self._orchestrator.store.history(self.transaction_id, seen):
-                seen += 1
-                yield event
-            if ended:
-                return
-            time.sleep(poll)
+        return self._runtime.engine.signal(
+            self.transaction_id, name, data, key=key or uuid4().hex, reason=reason, actor=actor
+        )
+
+    def pause(
+        self, *, timers: Literal["run", "stop"] = "run", reason: str | None = None, actor: str | None = None
+    ) -> RunStatus:
+        """Hold the run, going forward or back: nothing new is sent out until `resume`; pausing twice does no harm.
+
+        What is in flight comes to its end, and is recorded. A cancel lifts the hold.
+
+        Args:
+            timers: ``"run"``: they go on, what they would send waits, and a wait or the run may come to its limit.
+                ``"stop"``: sleeps, limits of waits, pauses before retries and the run's deadline stand still, and have
+                as long left when it is resumed as they had. A run that is held already may have them stopped from now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then: ``paused``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it is over, or there are no such ``timers``.
+
+        >>> run.pause(timers="stop", reason="the warehouse moves", actor="ann")  # doctest: +SKIP
+        <RunStatus.PAUSED: 'paused'>
+        """
+        if timers not in ("run", "stop"):
+            raise WorkflowError(f'pause was given timers={timers!r:.80}; expected "run" or "stop"')
+        payload = {"timers": timers} if timers == "stop" else None
+        return self._operate(PAUSE, payload=payload, reason=reason, actor=actor)
+
+    def resume(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Let a paused run go on where it was held; a run that goes on already is left as it is.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when nobody has paused it: it is over, or waits for somebody to settle a step.
+        """
+        return self._operate(RESUME, reason=reason, actor=actor)
+
+    def terminate(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """End the run as it stands, and undo nothing (rule S20); ``describe().effects`` says what is live then.
+
+        What still runs is told to stop; what it returns is recorded, and changes nothing.
+
+        Returns:
+            the status: ``terminated``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it is over already.
+        """
+        return self._operate(RunStatus.TERMINATED, reason=reason, actor=actor)
+
+    def compensate(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Undo a run that was completed, within its retention (rule S24); it ends as ``compensated``.
+
+        Returns:
+            the status the run has then, mostly ``compensating``.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it is not completed; `cancel` undoes one that goes on.
+        """
+        message = reason or "the completed run was taken back on request"
+        error = ErrorInfo(type="CompensationRequested", message=message)
+        payload = {"cause": Cause.REQUEST.value}
+        return self._operate(RunStatus.COMPENSATING, payload=payload, error=error, reason=reason, actor=actor)
+
+    def retry(self, step: str | None = None, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+        """Try again what waits for a person: a step whose outcome is unknown, or an undo that was given up.
+
+        The attempts count anew; the dead letter of an undo goes. A step whose probe could not tell is done again; in a
+        run that goes back, its probe is asked again.
+
+        Args:
+            step: the step; None is all that wait.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when nothing of it waits for a person, or not this step; and when the run goes back, where
+                only undos and probes are tried again.
+        """
+        return self._operate(RETRY, step=step, reason=reason, actor=actor)
+
+    def skip(self, step: str, reason: str, *, actor: str | None = None) -> RunStatus:
+        """Go on without a step, or without its undo.
+
+        Of a step whose outcome is unknown it says that it took no effect; of an undo that was given up, that the effect
+        may stay (the run then ends as ``compensated_partially``).
+
+        Args:
+            step: the step.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the step does not wait for a person, or no reason is given.
+        """
+        self._assert_reason("skip", step, reason)
+        return self._operate(SKIP, step=step, reason=reason, actor=actor)
+
+    def supply(
+        self, step: str, result: Any = None, *, reason: str | None = None, actor: str | None = None
+    ) -> RunStatus:
+        """Say that a step whose outcome is unknown has succeeded, and with what; or that its undo was done by hand.
+
+        Args:
+            step: the step.
+            result: what it is to have returned; for an undo it is not used.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the step does not wait for a person, or the result cannot be written as JSON.
+        """
+        try:
+            dumps(result)
+        except (TypeError, ValueError) as error:
+            raise WorkflowError(
+                f"the result given for step {step!r} cannot be written as JSON: {error}; use str, int, float, bool, "
+                f"None, lists and dicts"
+            ) from None
+        snapshot = self._runtime.store.load(self.transaction_id)
+        waiting = dict(settleable(snapshot.definition, snapshot.state))
+        payload = {"result": result, "direction": waiting.get(step, Direction.DO).value}
+        return self._operate(SUPPLY, step=step, payload=payload, reason=reason, actor=actor)
+
+    def abandon(self, step: str | None = None, reason: str | None = None, *, actor: str | None = None) -> RunStatus:
+        """Give an undo that failed, or is in doubt, up for good: its effect stays, and nobody comes back to it.
+
+        The dead letter goes, and the reason is in the history. The run stays ``compensation_failed``, and
+        ``describe()`` says that the step is ``abandoned`` and what is known of its effect. Where the effect is as it
+        should be, `skip` it: that settles the undo, and the run ends as ``compensated_partially``.
+
+        Args:
+            step: the step; None is every undo that was given up.
+            reason: why; it has to be given.
+            actor: who, for the history.
+
+        Returns:
+            the status the run has then.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when no undo of it waits for a person, or not this one, or no reason is given.
+
+        >>> run.abandon("charge", "the bank is gone; written off", actor="ann")  # doctest: +SKIP
+        <RunStatus.COMPENSATION_FAILED: 'compensation_failed'>
+        """
+        self._assert_reason("abandon", step or "its undos", reason)
+        return self._operate(ABANDON, step=step, reason=reason, actor=actor)
+
+    def update_timer(
+        self,
+        step: str,
+        seconds: float | None = None,
+        at: datetime | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move what a step waits for: a sleep, the limit of a wait or of an external step, the pause before a retry.
+
+        Give ``seconds`` or ``at``. Durable when this returns; the new time is in the history. While the run is paused
+        with its timers stopped, it is what is left when it is resumed.
+
+        Args:
+            step: the step.
+            seconds: from now on; 0 is now.
+            at: a time with its time zone; one that has passed is now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            when it is due now, by the store's clock.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowError: when the step has no timer (any more), or the time cannot be used; nothing was changed.
+
+        >>> run.update_timer("approval", 3600, reason="she is on a train", actor="ann")  # doctest: +SKIP
+        datetime.datetime(2026, 1, 31, 13, 0, tzinfo=datetime.timezone.utc)
+        """
+        return self._runtime.engine.update_timer(self.transaction_id, step, seconds, at, reason=reason, actor=actor)
+
+    def update_deadline(
+        self,
+        seconds: float | None = None,
+        at: datetime | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move the run's deadline, or give it one: a run that is not over by then is undone.
+
+        Give ``seconds`` or ``at``, as for `update_timer`.
+
+        Args:
+            seconds: from now on; 0 is now.
+            at: a time with its time zone; one that has passed is now.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            when the run is to be over now, by the store's clock.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the run goes back or is over, or the time cannot be used; nothing was changed.
+
+        >>> run.update_deadline(24 * 3600, reason="the carrier is late")  # doctest: +SKIP
+        datetime.datetime(2026, 2, 1, 12, 0, tzinfo=datetime.timezone.utc)
+        """
+        return self._runtime.engine.update_deadline(self.transaction_id, seconds, at, reason=reason, actor=actor)
+
+    def fork(
+        self,
+        from_step: str,
+        input: dict[str, Any] | None = None,
+        *,
+        transaction_id: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> Self:
+        """Start a new run of the same definition that begins at a step of this one, which is over (rule S22).
+
+        It takes over, as done, every step that is neither ``from_step`` nor comes after it, and that was skipped, or
+        had succeeded and is not undone: results, inputs and context are copied, and the effect is live in the fork,
+        which undoes it if it goes back. What was undone, and all that comes after that, is done again. The first fact
+        of its history names the run, the step, and which effects it takes as live.
+
+        Steps that it does have idempotency keys of their own; what it took over it undoes under the key that it was
+        done with. Search attributes are copied; signals that no step has taken are not.
+
+        Args:
+            from_step: where it begins.
+            input: merged over the original input.
+            transaction_id: the fork's id; made up if left out. Forking again with the same id, step and input gives the
+                fork that exists.
+            reason: why, for the fork's history.
+            actor: who, for the fork's history.
+
+        Returns:
+            the fork; it is durable, and its first steps are on their way.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowNotEndedError: when it is not over; `cancel` or `terminate` it first.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowAlreadyExistsError: when there is another run with this id.
+            WorkflowError: when a fork cannot begin there (it is an item of a map, or in a branch that was not taken, or
+                nobody knows whether an effect before it is live), or the input cannot be used.
+
+        >>> fork = run.fork("charge", {"card": "visa"}, reason="the first card was stolen")  # doctest: +SKIP
+        >>> fork.result()  # doctest: +SKIP
+        """
+        identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
+        fork(self._runtime.engine, self.transaction_id, from_step, input, identity, reason=reason, actor=actor)
+        return type(self)(self._runtime, identity)
+
+    # --- keeping it --------------------------------------------------------------------------------------------------
 
     def set_attributes(
         self, attributes: Mapping[str, Any], *, reason: str | None = None, actor: str | None = None
@@ -234,7 +459,25 @@ class Run(Verbs):
 
         >>> run.set_attributes({"customer": "c-1", "amount": 12.5, "basket": None})  # doctest: +SKIP
         """
-        set_attributes(self._orchestrator.store, self.transaction_id, attributes, reason=reason, actor=actor)
+        set_attributes(self._runtime.store, self.transaction_id, attributes, reason=reason, actor=actor)
+
+    def archive(self, *, keep: int = 1) -> int:
+        """Move the oldest events of the run out of Redis, to ``multiagents_history_archive``.
+
+        `history` and `watch` go on giving all of them, for as long as the run is kept. What is archived stays archived.
+
+        Args:
+            keep: how many of the newest events stay, at least 1.
+
+        Returns:
+            how many were moved.
+
+        Raises:
+            ConfigurationError: when there is no archive.
+            WorkflowNotFoundError: when there is no such run.
+            StateStoreError: when the archive or the store did not answer; what was not moved is where it was.
+        """
+        return self._runtime.store.archive(self.transaction_id, keep)
 
     def delete(self, *, reason: str | None = None, actor: str | None = None) -> None:
         """Erase the run, which is over, with its data, its history and its dead letters; it cannot be had back.
@@ -254,7 +497,7 @@ class Run(Verbs):
 
         >>> run.delete(reason="the customer asked for it", actor="ann")  # doctest: +SKIP
         """
-        delete(self._orchestrator.store, self.transaction_id, reason=reason, actor=actor)
+        delete(self._runtime.store, self.transaction_id, reason=reason, actor=actor)
 
     def __repr__(self) -> str:
         return f"<Run {self.transaction_id}>"
@@ -265,83 +508,12 @@ class Run(Verbs):
     def __hash__(self) -> int:
         return hash(self.transaction_id)
 
+    def _assert_reason(self, verb: str, what: str, reason: str | None) -> None:
+        if not reason:
+            raise WorkflowError(
+                f"run {self.transaction_id!r} did not {verb} {what}: no reason was given; give reason=, for what is "
+                f"not undone is asked about later"
+            )
 
-def _context(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
-    return merge(dict(payloads.input), payloads.results, snapshot.definition.graph.order)
-
-
-def _effects(snapshot: Snapshot) -> dict[str, str]:
-    state, found = snapshot.state, {}
-    for name, step in snapshot.definition.steps.items():
-        effect = state.step(name).effect if step.is_work else None
-        if effect is not None:
-            # The items of a map that was undone in one go are undone with it.
-            whole = map_of(name)
-            in_bulk = whole is not None and state.step(whole).effect == "undone"
-            found[name] = "undone" if in_bulk else effect
-    return found
-
-
-def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
-    step = snapshot.state.step(name)
-    in_flight = snapshot.in_flight.get(name)
-    status = step.status
-    if (
-        in_flight is not None
-        and in_flight.delivery in (Delivery.CLAIMED, Delivery.CHILD)
-        and in_flight.direction is Direction.DO
-    ):
-        status = StepStatus.RUNNING
-    elif name in snapshot.definition.sizes and step.do.status is ActivityStatus.IDLE:
-        status = _of_its_items(snapshot, name)
-    is_child = snapshot.definition.steps[name].workflow is not None and (step.do.attempt > 0 or step.origin)
-    undo = None
-    if step.undo.status is not ActivityStatus.IDLE:
-        undo = AttemptView(**_activity(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
-    return StepView(
-        **_activity(snapshot, name, Direction.DO, step.do, in_flight),
-        status=status,
-        result=payloads.results.get(name, {} if step.do.status is ActivityStatus.SUCCEEDED else None),
-        compensation=undo,
-        child=child_of(snapshot, name) if is_child else None,
-        abandoned=step.abandoned,
-        taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
-        probing=step.do.probing,
-    )
-
-
-def _of_its_items(snapshot: Snapshot, name: str) -> StepStatus:
-    """Where a map stands whose items are on their way."""
-    state = snapshot.state
-    items = [state.step(item_name(name, index)).do for index in range(snapshot.definition.sizes[name])]
-    if any(item.is_over for item in items):
-        return StepStatus.FAILED
-    begun = any(item.attempt for item in items) and not state.status.is_end
-    return StepStatus.RUNNING if begun else StepStatus.NOT_STARTED
-
-
-def _activity(
-    snapshot: Snapshot, name: str, direction: Direction, activity: Activity, in_flight: InFlight | None
-) -> dict[str, Any]:
-    seen: dict[str, Any] = {
-        "attempts": activity.attempt,
-        "worker": activity.worker,
-        "error": activity.error,
-        "started_at": None if activity.started_at is None else from_ms(activity.started_at),
-        "finished_at": None if activity.finished_at is None else from_ms(activity.finished_at),
-    }
-    if activity.attempt:
-        seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, activity.attempt))
-    if in_flight is not None and in_flight.direction is direction:
-        seen["due_at"] = _as_time_goes(snapshot, in_flight.timer_ms or None)
-        if in_flight.delivery is Delivery.CLAIMED:
-            seen |= {"worker": in_flight.worker, "started_at": from_ms(in_flight.since_ms), "finished_at": None}
-    return seen
-
-
-def _as_time_goes(snapshot: Snapshot, due: int | None) -> datetime | None:
-    """When a timer is due, if a paused run whose timers stand still is resumed now."""
-    if due is None:
-        return None
-    stopped_at = snapshot.state.stopped_at
-    return from_ms(due if stopped_at is None else later(due, stopped_at, to_ms(snapshot.now)))
+    def _operate(self, verb: str, **facts: Any) -> RunStatus:
+        return self._runtime.engine.operate(self.transaction_id, verb, **facts)

@@ -1,4 +1,4 @@
-"""What Celery's schedules say of the ticks: when the next one is, whoever asks and whenever."""
+"""Ticks as Celery's schedules have them, and as beat is told of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from celery.schedules import crontab, schedstate, schedule
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.names import TICK_TASK
+from multiagents.orchestrator.schedules.base import Ticks
 
 #: Seconds by which a beat's clock may be ahead of the store's.
 EARLY = 5.0
@@ -38,8 +39,8 @@ class Every(schedule):
         return datetime.fromtimestamp((math.floor(moment.timestamp() / seconds) + 1) * seconds, UTC)
 
 
-class Ticks:
-    """The ticks of a schedule.
+class CeleryTicks(Ticks):
+    """The ticks of a Celery schedule.
 
     Args:
         app: whose time zone a crontab is read in.
@@ -66,7 +67,6 @@ class Ticks:
         when.app = app
         #: as beat takes it
         self.schedule = when
-        #: how long before its time a tick counts as come
         self.early = timedelta(seconds=EARLY)
         if isinstance(when, Every):
             self.early = min(self.early, when.run_every / 2)
@@ -88,7 +88,7 @@ class Ticks:
         app.add_periodic_task(self.schedule, app.signature(TICK_TASK), args=(name,), name=f"{TICK_TASK}:{name}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Ticks) and repr(other.schedule) == repr(self.schedule)
+        return isinstance(other, CeleryTicks) and repr(other.schedule) == repr(self.schedule)
 
     __hash__ = None  # type: ignore[assignment]
 

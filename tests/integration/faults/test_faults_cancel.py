@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from multiagents.exceptions import WorkflowError
-from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator import Run
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.workflow.state.run_state import Cause, RunStatus
 from tests.support.apps.fault_sagas import LINE, SAGA

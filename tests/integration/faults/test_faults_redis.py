@@ -14,7 +14,7 @@ import pytest
 from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import StateStoreError
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator import Run
 from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import wait_until

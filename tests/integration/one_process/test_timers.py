@@ -30,7 +30,7 @@ class World:
         self.orchestrator = init_app(self.app)
         self.offset = 0.0
         self.store = InMemoryStateStore(clock=lambda: time.time() + self.offset)
-        self.orchestrator.store = self.store  # type: ignore[misc]
+        self.orchestrator.runtime.store = self.store
         self.engine = self.orchestrator.engine
         self.sweep = Sweep(self.engine)
         self.runs: list[Any] = []

@@ -9,7 +9,7 @@ from multiagents import Orchestrator
 from multiagents.events import CommandEvent, CompensationEvent, StatusEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
-from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator import Run
 from multiagents.state_store.base import Snapshot
 from multiagents.workflow.decider.decider import fold
 from multiagents.workflow.decider.interventions import PAUSE, RESUME, settleable

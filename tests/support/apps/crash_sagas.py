@@ -33,9 +33,9 @@ from multiagents import (
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.orchestrator.api.schedule import Schedule
 from multiagents.orchestrator.dispatch import base as dispatcher
 from multiagents.orchestrator.recovery import maintenance as upkeep
-from multiagents.orchestrator.schedules.schedule import Schedule
 from multiagents.state_store.base import Delivery
 from multiagents.testing import faults, wait_until
 
@@ -438,7 +438,7 @@ def main(deed: str, *arguments: str) -> None:
         wait_until(lambda: _is_known(arguments[0]), 30)
         orchestrator.get(arguments[0]).signal("payment", {"amount": 5}, key="webhook-1")
     elif deed == "publish":
-        bus = RedisEventBus(orchestrator.store_url, maxlen=int(arguments[2]))
+        bus = RedisEventBus(orchestrator.runtime.store_url, maxlen=int(arguments[2]))
         bus.publish(result_of(arguments[0], arguments[1]))
 
 

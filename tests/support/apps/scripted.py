@@ -58,7 +58,7 @@ def client(url: str) -> redis.Redis:
 
 def _here() -> closing[redis.Redis]:
     # A connection of its own each time: it works in every pool, thread and event loop alike.
-    return closing(client(current_app.multiagents.store_url))
+    return closing(client(current_app.multiagents.runtime.store_url))
 
 
 def note(**more: Any) -> None:

@@ -10,40 +10,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import ConfigurationError, WorkflowError, did_you_mean
+from multiagents.orchestrator.api.run import Run
+from multiagents.orchestrator.api.start import start
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
+from multiagents.orchestrator.runtime import Runtime
+from multiagents.orchestrator.schedules import Ticks
 from multiagents.state_store.base import dumps
 from multiagents.workflow.definition.definition import Definition
 
-if TYPE_CHECKING:
-    from multiagents.orchestrator.api.orchestrator import Orchestrator
-    from multiagents.orchestrator.api.run import Run
-
 #: A schedule's name: with the tick's time behind it, it is a transaction id.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,95}")
-#: How many missed ticks one tick makes up for; the next goes on.
-CATCH_UP = 100
-#: How far back, step by step, the latest tick is looked for.
-_LOOK_BACK = [
-    timedelta(**{unit: count})
-    for unit, count in (("minutes", 2), ("hours", 1), ("days", 1), ("days", 32), ("days", 1500))
-]
 
 Input = Mapping[str, Any] | Callable[[datetime], Mapping[str, Any]] | None
-
-
-class Clock(Protocol):
-    """The ticks of a schedule."""
-
-    early: timedelta
-
-    def after(self, moment: datetime) -> datetime:
-        """The first tick after a moment."""
 
 
 class Schedule:
@@ -56,10 +40,10 @@ class Schedule:
 
     def __init__(
         self,
-        orchestrator: Orchestrator,
+        runtime: Runtime,
         name: str,
         workflow: Definition | str,
-        clock: Clock,
+        ticks: Ticks,
         input: Input,
         attributes: Mapping[str, Any] | None,
         *,
@@ -70,10 +54,10 @@ class Schedule:
                 f"schedule name {name!r:.120} cannot be used: expected 1 to 96 characters of A-Z a-z 0-9 _ . @ -; "
                 f"choose another name"
             )
-        self._orchestrator = orchestrator
+        self._runtime = runtime
         self.name = name
         self.workflow = workflow
-        self.clock = clock
+        self.ticks = ticks
         self._input = input
         self._attributes = dict(attributes or {})
         self._catch_up = catch_up
@@ -84,11 +68,10 @@ class Schedule:
         Returns:
             the runs of the ticks that were due; none while the schedule is paused.
         """
-        store = self._orchestrator.store
+        store = self._runtime.store
         last_ms, paused = store.schedule_state(self.name)
-        due = self._due(
-            None if last_ms is None else from_ms(last_ms), store.now() + self.clock.early, is_active=paused is None
-        )
+        last, until = None if last_ms is None else from_ms(last_ms), store.now() + self.ticks.early
+        due = self.ticks.due(last, until, catch_up=self._catch_up and paused is None)
         runs = [] if paused is not None else [self._start(moment) for moment in due]
         if due:
             # After the starts: who dies in between starts the same runs again, and finds them.
@@ -112,9 +95,9 @@ class Schedule:
         """
         if since.tzinfo is None or until.tzinfo is None:
             raise WorkflowError(f"backfill from {since} until {until} has no time zone; expected times with one")
-        until = min(until, self._orchestrator.store.now())
+        until = min(until, self._runtime.store.now())
         moments: list[datetime] = []
-        for moment in self._between(since - timedelta(microseconds=1), until):
+        for moment in self.ticks.between(since - timedelta(microseconds=1), until):
             if len(moments) == limit:
                 raise WorkflowError(
                     f"schedule {self.name!r} has more than {limit} ticks from {since} until {until}; nothing was "
@@ -130,14 +113,14 @@ class Schedule:
             reason: why, for whoever asks.
             actor: who.
         """
-        self._orchestrator.store.pause_schedule(self.name, dumps({"reason": reason, "actor": actor}))
+        self._runtime.store.pause_schedule(self.name, dumps({"reason": reason, "actor": actor}))
 
     def resume(self) -> None:
         """Go on with the next tick."""
-        store = self._orchestrator.store
+        store = self._runtime.store
         if store.schedule_state(self.name)[1] is not None:
             # The ticks that passed meanwhile are over, also if no beat came by to say so.
-            passed = self._latest(store.now())
+            passed = self.ticks.latest(store.now())
             if passed is not None:
                 store.schedule_ticked(self.name, to_ms(passed))
             store.pause_schedule(self.name, None)
@@ -145,13 +128,13 @@ class Schedule:
     @property
     def paused(self) -> Mapping[str, Any] | None:
         """Why it is paused and by whom (``reason``, ``actor``); None when it is not."""
-        found = self._orchestrator.store.schedule_state(self.name)[1]
+        found = self._runtime.store.schedule_state(self.name)[1]
         return None if found is None else json.loads(found)
 
     @property
     def last_tick(self) -> datetime | None:
         """The last tick that was dealt with; None before the first."""
-        last_ms = self._orchestrator.store.schedule_state(self.name)[0]
+        last_ms = self._runtime.store.schedule_state(self.name)[0]
         return None if last_ms is None else from_ms(last_ms)
 
     def run_id(self, tick: datetime) -> str:
@@ -160,45 +143,23 @@ class Schedule:
 
     def is_same(self, other: Schedule) -> bool:
         """Whether another one says the same: a module may be imported twice."""
-        return (str(self.workflow), self.clock, self._attributes, self._catch_up) == (
+        return (str(self.workflow), self.ticks, self._attributes, self._catch_up) == (
             str(other.workflow),
-            other.clock,
+            other.ticks,
             other._attributes,
             other._catch_up,
         )
 
     def _start(self, tick: datetime) -> Run:
         given = self._input(tick) if callable(self._input) else self._input
-        return self._orchestrator.start(
+        return start(
+            self._runtime,
             self.workflow,
             None if given is None else dict(given),
             self.run_id(tick),
             on_conflict=OnConflict.RETURN,
             attributes={**self._attributes, "schedule": self.name, "tick": tick},
         )
-
-    def _due(self, last: datetime | None, until: datetime, *, is_active: bool) -> list[datetime]:
-        if self._catch_up and is_active and last is not None:
-            due = self._between(last, until)
-            return [moment for moment, _ in zip(due, range(CATCH_UP), strict=False)]
-        latest = self._latest(until)
-        return [] if latest is None or (last is not None and latest <= last) else [latest]
-
-    def _between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The ticks after a moment and not after another."""
-        moment = self.clock.after(after)
-        while moment <= until:
-            yield moment
-            moment = self.clock.after(moment)
-
-    def _latest(self, until: datetime) -> datetime | None:
-        for span in _LOOK_BACK:
-            found = None
-            for found in self._between(until - span, until):  # noqa: B007 - the last one counts
-                pass
-            if found is not None:
-                return found
-        return None
 
     def __repr__(self) -> str:
         return f"<Schedule {self.name!r}>"

@@ -1,0 +1,209 @@
+"""A run as users see it, made of what the store has of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from multiagents.clock import from_ms, to_ms
+from multiagents.events import ErrorInfo
+from multiagents.names import Correlation, Direction, parse_origin
+from multiagents.orchestrator.engine.children import child_of
+from multiagents.state_store.base import Delivery, InFlight, Payloads, Snapshot, merge
+from multiagents.state_store.records.search_attributes import decode
+from multiagents.workflow.decider.timers import deadline_of, later
+from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepStatus
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """Doing a step, or undoing it, as users see it.
+
+    Attributes:
+        status: where it stands.
+        attempts: how many attempts were made, lost ones included.
+        worker: the Celery node of the last attempt.
+        result: what it returned.
+        error: why the last attempt failed.
+        started_at: when the last attempt began.
+        finished_at: when it was over.
+        task_id: the Celery task id of the last attempt.
+        due_at: when what it waits for is over by itself: its sleep, its limit, the pause before its retry.
+    """
+
+    status: StepStatus
+    attempts: int = 0
+    worker: str | None = None
+    result: Any = None
+    error: ErrorInfo | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    task_id: str | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class StepView(AttemptView):
+    """A step as users see it.
+
+    Attributes:
+        compensation: the same for its undo, or None when there was none.
+        child: the id of the run it started, if it is one.
+        abandoned: a person has given its undo up for good (`Run.abandon`).
+        taken_over_from: the run that did it, if this one is a fork that took it over.
+        probing: its last attempt was its probe, which was asked whether the step took effect (rule S3).
+    """
+
+    compensation: AttemptView | None = None
+    child: str | None = None
+    abandoned: bool = False
+    taken_over_from: str | None = None
+    probing: bool = False
+
+
+@dataclass(frozen=True)
+class WorkflowState:
+    """A run as it stands.
+
+    Attributes:
+        transaction_id: the run.
+        status: where it stands.
+        workflow: the definition's name.
+        version: the definition's version.
+        input: what it was started with.
+        context: the input, merged with the results of all finished steps.
+        error: what turned it back; errors of undos are its causes.
+        started_at: when it was started.
+        finished_at: when it ended.
+        steps: every step of the definition, in its order.
+        effects: step -> what is known of its effect (rule S28): ``live``, ``undone`` or ``unknown``; steps without one
+            are left out.
+        attributes: what it is found by.
+        deadline: when it is to be over, if it has a deadline.
+        forked_from: the run that it was forked from, if it is a fork.
+    """
+
+    transaction_id: str
+    status: RunStatus
+    workflow: str
+    version: str
+    input: dict[str, Any]
+    context: dict[str, Any]
+    error: ErrorInfo | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    steps: Mapping[str, StepView] = field(default_factory=dict)
+    effects: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    deadline: datetime | None = None
+    forked_from: str | None = None
+
+
+def workflow_state(snapshot: Snapshot, payloads: Payloads) -> WorkflowState:
+    """The run as it stands."""
+    state = snapshot.state
+    return WorkflowState(
+        transaction_id=state.transaction_id,
+        status=state.status,
+        workflow=state.workflow,
+        version=state.version,
+        input=payloads.input,
+        context=context_of(snapshot, payloads),
+        error=state.error,
+        started_at=_moment(state.started_at),
+        finished_at=_moment(state.finished_at),
+        steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
+        effects=_effects(snapshot),
+        attributes={name: decode(stored) for name, stored in snapshot.attributes.items()},
+        deadline=_as_time_goes(snapshot, deadline_of(snapshot.definition, state)),
+        forked_from=state.forked_from or None,
+    )
+
+
+def context_of(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
+    """The input, merged with the results of all finished steps in the definition's order."""
+    return merge(dict(payloads.input), payloads.results, snapshot.definition.graph.order)
+
+
+def _effects(snapshot: Snapshot) -> dict[str, str]:
+    state, found = snapshot.state, {}
+    for name, step in snapshot.definition.steps.items():
+        effect = state.step(name).effect if step.is_work else None
+        if effect is not None:
+            # The items of a map that was undone in one go are undone with it.
+            whole = map_of(name)
+            in_bulk = whole is not None and state.step(whole).effect == "undone"
+            found[name] = "undone" if in_bulk else effect
+    return found
+
+
+def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
+    step = snapshot.state.step(name)
+    in_flight = snapshot.in_flight.get(name)
+    status = step.status
+    if (
+        in_flight is not None
+        and in_flight.delivery in (Delivery.CLAIMED, Delivery.CHILD)
+        and in_flight.direction is Direction.DO
+    ):
+        status = StepStatus.RUNNING
+    elif name in snapshot.definition.sizes and step.do.status is ActivityStatus.IDLE:
+        status = _of_its_items(snapshot, name)
+    is_child = snapshot.definition.steps[name].workflow is not None and (step.do.attempt > 0 or step.origin)
+    undo = None
+    if step.undo.status is not ActivityStatus.IDLE:
+        undo = AttemptView(**_activity(snapshot, name, Direction.UNDO, step.undo, in_flight), status=status)
+    return StepView(
+        **_activity(snapshot, name, Direction.DO, step.do, in_flight),
+        status=status,
+        result=payloads.results.get(name, {} if step.do.status is ActivityStatus.SUCCEEDED else None),
+        compensation=undo,
+        child=child_of(snapshot, name) if is_child else None,
+        abandoned=step.abandoned,
+        taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
+        probing=step.do.probing,
+    )
+
+
+def _of_its_items(snapshot: Snapshot, name: str) -> StepStatus:
+    """Where a map stands whose items are on their way."""
+    state = snapshot.state
+    items = [state.step(item_name(name, index)).do for index in range(snapshot.definition.sizes[name])]
+    if any(item.is_over for item in items):
+        return StepStatus.FAILED
+    begun = any(item.attempt for item in items) and not state.status.is_end
+    return StepStatus.RUNNING if begun else StepStatus.NOT_STARTED
+
+
+def _activity(
+    snapshot: Snapshot, name: str, direction: Direction, activity: Activity, in_flight: InFlight | None
+) -> dict[str, Any]:
+    seen: dict[str, Any] = {
+        "attempts": activity.attempt,
+        "worker": activity.worker,
+        "error": activity.error,
+        "started_at": _moment(activity.started_at),
+        "finished_at": _moment(activity.finished_at),
+    }
+    if activity.attempt:
+        seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, activity.attempt))
+    if in_flight is not None and in_flight.direction is direction:
+        seen["due_at"] = _as_time_goes(snapshot, in_flight.timer_ms or None)
+        if in_flight.delivery is Delivery.CLAIMED:
+            seen |= {"worker": in_flight.worker, "started_at": from_ms(in_flight.since_ms), "finished_at": None}
+    return seen
+
+
+def _as_time_goes(snapshot: Snapshot, due: int | None) -> datetime | None:
+    """When a timer is due, if a paused run whose timers stand still is resumed now."""
+    if due is None:
+        return None
+    stopped_at = snapshot.state.stopped_at
+    return from_ms(due if stopped_at is None else later(due, stopped_at, to_ms(snapshot.now)))
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else from_ms(milliseconds)
