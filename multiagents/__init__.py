@@ -21,12 +21,7 @@ if TYPE_CHECKING:
         WorkflowNotEndedError,
         WorkflowNotFoundError,
     )
-    from multiagents.orchestrator.api.bulk import BulkResult
-    from multiagents.orchestrator.api.dead_letters import DeadLetter
-    from multiagents.orchestrator.api.orchestrator import Orchestrator
-    from multiagents.orchestrator.api.run import Run
-    from multiagents.orchestrator.api.schedule import Schedule
-    from multiagents.orchestrator.api.views import WorkflowState
+    from multiagents.orchestrator.api import BulkResult, DeadLetter, Orchestrator, Run, Schedule, WorkflowState
     from multiagents.orchestrator.engine.conflict_policy import OnConflict
     from multiagents.orchestrator.engine.signals import SignalOutcome
     from multiagents.retry import RetryPolicy
@@ -58,12 +53,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Approval": "workflow.builder.elements",
-    "BulkResult": "orchestrator.api.bulk",
+    "BulkResult": "orchestrator.api",
     "Child": "workflow.builder.elements",
     "Choice": "workflow.builder.elements",
     "CommandEvent": "events",
     "CompensationEvent": "events",
-    "DeadLetter": "orchestrator.api.dead_letters",
+    "DeadLetter": "orchestrator.api",
     "Definition": "workflow.definition.definition",
     "ErrorEvent": "events",
     "ErrorInfo": "events",
@@ -80,10 +75,10 @@ _HOME = {
     "Resolution": "workflow.decider.probes",
     "ResultEvent": "events",
     "RetryPolicy": "retry",
-    "Run": "orchestrator.api.run",
+    "Run": "orchestrator.api",
     "RunStatus": "workflow.state.run_state",
     "Savepoint": "workflow.builder.elements",
-    "Schedule": "orchestrator.api.schedule",
+    "Schedule": "orchestrator.api",
     "Settings": "settings",
     "SignalOutcome": "orchestrator.engine.signals",
     "Sleep": "workflow.builder.elements",
@@ -98,7 +93,7 @@ _HOME = {
     "WorkflowFailedError": "exceptions",
     "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
-    "WorkflowState": "orchestrator.api.views",
+    "WorkflowState": "orchestrator.api",
     "celery_task": "worker_sdk.tasks",
     "current_step": "worker_sdk.attempt.step_context",
     "init_app": "bootstrap",

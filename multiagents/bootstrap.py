@@ -16,7 +16,7 @@ from celery import Celery, bootsteps, signals
 from multiagents.exceptions import MultiAgentsError
 from multiagents.names import HEADER, Correlation
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
-from multiagents.orchestrator.api.orchestrator import Orchestrator
+from multiagents.orchestrator.api import Orchestrator
 from multiagents.orchestrator.engine.engine import Engine
 from multiagents.orchestrator.engine.revocation import revoked
 from multiagents.orchestrator.engine.unclaimable import unclaimable

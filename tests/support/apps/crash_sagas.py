@@ -33,7 +33,7 @@ from multiagents import (
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.orchestrator.api.schedule import Schedule
+from multiagents.orchestrator.api import Schedule
 from multiagents.orchestrator.dispatch import base as dispatcher
 from multiagents.orchestrator.recovery import maintenance as upkeep
 from multiagents.state_store.base import Delivery
