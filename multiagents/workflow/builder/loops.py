@@ -6,8 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from multiagents.workflow.builder import validation as check
-from multiagents.workflow.builder.elements import Approval, Choice, Element, Loop, Map, Parallel, Step, Wait
+from multiagents.workflow.builder.elements import (
+    Approval,
+    Choice,
+    Element,
+    Loop,
+    Map,
+    Parallel,
+    Step,
+    Wait,
+    is_listing,
+    worker_name,
+)
 
 #: What the check behind a round of a loop answers.
 AGAIN, DONE = "again", "done"
@@ -24,18 +34,18 @@ def again(until: Callable[[dict[str, Any]], bool], context: dict[str, Any], *, r
 
 def holds_steps(loop: Loop) -> bool:
     """Whether a loop was given steps; a worker instead is one step, which is named after the loop."""
-    return isinstance(loop.steps, Element) or check.is_listing(loop.steps)
+    return isinstance(loop.steps_or_worker, Element) or is_listing(loop.steps_or_worker)
 
 
 def _held(element: Element) -> list[Any]:
     """The elements that an element holds; a worker that stands there is none."""
     match element:
         case Parallel():
-            return list(element.branches) if check.is_listing(element.branches) else []
+            return list(element.branches) if is_listing(element.branches) else []
         case Choice():
             return list(element.branches.values()) if isinstance(element.branches, Mapping) else []
         case Loop() if holds_steps(element):
-            return [element.steps]
+            return [element.steps_or_worker]
     return []
 
 
@@ -45,26 +55,28 @@ def names_in(elements: Any) -> Iterator[str]:
         if isinstance(each, Element):
             yield each.name
             yield from names_in(_held(each))
-        elif check.is_listing(each):
+        elif is_listing(each):
             yield from names_in(each)
-        elif (name := check.worker_name(each)) is not None:
+        elif (name := worker_name(each)) is not None:
             yield name
 
 
 def renamed(element: Any, suffix: str, inside: set[str]) -> Any:
     """An element, and all that it holds, under the names of one round of the loop whose names are ``inside``."""
     if not isinstance(element, Element):
-        if check.is_listing(element):
+        if is_listing(element):
             return [renamed(each, suffix, inside) for each in element]
-        name = check.worker_name(element)
+        name = worker_name(element)
         return element if name is None else Step(name + suffix, element)
     changes: dict[str, Any] = {"name": f"{element.name}{suffix}", "after": _after(element.after, suffix, inside)}
     match element:
-        case Step() | Map():
+        case Step():
             changes["worker"] = element.worker or element.name
+        case Map():
+            changes["worker_or_workflow"] = element.worker_or_workflow or element.name
         case Loop() if holds_steps(element):
-            changes["steps"] = renamed(element.steps, suffix, inside)
-        case Parallel() if check.is_listing(element.branches):
+            changes["steps_or_worker"] = renamed(element.steps_or_worker, suffix, inside)
+        case Parallel() if is_listing(element.branches):
             changes["branches"] = [renamed(each, suffix, inside) for each in element.branches]
         case Choice() if isinstance(element.branches, Mapping):
             changes["branches"] = {label: renamed(each, suffix, inside) for label, each in element.branches.items()}
@@ -76,4 +88,4 @@ def renamed(element: Any, suffix: str, inside: set[str]) -> Any:
 def _after(given: Any, suffix: str, inside: set[str]) -> Any:
     if isinstance(given, str):
         return given + suffix if given in inside else given
-    return [_after(each, suffix, inside) for each in given] if check.is_listing(given) else given
+    return [_after(each, suffix, inside) for each in given] if is_listing(given) else given

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import Any
 
-from multiagents.exceptions import DefinitionError, WorkflowError, did_you_mean
+from multiagents.exceptions import WorkflowError, did_you_mean
 
 #: How long a key may be once it is filled in.
 MAX_KEY = 512
@@ -74,22 +74,3 @@ def _looked_up(template: str, path: str, context: Mapping[str, Any]) -> str:
             f"text or a number"
         )
     return str(value)
-
-
-def check_template(workflow: str, owner: str, option: str, given: Any) -> None:
-    """Refuse a key that is no text, or whose places cannot be filled in.
-
-    Raises:
-        DefinitionError: which says whose it is.
-    """
-    why = "" if isinstance(given, str) and given.strip() else "it is no text"
-    if not why:
-        try:
-            list(places(given))
-        except ValueError as error:
-            why = str(error)
-    if why:
-        raise DefinitionError(
-            f'workflow "{workflow}" {owner} has {option}={given!r}, and {why}; expected what is meant, such as '
-            f'"stock:{{sku}}", where {{sku}} is taken from the context'
-        )

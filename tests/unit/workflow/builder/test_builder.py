@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from multiagents.exceptions import DefinitionError, DuplicateStepError, StepCycleError, UnknownStepError
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import builder
+from multiagents.workflow.builder import builder, elements
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
 from multiagents.workflow.definition.definition import Definition, DefinitionRegistry
 
@@ -164,11 +165,18 @@ def test_every_argument_arrives_in_the_definition() -> None:
         assert {name: getattr(step, name) for name in given} == given
 
 
-def test_step_and_add_step_take_the_same_arguments() -> None:
-    of_method = list(inspect.signature(WorkflowBuilder.add_step).parameters.values())[1:]
-    of_step = list(inspect.signature(Step).parameters.values())
+@pytest.mark.parametrize("element", get_args(elements.Element), ids=lambda element: element.__name__)
+def test_each_element_is_a_method_with_its_arguments_and_its_docstring(element: Any) -> None:
+    name = f"add_{element.__name__.lower()}"
+    method = getattr(WorkflowBuilder, name)
+    of_builder, *of_method = inspect.signature(method).parameters.values()
 
-    assert [(p.name, p.kind, p.default) for p in of_method] == [(p.name, p.kind, p.default) for p in of_step]
+    assert (method.__name__, method.__qualname__) == (name, f"WorkflowBuilder.{name}")
+    assert inspect.getdoc(method) == inspect.getdoc(element)
+    assert all(f"{option.name}: " in element.__doc__ for option in of_method)
+    assert of_builder.name == "self"
+    assert of_method == list(inspect.signature(element).parameters.values())
+    assert pydoc.plain(pydoc.render_doc(method)).splitlines()[2].startswith(f"{name}(self, name: 'str', ")
 
 
 def test_a_built_workflow_is_registered_unless_asked_otherwise(known: DefinitionRegistry) -> None:

@@ -87,8 +87,8 @@ def test_in_a_loop_of_one_round_it_has_the_mark_of_the_round() -> None:
     ("options", "said"),
     [
         ({"reread": "check"}, "has reread='check' and is no pivot; what is read again"),
-        ({"reread": 5, "pivot": True}, 'step "charge.reread" has worker=5; expected the name'),
-        ({"reread": "", "pivot": True}, """step "charge.reread" has worker=''; expected the name"""),
+        ({"reread": 5, "pivot": True}, 'step "charge" has reread=5; expected the name'),
+        ({"reread": "", "pivot": True}, """step "charge" has reread=''; expected the name"""),
     ],
 )
 def test_what_cannot_be_read_again_is_refused(options: dict[str, Any], said: str) -> None:

@@ -110,7 +110,7 @@ def test_loops_stand_in_loops_choices_and_blocks(run_of: RunOf) -> None:
         ({"max_iterations": True}, "has max_iterations=True"),
         ({"max_iterations": 101}, "has max_iterations=101"),
         ({"until": None}, "has until=None; expected a function of the context"),
-        ({"on_exhausted": "stop"}, "has on_exhausted='stop'; expected 'continue' or 'fail'"),
+        ({"on_exhausted": "stop"}, 'has on_exhausted=\'stop\'; expected "continue" or "fail"'),
         ({"steps_or_worker": []}, 'loop "poll" holds []'),
         ({"name": "poll#1"}, "loop name 'poll#1' cannot be used"),
         ({"steps_or_worker": [Step("a#1")]}, "step name 'a#1' cannot be used"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 from itertools import pairwise
 from typing import Any
@@ -20,10 +19,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import builder, elements, nodes
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider import probes as probing
-from multiagents.workflow.definition import definition, diagram, graph, registry, step
 from multiagents.workflow.definition.definition import (
     SCHEMA,
     BlockDefinition,
@@ -546,12 +542,3 @@ def test_a_block_knows_its_steps_and_ends() -> None:
     assert block == BlockDefinition(name="risk", branches=(("fraud",), ("credit", "limit")), on_failure="cancel")
     assert block.steps == ("fraud", "credit", "limit")
     assert block.ends == ("fraud", "limit")
-
-
-@pytest.mark.parametrize(
-    "module", [builder, definition, diagram, elements, graph, nodes, probing, registry, step], ids=lambda m: m.__name__
-)
-def test_the_examples_in_the_docstrings_are_true(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "definitions", DefinitionRegistry())
-
-    assert doctest.testmod(module).failed == 0

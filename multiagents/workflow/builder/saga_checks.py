@@ -1,0 +1,116 @@
+"""What is refused of a workflow as a saga: pivots, an order of undoing, and steps that leave open how they are undone.
+
+These rules are about steps together, so they look at the steps as they were compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from multiagents.exceptions import DefinitionError, did_you_mean
+from multiagents.workflow.builder.elements import is_listing
+from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition.step import StepDefinition
+
+__all__ = ["check_saga", "undo_order"]
+
+
+def check_saga(definition: Definition) -> None:
+    """Refuse a definition whose steps do not fit its pivots, or that is not as strict as it says (rules S12, S14)."""
+    for name, step in definition.steps.items():
+        if step.item is not None and step.item.pivot:
+            raise DefinitionError(
+                f'workflow "{definition.name}" map "{name}" runs workflow "{step.item.workflow.name}" for each item, '
+                f"which has a pivot; the first item to pass it would leave no way back for the others: give the map a "
+                f'compensation="worker", or the items a no_compensation="reason": Child("{name}", ..., '
+                f"no_compensation=...)"
+            )
+    for pivot in definition.pivots:
+        _check_pivot(definition, pivot)
+    if definition.strict:
+        _check_strictness(definition)
+
+
+def undo_order(workflow: str, steps: Mapping[str, StepDefinition], given: Any) -> tuple[str, ...] | None:
+    """The order of undoing that was asked for, or an error where it does not name each step to be undone once."""
+    if given is None:
+        return None
+    what = f'workflow "{workflow}": compensate_in'
+    names = tuple(given) if is_listing(given) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(f"{what} is {given!r}; expected a list of step names, the one to be undone first first")
+    compensable = [step.name for step in steps.values() if _is_undoable(step)]
+    for name in names:
+        if name not in steps:
+            raise DefinitionError(
+                f'{what} names step "{name}", which is not defined{did_you_mean(name, compensable)} (steps with a '
+                f"compensation: {', '.join(compensable) or 'none'})"
+            )
+        if name not in compensable:
+            raise DefinitionError(
+                f'{what} names step "{name}", which has no compensation; give it one, or leave it out of the order'
+            )
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise DefinitionError(f"{what} names {_quoted(twice)} more than once; a step is undone once: name it once")
+    if missing := [name for name in compensable if name not in names]:
+        raise DefinitionError(
+            f"{what} leaves out {_quoted(missing)}, which must be undone too; name every step that has a compensation"
+        )
+    return names
+
+
+def _check_pivot(definition: Definition, pivot: str) -> None:
+    workflow, steps = definition.name, definition.steps
+    if steps[pivot].compensation is not None:
+        raise DefinitionError(
+            f'workflow "{workflow}" step "{pivot}" is a pivot and has a compensation; behind a pivot there is no way '
+            f"back, so it would never run: remove one of the two"
+        )
+    before = definition.ancestors(pivot)
+    if other := [name for name in before if steps[name].pivot]:
+        raise DefinitionError(
+            f'workflow "{workflow}" has two pivots on one path, "{other[0]}" and "{pivot}"; behind the first there is '
+            f"no way back already: keep one of them"
+        )
+    if silent := [name for name in before if _is_silent(steps[name])]:
+        raise DefinitionError(
+            f'workflow "{workflow}" has a pivot, "{pivot}", and {_quoted(silent)} before it does not say how to undo '
+            f'what was done; give each a compensation="worker" or a no_compensation="reason" (rule S14)'
+        )
+    for name, step in steps.items():
+        endless = step.retry is not None and step.retry.max_attempts == 0
+        undone = step.compensation or (step.item and step.item.compensation)
+        if undone and definition.graph.is_before(pivot, name) and not endless:
+            raise DefinitionError(
+                f'workflow "{workflow}" step "{name}" has a compensation and comes behind the pivot "{pivot}", where '
+                f"nothing is undone any more; have it tried again without limit (retry=RetryPolicy(max_attempts=0)), "
+                f"or remove the compensation (rule S12)"
+            )
+
+
+def _check_strictness(definition: Definition) -> None:
+    """A pivot has said how it is undone by being one, and so has what comes behind it."""
+    pivots, is_before = definition.pivots, definition.graph.is_before
+    silent = [name for name, step in definition.steps.items() if _is_silent(step)]
+    silent = [name for name in silent if not any(name == pivot or is_before(pivot, name) for pivot in pivots)]
+    if silent:
+        raise DefinitionError(
+            f'workflow "{definition.name}" is strict, and {_quoted(silent)} of it '
+            f"{'does' if len(silent) == 1 else 'do'} not say how to undo what was done; give each a "
+            f'compensation="worker" or a no_compensation="reason" (rule S14)'
+        )
+
+
+def _is_undoable(step: StepDefinition) -> bool:
+    return step.is_undoable or (step.item is not None and step.item.is_undoable)
+
+
+def _is_silent(step: StepDefinition) -> bool:
+    return (step.is_work or step.item is not None) and not step.says_how_undone
+
+
+def _quoted(names: Iterable[str]) -> str:
+    names = list(names)
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f"steps {quoted}" if len(names) > 1 else f"step {quoted}"
