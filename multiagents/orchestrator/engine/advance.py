@@ -181,7 +181,7 @@ class WholeRuns:
 
     @staticmethod
     def _tells(snapshot: Snapshot, after: RunState) -> bool:
-        return has_others_to_tell(snapshot.definition.laid_out(after.sizes, after.rollbacks), snapshot.state, after)
+        return has_others_to_tell(snapshot.definition.expanded(after.sizes, after.rollbacks), snapshot.state, after)
 
     def _asker(self, snapshot: Snapshot, event: Event | None, payloads: Callable[[], Payloads]) -> Ask:
         return asker(
@@ -276,7 +276,7 @@ class WholeRuns:
         paged: bool = False,
         decided: bool = True,
     ) -> Verdict:
-        definition, before = snapshot.definition.laid_out(after.sizes, after.rollbacks), snapshot.state
+        definition, before = snapshot.definition.expanded(after.sizes, after.rollbacks), snapshot.state
         left = owed or paged or self._tells(snapshot, after)
         dispatches = [*self._sender.dispatches(definition, after, facts, may_link=may_link), *moved]
         if site is WriteSite.ADVANCE and before.status is RunStatus.COMPENSATING:

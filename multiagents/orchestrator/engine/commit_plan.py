@@ -157,7 +157,7 @@ def build_commit(
         attributes: what the run is found by, as it is stored; what an answered attempt has set is added.
         fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
     """
-    definition = definition.laid_out(after.sizes, after.rollbacks)
+    definition = definition.expanded(after.sizes, after.rollbacks)
     changed = changed_steps(before, after)
     done = newly_done(before, changed)
     own = {event.step: result for event in facts if event.step and not says_nothing(result := _result_of(event))}

@@ -111,11 +111,11 @@ class Engine(Requests):
         after, said, elsewhere = advance_here(definition, state, now=now, ask=ask, near=near)
         facts += said
         owed = elsewhere is not None or fills_page(said)
-        laid_out = definition.laid_out(after.sizes)
-        tells = has_others_to_tell(laid_out, state, after)
-        dispatches = self._sender.dispatches(laid_out, after, facts, first=parent is None)
+        expanded = definition.expanded(after.sizes)
+        tells = has_others_to_tell(expanded, state, after)
+        dispatches = self._sender.dispatches(expanded, after, facts, first=parent is None)
         commit = build_commit(
-            laid_out,
+            expanded,
             before,
             after,
             facts,
@@ -139,7 +139,7 @@ class Engine(Requests):
         )
         if started.created:
             self._versions.look_at(started, definition, transaction_id)
-            self._sender.publish(laid_out, after, dispatches, first=parent is None)
+            self._sender.publish(expanded, after, dispatches, first=parent is None)
             if owed and not self.dispatcher.atomic:
                 self._sender.wake(transaction_id, first=parent is None)
             if tells:

@@ -54,7 +54,7 @@ def fork(
     given = _merged(transaction_id, payloads.input, input)
     taken = takeover(snapshot.definition, snapshot.state, from_step, payloads.results)
     plan = Fork(snapshot, payloads, taken, from_step, given, reason, actor)
-    definition = snapshot.definition.laid_out({})
+    definition = snapshot.definition.expanded({})
     started = engine.start(definition, identity, given, attributes=snapshot.attributes, fork=plan)
     if (started.definition_hash, started.input_digest) != (definition.content_hash, plan.digest):
         raise WorkflowAlreadyExistsError(identity, "origin, step or input")

@@ -61,7 +61,7 @@ def asker(
         if isinstance(said, StatusEvent) and said.status in (REACHED, ROLLED_BACK):
             fresh[step.name] = said.payload["result"]
             if said.status == ROLLED_BACK:
-                definition = definition.laid_out(definition.sizes, (*definition.rollbacks, step.name))
+                definition = definition.expanded(definition.sizes, (*definition.rollbacks, step.name))
             return said
         if step.kind is StepKind.MAP and results is None:
             raise WholeNeededError(step.name)

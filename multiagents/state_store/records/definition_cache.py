@@ -26,7 +26,7 @@ class Definitions:
             WorkflowNotFoundError: when neither has it.
         """
         content_hash, *rollbacks = reference.split("~")
-        return self._base(content_hash, kept).laid_out({}, rollbacks)
+        return self._base(content_hash, kept).expanded({}, rollbacks)
 
     def _base(self, content_hash: str, kept: Callable[[str], str | None]) -> Definition:
         if (local := definitions.by_hash(content_hash)) is not None:

@@ -210,7 +210,7 @@ def claimed(
         StateStoreError: when something of it is kept apart, and that place does not answer.
     """
     lease = (owner, now, deadline)
-    definition = definition.laid_out(sizes_of(header.sizes), rollbacks_of(header.rollbacks))
+    definition = definition.expanded(sizes_of(header.sizes), rollbacks_of(header.rollbacks))
     try:
         return _claimed(correlation, definition, lease, header, step, context, values)
     except ValueError:
@@ -347,7 +347,7 @@ def snapshot_of(transaction_id: str, fields: Mapping[str, str], definition: Defi
             in_flight[step] = InFlight.parse(step, value)
         elif kind == "a":
             attributes[step] = value
-    definition = definition.laid_out(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
+    definition = definition.expanded(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
     ordered = {name: steps[name] for name in definition.steps if name in steps}
     return Snapshot(
         RunState.decode(transaction_id, header, ordered),

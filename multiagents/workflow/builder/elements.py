@@ -246,7 +246,7 @@ class Map:
 
     >>> from multiagents import WorkflowBuilder
     >>> album = WorkflowBuilder("album").add_map("resize", over="images", max_concurrency=20).build()
-    >>> list(album.laid_out({"resize": 2}).steps)
+    >>> list(album.expanded({"resize": 2}).steps)
     ['resize[0]', 'resize[1]', 'resize']
     """
 
@@ -465,7 +465,7 @@ class Savepoint:
     ...     .add_step("send", compensation="fetch_back")
     ...     .build()
     ... )
-    >>> [name for name in parcel.laid_out({}, ["packed"]).steps if name.endswith("#2")]
+    >>> [name for name in parcel.expanded({}, ["packed"]).steps if name.endswith("#2")]
     ['way#2', 'by_air#2', 'by_road#2', 'send#2']
     """
 

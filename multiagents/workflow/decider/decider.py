@@ -140,7 +140,7 @@ def decide(
     after = evolve(definition, state, event)
     if after is state:
         return state, ()
-    definition = definition.laid_out(after.sizes, after.rollbacks)
+    definition = definition.expanded(after.sizes, after.rollbacks)
     near = None if event.step is None else (event.step, *definition.successors[event.step])
     return advance(definition, after, now=event.at, ask=ask, near=near)
 
@@ -168,7 +168,7 @@ def advance(
     """
     said: list[Event] = []
     steps = None if near is None else tuple(near)
-    definition = definition.laid_out(state.sizes, state.rollbacks)
+    definition = definition.expanded(state.sizes, state.rollbacks)
     while commands := _but(without, due := react(definition, state, steps, _untaken(state, unclaimed, said), now)):
         room = PAGE if len(said) + len(commands) <= PAGE else PAGE - _sent(said)
         events = [_asked(definition, command, ask) for command in commands[:room]]
@@ -179,7 +179,7 @@ def advance(
         said += refused or events
         if fills_page(said):
             break
-        definition = definition.laid_out(state.sizes, state.rollbacks)
+        definition = definition.expanded(state.sizes, state.rollbacks)
         if not refused:
             # What was due is said. More can only be due behind a step that settled just now without having been done
             # (it was skipped, or took its signal), or for a step that waits for a signal which is there already.

@@ -95,7 +95,7 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
             f"an event of run {event.transaction_id!r} was given to run {state.transaction_id!r}; "
             f"load the run that the event names"
         )
-    definition = definition.laid_out(state.sizes, state.rollbacks)
+    definition = definition.expanded(state.sizes, state.rollbacks)
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):

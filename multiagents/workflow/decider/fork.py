@@ -60,8 +60,8 @@ def takeover(definition: Definition, state: RunState, from_step: str, labels: Ma
         UnknownStepError: when there is no such step.
         WorkflowError: when a fork cannot begin there, in words.
     """
-    base, laid_out = definition.laid_out({}), definition.laid_out(state.sizes, state.rollbacks)
-    from_step = laid_out.origins.get(from_step, from_step)
+    base, expanded = definition.expanded({}), definition.expanded(state.sizes, state.rollbacks)
+    from_step = expanded.origins.get(from_step, from_step)
     if from_step not in base.steps and map_of(from_step) in base.steps:
         raise WorkflowError(
             f"a fork cannot begin at {from_step!r}, an item of a map: it takes the map over with all its items, or "
@@ -76,7 +76,7 @@ def takeover(definition: Definition, state: RunState, from_step: str, labels: Ma
             behind.add(name)
         if name in behind:
             continue
-        is_done = _is_standing(laid_out, state, name)
+        is_done = _is_standing(expanded, state, name)
         if is_done and all(each in taken for each in before):
             taken[name] = None
         elif state.step(name).do.attempt or state.step(name).is_done:
@@ -85,7 +85,7 @@ def takeover(definition: Definition, state: RunState, from_step: str, labels: Ma
         _check_branch(base, name, from_step, labels)
     steps = tuple(step for name in taken for step in (*_items(state, name), name))
     counted = frozenset(steps)
-    effects = {name: effect for name in laid_out.steps if (effect := _effect(laid_out, state, name)) is not None}
+    effects = {name: effect for name in expanded.steps if (effect := _effect(expanded, state, name)) is not None}
     return Takeover(
         steps=steps,
         live=tuple(name for name in steps if name in effects),

@@ -71,7 +71,7 @@ def react(
             them back, for they had no effect; without this they are waited for.
         at: what time it is; it goes into what is said, and decides nothing.
     """
-    definition = definition.laid_out(state.sizes, state.rollbacks)
+    definition = definition.expanded(state.sizes, state.rollbacks)
     if state.paused and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
         return (status(state, RunStatus.PAUSED, at, reason="somebody has paused it"),)
     match state.status:

@@ -157,7 +157,7 @@ class Definition:
         except KeyError:
             raise UnknownStepError(self.name, name, self.steps) from None
 
-    def laid_out(self, sizes: Mapping[str, int], rollbacks: Sequence[str] = ()) -> Definition:
+    def expanded(self, sizes: Mapping[str, int], rollbacks: Sequence[str] = ()) -> Definition:
         """This definition with all the steps that a run has: items of maps, and passes behind save-points.
 
         Args:
@@ -169,7 +169,7 @@ class Definition:
         return self._expansions.of(sizes, rollbacks)
 
     def own(self, step: str) -> StepDefinition:
-        """A step, or an item of a map that is not laid out here.
+        """A step, or an item of a map that is not among its steps here.
 
         Raises:
             UnknownStepError: when there is none.

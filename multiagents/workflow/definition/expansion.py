@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Expansions", "behind"]
 
-#: How many steps of laid-out definitions a process keeps for each definition.
+#: How many steps of expanded definitions a process keeps for each definition.
 KEPT_STEPS = 50_000
 
 _Key = tuple[tuple[tuple[str, int], ...], tuple[str, ...]]

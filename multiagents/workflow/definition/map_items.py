@@ -1,6 +1,6 @@
 """The items of maps: steps that are there once it is known how many.
 
-A map is one step of its definition. When its list is known, a run's definition is *laid out*: the map's items become
+A map is one step of its definition. When its list is known, a run's definition is *expanded*: the map's items become
 steps beside it, ``resize[0]``, ``resize[1]``, ..., which wait for what the map waited for, and the map itself waits for
 them. From then on they are steps like any others. Their results are not merged into the context: the map's own result
 is the list of them.
@@ -52,16 +52,16 @@ def with_items(steps: Mapping[str, StepDefinition], sizes: Mapping[str, int]) ->
         steps: name -> step.
         sizes: map -> how many items it has.
     """
-    laid_out: dict[str, StepDefinition] = {}
+    expanded: dict[str, StepDefinition] = {}
     for name, step in steps.items():
         if step.item is None or not sizes.get(name):
-            laid_out[name] = step
+            expanded[name] = step
             continue
         items = [item_name(name, index) for index in range(sizes[name])]
         row = step.max_concurrency or len(items)
         # What its ``inputs`` take from the context is taken once, for all items.
         template = replace(step.item, inputs=None, block=step.block, cancel_siblings=step.cancel_siblings)
         for index, item in enumerate(items):
-            laid_out[item] = replace(template, name=item, after=step.after if index < row else (items[index - row],))
-        laid_out[name] = replace(step, after=tuple(items))
-    return laid_out
+            expanded[item] = replace(template, name=item, after=step.after if index < row else (items[index - row],))
+        expanded[name] = replace(step, after=tuple(items))
+    return expanded

@@ -102,15 +102,15 @@ def test_another_child_is_another_definition() -> None:
     assert one.content_hash != two.content_hash
 
 
-def test_a_definition_that_is_laid_out_is_the_same_one_and_is_kept() -> None:
+def test_a_definition_that_is_expanded_is_the_same_one_and_is_kept() -> None:
     album = nested()
 
-    laid_out = album.laid_out({"resize": 2})
+    expanded = album.expanded({"resize": 2})
 
-    assert laid_out == album
-    assert album.laid_out({"resize": 2}) is laid_out
-    assert laid_out.laid_out({}) is album
-    assert laid_out.laid_out({"resize": 2, "bill": 1}).steps["bill[0]"].workflow == PAY
+    assert expanded == album
+    assert album.expanded({"resize": 2}) is expanded
+    assert expanded.expanded({}) is album
+    assert expanded.expanded({"resize": 2, "bill": 1}).steps["bill[0]"].workflow == PAY
     assert album.own("resize[7]").worker == "resize_image"
 
 

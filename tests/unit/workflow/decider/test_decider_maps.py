@@ -62,11 +62,11 @@ def test_a_map_is_laid_out_as_its_items_once_its_list_is_known(run_of: RunOf) ->
 
     assert "resize[0]" not in run.steps
     assert run.succeeds("open") == ["resize laid_out", "resize[0]/do/1", "resize[1]/do/1", "resize[2]/do/1"]
-    laid_out = run.definition.laid_out(run.state.sizes)
-    assert list(laid_out.steps) == ["open", "resize[0]", "resize[1]", "resize[2]", "resize", "print"]
-    assert laid_out.steps["resize"].after == ("resize[0]", "resize[1]", "resize[2]")
-    assert laid_out.steps["resize[1]"].worker == "resize_image"
-    assert laid_out.content_hash == run.definition.content_hash
+    expanded = run.definition.expanded(run.state.sizes)
+    assert list(expanded.steps) == ["open", "resize[0]", "resize[1]", "resize[2]", "resize", "print"]
+    assert expanded.steps["resize"].after == ("resize[0]", "resize[1]", "resize[2]")
+    assert expanded.steps["resize[1]"].worker == "resize_image"
+    assert expanded.content_hash == run.definition.content_hash
 
 
 def test_a_map_is_done_when_its_last_item_is(run_of: RunOf) -> None:
