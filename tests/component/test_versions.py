@@ -78,13 +78,14 @@ def test_S26_the_content_of_the_last_run_counts_so_that_a_finished_deployment_is
     for definition in (OLD, CHANGED):
         start(orchestrator, definition)
     warned.messages.clear()
-    orchestrator.engine._versions = Versions(orchestrator.store)  # as a process that starts now
+    new_process = Orchestrator(orchestrator.app, orchestrator.settings)
 
-    start(orchestrator, CHANGED)
+    start(new_process, CHANGED)
     quiet = list(warned.messages)
-    start(orchestrator, OLD)  # an old process that is still there
+    start(new_process, OLD)  # as an old process that is still there does
 
     assert (quiet, len(warned.messages)) == ([], 1)
+    new_process.store.close()
 
 
 def test_S26_versions_run_side_by_side_without_a_word(orchestrator: Orchestrator, warned: Warnings) -> None:

@@ -28,14 +28,14 @@ OTHER = Correlation("another", "pay", Direction.DO, 1)
 class Bench:
     """A deployment in memory, whose one worker process is this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limited: bool = True) -> None:
         app = Celery("slots", broker="memory://", set_as_current=False)
         settings = {"key_prefix": f"t{uuid4().hex[:8]}", "lease": LEASE}
         self.orchestrator = Orchestrator(app, settings)
         self.store = self.orchestrator.store
         self.delivered: list[ResultEvent | ErrorEvent] = []
         given = SimpleNamespace(lease=LEASE, step_timeout=60.0, max_result_bytes=1000)
-        self.invocation = Invocation(self.store, given, self._deliver)
+        self.invocation = Invocation(self.store, given, self._deliver, limited=limited)
 
     def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Any:
         self.delivered.append(event)
@@ -197,10 +197,10 @@ def test_a_slot_that_is_kept_while_it_is_given_back_is_gone(bench: Bench, monkey
     wait_until(bench.others_may, 0.5 * LEASE, "the slot to be free again")
 
 
-def test_where_limits_do_not_hold_nobody_is_asked(bench: Bench) -> None:
+def test_where_limits_do_not_hold_nobody_is_asked() -> None:
+    bench = Bench(limited=False)
     bench.start()
     bench.store.take_slot("bank", OTHER, concurrency=1)
-    bench.invocation._limited = False
 
     bench.run()
 
