@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from multiagents.settings import Settings
     from multiagents.worker_sdk.attempt.step_context import current_step
     from multiagents.worker_sdk.manager import WorkerManager
-    from multiagents.worker_sdk.tasks import celery_task
-    from multiagents.worker_sdk.worker import worker
+    from multiagents.worker_sdk.worker import celery_task, worker
     from multiagents.workflow.builder.builder import WorkflowBuilder
     from multiagents.workflow.builder.elements import (
         Approval,
@@ -94,7 +93,7 @@ _HOME = {
     "WorkflowNotEndedError": "exceptions",
     "WorkflowNotFoundError": "exceptions",
     "WorkflowState": "orchestrator.api",
-    "celery_task": "worker_sdk.tasks",
+    "celery_task": "worker_sdk.worker",
     "current_step": "worker_sdk.attempt.step_context",
     "init_app": "bootstrap",
     "worker": "worker_sdk.worker",

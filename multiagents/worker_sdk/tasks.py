@@ -230,41 +230,12 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
     return None
 
 
-def celery_task(task: Any, **options: Any) -> WorkerTask:
-    """Make an existing Celery task a worker, for steps and compensations; the task stays as it is.
-
-    The worker is called ``<task>.step``, and is there in every process that makes it: call this in a module that the
-    workers import, too. The task is called in the worker's process. What a step's ``inputs`` answer are its keyword
-    arguments; without them, and in an undo, its parameters are taken from the context by their names. Its own
-    ``retry()`` counts as the failure of the attempt, which the engine retries.
-
-    Args:
-        task: the task, or its name.
-        options: those of `multiagents.worker`: ``retry``, ``timeout``, ``queue``, ...
+def call_task(name: str, context: dict[str, Any]) -> Any:
+    """Call a Celery task that knows nothing of workflows, in this process, with what a worker would get.
 
     Raises:
-        WorkerError: when it is neither, or an option is not what it must be.
-
-    >>> from multiagents import Step
-    >>> Step("charge", celery_task("shop.tasks.charge", timeout=30), inputs={"amount": "order.total"}).worker
-    <worker 'shop.tasks.charge.step': multiagents.worker_sdk.tasks.celery_task('shop.tasks.charge')>
+        WorkerNotFoundError: when no such task is registered here.
     """
-    from multiagents.worker_sdk.worker import worker  # which makes tasks
-
-    name = task if isinstance(task, str) else getattr(task, "name", None)
-    if not isinstance(name, str) or not name:
-        raise WorkerError(f"celery_task() was given {task!r}; expected a Celery task or the name of one")
-
-    def call(context: dict[str, Any]) -> Any:
-        return _called(name, context)
-
-    call.__qualname__ = f"celery_task({name!r})"
-    made: WorkerTask = worker(f"{name}.step", **options)(call)
-    return made
-
-
-def _called(name: str, context: dict[str, Any]) -> Any:
-    """Call a Celery task that knows nothing of workflows, in this process."""
     task = current_app.tasks.get(name)
     if task is None:
         raise WorkerNotFoundError(name, [known for known in current_app.tasks if "." in known])

@@ -1,4 +1,4 @@
-"""The ``@worker`` decorator."""
+"""What makes a worker: the decorator ``@worker`` of a function, and `celery_task` of a Celery task that there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multiagents.exceptions import WorkerError
 from multiagents.names import STEP_NAME
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.registry import Worker, workers
-from multiagents.worker_sdk.tasks import WorkerTask, make_task
+from multiagents.worker_sdk.tasks import WorkerTask, call_task, make_task
 from multiagents.workflow.definition.rate_limit import Limit
 
 #: Options of a Celery task that would take from a worker what makes it one, and what to do instead.
@@ -106,6 +106,36 @@ def worker(
         return make_task(made, celery_task_options)
 
     return decorate
+
+
+def celery_task(task: Any, **options: Any) -> WorkerTask:
+    """Make an existing Celery task a worker, for steps and compensations; the task stays as it is.
+
+    The worker is called ``<task>.step``, and is there in every process that makes it: call this in a module that the
+    workers import, too. The task is called in the worker's process. What a step's ``inputs`` answer are its keyword
+    arguments; without them, and in an undo, its parameters are taken from the context by their names. Its own
+    ``retry()`` counts as the failure of the attempt, which the engine retries.
+
+    Args:
+        task: the task, or its name.
+        options: those of `multiagents.worker`: ``retry``, ``timeout``, ``queue``, ...
+
+    Raises:
+        WorkerError: when it is neither, or an option is not what it must be.
+
+    >>> from multiagents import Step
+    >>> Step("charge", celery_task("shop.tasks.charge", timeout=30), inputs={"amount": "order.total"}).worker
+    <worker 'shop.tasks.charge.step': multiagents.worker_sdk.worker.celery_task('shop.tasks.charge')>
+    """
+    name = task if isinstance(task, str) else getattr(task, "name", None)
+    if not isinstance(name, str) or not name:
+        raise WorkerError(f"celery_task() was given {task!r}; expected a Celery task or the name of one")
+
+    def call(context: dict[str, Any]) -> Any:
+        return call_task(name, context)
+
+    call.__qualname__ = f"celery_task({name!r})"
+    return worker(f"{name}.step", **options)(call)
 
 
 def _name(name: str | None, function: Any) -> str:
