@@ -7,7 +7,6 @@ may come after it and a fork after that.
 from __future__ import annotations
 
 import logging
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,9 @@ from multiagents.orchestrator.engine.engine import Engine
 from multiagents.orchestrator.engine.revocation import revoked
 from multiagents.orchestrator.engine.unclaimable import unclaimable
 from multiagents.orchestrator.recovery.maintenance import Upkeep
-from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.execution import event_loop as loop
-from multiagents.worker_sdk.tasks import Runtime, install
+from multiagents.worker_sdk.tasks import install
 
 if TYPE_CHECKING:
     from multiagents.event_bus.base import EventBus
@@ -56,28 +55,22 @@ def init_app(app: Celery, settings: Any = None) -> Orchestrator:
 def _wire(orchestrator: Orchestrator) -> None:
     """What `Orchestrator` cannot do itself, because it does not know the workers' side."""
     app = orchestrator.app
-    runtimes: dict[tuple[int, bool], Runtime] = {}
-
-    def runtime(request: Any) -> Runtime:
-        here = (os.getpid(), bool(request.is_eager))
-        made = runtimes.get(here)
-        if made is None:
-            runtimes.clear()
-            engine = orchestrator.engine
-            invocation = Invocation(
-                engine.store,
-                orchestrator.settings,
-                engine.settle,
-                unclaimable=partial(unclaimable, engine),
-                limited=not request.is_eager,
-                new_store=orchestrator.runtime.new_store,
-            )
-            made = runtimes[here] = Runtime(invocation, list)
-        return made
-
-    install(app, runtime)
+    install(app, partial(_worker_runtime, orchestrator))
     app.steps["worker"].add(UpkeepStep)
     app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:HardLimits")
+
+
+def _worker_runtime(orchestrator: Orchestrator) -> WorkerRuntime:
+    """What a process runs the app's steps with."""
+    engine = orchestrator.engine
+    return WorkerRuntime(
+        store=engine.store,
+        new_store=orchestrator.runtime.new_store,
+        settings=orchestrator.settings,
+        settle=engine.settle,
+        unclaimable=partial(unclaimable, engine),
+        limited=not orchestrator.app.conf.task_always_eager,
+    )
 
 
 Orchestrator.created.append(_wire)

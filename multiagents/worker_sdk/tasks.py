@@ -8,11 +8,12 @@ app's own ``Task`` class. The same task serves two kinds of messages: those of t
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from celery import Celery, current_app, shared_task
+from celery import current_app, shared_task
 from celery.exceptions import Ignore
 from celery.local import Proxy
 from celery.utils.functional import head_from_fun
@@ -22,6 +23,7 @@ from multiagents.names import HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import ClaimRefused
 from multiagents.worker_sdk.attempt.invocation import MESSAGE_KEYS, Invocation, call_plainly
+from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import running
 from multiagents.worker_sdk.execution.timeouts import pool_of_caller
 from multiagents.worker_sdk.registry import Worker, workers
@@ -91,33 +93,21 @@ class WorkerTask(Proxy):  # type: ignore[type-arg]
         return f"<worker {self.name!r}: {self.worker.where}>"
 
 
-class Runtime:
-    """What the tasks of one app run with.
-
-    Args:
-        invocation: runs an attempt.
-        link: turns what the invocation returned into Celery signatures to be linked to the task.
-    """
-
-    __slots__ = ("invocation", "link")
-
-    def __init__(self, invocation: Invocation, link: Callable[[Any], list[Any]] | None = None) -> None:
-        self.invocation = invocation
-        self.link = link
-
-
-_runtimes: WeakKeyDictionary[Celery, Callable[[Any], Runtime]] = WeakKeyDictionary()
-
-
-def install(app: Celery, runtime: Callable[[Any], Runtime]) -> None:
-    """Give an app what its workers' tasks run with.
+def install(app: Any, make: Callable[[], WorkerRuntime]) -> None:
+    """Hand down what the workers' tasks of an app run with.
 
     Args:
         app: the app.
-        runtime: returns it for the request of a task, which may be applied in process (``is_eager``). Called for every
-            step, so it should keep what it made, for each process.
+        make: makes it. Called by the first step that a process runs, and again after a fork: a child has connections,
+            threads and tokens of its own.
     """
-    _runtimes[app] = runtime
+
+    # Two, as a process that applies tasks itself (task_always_eager) may also run those of messages.
+    @lru_cache(maxsize=2)
+    def invocation(_process: tuple[int, bool]) -> Invocation:
+        return Invocation(make())
+
+    app.multiagents_invocation = invocation
 
 
 def make_task(worker: Worker, options: Mapping[str, Any]) -> WorkerTask:
@@ -214,19 +204,19 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
     request = task.request
     if not is_ours(request):
         return call_plainly(worker, args, kwargs)
-    install_for = _runtimes.get(task.app)
-    if install_for is None:
+    invocation_of = getattr(task.app, "multiagents_invocation", None)
+    if invocation_of is None:
         raise ConfigurationError(
             f'Celery app "{task.app.main}" has no multiagents runtime, so step {request.id} cannot be run here; call '
             f"multiagents.init_app(app) in the module that makes the app"
         )
-    runtime = install_for(request)
+    invocation: Invocation = invocation_of((os.getpid(), request.is_eager))
     try:
-        following = runtime.invocation.run(worker, kwargs, hostname=request.hostname or "", pool=pool_of_caller())
+        links = invocation.run(worker, kwargs, hostname=request.hostname or "", pool=pool_of_caller())
     except ClaimRefused as refused:
         raise Ignore(str(refused)) from None
-    if following and runtime.link is not None:
-        request.callbacks = runtime.link(following)
+    if links:
+        request.callbacks = list(links)
     return None
 
 

@@ -14,23 +14,22 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError, WorkerError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import ClaimRefused
-from multiagents.worker_sdk.attempt import rate_limits as slots
+from multiagents.worker_sdk.attempt import rate_limits
 from multiagents.worker_sdk.attempt.failure import classify, describe
 from multiagents.worker_sdk.attempt.leases import Lease, Leases
+from multiagents.worker_sdk.attempt.runtime import Settled, WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import StepContext, running
-from multiagents.worker_sdk.execution import event_loop as loop
-from multiagents.worker_sdk.execution import threads
-from multiagents.worker_sdk.execution import timeouts as limits
+from multiagents.worker_sdk.execution import event_loop, threads, timeouts
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.workflow.decider.probes import resolved
 
@@ -50,75 +49,14 @@ LOCAL_FOR = 5.0
 _DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
-class InvocationSettings(Protocol):
-    """The settings that running a step needs."""
-
-    @property
-    def lease(self) -> float:
-        """Seconds."""
-
-    @property
-    def step_timeout(self) -> float:
-        """Seconds; 0 is without limit."""
-
-    @property
-    def max_result_bytes(self) -> int:
-        """Bytes of JSON."""
-
-
-class Delivered(Protocol):
-    """What recording an outcome leaves to be done."""
-
-    @property
-    def links(self) -> Sequence[Any]:
-        """What is to be linked to the task."""
-
-    @property
-    def local(self) -> Claim | None:
-        """An attempt that this process holds now and is to run."""
-
-
-class Deliver(Protocol):
-    """Records an outcome."""
-
-    def __call__(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Delivered:
-        """Record it; ``may_go_on`` says that a local step that follows may be held for this process."""
-
-
 class Invocation:
-    """Run attempts in this process.
+    """Run attempts in this process, with what was handed down to it."""
 
-    Args:
-        store: where attempts are claimed.
-        settings: ``lease``, ``step_timeout``, ``max_result_bytes``.
-        deliver: takes the outcome and the claim, and records it.
-        unclaimable: takes the failure of an attempt whose claim came to an error, and its token; records it.
-        limited: whether limits by key hold here; where all attempts run one after the other, they would only wait for
-            themselves.
-        new_store: makes a store with connections of its own. Under gevent a connection belongs to the thread that made
-            it, so coroutines and the renewing of leases, which run in other threads, get such stores. None: the first
-            store is used everywhere.
-    """
-
-    def __init__(
-        self,
-        store: StateStore,
-        settings: InvocationSettings,
-        deliver: Deliver,
-        *,
-        unclaimable: Callable[[ErrorEvent, str], None] | None = None,
-        limited: bool = True,
-        new_store: Callable[[], StateStore] | None = None,
-    ) -> None:
-        self._unclaimable = unclaimable
-        self._limited = limited
-        self._store = store
-        self._settings = settings
-        self._deliver = deliver
-        self._new_store = new_store
-        self._stores: dict[tuple[int, int], StateStore] = {}
-        self._home = (os.getpid(), threads.ident())
-        self._leases = Leases(self._store_here, settings.lease)
+    def __init__(self, runtime: WorkerRuntime) -> None:
+        self._runtime = runtime
+        self._home = threads.ident()
+        self._stores: dict[int, StateStore] = {}
+        self._leases = Leases(self._store_here, runtime.settings.lease)
         self._token = uuid4().hex
         self._numbers = itertools.count()
 
@@ -129,7 +67,7 @@ class Invocation:
             worker: what to call.
             kwargs: the message's ids: ``transaction_id, step, direction, attempt, definition``.
             hostname: the Celery node that runs it.
-            pool: how functions are stopped here, as `limits.pool_of_caller` says.
+            pool: how functions are stopped here, as `timeouts.pool_of_caller` says.
 
         Local steps that follow are run, too, one after the other, for a few seconds; what they come to is theirs alone.
 
@@ -142,17 +80,18 @@ class Invocation:
             DecodeError: when what is stored of the run cannot be read; nothing was called, and that was handed on.
             Exception: what the worker raised, after it was handed on.
         """
+        store, settings = self._runtime.store, self._runtime.settings
         correlation = _correlation(kwargs)
         timeout = worker.step_timeout
         # The token has to be this execution's alone: a claim under the same one gets the same answer.
         owner = f"{self._token}:{os.getpid()}:{next(self._numbers)}"
         try:
-            claim = self._store.claim(
+            claim = store.claim(
                 correlation,
                 kwargs["definition"],
                 owner=owner,
                 worker=hostname,
-                timeout=(self._settings.step_timeout if timeout is None else timeout) or None,
+                timeout=(settings.step_timeout if timeout is None else timeout) or None,
                 heartbeat_timeout=worker.heartbeat_timeout,
                 task=worker.name,
             )
@@ -160,8 +99,7 @@ class Invocation:
             raise
         except Exception as error:
             # It would be the same at the next attempt, and for ever: what is stored cannot be read (rule S27).
-            if self._unclaimable is not None:
-                self._unclaimable(_unreadable(correlation, error, at=self._store.now(), hostname=hostname), owner)
+            self._runtime.unclaimable(_unreadable(correlation, error, at=store.now(), hostname=hostname), owner)
             raise
         following, failure = self._run(worker, claim, hostname, pool, may_go_on=True)
         until = time.monotonic() + LOCAL_FOR
@@ -181,13 +119,13 @@ class Invocation:
 
     def _run(
         self, worker: Worker, claim: Claim, hostname: str, pool: str, *, may_go_on: bool
-    ) -> tuple[Delivered, Exception | None]:
+    ) -> tuple[Settled, Exception | None]:
         """Run an attempt that is claimed, and hand on what came of it."""
         seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
         lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
         try:
             event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
-            following = self._deliver(event, claim, may_go_on=may_go_on)
+            following = self._runtime.settle(event, claim, may_go_on=may_go_on)
         finally:
             self._leases.remove(lease)
         if lease.slot is not None:
@@ -201,17 +139,17 @@ class Invocation:
         token = running.set(step)
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
-                raise limits.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
-            if self._limited and (limit := slots.limit_in_force(worker, claim)) is not None:
-                lease.slot = slots.take(self._store, limit, claim)
+                raise timeouts.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
+            if self._runtime.limited and (limit := rate_limits.limit_in_force(worker, claim)) is not None:
+                lease.slot = rate_limits.take(self._runtime.store, limit, claim)
             signature = worker.signature
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)
-            payload = signature.result(returned, self._settings.max_result_bytes)
+            payload = signature.result(returned, self._runtime.settings.max_result_bytes)
             event = ResultEvent.about(
                 claim.correlation,
                 None if payload == {} else payload,  # a worker that has nothing to tell
-                at=self._store.now(),
+                at=self._runtime.store.now(),
                 worker=hostname,
                 started_at=claim.now,
                 attributes=step.attributes,
@@ -240,7 +178,7 @@ class Invocation:
         return ErrorEvent.about(
             claim.correlation,
             describe(error, claim.correlation.attempt),
-            at=self._store.now(),
+            at=self._runtime.store.now(),
             kind=kind,
             retryable=retryable,
             retry_policy=worker.retry_policy,
@@ -254,14 +192,12 @@ class Invocation:
 
     def _store_here(self) -> StateStore:
         """The store that the calling thread may use."""
-        if self._new_store is None or not threads.under_gevent():
-            return self._store
-        here = (os.getpid(), threads.ident())
-        if here == self._home:
-            return self._store
+        here = threads.ident()
+        if here == self._home or not threads.under_gevent():
+            return self._runtime.store
         store = self._stores.get(here)
         if store is None:
-            store = self._stores[here] = self._new_store()
+            store = self._stores[here] = self._runtime.new_store()
         return store
 
 
@@ -276,18 +212,18 @@ def call_plainly(worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         positional, kwargs = signature.arguments(args[0])
     returned = worker.fn(*positional, **kwargs)
     if inspect.isawaitable(returned):
-        returned = loop.run(returned, worker=worker.name)
+        returned = event_loop.run(returned, worker=worker.name)
     return signature.dumped(returned)
 
 
 def _call(worker: Worker, positional: list[Any], keywords: dict[str, Any], seconds: float, pool: str) -> Any:
     if worker.is_async:
-        return loop.run(worker.fn(*positional, **keywords), seconds=seconds, worker=worker.name)
+        return event_loop.run(worker.fn(*positional, **keywords), seconds=seconds, worker=worker.name)
     function = partial(worker.fn, *positional, **keywords)
-    returned = limits.call(function, worker=worker.name, seconds=seconds, pool=pool)
+    returned = timeouts.call(function, worker=worker.name, seconds=seconds, pool=pool)
     if type(returned) is not dict and inspect.isawaitable(returned):
         # An async function in the clothes of an ordinary one: decorated, or a lambda.
-        return loop.run(returned, seconds=seconds, worker=worker.name)
+        return event_loop.run(returned, seconds=seconds, worker=worker.name)
     return returned
 
 

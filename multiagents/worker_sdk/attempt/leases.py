@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -71,7 +70,7 @@ class Lease:
 
 
 class Leases:
-    """The leases of a process, and the thread that renews them. The thread starts with the first, after a fork."""
+    """The leases of a process, and the thread that renews them, which starts with the first."""
 
     def __init__(self, store_here: Callable[[], StateStore], lease: float) -> None:
         """Take what is needed to renew.
@@ -83,14 +82,15 @@ class Leases:
         self._store_here = store_here
         self._lease = lease
         self._leases: dict[int, Lease] = {}
-        self._pid = 0
+        self._started = False
         self._starting = threads.new_lock()
         self._bell = threads.new_lock()
+        self._bell.acquire()
         self._failing = False
 
     def add(self, correlation: Correlation, owner: str, *, cancelled: bool, seconds: float) -> Lease:
         """Watch over an attempt that was just claimed; ``seconds`` is its time limit, 0 is none."""
-        if self._pid != os.getpid():
+        if not self._started:
             self._start()
         lease = Lease(self, correlation, owner, cancelled=cancelled, seconds=seconds)
         self._leases[id(lease)] = lease
@@ -107,14 +107,9 @@ class Leases:
 
     def _start(self) -> None:
         with self._starting:
-            if self._pid == os.getpid():
-                return
-            # What a parent process runs is the parent's; its thread and the state of its bell did not come along.
-            self._leases = {}
-            self._bell = threads.new_lock()
-            self._bell.acquire()
-            self._pid = os.getpid()
-            threads.start_daemon(self._run, "multiagents-leases")
+            if not self._started:
+                self._started = True
+                threads.start_daemon(self._run, "multiagents-leases")
 
     def _run(self) -> None:
         while True:

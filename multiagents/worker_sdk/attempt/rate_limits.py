@@ -57,8 +57,9 @@ class Slot:
 def limit_in_force(worker: Worker, claim: Claim) -> Limit | None:
     """The step's, for doing it; else the worker's."""
     own = claim.definition.steps[claim.correlation.step].limit
-    does = claim.correlation.direction is Direction.DO and not claim.probing
-    return own if own is not None and does else worker.limit
+    if own is not None and claim.correlation.direction is Direction.DO and not claim.probing:
+        return own
+    return worker.limit
 
 
 def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:

@@ -29,9 +29,10 @@ from types import SimpleNamespace
 import redis
 from celery import Celery, Task, current_task, signals
 
+from multiagents.clock import from_ms
 from multiagents.state_store.base import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk import tasks
-from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import current_step
 from multiagents.worker_sdk.worker import worker
 from multiagents.workflow.builder.builder import WorkflowBuilder
@@ -72,16 +73,21 @@ class Store:
 STORE = Store()
 
 
-def deliver(event, claim, *, may_go_on):
+def settle(event, claim, *, may_go_on):
     STORE.redis.rpush("delivered", event.to_json())
-    return SimpleNamespace(links=["next"] if claim.correlation.direction == "undo" else [], local=None)
+    undo = claim.correlation.direction == "undo"
+    return SimpleNamespace(links=[app.tasks["linked"].si({"after": "undo"})] if undo else [], local=None)
 
 
-INVOCATION = Invocation(
-    STORE, SimpleNamespace(lease=1.5, step_timeout=60.0, max_result_bytes=10000), deliver, new_store=Store
+RUNTIME = WorkerRuntime(
+    store=STORE,
+    new_store=Store,
+    settings=SimpleNamespace(lease=1.5, step_timeout=60.0, max_result_bytes=10000),
+    settle=settle,
+    unclaimable=lambda event, owner: None,
+    limited=True,
 )
-RUNTIME = tasks.Runtime(INVOCATION, lambda following: [app.tasks["linked"].si({"after": "undo"})])
-tasks.install(app, lambda _request: RUNTIME)
+tasks.install(app, lambda: RUNTIME)
 
 
 @worker

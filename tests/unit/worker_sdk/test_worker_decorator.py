@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +28,6 @@ from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import ClaimRefused
 from multiagents.worker_sdk import tasks
 from multiagents.worker_sdk.registry import workers
-from multiagents.worker_sdk.tasks import Runtime
 from multiagents.worker_sdk.worker import worker
 
 IDS = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
@@ -73,8 +74,8 @@ def app() -> Iterator[Celery]:
         yield app
 
 
-def installed(app: Celery, run: Any, link: Any = None) -> None:
-    tasks.install(app, lambda _request: Runtime(SimpleNamespace(run=run), link))  # type: ignore[arg-type]
+def installed(app: Celery, run: Any) -> None:
+    app.multiagents_invocation = lambda _process: SimpleNamespace(run=run)  # type: ignore[attr-defined]
 
 
 def test_it_is_still_the_plain_function() -> None:
@@ -159,28 +160,21 @@ def test_a_plain_message_goes_to_the_workers_queue(app: Celery, monkeypatch: pyt
 def test_a_message_of_the_engine_goes_through_the_invocation(app: Celery) -> None:
     calls: list[Any] = []
 
-    def run(worker: Any, kwargs: Any, **about: Any) -> list[str]:
+    def run(worker: Any, kwargs: Any, **about: Any) -> list[Any]:
         calls.append((worker.name, kwargs, about["pool"]))
-        return ["undo"]
-
-    linked: list[Any] = []
-
-    def link(following: Any) -> list[Any]:
-        linked.append(following)
         return []
 
-    installed(app, run, link)
+    installed(app, run)
 
     answer = charge_card.apply_async(kwargs=IDS, headers={HEADER: {"v": 1}})
 
     assert answer.get() is None
     assert calls == [("decorated_charge", IDS, "main")]
-    assert linked == [["undo"]]
 
 
 def test_what_is_to_be_linked_runs_after_the_task_as_its_child(app: Celery) -> None:
     linked = app.tasks["decorated_linked"].si({"total": 9})
-    installed(app, lambda *_, **__: ["undo"], lambda _: [linked])
+    installed(app, lambda *_, **__: (linked,))
     ran.clear()
 
     charge_card.apply_async(kwargs=IDS, task_id="order-1/charge/undo/1", headers={HEADER: {"v": 1}})
@@ -188,16 +182,41 @@ def test_what_is_to_be_linked_runs_after_the_task_as_its_child(app: Celery) -> N
     assert ran == [("order-1/charge/undo/1", {"total": 9})]
 
 
-def test_a_refused_claim_is_ignored_and_links_nothing(app: Celery) -> None:
+def test_a_refused_claim_is_ignored(app: Celery) -> None:
     def run(*_: Any, **__: Any) -> None:
         raise ClaimRefused(Correlation("order-1", "charge", Direction.DO, 1), "it is over")
 
-    installed(app, run, lambda _: pytest.fail("linked"))
+    installed(app, run)
 
     answer = charge_card.apply_async(kwargs=IDS, headers={HEADER: {"v": 1}})
 
     assert answer.state == "IGNORED"
     assert isinstance(answer.result, Ignore) or answer.result is None
+
+
+def test_the_runtime_is_made_by_the_first_step_of_a_process_and_anew_after_a_fork(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(tasks, "Invocation", lambda _runtime: SimpleNamespace(run=lambda *_, **__: []))
+    tasks.install(app, lambda: made.append(os.getpid()))  # type: ignore[arg-type,return-value,func-returns-value]
+
+    def step() -> None:
+        charge_card.apply_async(kwargs=IDS, headers={HEADER: {"v": 1}}, throw=True)
+
+    assert made == []
+    step()
+    step()
+    assert made == [os.getpid()]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of what this test is about
+        child = os.fork()
+    if child == 0:  # pragma: no cover - coverage does not follow the fork
+        step()
+        step()
+        os._exit(made[1:] != [os.getpid()])
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_app_without_a_runtime_says_what_is_missing(app: Celery) -> None:

@@ -32,6 +32,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.base import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import current_step
 from multiagents.worker_sdk.execution import event_loop as loop
 from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
@@ -115,9 +116,19 @@ class Bench:
         self.following: Any = None
         #: whether an outcome gets to where it is recorded
         self.reachable = True
-        self.invocation = Invocation(store, settings, self._deliver)  # type: ignore[arg-type]
+        self.unclaimable: list[tuple[ErrorEvent, str]] = []
+        self.invocation = Invocation(
+            WorkerRuntime(
+                store=store,  # type: ignore[arg-type]
+                new_store=lambda: store,  # type: ignore[arg-type,return-value]
+                settings=settings,  # type: ignore[arg-type]
+                settle=self.settle,
+                unclaimable=lambda *told: self.unclaimable.append(told),
+                limited=True,
+            )
+        )
 
-    def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim, **_options: bool) -> Any:
+    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim, **_options: bool) -> Any:
         if not self.reachable:
             raise ConnectionError("away")
         self.delivered.append((event, claim))
@@ -219,22 +230,16 @@ def test_a_refused_claim_never_runs_the_function(bench: Bench, store: LeaseBook)
     assert (ran, bench.delivered) == ([], [])
 
 
-def test_S27_a_claim_that_cannot_be_read_is_handed_on_as_a_definite_failure_and_nothing_runs(store: LeaseBook) -> None:
-    ran, told = [], []
-    settings = SimpleNamespace(lease=30.0, step_timeout=60.0, max_result_bytes=1000)
-    invocation = Invocation(
-        store,  # type: ignore[arg-type]
-        settings,
-        lambda *_, **__: None,  # type: ignore[arg-type,return-value]
-        unclaimable=lambda event, owner: told.append((event, owner)),
-    )
+def test_S27_a_claim_that_cannot_be_read_is_handed_on_as_a_definite_failure_and_nothing_runs(
+    bench: Bench, store: LeaseBook
+) -> None:
+    ran: list[Any] = []
     store.unread = DecodeError("a workflow definition is not JSON")
-    kwargs = {"transaction_id": "order-1", "step": "charge", "direction": "undo", "attempt": 2, "definition": "abc"}
 
     with pytest.raises(DecodeError, match="is not JSON"):
-        invocation.run(a_worker(ran.append), kwargs, hostname="celery@here", pool="main")
+        bench.run(a_worker(ran.append), direction="undo", attempt=2)
 
-    [(event, owner)] = told
+    [(event, owner)] = bench.unclaimable
     assert (ran, owner) == ([], store.claims[0]["owner"])
     assert (event.correlation_id, event.kind, event.retryable) == ("order-1/charge/undo/2", ErrorKind.FAILED, False)
     assert event.error.type == "multiagents.exceptions.DecodeError"
@@ -242,22 +247,15 @@ def test_S27_a_claim_that_cannot_be_read_is_handed_on_as_a_definite_failure_and_
 
 
 @pytest.mark.parametrize("error", [StateStoreError("away"), ConfigurationError("no permission")])
-def test_a_store_that_does_not_answer_a_claim_says_nothing_about_the_step(store: LeaseBook, error: Exception) -> None:
-    told: list[Any] = []
-    settings = SimpleNamespace(lease=30.0, step_timeout=60.0, max_result_bytes=1000)
-    invocation = Invocation(
-        store,  # type: ignore[arg-type]
-        settings,
-        lambda *_, **__: None,  # type: ignore[arg-type,return-value]
-        unclaimable=lambda *facts: told.append(facts),
-    )
+def test_a_store_that_does_not_answer_a_claim_says_nothing_about_the_step(
+    bench: Bench, store: LeaseBook, error: Exception
+) -> None:
     store.unread = error
-    kwargs = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
 
     with pytest.raises(type(error)):
-        invocation.run(a_worker(lambda context: None), kwargs, hostname="celery@here", pool="main")
+        bench.run(a_worker(lambda context: None))
 
-    assert told == []
+    assert bench.unclaimable == []
 
 
 def test_a_message_of_somebody_else_is_refused_in_words(bench: Bench) -> None:
@@ -793,12 +791,11 @@ class TestLeases:
         assert caplog.text.count("leases are renewed again") == 1
 
     def test_are_renewed_by_a_thread_of_its_own_after_a_fork(self, store: LeaseBook) -> None:
-        bench = Bench(store, lease=0.3)
         worker = a_worker(lambda context: {"renewed": store.renewed.wait(3)})
-        assert bench.outcome(worker).payload == {"renewed": True}
+        assert Bench(store, lease=0.3).outcome(worker).payload == {"renewed": True}
         store.renewed.clear()
 
-        assert in_a_child(lambda: bench.outcome(worker).payload) == {"renewed": True}
+        assert in_a_child(lambda: Bench(store, lease=0.3).outcome(worker).payload) == {"renewed": True}
 
     def test_end_with_the_attempt_also_when_its_outcome_could_not_be_recorded(self, store: LeaseBook) -> None:
         bench = Bench(store, lease=0.3)

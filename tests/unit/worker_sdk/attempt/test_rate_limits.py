@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import Claim, ClaimRefused, Delivery
 from multiagents.testing import wait_until
 from multiagents.worker_sdk.attempt.invocation import Invocation
+from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.registry import Worker
 
 LEASE = 1.0
@@ -34,10 +34,18 @@ class Bench:
         self.orchestrator = Orchestrator(app, settings)
         self.store = self.orchestrator.store
         self.delivered: list[ResultEvent | ErrorEvent] = []
-        given = SimpleNamespace(lease=LEASE, step_timeout=60.0, max_result_bytes=1000)
-        self.invocation = Invocation(self.store, given, self._deliver, limited=limited)
+        self.invocation = Invocation(
+            WorkerRuntime(
+                store=self.store,
+                new_store=self.orchestrator.runtime.new_store,
+                settings=self.orchestrator.settings,
+                settle=self.settle,
+                unclaimable=lambda *_: pytest.fail("a claim that cannot be read"),
+                limited=limited,
+            )
+        )
 
-    def _deliver(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Any:
+    def settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Any:
         self.delivered.append(event)
         return self.orchestrator.engine.settle(event, claim, may_go_on=may_go_on)
 

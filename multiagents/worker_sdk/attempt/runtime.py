@@ -1,0 +1,54 @@
+"""What a process runs attempts with. It is handed down from above: the workers' side knows no orchestrator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from multiagents.events import ErrorEvent, ResultEvent
+    from multiagents.settings import Settings
+    from multiagents.state_store.base import Claim, StateStore
+
+
+class Settled(Protocol):
+    """What recording an outcome leaves to be done."""
+
+    @property
+    def links(self) -> Sequence[Any]:
+        """What is to be linked to the task."""
+
+    @property
+    def local(self) -> Claim | None:
+        """An attempt that this process holds now and is to run."""
+
+
+class Settle(Protocol):
+    """Records an outcome."""
+
+    def __call__(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Settled:
+        """Record it; ``may_go_on`` says that a local step that follows may be held for this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRuntime:
+    """What one process runs attempts with; a forked child has its own.
+
+    Attributes:
+        store: where attempts are claimed.
+        new_store: makes the same store with connections of its own. Under gevent a connection belongs to the thread
+            that made it, so coroutines and the renewing of leases, which run in other threads, get such stores.
+        settings: the deployment's.
+        settle: records what came of a claimed attempt.
+        unclaimable: records the failure of an attempt whose claim, under a token, came to an error.
+        limited: whether limits by key hold here; where all attempts run one after the other, they would only wait for
+            themselves.
+    """
+
+    store: StateStore
+    new_store: Callable[[], StateStore]
+    settings: Settings
+    settle: Settle
+    unclaimable: Callable[[ErrorEvent, str], None]
+    limited: bool
