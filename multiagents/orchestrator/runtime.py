@@ -14,8 +14,7 @@ from multiagents.orchestrator.engine.eager import EagerDispatcher, EagerEngine
 from multiagents.orchestrator.engine.engine import Engine
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
-from multiagents.state_store.payloads.factory import policy_of
-from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.state_store.payloads import PayloadPolicy, policy_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
 from multiagents.state_store.base import StateStore
-from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy
 
 __all__ = ["StateStore", "open_store"]
 

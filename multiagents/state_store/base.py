@@ -1,4 +1,4 @@
-"""The port behind which runs are kept, and the values that go through it.
+"""The port behind which runs are kept; `records` has the values that go through it.
 
 What the store promises:
 
@@ -24,56 +24,25 @@ from multiagents.events import Event
 from multiagents.exceptions import MultiAgentsError
 from multiagents.names import Correlation
 from multiagents.state_store.isolation import Isolation
-from multiagents.state_store.payloads.context import Payloads, as_mapping, dumps, merge, signal_field
-from multiagents.state_store.payloads.policy import PayloadPolicy
-from multiagents.state_store.records.attempt import (
-    LIMIT_GRACE_MS,
-    LINK_GRACE_MS,
-    OUTBOX_GRACE_MS,
-    Delivery,
+from multiagents.state_store.payloads import PayloadPolicy, Payloads
+from multiagents.state_store.records import (
+    Claim,
+    Commit,
+    Committed,
     Dispatch,
-    InFlight,
-    attempt_key_of,
-    parse_attempt_key,
+    Due,
+    Page,
+    Renewal,
+    Search,
+    Snapshot,
+    Started,
+    Verdict,
 )
-from multiagents.state_store.records.commit import Commit, Committed, Verdict
-from multiagents.state_store.records.search_attributes import Search
-from multiagents.state_store.records.snapshot import Claim, ClaimRefused, Due, Page, Renewal, Snapshot, Started
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.
 MAX_DELETED = 10_000
-
-__all__ = [
-    "LIMIT_GRACE_MS",
-    "LINK_GRACE_MS",
-    "MAX_DELETED",
-    "OUTBOX_GRACE_MS",
-    "Claim",
-    "ClaimRefused",
-    "Commit",
-    "Committed",
-    "Delivery",
-    "Dispatch",
-    "Due",
-    "InFlight",
-    "Page",
-    "Payloads",
-    "Renewal",
-    "Search",
-    "Snapshot",
-    "Started",
-    "StateStore",
-    "Verdict",
-    "as_mapping",
-    "attempt_key_of",
-    "dumps",
-    "merge",
-    "parse_attempt_key",
-    "signal_field",
-]
-
 
 logger = logging.getLogger(__name__)
 
@@ -366,3 +335,11 @@ class StateStore(Isolation):
 
     def close(self) -> None:
         """Give connections back."""
+
+
+def still_running(transaction_id: str, status: RunStatus, timeout: float | None) -> TimeoutError:
+    """What whoever waited long enough for a run's end is told."""
+    return TimeoutError(
+        f"run {transaction_id!r} is still {status} after {timeout} s; it goes on: ask again with result(), or see "
+        f"describe()"
+    )

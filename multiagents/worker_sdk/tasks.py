@@ -21,7 +21,7 @@ from celery.utils.functional import head_from_fun
 from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
 from multiagents.names import HEADER
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.base import ClaimRefused
+from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt.invocation import MESSAGE_KEYS, Invocation, call_plainly
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import running

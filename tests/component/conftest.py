@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from multiagents import Orchestrator
-from multiagents.state_store.base import Commit
+from multiagents.state_store.records import Commit
 
 
 @pytest.fixture(params=["memory", "redis", "redis-3-partitions"])

@@ -11,7 +11,7 @@ from celery import Celery
 
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, Step, WorkflowBuilder
 from multiagents.names import Correlation
-from multiagents.state_store.base import Claim, Delivery, parse_attempt_key
+from multiagents.state_store.records import Claim, Delivery, parse_attempt_key
 from multiagents.workflow.decider.decider import fold
 from multiagents.workflow.definition.registry import definitions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from multiagents import Orchestrator, WorkflowBuilder
-from multiagents.state_store.base import Due
+from multiagents.state_store.records import Due
 from tests.support.stored_forms import Entry
 
 HOLDING = WorkflowBuilder("holding").add_lock("alone", "sku:{sku}").add_wait("go").build(register=False)

@@ -14,10 +14,10 @@ import pytest
 from multiagents.events import CommandEvent
 from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Commit, Delivery, Dispatch, Search
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
-from multiagents.state_store.payloads.policy import PayloadPolicy
-from multiagents.state_store.records.search_attributes import Condition
+from multiagents.state_store.records import Commit, Condition, Delivery, Dispatch, Search
+from multiagents.state_store.records.commit import Written
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
@@ -502,7 +502,7 @@ def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: RedisKit) -
 
     assert len(keys_of(of, commit)) == len(keys_of(of, Commit("order-1", []))) == 12
     assert {of.index("running"), of.index("completed", "contract")} < set(keys_of(of, commit))
-    assert arguments_of(of, commit)
+    assert arguments_of(of, commit, Written.of(commit, Writing(PLAIN)))
 
 
 def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> None:

@@ -15,7 +15,7 @@ from multiagents.clock import to_ms
 from multiagents.events import ErrorInfo, StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import ClaimRefused, Commit, Delivery, Dispatch
+from multiagents.state_store.records import ClaimRefused, Commit, Delivery, Dispatch
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
 from tests.support.store_kit import StoreKit

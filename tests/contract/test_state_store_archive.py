@@ -11,12 +11,12 @@ import pytest
 
 from multiagents.events import StatusEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, PayloadStoreError, WorkflowNotFoundError
-from multiagents.state_store.base import Commit, Verdict
+from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.payloads.archives import HistoryArchive
 from multiagents.state_store.payloads.archives.file import FileArchive
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
 from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
-from multiagents.state_store.payloads.policy import PayloadPolicy
+from multiagents.state_store.records import Commit, Verdict
 from tests.support.store_kit import RedisKit, StoreKit
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.base import Commit
-from multiagents.state_store.records import search_attributes as module
-from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES, Condition, Search, decode, encode_all
+from multiagents.state_store.records import Commit, Condition, Search
+from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES, decode, encode_all
+from multiagents.state_store.redis import arguments as module
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.store_kit import RedisKit, StoreKit

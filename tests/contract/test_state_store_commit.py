@@ -10,7 +10,7 @@ import pytest
 from multiagents.events import StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Commit, Delivery, Dispatch, Verdict
+from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.store_kit import StoreKit

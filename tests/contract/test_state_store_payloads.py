@@ -16,13 +16,13 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine.engine import Engine
 from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.settings import Settings
-from multiagents.state_store.base import Commit
+from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
 from multiagents.state_store.payloads.codecs.gzip import GzipCodec
 from multiagents.state_store.payloads.offload.memory import InMemoryPayloadStore
 from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
-from multiagents.state_store.payloads.policy import PayloadPolicy
 from multiagents.state_store.payloads.redaction import redactor
+from multiagents.state_store.records import Commit
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, StepState
 from tests.support.store_kit import RedisKit, StoreKit

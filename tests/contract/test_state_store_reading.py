@@ -15,8 +15,8 @@ from multiagents.exceptions import ConfigurationError, StateStoreError, Workflow
 from multiagents.keys import Keys
 from multiagents.redis import ADVICE
 from multiagents.state_store import open_store
-from multiagents.state_store.base import Commit, Delivery, Dispatch, Verdict
 from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
 from multiagents.state_store.redis.server_check import findings_of
 from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.builder.builder import WorkflowBuilder

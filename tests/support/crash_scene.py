@@ -27,7 +27,7 @@ from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction, child_id
 from multiagents.orchestrator.recovery.maintenance import GROUP
-from multiagents.state_store.base import Delivery, Snapshot
+from multiagents.state_store.records import Delivery, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
 from multiagents.workflow.decider.decider import evolve, fold

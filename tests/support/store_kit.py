@@ -19,9 +19,9 @@ from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store import StateStore
-from multiagents.state_store.base import Claim, Commit, Committed, Delivery, Dispatch, Started
 from multiagents.state_store.memory.store import InMemoryStateStore
-from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy
+from multiagents.state_store.records import Claim, Commit, Committed, Delivery, Dispatch, Started
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.definition.definition import Definition

@@ -15,7 +15,7 @@ from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.state_store.base import Claim
+from multiagents.state_store.records import Claim
 from multiagents.workflow.decider.decider import fold
 from tests.support.apps import scripted
 

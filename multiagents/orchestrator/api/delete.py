@@ -12,7 +12,9 @@ from uuid import uuid4
 from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, child_id
-from multiagents.state_store.base import Snapshot, StateStore, Verdict, dumps
+from multiagents.state_store import StateStore
+from multiagents.state_store.payloads import dumps
+from multiagents.state_store.records import Snapshot, Verdict
 from multiagents.workflow.state.run_state import RunStatus
 
 #: How often it is tried while others change the run.

@@ -19,7 +19,7 @@ from multiagents.orchestrator.dispatch.celery import assert_may_wait
 from multiagents.orchestrator.engine.fork import fork
 from multiagents.orchestrator.engine.signals import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.state_store.base import dumps
+from multiagents.state_store.payloads import dumps
 from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
 from multiagents.workflow.state.run_state import Cause, RunStatus
 

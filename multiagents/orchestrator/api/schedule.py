@@ -21,7 +21,7 @@ from multiagents.orchestrator.api.start import start
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import Ticks
-from multiagents.state_store.base import dumps
+from multiagents.state_store.payloads import dumps
 from multiagents.workflow.definition.definition import Definition
 
 #: A schedule's name: with the tick's time behind it, it is a transaction id.

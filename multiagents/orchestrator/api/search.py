@@ -10,8 +10,9 @@ from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
 from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
 from multiagents.failpoints import WriteSite
-from multiagents.state_store.base import Commit, Page, Search, StateStore, Verdict
-from multiagents.state_store.records.search_attributes import Condition, check_count, decode, encode_all
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Commit, Condition, Page, Search, Verdict
+from multiagents.state_store.records.search_attributes import check_count, decode, encode_all
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunStatus
 

@@ -11,7 +11,7 @@ from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.state_store.base import dumps
+from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records.search_attributes import encode_all
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.registry import definitions

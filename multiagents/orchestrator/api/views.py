@@ -11,7 +11,8 @@ from multiagents.clock import from_ms, to_ms
 from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction, parse_origin
 from multiagents.orchestrator.engine.children import child_of
-from multiagents.state_store.base import Delivery, InFlight, Payloads, Snapshot, merge
+from multiagents.state_store.payloads import Payloads, merge
+from multiagents.state_store.records import Delivery, InFlight, Snapshot
 from multiagents.state_store.records.search_attributes import decode
 from multiagents.workflow.decider.timers import deadline_of, later
 from multiagents.workflow.definition.map_items import item_name, map_of

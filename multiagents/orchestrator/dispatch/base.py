@@ -11,7 +11,7 @@ from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.base import OUTBOX_GRACE_MS, Delivery, Dispatch, attempt_key_of
+from multiagents.state_store.records import OUTBOX_GRACE_MS, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState

@@ -30,7 +30,7 @@ from multiagents.orchestrator.dispatch.message_template import MessageTemplate, 
 from multiagents.orchestrator.dispatch.worker_directory import Directory, WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
-from multiagents.state_store.base import Delivery, Dispatch, attempt_key_of
+from multiagents.state_store.records import Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import StepDefinition
 

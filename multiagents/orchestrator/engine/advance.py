@@ -33,16 +33,9 @@ from multiagents.orchestrator.engine.probes import as_told
 from multiagents.orchestrator.engine.timer_moves import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import advance_here, asker
 from multiagents.settings import Settings
-from multiagents.state_store.base import (
-    Delivery,
-    Dispatch,
-    InFlight,
-    Payloads,
-    Snapshot,
-    StateStore,
-    Verdict,
-    attempt_key_of,
-)
+from multiagents.state_store import StateStore
+from multiagents.state_store.payloads import Payloads
+from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot, Verdict, attempt_key_of
 from multiagents.workflow.decider.decider import SIGNALLED, Ask, advance, evolve, fills_page
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus

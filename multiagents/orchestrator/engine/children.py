@@ -16,15 +16,14 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, child_id, origin_of, parse_origin
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
-from multiagents.state_store.base import (
+from multiagents.state_store.payloads import Payloads, merge
+from multiagents.state_store.records import (
     ClaimRefused,
     Delivery,
     Dispatch,
     InFlight,
-    Payloads,
     Snapshot,
     attempt_key_of,
-    merge,
     parse_attempt_key,
 )
 from multiagents.workflow.decider.decider import is_told_to_stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multiagents.clock import to_ms
 from multiagents.settings import Settings
-from multiagents.state_store.base import Snapshot
+from multiagents.state_store.records import Snapshot
 
 #: Of how many steps a process remembers that it has left them to others.
 MAX_LEFT = 10_000

@@ -11,9 +11,9 @@ from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction, idempotency_key
-from multiagents.state_store.base import Commit, Dispatch, Payloads, as_mapping, dumps, merge
+from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge
+from multiagents.state_store.records import REVIVED, Commit, Dispatch
 from multiagents.state_store.records.search_attributes import encode_all
-from multiagents.state_store.redis.arguments import REVIVED
 from multiagents.workflow.decider.decider import (
     CHOSEN,
     GATHERED,

@@ -17,18 +17,18 @@ from multiagents.exceptions import WorkerNotFoundError, WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.engine.local_steps import Settled
 from multiagents.orchestrator.engine.signals import SignalOutcome
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
-from multiagents.state_store.base import (
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import (
     Claim,
     Delivery,
     Dispatch,
     InFlight,
+    Settled,
     Snapshot,
     Started,
-    StateStore,
     attempt_key_of,
     parse_attempt_key,
 )

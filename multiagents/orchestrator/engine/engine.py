@@ -36,7 +36,7 @@ from multiagents.orchestrator.engine.commit_plan import build_commit, digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.engine.fork import Fork, beginning
 from multiagents.orchestrator.engine.interventions import Requests
-from multiagents.orchestrator.engine.local_steps import Settled, local_step
+from multiagents.orchestrator.engine.local_steps import local_step
 from multiagents.orchestrator.engine.locks import Locks
 from multiagents.orchestrator.engine.outbox import Sender
 from multiagents.orchestrator.engine.record import landing, lands
@@ -44,14 +44,17 @@ from multiagents.orchestrator.engine.unregistered import offered_later
 from multiagents.orchestrator.engine.user_code import CodeElsewhereError, advance_here, asker
 from multiagents.orchestrator.engine.version_check import Versions
 from multiagents.settings import Settings
-from multiagents.state_store.base import (
+from multiagents.state_store import StateStore
+from multiagents.state_store.payloads import as_mapping
+from multiagents.state_store.records import (
     Claim,
     Delivery,
+    DueKind,
+    Settled,
     Started,
-    StateStore,
     Verdict,
-    as_mapping,
     attempt_key_of,
+    record_prefix,
 )
 from multiagents.state_store.records.search_attributes import encode_all
 from multiagents.workflow.decider.decider import (
@@ -181,7 +184,7 @@ class Engine(Requests):
         correlation = claim.correlation
         answers = (
             correlation.step,
-            f"{attempt_key_of(correlation.direction, correlation.attempt)}|{Delivery.CLAIMED.value}|{claim.owner}|",
+            record_prefix(attempt_key_of(correlation.direction, correlation.attempt), Delivery.CLAIMED, claim.owner),
         )
         # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
         queued = self.settings.orchestration == "queued"
@@ -386,4 +389,6 @@ class Engine(Requests):
     def _leave_to_others(self, transaction_id: str, error: CodeElsewhereError) -> None:
         """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
         logger.info("run %s waits for a process that has the code of its step %s", transaction_id, error.step)
-        self.store.postpone(f"r|{transaction_id}", transaction_id, round(self.settings.lease * 1000 / LEFT_FOR))
+        self.store.postpone(
+            DueKind.DECISION.entry(transaction_id), transaction_id, round(self.settings.lease * 1000 / LEFT_FOR)
+        )

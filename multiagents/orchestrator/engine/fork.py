@@ -16,7 +16,8 @@ from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, Wo
 from multiagents.names import origin_of
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.user_code import asker, settled
-from multiagents.state_store.base import Payloads, Snapshot, dumps
+from multiagents.state_store.payloads import Payloads, dumps
+from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider.commands import LAID_OUT, TAKEN_OVER
 from multiagents.workflow.decider.decider import Ask, evolve
 from multiagents.workflow.decider.fork import Takeover, takeover

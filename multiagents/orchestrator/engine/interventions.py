@@ -12,7 +12,8 @@ from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.signals import SignalOutcome, fitting, outcome_of
 from multiagents.orchestrator.engine.timers import Timers
-from multiagents.state_store.base import Snapshot, signal_field
+from multiagents.state_store.payloads import signal_field
+from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider.decider import CANCEL_REQUESTED, SIGNALLED
 from multiagents.workflow.decider.interventions import is_so_already, why_not
 from multiagents.workflow.decider.timers import is_early

@@ -9,29 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from multiagents.events import CommandEvent, ErrorEvent, Event, ResultEvent
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.orchestrator.engine.commit_plan import says_nothing
 from multiagents.settings import Settings
-from multiagents.state_store.base import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, as_mapping, attempt_key_of
+from multiagents.state_store.payloads import as_mapping
+from multiagents.state_store.records import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.map_items import map_of
 from multiagents.workflow.state.run_state import RunState
-
-
-class Settled(NamedTuple):
-    """What a commit leaves to the task that made it.
-
-    Attributes:
-        links: Celery signatures that the task is to carry as its links.
-        local: an attempt that this process is to run now.
-    """
-
-    links: Sequence[Any] = ()
-    local: Claim | None = None
 
 
 class Local(NamedTuple):

@@ -14,8 +14,9 @@ from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.outbox import Sender
-from multiagents.state_store.base import Delivery, Due, InFlight, Snapshot, StateStore, parse_attempt_key
+from multiagents.state_store import StateStore
 from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
+from multiagents.state_store.records import Delivery, Due, InFlight, Snapshot, parse_attempt_key
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from multiagents.events import CommandEvent, Event
 from multiagents.orchestrator.engine.commit_plan import changed_header
-from multiagents.state_store.base import Snapshot
+from multiagents.state_store.records import Snapshot
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
 #: How often a decision is made anew because others committed meanwhile, before it is left to the sweep.

@@ -12,11 +12,7 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher, plan_dispatches
 from multiagents.settings import Settings
-from multiagents.state_store.base import (
-    Delivery,
-    Dispatch,
-    parse_attempt_key,
-)
+from multiagents.state_store.records import Delivery, Dispatch, parse_attempt_key
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState
 

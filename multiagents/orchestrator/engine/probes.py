@@ -5,7 +5,8 @@ from __future__ import annotations
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ResultEvent
 from multiagents.exceptions import ResolutionError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Snapshot, StateStore
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider.probes import resolved
 
 

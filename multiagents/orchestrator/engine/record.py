@@ -12,7 +12,8 @@ from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
 from multiagents.orchestrator.engine.commit_plan import build_commit, dead_letters_of
 from multiagents.settings import Settings
-from multiagents.state_store.base import Claim, Commit, StateStore
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Claim, Commit
 from multiagents.workflow.decider.decider import evolve
 from multiagents.workflow.definition.map_items import map_of
 from multiagents.workflow.state.run_state import RunStatus

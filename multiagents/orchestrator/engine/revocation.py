@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.state_store.base import Delivery, attempt_key_of
+from multiagents.state_store.records import Delivery, attempt_key_of
 
 
 def revoked(engine: Engine, correlation: Correlation, *, terminated: bool) -> None:

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from multiagents.events import StatusEvent
 from multiagents.exceptions import UnknownSignalError, WorkflowError
-from multiagents.state_store.base import Verdict, dumps
+from multiagents.state_store.payloads import dumps
+from multiagents.state_store.records import Verdict
 from multiagents.workflow.decider.decider import RECEIVED
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.step import code_elsewhere

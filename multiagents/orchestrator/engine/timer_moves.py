@@ -6,7 +6,7 @@ from datetime import datetime
 
 from multiagents.clock import to_ms
 from multiagents.events import Event, StatusEvent
-from multiagents.state_store.base import Delivery, Dispatch, InFlight, Snapshot
+from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot
 from multiagents.workflow.decider.timers import TIMER_UPDATED, later, moved_to
 from multiagents.workflow.state.run_state import RunState
 

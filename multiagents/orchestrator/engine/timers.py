@@ -13,7 +13,8 @@ from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
 from multiagents.orchestrator.engine.advance import WholeRuns
-from multiagents.state_store.base import Snapshot, StateStore
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider.timers import DEADLINE_UPDATED, TIMER_UPDATED, deadline_of
 from multiagents.workflow.state.run_state import RunStatus
 

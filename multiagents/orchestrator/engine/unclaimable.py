@@ -14,7 +14,8 @@ from multiagents.events import ErrorEvent, ErrorInfo
 from multiagents.exceptions import ConfigurationError, StateStoreError
 from multiagents.names import Correlation
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.state_store.base import Delivery, StateStore, attempt_key_of
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Delivery, attempt_key_of, record_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def unclaimable(engine: Engine, event: ErrorEvent, owner: str) -> None:
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     why = "no worker could claim it"
     try:
-        if engine.give_up(event, f"{attempt_key}|{Delivery.CLAIMED.value}|{owner}|"):
+        if engine.give_up(event, record_prefix(attempt_key, Delivery.CLAIMED, owner)):
             return
     except (StateStoreError, ConfigurationError):
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from multiagents.names import Correlation
-from multiagents.state_store.base import Delivery, Dispatch, InFlight
+from multiagents.state_store.records import Delivery, Dispatch, InFlight
 
 #: ms between two offers, at least.
 SHORTEST_PAUSE = 500

@@ -14,7 +14,7 @@ from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.orchestrator.engine.version_check import code_is_elsewhere
-from multiagents.state_store.base import dumps, merge
+from multiagents.state_store.payloads import dumps, merge
 from multiagents.workflow.decider.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask, advance
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.key_template import checked, filled

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 
 from multiagents.exceptions import MultiAgentsError
-from multiagents.state_store.base import Started, StateStore
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Started
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.registry import changes, definitions, next_version
 

@@ -20,7 +20,8 @@ from multiagents.orchestrator.dispatch.active_queues import CONSUMED_FOR
 from multiagents.orchestrator.dispatch.base import CHILD_GRACE_MS, outbox_grace_ms
 from multiagents.orchestrator.engine.engine import LEFT_FOR, Engine
 from multiagents.orchestrator.engine.unclaimable import why_unclaimable
-from multiagents.state_store.base import Delivery, Due, InFlight, Snapshot, StateStore, parse_attempt_key
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import Delivery, Due, InFlight, Snapshot, parse_attempt_key
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from multiagents.names import Correlation
 from multiagents.state_store.base import StateStore
 from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Lock, Slot
-from multiagents.state_store.memory.tables import Limited, Tables
-from multiagents.state_store.memory.tables import Lock as Row
+from multiagents.state_store.memory.tables import LimitRow, LockRow, Tables
+from multiagents.state_store.records import DueKind
 
 
 class Held(StateStore):
@@ -19,7 +19,7 @@ class Held(StateStore):
         tables = self._tables
         with tables.lock:
             now = tables.now()
-            row = tables.locks.setdefault(key, Row())
+            row = tables.locks.setdefault(key, LockRow())
             free = not row.holder or row.token == over or 0 < row.until <= now
             if not free and row.holder == holder:
                 row.until = max(row.until, now + lease_ms) if row.until and lease_ms else 0
@@ -32,7 +32,7 @@ class Held(StateStore):
             tables.token += 1
             del row.line[holder]
             row.holder, row.token, row.until = holder, tables.token, lease_ms and now + lease_ms
-            tables.due[f"k|{key}"] = now + (lease_ms or LOCK_CHECK_MS)
+            tables.due[DueKind.LOCK.entry(key)] = now + (lease_ms or LOCK_CHECK_MS)
             return Lock(True, row.token, holder)
 
     def unlock(self, key: str, token: int) -> bool:
@@ -43,7 +43,7 @@ class Held(StateStore):
             row.holder, row.token, row.until = "", 0, 0
             if not row.line:
                 del self._tables.locks[key]
-            self._tables.due.pop(f"k|{key}", None)
+            self._tables.due.pop(DueKind.LOCK.entry(key), None)
             return True
 
     def lock_of(self, key: str) -> Lock | None:
@@ -64,7 +64,7 @@ class Held(StateStore):
         holder = str(correlation)
         with self._tables.lock:
             now, now_us = self._tables.now(), int(self._tables.clock() * 1_000_000)
-            row = self._tables.limits.setdefault(key, Limited())
+            row = self._tables.limits.setdefault(key, LimitRow())
             row.slots = {name: until for name, until in row.slots.items() if until > now}
             if keep or holder in row.slots:
                 row.slots[holder] = now + self.lease_ms
@@ -89,5 +89,5 @@ class Held(StateStore):
             row = self._tables.limits.get(key)
             if row is not None:
                 row.slots.pop(str(correlation), None)
-                if row == Limited():
+                if row == LimitRow():
                     del self._tables.limits[key]

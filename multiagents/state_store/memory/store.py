@@ -17,9 +17,13 @@ from multiagents.clock import from_ms
 from multiagents.events import Event
 from multiagents.keys import Keys
 from multiagents.names import Correlation
-from multiagents.state_store.base import (
+from multiagents.state_store.base import MAX_DELETED
+from multiagents.state_store.memory.tables import Row, Tables
+from multiagents.state_store.memory.visibility import Tabled
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing
+from multiagents.state_store.payloads.history_codec import unpack
+from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
-    MAX_DELETED,
     Claim,
     ClaimRefused,
     Commit,
@@ -27,29 +31,18 @@ from multiagents.state_store.base import (
     Delivery,
     Dispatch,
     Due,
+    DueKind,
     InFlight,
-    Payloads,
     Renewal,
     Snapshot,
     Started,
     Verdict,
     attempt_key_of,
+    limits_of,
 )
-from multiagents.state_store.memory.tables import Row, Tables, Written
-from multiagents.state_store.memory.visibility import Tabled
-from multiagents.state_store.payloads.history_codec import unpack
-from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Reading, Writing
-from multiagents.state_store.records.claim_limits import limits_of
-from multiagents.state_store.records.definition_cache import Definitions
-from multiagents.state_store.records.snapshot import (
-    REFUSED,
-    Header,
-    claimed,
-    due_of,
-    fields_of,
-    reads_context,
-    snapshot_of,
-)
+from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
+from multiagents.state_store.records.commit import Written
+from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
@@ -82,7 +75,7 @@ class InMemoryStateStore(Tabled):
         self.policy = policy
         self.lease_ms = round(lease * 1000)
         self._tables = Tables(clock)
-        self._definitions = Definitions()
+        self._definitions = DefinitionCache()
 
     @classmethod
     def shared(
@@ -165,7 +158,7 @@ class InMemoryStateStore(Tabled):
             row = self._tables.row(transaction_id)
             if row is None:
                 raise ClaimRefused(correlation, REFUSED[1])
-            entry = _entry(row, step)
+            entry = row.in_flight(step)
             if (
                 entry is None
                 or entry.attempt_key != attempt_key_of(direction, attempt)
@@ -187,9 +180,10 @@ class InMemoryStateStore(Tabled):
                     owner=owner,
                     deadline_ms=min(ends, default=0),
                     beat_until_ms=beat and now + beat,
+                    beat_ms=beat,
                     worker=worker,
                 )
-                self._hold(row, transaction_id, entry, beat)
+                self._hold(row, transaction_id, entry)
             elif entry.owner != owner:
                 raise ClaimRefused(correlation, REFUSED[3])
             fields = row.fields
@@ -199,18 +193,7 @@ class InMemoryStateStore(Tabled):
                 owner=owner,
                 now=now,
                 deadline=entry.deadline_ms,
-                header=Header(
-                    fields["status"],
-                    fields.get("stop"),
-                    fields["epoch"],
-                    fields.get("error"),
-                    fields.get("cause"),
-                    fields.get("signals"),
-                    fields.get("generation"),
-                    fields.get("sizes"),
-                    fields.get("parent"),
-                    fields.get("rollbacks"),
-                ),
+                header=Header._make(map(fields.get, Header._fields)),
                 step=fields[f"s:{step}"],
                 context=dict(row.context) if reads_context(correlation) else {},
                 values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
@@ -221,12 +204,9 @@ class InMemoryStateStore(Tabled):
         """Opens what is stored of a run."""
         return Reading(self.policy, transaction_id, lambda names: {n: row.blobs[n] for n in names if n in row.blobs})
 
-    def _hold(self, row: Row, transaction_id: str, entry: InFlight, beat_ms: int) -> None:
+    def _hold(self, row: Row, transaction_id: str, entry: InFlight) -> None:
         """Write the record of a claimed attempt, and set its lease."""
-        numbers = (entry.since_ms, entry.deadline_ms, entry.beat_until_ms, beat_ms)
-        row.fields[f"l:{entry.step}"] = "|".join(
-            (entry.attempt_key, Delivery.CLAIMED.value, entry.owner, *map(str, numbers), entry.worker)
-        )
+        row.fields[f"l:{entry.step}"] = entry.encode()
         ends = [self._tables.now() + self.lease_ms]
         if entry.deadline_ms:
             ends.append(entry.deadline_ms + LIMIT_GRACE_MS)
@@ -238,7 +218,7 @@ class InMemoryStateStore(Tabled):
         noted = None if detail is None else self.policy.text(detail)
         with self._tables.lock:
             row = self._tables.row(correlation.transaction_id)
-            entry = None if row is None else _entry(row, correlation.step)
+            entry = None if row is None else row.in_flight(correlation.step)
             attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
             if (
                 row is None
@@ -246,12 +226,11 @@ class InMemoryStateStore(Tabled):
                 or (entry.attempt_key, entry.delivery, entry.owner) != (attempt_key, Delivery.CLAIMED, owner)
             ):
                 return Renewal(alive=False, cancelled=True)
-            beat_ms = int(entry.record.split("|", 7)[6])
-            if beat and beat_ms:
-                entry = entry._replace(beat_until_ms=self._tables.now() + beat_ms)
+            if beat and entry.beat_ms:
+                entry = entry._replace(beat_until_ms=self._tables.now() + entry.beat_ms)
             if noted is not None:
                 row.fields[f"h:{correlation.step}"] = noted
-            self._hold(row, correlation.transaction_id, entry, beat_ms)
+            self._hold(row, correlation.transaction_id, entry)
             return Renewal(alive=True, cancelled=row.fields.get("stop") == "1")
 
     def commit(self, commit: Commit) -> Committed:
@@ -278,7 +257,7 @@ class InMemoryStateStore(Tabled):
     def _refused(self, row: Row, commit: Commit) -> Verdict | None:
         if commit.answers is not None:
             step, prefix = commit.answers
-            entry = _entry(row, step)
+            entry = row.in_flight(step)
             if entry is None or not entry.record.startswith(prefix):
                 return Verdict.LATE
             if commit.unrenewed is not None:
@@ -318,7 +297,7 @@ class InMemoryStateStore(Tabled):
     def expire(self, correlation: Correlation) -> bool:
         with self._tables.lock:
             row = self._tables.row(correlation.transaction_id)
-            entry = None if row is None else _entry(row, correlation.step)
+            entry = None if row is None else row.in_flight(correlation.step)
             attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
             if entry is None or (entry.attempt_key, entry.delivery) != (attempt_key, Delivery.CLAIMED):
                 return False
@@ -329,13 +308,13 @@ class InMemoryStateStore(Tabled):
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
         with self._tables.lock:
             members, until_next = self._tables.take_due(limit, self.lease_ms)
-            entries = [due_of(member, self._tables.due[member]) for member in members]
+            entries = [Due.decode(member, self._tables.due[member]) for member in members]
             return entries, 3600.0 if until_next is None else until_next / 1000
 
     def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
         with self._tables.lock:
             found = {target: sorted(sent, key=sent.__getitem__) for target, sent in self._tables.sent.items() if sent}
-        return {target: [due_of(m, 0) for m in sent[:limit]] for target, sent in found.items() if named in target}
+        return {target: [*map(Due.decode, sent[:limit])] for target, sent in found.items() if named in target}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -343,7 +322,7 @@ class InMemoryStateStore(Tabled):
         with self._tables.lock:
             row = self._row(transaction_id)
             definition = self._definition(row.fields["definition"])
-            return snapshot_of(transaction_id, self.policy.fields(row.fields), definition, self._tables.now())
+            return Snapshot.decode(transaction_id, self.policy.fields(row.fields), definition, self._tables.now())
 
     def payloads(self, transaction_id: str) -> Payloads:
         with self._tables.lock:
@@ -376,7 +355,7 @@ class InMemoryStateStore(Tabled):
 
     def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         with self._tables.lock:
-            if seen_ms is not None and self._tables.due.get(f"x|{transaction_id}") != seen_ms:
+            if seen_ms is not None and self._tables.due.get(DueKind.EXPIRY.entry(transaction_id)) != seen_ms:
                 return False
             self.policy.forget(transaction_id)
             self._tables.erase(transaction_id)
@@ -402,11 +381,6 @@ class InMemoryStateStore(Tabled):
 
     def check(self) -> list[str]:
         return []
-
-
-def _entry(row: Row, step: str) -> InFlight | None:
-    record = row.fields.get(f"l:{step}")
-    return None if record is None else InFlight.parse(step, record)
 
 
 def _count(row: Row, name: str) -> None:

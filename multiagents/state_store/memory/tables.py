@@ -11,10 +11,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from multiagents.state_store.payloads.context import signal_field
-from multiagents.state_store.payloads.policy import Writing
-from multiagents.state_store.records.attempt import Delivery, Dispatch, InFlight
-from multiagents.state_store.records.commit import Commit
+from multiagents.state_store.records import REVIVED, Commit, Delivery, Dispatch, Due, DueKind, InFlight
+from multiagents.state_store.records.commit import Written
 from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES
 from multiagents.workflow.definition.definition import Definition
 
@@ -41,9 +39,14 @@ class Row:
     blobs: dict[str, str] = field(default_factory=dict)
     expires_ms: int | None = None
 
+    def in_flight(self, step: str) -> InFlight | None:
+        """The attempt of a step that is in flight."""
+        record = self.fields.get(f"l:{step}")
+        return None if record is None else InFlight.decode(step, record)
+
 
 @dataclass
-class Lock:
+class LockRow:
     """A lock on a business key: who holds it (nobody: an empty text), and who waits."""
 
     holder: str = ""
@@ -55,48 +58,12 @@ class Lock:
 
 
 @dataclass
-class Limited:
+class LimitRow:
     """What goes on under a limit: who runs, until when he counts, when the next may begin, and who was turned away."""
 
     slots: dict[str, int] = field(default_factory=dict)
     next_us: int = 0
     away: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a commit writes, as JSON; made before anything is touched, so that nothing is written by halves."""
-
-    fields: dict[str, str]
-    removed: list[str]
-    context: dict[str, str]
-    results: dict[str, str]
-    history: list[str]
-    dead_letters: dict[str, str]
-    blobs: Mapping[str, str]
-
-    @classmethod
-    def of(cls, commit: Commit, writing: Writing) -> Written:
-        """Write a commit down; what a payload store is to keep is there when this returns.
-
-        Raises:
-            TypeError: when something in it is not JSON.
-            ValueError: when a number in it is not JSON.
-        """
-        policy = writing.policy
-        results = {f"r:{step}": writing.value(value) for step, value in commit.results.items()}
-        results |= {f"n:{step}": writing.value(value) for step, value in commit.inputs.items()}
-        results |= {signal_field(key): writing.value(value) for key, value in commit.signals.items()}
-        return cls(
-            fields={name: policy.header(name, value) for name, value in commit.header.items() if value}
-            | {f"s:{name}": policy.step(step) for name, step in commit.steps.items()},
-            removed=[name for name, value in commit.header.items() if not value],
-            context={key: writing.value(value) for key, value in commit.context.items()},
-            results=results,
-            history=[policy.event(event) for event in commit.events],
-            dead_letters={key: policy.text(letter) for key, letter in commit.dead_letters.items()},
-            blobs=policy.put_apart(commit.transaction_id, writing.blobs),
-        )
 
 
 class Tables:
@@ -137,10 +104,10 @@ class Tables:
             self.ticked: dict[str, int] = {}
             self.paused: dict[str, str] = {}
             #: locks on business keys, and the last fencing token
-            self.locks: dict[str, Lock] = {}
+            self.locks: dict[str, LockRow] = {}
             self.token = 0
             #: what goes on under limits, by key
-            self.limits: dict[str, Limited] = {}
+            self.limits: dict[str, LimitRow] = {}
             self.swept_ms: int | None = None
             self.grace_ms = 0
 
@@ -168,10 +135,10 @@ class Tables:
         if row is not None:
             for name in [each for each in row.fields if each.startswith("l:")]:
                 self.release(row, transaction_id, name[2:])
-        about = f"|{transaction_id}"
-        for member in [
-            each for each in self.due if (each[1:] == about and each[0] != "k") or each.startswith(f"q{about}|")
-        ]:
+        for kind in (DueKind.DECISION, DueKind.DEADLINE, DueKind.EXPIRY):
+            self.due.pop(kind.entry(transaction_id), None)
+        unclaimed = DueKind.UNCLAIMED.entry(transaction_id, "")
+        for member in [each for each in self.due if each.startswith(unclaimed)]:
             del self.due[member]
         self.ended.notify_all()
 
@@ -185,7 +152,7 @@ class Tables:
 
     def release(self, row: Row, transaction_id: str, step: str) -> None:
         """Give up an attempt's record, and everything that looks after it."""
-        entry = InFlight.parse(step, row.fields.pop(f"l:{step}"))
+        entry = InFlight.decode(step, row.fields.pop(f"l:{step}"))
         member = entry.member(transaction_id)
         self.due.pop(member, None)
         if entry.delivery is Delivery.PUSH:
@@ -193,23 +160,14 @@ class Tables:
 
     def send(self, row: Row, transaction_id: str, dispatch: Dispatch) -> None:
         """Send an attempt out: write its record, and leave an entry with whoever looks after it."""
-        now = self.now()
-        member = f"a|{transaction_id}|{dispatch.step}|{dispatch.attempt_key}"
-        number = 0
+        now, number = self.now(), 0
+        entry = InFlight(dispatch.step, dispatch.attempt_key, dispatch.delivery, "", now)
+        member = entry.member(transaction_id)
         if dispatch.delivery is Delivery.CLAIMED:
             self.due[member] = now + dispatch.delay_ms
-            limit = str(now + dispatch.close_ms) if dispatch.close_ms else "0"
-            record = (
-                dispatch.attempt_key,
-                dispatch.delivery.value,
-                dispatch.target,
-                str(now),
-                limit,
-                "0",
-                "0",
-                dispatch.prefix,
-            )
-            row.fields[f"l:{dispatch.step}"] = "|".join(record)
+            deadline = dispatch.close_ms and now + dispatch.close_ms
+            entry = entry._replace(owner=dispatch.target, deadline_ms=deadline, worker=dispatch.prefix)
+            row.fields[f"l:{dispatch.step}"] = entry.encode()
             return
         if dispatch.delivery is Delivery.PUSH:
             number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
@@ -221,18 +179,13 @@ class Tables:
         elif dispatch.close_ms:
             self.due[member] = dispatch.close_ms
         if dispatch.start_within_ms:
-            self.due[f"q{member[1:]}"] = now + dispatch.start_within_ms
-        row.fields[f"l:{dispatch.step}"] = "|".join(
-            (
-                dispatch.attempt_key,
-                dispatch.delivery.value,
-                str(now),
-                str(dispatch.first_ms or now),
-                str(dispatch.close_ms),
-                str(number),
-                dispatch.target,
+            self.due[DueKind.UNCLAIMED.entry(transaction_id, dispatch.step, dispatch.attempt_key)] = (
+                now + dispatch.start_within_ms
             )
+        entry = entry._replace(
+            first_ms=dispatch.first_ms or now, close_ms=dispatch.close_ms, number=number, target=dispatch.target
         )
+        row.fields[f"l:{dispatch.step}"] = entry.encode()
 
     # --- a commit ----------------------------------------------------------------------------------------------------
 
@@ -258,7 +211,7 @@ class Tables:
             joined = joined or landed >= members
         for dispatch in commit.dispatches:
             self.send(row, commit.transaction_id, dispatch)
-        owed = f"r|{commit.transaction_id}"
+        owed = DueKind.DECISION.entry(commit.transaction_id)
         wakes = commit.wake
         if commit.coalesces:
             joined = joined or owed not in self.due
@@ -271,7 +224,7 @@ class Tables:
         if wakes is not None:
             self.push(*wakes)
         if commit.deadline_ms is not None:
-            self.due[f"t|{commit.transaction_id}"] = self.now() + commit.deadline_ms
+            self.due[DueKind.DEADLINE.entry(commit.transaction_id)] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
             self._end(row, commit, commit.retention_ms)
         for name, stored in commit.attributes.items():
@@ -284,15 +237,15 @@ class Tables:
 
     def _end(self, row: Row, commit: Commit, retention_ms: int) -> None:
         """The run is over, or (below zero) comes back from its end."""
-        transaction_id = commit.transaction_id
-        if retention_ms < 0:
+        about, expiry = commit.transaction_id, DueKind.EXPIRY.entry(commit.transaction_id)
+        if retention_ms == REVIVED:
             row.expires_ms = None
-            self.due.pop(f"x|{transaction_id}", None)
+            self.due.pop(expiry, None)
             return
         if not (commit.landed or commit.coalesces):
-            self.due.pop(f"r|{transaction_id}", None)
-        self.due.pop(f"t|{transaction_id}", None)
-        self.due[f"x|{transaction_id}"] = self.now() + retention_ms
+            self.due.pop(DueKind.DECISION.entry(about), None)
+        self.due.pop(DueKind.DEADLINE.entry(about), None)
+        self.due[expiry] = self.now() + retention_ms
         row.expires_ms = None if commit.outlives else self.now() + retention_ms + EXPIRY_GRACE_MS
         self.ended.notify_all()
 
@@ -338,12 +291,10 @@ class Tables:
         return [member for number, member in waiting if oldest is None or number < oldest][:LOST_AT_ONCE]
 
     def _is_claimed(self, member: str) -> bool:
-        kind, transaction_id, *rest = member.split("|")
-        row = self.row(transaction_id)
-        if kind != "a" or row is None:
-            return False
-        step, attempt_key = rest
-        return row.fields.get(f"l:{step}", "").startswith(f"{attempt_key}|{Delivery.CLAIMED.value}|")
+        due = Due.decode(member)
+        row = self.row(due.transaction_id) if due.kind == DueKind.ATTEMPT else None
+        entry = None if row is None else row.in_flight(due.step)
+        return entry is not None and (entry.attempt_key, entry.delivery) == (due.attempt_key, Delivery.CLAIMED)
 
     def in_status(self, status: str, workflow: str | None) -> Mapping[str, Row]:
         """The runs in a status, of one workflow if given."""

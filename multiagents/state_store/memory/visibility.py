@@ -12,19 +12,12 @@ from pydantic_core import from_json
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.state_store.base import (
-    Delivery,
-    Page,
-    Search,
-    dumps,
-)
+from multiagents.state_store.base import still_running
 from multiagents.state_store.memory.isolation import Held
 from multiagents.state_store.memory.tables import Row, Tables
-from multiagents.state_store.records.snapshot import (
-    not_over,
-    page_of,
-    parse_cursor,
-)
+from multiagents.state_store.payloads import dumps
+from multiagents.state_store.records import Delivery, DueKind, Page, Search
+from multiagents.state_store.records.page import parse_cursor
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunStatus
 
@@ -65,7 +58,7 @@ class Tabled(Held):
                 for name, row in self._tables.in_status(status.value, workflow).items()
                 if row.started_ms >= lowest
             ]
-        return page_of(found, limit, after)
+        return Page.of(found, limit, after)
 
     def search(self, search: Search) -> Page:
         after = search.after
@@ -88,7 +81,7 @@ class Tabled(Held):
             while not (status := RunStatus(self._row(transaction_id).fields["status"])).is_end:
                 left = None if give_up is None else give_up - time.monotonic()
                 if left is not None and left <= 0:
-                    raise not_over(transaction_id, status, timeout)
+                    raise still_running(transaction_id, status, timeout)
                 self._tables.ended.wait(left)
             return status
 
@@ -145,7 +138,7 @@ class Tabled(Held):
 
     def _is_attended(self, transaction_id: str) -> bool:
         snapshot = self.load(transaction_id)
-        if snapshot.awaits_others or f"r|{transaction_id}" in self._tables.due:
+        if snapshot.awaits_others or DueKind.DECISION.entry(transaction_id) in self._tables.due:
             return True
         for entry in snapshot.in_flight.values():
             member = entry.member(transaction_id)

@@ -3,3 +3,23 @@
 Codecs (compressed, encrypted), the claim check for large values (`offload`), redaction, archives of histories, and
 the context as a step sees it. Nothing here knows a store.
 """
+
+from __future__ import annotations
+
+from multiagents.state_store.payloads.context import Payloads, as_given, as_mapping, dumps, merge, signal_field
+from multiagents.state_store.payloads.factory import policy_of
+from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Reading, Writing
+
+__all__ = [
+    "PLAIN",
+    "PayloadPolicy",
+    "Payloads",
+    "Reading",
+    "Writing",
+    "as_given",
+    "as_mapping",
+    "dumps",
+    "merge",
+    "policy_of",
+    "signal_field",
+]

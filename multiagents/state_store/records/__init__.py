@@ -1,5 +1,54 @@
 """The values that pass between the engine and a store, whatever the store is. Begin with `commit.Commit`.
 
-`attempt` and `commit` are what is written, `snapshot` and the claim what is read. Their encoded forms are what Redis
-keeps: a change here is a change of the stored layout.
+`attempt` and `commit` are what is written; `claim`, `snapshot`, `due` and `page` what is read. Their encoded forms are
+what Redis keeps: a change here is a change of the stored layout (`redis/scripts/README.md`).
 """
+
+from __future__ import annotations
+
+from multiagents.state_store.records.attempt import (
+    LIMIT_GRACE_MS,
+    LINK_GRACE_MS,
+    OUTBOX_GRACE_MS,
+    Delivery,
+    Dispatch,
+    InFlight,
+    attempt_key_of,
+    parse_attempt_key,
+    record_prefix,
+)
+from multiagents.state_store.records.claim import Claim, ClaimRefused, Renewal, limits_of
+from multiagents.state_store.records.commit import REVIVED, Commit, Committed, Started, Verdict
+from multiagents.state_store.records.due import Due, DueKind
+from multiagents.state_store.records.page import Page
+from multiagents.state_store.records.search_attributes import Condition, Search
+from multiagents.state_store.records.settled import Settled
+from multiagents.state_store.records.snapshot import Snapshot
+
+__all__ = [
+    "LIMIT_GRACE_MS",
+    "LINK_GRACE_MS",
+    "OUTBOX_GRACE_MS",
+    "REVIVED",
+    "Claim",
+    "ClaimRefused",
+    "Commit",
+    "Committed",
+    "Condition",
+    "Delivery",
+    "Dispatch",
+    "Due",
+    "DueKind",
+    "InFlight",
+    "Page",
+    "Renewal",
+    "Search",
+    "Settled",
+    "Snapshot",
+    "Started",
+    "Verdict",
+    "attempt_key_of",
+    "limits_of",
+    "parse_attempt_key",
+    "record_prefix",
+]

@@ -1,4 +1,12 @@
-"""An attempt on its way: what sends it out, and the record that the store keeps of it."""
+"""An attempt on its way: what sends it out, and the record that the store keeps of it while it is in flight.
+
+The record is the field ``l:<step>`` of its run. The scripts read and write it, too (`redis/scripts`):
+
+- unclaimed: ``<attempt key>|<delivery>|<since>|<first>|<close>|<number>|<target>``
+- claimed: ``<attempt key>|c|<owner>|<claimed>|<deadline>|<beat until>|<beat>|<worker>``
+
+Times are in ms of the store's clock, 0 where there is none. `InFlight` says what each of them is.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +14,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from multiagents.names import Direction
+from multiagents.state_store.records.due import DueKind
 
 #: Grace between a time limit and the sweep acting on it: the worker itself reports first where it can.
 LIMIT_GRACE_MS = 1_000
 #: A linked undo that nobody claimed within this time has lost its link.
 LINK_GRACE_MS = 2_000
-
 #: A step that waits for a lock is asked for first by who sent it, and from then on by the sweep.
 LOCK_GRACE_MS = 1_000
 #: An outbox entry that nobody claimed is published again after this long, unless its dispatch says sooner.
@@ -58,8 +66,8 @@ class Dispatch(NamedTuple):
 
     Attributes:
         step: the step.
-        mark: the attempt, as `attempt_key_of` writes it.
-        via: how it goes.
+        attempt_key: the attempt, as `attempt_key_of` writes it.
+        delivery: how it goes.
         target: the broker list (push) or queue (outbox); of a lock, its business key.
         prefix: the rendered message up to its number, for a push.
         suffix: the rest of it.
@@ -69,8 +77,8 @@ class Dispatch(NamedTuple):
         start_within_ms: how long it may stay unclaimed; 0 is without limit.
         due_ms: for a timer or a sleep: the absolute time it is due, in place of a delay; 0 is none.
 
-    Where whoever commits it runs it himself (`Via.CLAIMED`), ``target`` is his token, ``prefix`` his name, ``delay_ms``
-    his lease and ``close_ms`` the time limit, from now.
+    Where whoever commits it runs it himself (`Delivery.CLAIMED`), ``target`` is his token, ``prefix`` his name,
+    ``delay_ms`` his lease and ``close_ms`` the time limit, from now.
     """
 
     step: str
@@ -94,6 +102,15 @@ class Dispatch(NamedTuple):
 _GRACE_MS = {Delivery.LINK: LINK_GRACE_MS, Delivery.OUTBOX: OUTBOX_GRACE_MS, Delivery.LOCK: LOCK_GRACE_MS}
 
 
+def record_prefix(attempt_key: str, delivery: Delivery, owner: str) -> str:
+    """What the record of a claimed attempt begins with, whatever its times are: what a commit that answers it expects.
+
+    >>> record_prefix("d1", Delivery.CLAIMED, "5f0c")
+    'd1|c|5f0c|'
+    """
+    return f"{attempt_key}|{delivery.value}|{owner}|"
+
+
 class InFlight(NamedTuple):
     """The record of an attempt in flight, taken apart."""
 
@@ -111,9 +128,13 @@ class InFlight(NamedTuple):
     target: str = ""
     #: of its message; of a timer or a sleep the time it is due
     number: int = 0
+    #: the token of whoever has claimed it
     owner: str = ""
     deadline_ms: int = 0
+    #: its worker has to be heard of by then
     beat_until_ms: int = 0
+    #: and after each heartbeat within this time; 0 asks for none
+    beat_ms: int = 0
     worker: str = ""
 
     @property
@@ -135,15 +156,23 @@ class InFlight(NamedTuple):
 
     def member(self, transaction_id: str) -> str:
         """The entry of this attempt with whoever looks after it."""
-        return f"a|{transaction_id}|{self.step}|{self.attempt_key}"
+        return DueKind.ATTEMPT.entry(transaction_id, self.step, self.attempt_key)
+
+    def encode(self) -> str:
+        """The record as it is to be stored."""
+        if self.delivery is Delivery.CLAIMED:
+            times = f"{self.since_ms}|{self.deadline_ms}|{self.beat_until_ms}|{self.beat_ms}"
+            return f"{record_prefix(self.attempt_key, self.delivery, self.owner)}{times}|{self.worker}"
+        times = f"{self.since_ms}|{self.first_ms}|{self.close_ms}|{self.number}"
+        return f"{self.attempt_key}|{self.delivery.value}|{times}|{self.target}"
 
     @classmethod
-    def parse(cls, step: str, record: str) -> InFlight:
+    def decode(cls, step: str, record: str) -> InFlight:
         """Take a record apart."""
         attempt_key, delivery, rest = record.split("|", 2)
         kind = Delivery(delivery)
         if kind is Delivery.CLAIMED:
-            owner, claimed, deadline, beat_until, _beat, worker = rest.split("|", 5)
+            owner, claimed, deadline, beat_until, beat, worker = rest.split("|", 5)
             return cls(
                 step,
                 attempt_key,
@@ -153,6 +182,7 @@ class InFlight(NamedTuple):
                 owner=owner,
                 deadline_ms=int(deadline),
                 beat_until_ms=int(beat_until),
+                beat_ms=int(beat),
                 worker=worker,
             )
         since, first, close, number, target = rest.split("|", 4)

@@ -1,4 +1,4 @@
-"""One transition of a run, and what became of it."""
+"""One transition of a run, how it is written down, and what became of it. A start is the first."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any, NamedTuple
 
 from multiagents.events import Event
 from multiagents.failpoints import WriteSite
+from multiagents.state_store.payloads.context import signal_field
+from multiagents.state_store.payloads.history_codec import pack
+from multiagents.state_store.payloads.policy import Writing
 from multiagents.state_store.records.attempt import Dispatch
 from multiagents.workflow.state.run_state import StepState
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+#: In place of a retention: a run comes back from its end (rule S5), and its keys must not expire any more.
+REVIVED = -1
 
 
 class Commit(NamedTuple):
@@ -36,7 +41,7 @@ class Commit(NamedTuple):
         absent: refuse if this field of the run's data is there: a signal with this key has come before.
         context: what to merge into the stored context.
         forgotten: keys of the stored context that go: the run went back to before they were there.
-        letters: what goes to the dead letters, by correlation id.
+        dead_letters: what goes to the dead letters, by correlation id.
         answered: dead letters that a person has settled: they go.
         dispatches: attempts that go out.
         joins: step -> how many of those it waits for land with this commit, and how many there are in all.
@@ -47,10 +52,10 @@ class Commit(NamedTuple):
         decided: this is that decision: remove the entry.
         moved: (workflow, status before, status after): the run changes its place in the indexes.
         deadline_ms: the run is to be undone if it is not over after that long from now. None leaves that as it is.
-        retention_ms: the run is over; keep it that long. None while it is not.
+        retention_ms: the run is over; keep it that long; or `REVIVED`. None while it is not.
         outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
         overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
-        attributes: what the run is found by, as `attributes.encode` writes it; an empty value removes one.
+        attributes: what the run is found by, as `search_attributes.encode` writes it; an empty value removes one.
         site: where the engine makes it.
     """
 
@@ -92,6 +97,68 @@ class Commit(NamedTuple):
         return self.overtakes or not self.header.keys().isdisjoint(("status", "stop", "signals", "error"))
 
 
+class Written(NamedTuple):
+    """What a commit writes, as text; made before anything is touched, so that nothing is written by halves.
+
+    Attributes:
+        fields: of the run's hash.
+        removed: fields of it that go.
+        context: of the stored context.
+        results: of the run's data: ``r:<step>`` a result, ``n:<step>`` what ``inputs`` answered, ``g:<key>`` a signal.
+        history: what goes to its end.
+        dead_letters: by correlation id.
+        blobs: payloads that are kept beside the run, by name.
+    """
+
+    fields: dict[str, str]
+    removed: list[str]
+    context: dict[str, str]
+    results: dict[str, str]
+    history: list[str]
+    dead_letters: dict[str, str]
+    blobs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, commit: Commit, writing: Writing) -> Written:
+        """Write a commit down; what a payload store is to keep is there when this returns.
+
+        Args:
+            commit: the transition.
+            writing: in what form; it has what is kept apart of the run's input, if this is its start.
+
+        Raises:
+            PayloadStoreError: when the payload store did not take it.
+            TypeError: when something in it is not JSON.
+            ValueError: when a number in it is not JSON.
+        """
+        policy, value = writing.policy, writing.value
+        fields: dict[str, str] = {}
+        removed: list[str] = []
+        for name, text in commit.header.items():
+            if text == "":
+                removed.append(name)
+            else:
+                fields[name] = policy.header(name, text)
+        for name, state in commit.steps.items():
+            fields[f"s:{name}"] = state.encode() if policy.is_plain else policy.step(state)
+        results: dict[str, str] = {}
+        for step, result in commit.results.items():
+            results[f"r:{step}"] = value(result)
+        for step, given in commit.inputs.items():
+            results[f"n:{step}"] = value(given)
+        for key, data in commit.signals.items():
+            results[signal_field(key)] = value(data)
+        return cls(
+            fields,
+            removed,
+            {key: value(part) for key, part in commit.context.items()},
+            results,
+            list(map(pack if policy.is_plain else policy.event, commit.events)),
+            {key: policy.text(letter) for key, letter in commit.dead_letters.items()} if commit.dead_letters else {},
+            policy.put_apart(commit.transaction_id, writing.blobs),
+        )
+
+
 class Verdict(StrEnum):
     """What became of a commit."""
 
@@ -112,3 +179,14 @@ class Committed(NamedTuple):
     verdict: Verdict
     #: a join was completed, or the first of what coalesces has landed: a decision over the whole run is owed
     joined: bool = False
+
+
+class Started(NamedTuple):
+    """The answer to a start: whether the run is new, and if not, what it was started with."""
+
+    created: bool
+    workflow: str
+    definition_hash: str
+    input_digest: str
+    #: of a new one: the hash of another content with which a run of its name and version was started before
+    other: str = ""

@@ -9,7 +9,7 @@ from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.registry import definitions
 
 
-class Definitions:
+class DefinitionCache:
     """Find a definition by its hash: with the code of this process if it has it, else as the store kept it."""
 
     def __init__(self) -> None:

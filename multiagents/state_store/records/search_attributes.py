@@ -7,7 +7,7 @@ stored as ``s|<text>``, ``n|<number>`` or ``t|<ms>``, and has an entry in one in
 2. A search walks one index: that of a text, in which runs are in the order they started; only where no text is asked
    for, that of a range, in which they are in the order of their value. Newest and largest come first. What else is
    asked for is looked up in the runs met on the way.
-3. One call looks at no more than `WINDOW` runs of a partition: a page may be short, or even empty, and not the last.
+3. One call looks at only so many runs of a partition: a page may be short, or even empty, and not the last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.records.snapshot import Page
+from multiagents.state_store.records.page import Page
 from multiagents.workflow.state.run_state import RunStatus
 
 #: What an attribute's name may be: a part of a key, in which ``:`` parts it from the value.
@@ -32,8 +32,6 @@ MAX_ATTRIBUTES = 32
 MAX_TEXT = 256
 #: The largest whole number that an index keeps exactly.
 MAX_INT = 2**53
-#: How many runs of a partition one call of a search looks at.
-WINDOW = 1_000
 
 #: A position in the order of a search: the score in its index, and the run.
 Place = tuple[float, str]
@@ -275,26 +273,3 @@ class Search(NamedTuple):
         page = rows[: self.limit]
         last = page[-1] if len(rows) > self.limit else floor
         return Page([name for _, name in page], None if last is None else f"{last[0]!r}:{last[1]}")
-
-
-def arguments_of_search(search: Search, runs: str) -> list[Any]:
-    """The ARGV of the script ``search``.
-
-    Args:
-        search: what is asked for.
-        runs: what the keys of runs start with.
-    """
-    first, after = search.walked[0], search.after
-    low, high = (search.since_ms or "", "") if first.kind == "s" else (_end(first.low), _end(first.high))
-    rows = [
-        part
-        for condition in search.conditions
-        for part in (f"a:{condition.name}", condition.kind, condition.text, _end(condition.low), _end(condition.high))
-    ]
-    statuses = "" if search.statuses is None else f"|{'|'.join(search.statuses)}|"
-    place = ("", "") if after is None else (repr(after[0]), after[1])
-    return [runs, WINDOW, search.limit + 1, low, high, *place, search.workflow or "", statuses, search.since_ms, *rows]
-
-
-def _end(value: float | None) -> str:
-    return "" if value is None else repr(value)

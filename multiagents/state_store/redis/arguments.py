@@ -1,4 +1,4 @@
-"""How a `Commit` becomes the arguments of the scripts."""
+"""How a `Commit` becomes the KEYS and ARGV of the scripts; `scripts/README.md` has them by name."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiagents.keys import RunKeys
-from multiagents.state_store.base import Commit, Dispatch, signal_field
-from multiagents.state_store.payloads.history_codec import pack
-from multiagents.state_store.payloads.policy import PLAIN, Writing
+from multiagents.state_store.records import Commit, Dispatch, Search
+from multiagents.state_store.records.commit import Written
 from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES
 
-#: A run comes back from its end (rule S5): its keys must not expire any more.
-REVIVED = -1
+#: How many runs of a partition one call of a search looks at.
+WINDOW = 1_000
 
 
 def keys_of(run: RunKeys, commit: Commit) -> list[str]:
@@ -27,37 +26,22 @@ def keys_of(run: RunKeys, commit: Commit) -> list[str]:
     return [run.run, run.context, run.results, run.history, *shared, run.blobs]
 
 
-def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -> list[Any]:
-    """What the script part ``transition`` reads, in its order, up to the payloads that are kept apart.
+def arguments_of(run: RunKeys, commit: Commit, written: Written) -> list[Any]:
+    """What the script part ``transition`` reads, in its order.
 
     Args:
         run: the keys.
         commit: what is to be written.
-        writing: in what form; it gathers what is to be kept apart. None: all of it as it is.
+        written: as text.
     """
-    writing = writing or Writing(PLAIN)
-    policy = writing.policy
-    fields: list[Any] = []
-    removed: list[str] = []
-    for name, value in commit.header.items():
-        if value == "":
-            removed.append(name)
-        else:
-            fields += (name, policy.header(name, value))
-    for name, state in commit.steps.items():
-        fields += (f"s:{name}", state.encode() if policy.is_plain else policy.step(state))
-    args: list[Any] = [len(fields) // 2, *fields]
-    args += (len(removed), *removed)
-    context = [part for key, value in commit.context.items() for part in (key, writing.value(value))]
-    args += (len(context) // 2, *context, len(commit.forgotten), *commit.forgotten)
-    results = [part for step, value in commit.results.items() for part in (f"r:{step}", writing.value(value))]
-    results += [part for step, value in commit.inputs.items() for part in (f"n:{step}", writing.value(value))]
-    results += [part for key, value in commit.signals.items() for part in (signal_field(key), writing.value(value))]
-    args += (len(results) // 2, *results)
-    written = pack if policy.is_plain else policy.event
-    args += (len(commit.events), *(written(event) for event in commit.events))
-    dead_letters = [part for key, letter in commit.dead_letters.items() for part in (key, policy.text(letter))]
-    args += (len(commit.dead_letters), *dead_letters)
+    args: list[Any] = []
+    _add_pairs(args, written.fields)
+    args += (len(written.removed), *written.removed)
+    _add_pairs(args, written.context)
+    args += (len(commit.forgotten), *commit.forgotten)
+    _add_pairs(args, written.results)
+    args += (len(written.history), *written.history)
+    _add_pairs(args, written.dead_letters)
     args += (len(commit.answered), *commit.answered)
     args.append(len(commit.joins))
     for step, (landing, members) in commit.joins.items():
@@ -70,16 +54,18 @@ def arguments_of(run: RunKeys, commit: Commit, writing: Writing | None = None) -
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
     args.append(int(commit.outlives))
-    args.append(len(commit.attributes))
+    _add_pairs(args, commit.attributes)
     if commit.attributes:
-        args += (part for pair in commit.attributes.items() for part in pair)
         args += (run.attributes, MAX_ATTRIBUTES)
+    _add_pairs(args, written.blobs)
     return args
 
 
-def apart_of(blobs: Mapping[str, str]) -> list[Any]:
-    """Payloads that the script keeps apart, as ``transition`` reads them: the last of its arguments."""
-    return [len(blobs), *(part for blob in blobs.items() for part in blob)] if blobs else [0]
+def _add_pairs(args: list[Any], pairs: Mapping[str, str]) -> None:
+    """Their number, and each name with its text."""
+    args.append(len(pairs))
+    for pair in pairs.items():
+        args += pair
 
 
 def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
@@ -97,3 +83,26 @@ def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
         dispatch.start_within_ms,
         dispatch.due_ms,
     )
+
+
+def arguments_of_search(search: Search, runs: str) -> list[Any]:
+    """The ARGV of the script ``search``.
+
+    Args:
+        search: what is asked for.
+        runs: what the keys of runs start with.
+    """
+    first, after = search.walked[0], search.after
+    low, high = (search.since_ms or "", "") if first.kind == "s" else (_end(first.low), _end(first.high))
+    rows = [
+        part
+        for condition in search.conditions
+        for part in (f"a:{condition.name}", condition.kind, condition.text, _end(condition.low), _end(condition.high))
+    ]
+    statuses = "" if search.statuses is None else f"|{'|'.join(search.statuses)}|"
+    place = ("", "") if after is None else (repr(after[0]), after[1])
+    return [runs, WINDOW, search.limit + 1, low, high, *place, search.workflow or "", statuses, search.since_ms, *rows]
+
+
+def _end(value: float | None) -> str:
+    return "" if value is None else repr(value)

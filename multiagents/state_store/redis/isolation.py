@@ -10,6 +10,7 @@ from multiagents.keys import Keys, PartitionKeys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.base import StateStore
 from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Lock, Slot
+from multiagents.state_store.records import DueKind
 
 if TYPE_CHECKING:
     import redis
@@ -31,7 +32,7 @@ class Holding(StateStore):
     def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
         part = self._of_key(key)
         keys = [part.lock(key), part.lock_line(key), part.lock_asking(key), part.meta, part.due]
-        args = [f"k|{key}", holder, lease_ms, asking_ms, over, LOCK_CHECK_MS]
+        args = [DueKind.LOCK.entry(key), holder, lease_ms, asking_ms, over, LOCK_CHECK_MS]
         granted, now, token, held_by, place = self._server.run(WriteSite.LOCK, "lock", keys, args)
         self._server.heard(now)
         return Lock(granted == 1, int(token), held_by, place)
@@ -39,7 +40,7 @@ class Holding(StateStore):
     def unlock(self, key: str, token: int) -> bool:
         part = self._of_key(key)
         keys = [part.lock(key), part.due]
-        return bool(self._server.run(WriteSite.UNLOCK, "unlock", keys, [f"k|{key}", token])[0])
+        return bool(self._server.run(WriteSite.UNLOCK, "unlock", keys, [DueKind.LOCK.entry(key), token])[0])
 
     def lock_of(self, key: str) -> Lock | None:
         read = partial(self._client.hmget, self._of_key(key).lock(key), ["token", "holder", "until"])

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from multiagents.failpoints import WriteSite
 from multiagents.keys import Keys, PartitionKeys
-from multiagents.state_store.base import MAX_DELETED, Page, StateStore, Verdict
-from multiagents.state_store.records.search_attributes import Place, Search, arguments_of_search
+from multiagents.state_store.base import MAX_DELETED, StateStore
+from multiagents.state_store.records import Page, Search, Verdict
+from multiagents.state_store.records.search_attributes import Place
+from multiagents.state_store.redis.arguments import arguments_of_search
 from multiagents.workflow.state.run_state import RunStatus
 
 if TYPE_CHECKING:

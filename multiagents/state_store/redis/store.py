@@ -15,7 +15,8 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import (
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
+from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
     Claim,
     ClaimRefused,
@@ -23,26 +24,19 @@ from multiagents.state_store.base import (
     Committed,
     Dispatch,
     Due,
+    DueKind,
     Renewal,
     Snapshot,
     Started,
     Verdict,
     attempt_key_of,
+    limits_of,
     parse_attempt_key,
 )
-from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Writing
-from multiagents.state_store.records.claim_limits import limits_of
-from multiagents.state_store.records.definition_cache import Definitions
-from multiagents.state_store.records.snapshot import (
-    REFUSED,
-    Header,
-    claimed,
-    due_of,
-    fields_of,
-    reads_context,
-    snapshot_of,
-)
-from multiagents.state_store.redis.arguments import apart_of, arguments_of, keys_of, row_of
+from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
+from multiagents.state_store.records.commit import Written
+from multiagents.state_store.records.definition_cache import DefinitionCache
+from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
 from multiagents.state_store.redis.isolation import Holding
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, findings_of
@@ -81,7 +75,7 @@ class RedisStateStore(Holding, Looking):
         self.lease_ms = round(lease * 1000)
         self._server = ScriptServer(url, client, self.keys.prefix)
         self._client = self._server.client
-        self._definitions = Definitions()
+        self._definitions = DefinitionCache()
         #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
         self._kept: set[tuple[str, str]] = set()
 
@@ -124,7 +118,7 @@ class RedisStateStore(Holding, Looking):
             run.attributes,
             call,
             replaced,
-            *self._arguments_of(run, commit, writing),
+            *arguments_of(run, commit, Written.of(commit, writing)),
         ]
         kept = (run.definitions, definition.content_hash)
         text = "" if kept in self._kept else definition.to_json()
@@ -135,11 +129,6 @@ class RedisStateStore(Holding, Looking):
         self._server.heard(reply[1])
         created, _, workflow, content, digested, *other = reply
         return Started(created == 1, workflow, content, self.policy.open(digested), other[0] if other else "")
-
-    def _arguments_of(self, run: RunKeys, commit: Commit, writing: Writing) -> list[Any]:
-        """What a commit's script reads; what it keeps apart is in a store of its own by then, if there is one."""
-        args = arguments_of(run, commit, writing)
-        return args + apart_of(self.policy.put_apart(commit.transaction_id, writing.blobs))
 
     def claim(
         self,
@@ -238,7 +227,7 @@ class RedisStateStore(Holding, Looking):
                 *recalled,
                 len(commit.fresh),
                 *commit.fresh,
-                *self._arguments_of(run, commit, Writing(self.policy)),
+                *arguments_of(run, commit, Written.of(commit, Writing(self.policy))),
             ],
         )
         self._server.heard(reply[1])
@@ -286,7 +275,7 @@ class RedisStateStore(Holding, Looking):
             self._server.heard(now)
             if soonest >= 0:
                 until_next.append(soonest)
-            entries += [due_of(member, now + self.lease_ms) for member in members]
+            entries += [Due.decode(member, now + self.lease_ms) for member in members]
         return entries, min(until_next, default=3_600_000) / 1000
 
     def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
@@ -295,7 +284,7 @@ class RedisStateStore(Holding, Looking):
             for target in self._server.call(partial(self._client.hkeys, part.sequence)):
                 if named in target:
                     sent = self._server.call(partial(self._client.zrange, part.sent(target), 0, limit - 1))
-                    found.setdefault(target, []).extend(due_of(member, 0) for member in sent)
+                    found.setdefault(target, []).extend(map(Due.decode, sent))
         return {target: entries for target, entries in found.items() if entries}
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -307,13 +296,13 @@ class RedisStateStore(Holding, Looking):
         if not flat:
             raise WorkflowNotFoundError(transaction_id)
         fields = self.policy.fields(dict(zip(flat[::2], flat[1::2], strict=True)))
-        return snapshot_of(transaction_id, fields, self._definition(fields["definition"], run), now)
+        return Snapshot.decode(transaction_id, fields, self._definition(fields["definition"], run), now)
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
         run = self.keys.of_run(transaction_id)
-        entry = f"x|{transaction_id}"
+        entry = DueKind.EXPIRY.entry(transaction_id)
         if seen_ms is not None and self._server.call(lambda: self._client.zscore(run.due, entry)) != seen_ms:
             return False
         # Before the run, so that it is done again if it was not.

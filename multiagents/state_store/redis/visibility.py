@@ -15,20 +15,11 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import PartitionKeys, RunKeys
-from multiagents.state_store.base import (
-    Delivery,
-    Page,
-    Payloads,
-    Snapshot,
-    dumps,
-)
+from multiagents.state_store.base import still_running
+from multiagents.state_store.payloads import Payloads, Reading, dumps
 from multiagents.state_store.payloads.history_codec import unpack
-from multiagents.state_store.payloads.policy import Reading
-from multiagents.state_store.records.snapshot import (
-    not_over,
-    page_of,
-    parse_cursor,
-)
+from multiagents.state_store.records import Delivery, DueKind, Page, Snapshot
+from multiagents.state_store.records.page import parse_cursor
 from multiagents.state_store.redis.schedules import Ticking
 from multiagents.state_store.redis.search import Finding
 from multiagents.workflow.state.run_state import RunStatus
@@ -114,7 +105,7 @@ class Looking(Finding, Ticking):
                 pipe.zrevrangebyscore(index, highest, lowest, start=0, num=limit + 1, withscores=True)
 
         rows = [row for found in self._of_each_partition(ask) for row in found]
-        return page_of(((int(started), name) for name, started in rows), limit, after)
+        return Page.of(((int(started), name) for name, started in rows), limit, after)
 
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))
@@ -134,7 +125,7 @@ class Looking(Finding, Ticking):
             while not (status := self.status(transaction_id)).is_end:
                 left = 1.0 if give_up is None else min(1.0, give_up - time.monotonic())
                 if left <= 0:
-                    raise not_over(transaction_id, status, timeout)
+                    raise still_running(transaction_id, status, timeout)
                 wait(left)
             return status
 
@@ -180,7 +171,7 @@ class Looking(Finding, Ticking):
             lists = {run.sent(entry.target) for entry in snapshot.in_flight.values() if entry.delivery is Delivery.PUSH}
             with self._client.pipeline(transaction=True) as pipe:
                 for key in (run.due, *lists):
-                    pipe.zmscore(key, [f"r|{transaction_id}", *members])
+                    pipe.zmscore(key, [DueKind.DECISION.entry(transaction_id), *members])
                 scores = [score for found in self._server.call(pipe.execute) for score in found if score is not None]
             if scores or snapshot.state.status.is_end or snapshot.awaits_others:
                 return True

@@ -23,11 +23,11 @@ from uuid import uuid4
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError, WorkerError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import ClaimRefused
+from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt import rate_limits
 from multiagents.worker_sdk.attempt.failure import classify, describe
 from multiagents.worker_sdk.attempt.leases import Lease, Leases
-from multiagents.worker_sdk.attempt.runtime import Settled, WorkerRuntime
+from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import StepContext, running
 from multiagents.worker_sdk.execution import event_loop, threads, timeouts
 from multiagents.worker_sdk.registry import Worker, workers
@@ -35,7 +35,8 @@ from multiagents.workflow.decider.probes import resolved
 
 if TYPE_CHECKING:
     from multiagents.retry import RetryPolicy
-    from multiagents.state_store.base import Claim, StateStore
+    from multiagents.state_store import StateStore
+    from multiagents.state_store.records import Claim, Settled
 
 logger = logging.getLogger(__name__)
 

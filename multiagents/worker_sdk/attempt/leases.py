@@ -16,7 +16,7 @@ from multiagents.worker_sdk.execution import threads
 
 if TYPE_CHECKING:
     from multiagents.names import Correlation
-    from multiagents.state_store.base import StateStore
+    from multiagents.state_store import StateStore
     from multiagents.worker_sdk.attempt.rate_limits import Slot
 
 logger = logging.getLogger(__name__)

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from multiagents.clock import to_ms
 from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
-from multiagents.state_store.base import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
 from multiagents.state_store.isolation import pause_ms
+from multiagents.state_store.records import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition.key_template import checked, filled
 from multiagents.workflow.definition.rate_limit import Limit
 from multiagents.workflow.state.run_state import RunStatus
 
 if TYPE_CHECKING:
     from multiagents.names import Correlation
-    from multiagents.state_store.base import StateStore
+    from multiagents.state_store import StateStore
     from multiagents.worker_sdk.registry import Worker
 
 logger = logging.getLogger(__name__)

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from multiagents.events import ErrorEvent, ResultEvent
     from multiagents.settings import Settings
-    from multiagents.state_store.base import Claim, StateStore
-
-
-class Settled(Protocol):
-    """What recording an outcome leaves to be done."""
-
-    @property
-    def links(self) -> Sequence[Any]:
-        """What is to be linked to the task."""
-
-    @property
-    def local(self) -> Claim | None:
-        """An attempt that this process holds now and is to run."""
+    from multiagents.state_store import StateStore
+    from multiagents.state_store.records import Claim, Settled
 
 
 class Settle(Protocol):

@@ -13,7 +13,7 @@ from multiagents.state_store.records.search_attributes import check_count, plain
 
 if TYPE_CHECKING:
     from multiagents.events import ErrorInfo
-    from multiagents.state_store.base import Claim
+    from multiagents.state_store.records import Claim
     from multiagents.worker_sdk.attempt.leases import Lease
 
 

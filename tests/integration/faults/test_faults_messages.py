@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import LINK_GRACE_MS
+from multiagents.state_store.records import LINK_GRACE_MS
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.process import wait_until
 from tests.support.apps.fault_sagas import DIE, LINE, ONE, SAGA

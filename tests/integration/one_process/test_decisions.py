@@ -12,7 +12,7 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, W
 from multiagents.events import ErrorKind
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Claim, Delivery
+from multiagents.state_store.records import Claim, Delivery
 from multiagents.testing import wait_until
 from multiagents.workflow.decider.decider import fold
 from multiagents.workflow.definition.definition import Definition

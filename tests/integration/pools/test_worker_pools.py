@@ -30,7 +30,7 @@ import redis
 from celery import Celery, Task, current_task, signals
 
 from multiagents.clock import from_ms
-from multiagents.state_store.base import Claim, ClaimRefused, Renewal
+from multiagents.state_store.records import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk import tasks
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import current_step

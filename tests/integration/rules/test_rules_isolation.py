@@ -9,7 +9,7 @@ import pytest
 
 from multiagents import CommandEvent, Limit, Step, WorkflowBuilder
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Delivery
+from multiagents.state_store.records import Delivery
 from multiagents.testing import wait_until
 from tests.support.apps import scripted
 from tests.support.scenario import Scenario, events

@@ -10,7 +10,7 @@ from multiagents.events import CommandEvent, CompensationEvent, StatusEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
 from multiagents.orchestrator import Run
-from multiagents.state_store.base import Snapshot
+from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider.decider import fold
 from multiagents.workflow.decider.interventions import PAUSE, RESUME, settleable
 from tests.models.random_workflows.case import Case

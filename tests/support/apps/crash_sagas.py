@@ -36,7 +36,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator.api import Schedule
 from multiagents.orchestrator.dispatch import base as dispatcher
 from multiagents.orchestrator.recovery import maintenance as upkeep
-from multiagents.state_store.base import Delivery
+from multiagents.state_store.records import Delivery
 from multiagents.testing import faults, wait_until
 
 #: Whether this process is one that a fault may hit: not so in the test itself.

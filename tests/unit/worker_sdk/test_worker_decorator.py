@@ -25,7 +25,7 @@ from multiagents.exceptions import (
 )
 from multiagents.names import HEADER, Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.base import ClaimRefused
+from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk import tasks
 from multiagents.worker_sdk.registry import workers
 from multiagents.worker_sdk.worker import worker

@@ -30,7 +30,7 @@ from multiagents.exceptions import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.base import Claim, ClaimRefused, Renewal
+from multiagents.state_store.records import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk.attempt.invocation import Invocation
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import current_step

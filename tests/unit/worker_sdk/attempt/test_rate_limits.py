@@ -14,7 +14,7 @@ from celery import Celery
 from multiagents import ErrorEvent, Limit, Orchestrator, ResultEvent, WorkflowBuilder
 from multiagents.exceptions import StateStoreError, TerminalError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import Claim, ClaimRefused, Delivery
+from multiagents.state_store.records import Claim, ClaimRefused, Delivery
 from multiagents.testing import wait_until
 from multiagents.worker_sdk.attempt.invocation import Invocation
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime

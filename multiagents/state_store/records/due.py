@@ -1,0 +1,54 @@
+"""What has to be looked at, and when: entries of the sorted set ``due``, which the sweep takes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class DueKind(StrEnum):
+    """What an entry is about; the values are what it begins with."""
+
+    #: an attempt in flight: ``a|<run>|<step>|<attempt key>``
+    ATTEMPT = "a"
+    #: an attempt that had to be claimed by now: ``q|<run>|<step>|<attempt key>``
+    UNCLAIMED = "q"
+    #: a run that a decision is owed: ``r|<run>``
+    DECISION = "r"
+    #: a run whose deadline has passed: ``t|<run>``
+    DEADLINE = "t"
+    #: a run to forget: ``x|<run>``
+    EXPIRY = "x"
+    #: a lock to look after: ``k|<business key>``, which may have any characters
+    LOCK = "k"
+
+    def entry(self, *about: str) -> str:
+        """The entry.
+
+        >>> DueKind.ATTEMPT.entry("order-1", "charge", "d1"), DueKind.LOCK.entry("sku|7")
+        ('a|order-1|charge|d1', 'k|sku|7')
+        """
+        return "|".join((self.value, *about))
+
+
+class Due(NamedTuple):
+    """Something whose time has come. It is leased to the caller, who removes it by the commit that handles it."""
+
+    #: one of `DueKind`, or of a newer release
+    kind: str
+    #: the run; of a lock, its business key
+    transaction_id: str
+    #: of an attempt
+    step: str
+    attempt_key: str
+    #: the entry itself
+    member: str
+    #: the time it is leased until; whoever else touches the entry changes it
+    seen_ms: int
+
+    @classmethod
+    def decode(cls, member: str, seen_ms: int = 0) -> Due:
+        """Take an entry apart."""
+        kind, transaction_id, *rest = member.split("|", 1 if member[0] == DueKind.LOCK else -1)
+        step, attempt_key = rest or ("", "")
+        return cls(kind, transaction_id, step, attempt_key, member, seen_ms)
