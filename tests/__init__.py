@@ -1,0 +1,1 @@
+"""Begin with README.md."""
