@@ -160,17 +160,17 @@ class WriteSite(StrEnum):
     BUS_TRIM = "bus.trim"
 
 
-#: What a fault injector (`multiagents.testing.faults`) puts itself around writes with; None outside of tests.
-fault: Callable[[WriteSite, Callable[[], Any]], Any] | None = None
+#: What stands around every write where a test wants it to (`multiagents.testing.faults`); None outside of tests.
+injector: Callable[[WriteSite, Callable[[], Any]], Any] | None = None
 
 
 def write(site: WriteSite, action: Callable[[], _T]) -> _T:
-    """Make a write, by its name; where no fault injector is installed, call the action and nothing else.
+    """Make a write, by its name; where no injector is installed, call the action and nothing else.
 
     >>> write(WriteSite.BUS_ACK, lambda: 1)
     1
     """
-    if fault is None:
+    if injector is None:
         return action()
-    answer: _T = fault(site, action)
+    answer: _T = injector(site, action)
     return answer

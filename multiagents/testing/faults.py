@@ -26,10 +26,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from multiagents import failpoints as sites
+from multiagents import failpoints
 from multiagents.exceptions import EventBusError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.testing.process import wait_until
+from multiagents.testing.worker_process import wait_until
 
 __all__ = ["FAULTS_VARIABLE", "Fault", "FaultPlan", "install"]
 
@@ -108,7 +108,7 @@ def install(environ: Mapping[str, str] = os.environ) -> bool:
     """Put the injector around the writes of this process and its children, if the environment names a plan."""
     folder = environ.get(FAULTS_VARIABLE)
     if folder:
-        sites.fault = _Injector(Path(folder))
+        failpoints.injector = _Injector(Path(folder))
     return bool(folder)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import multiagents
-from multiagents import failpoints as sites
+from multiagents import failpoints
 from multiagents.exceptions import EventBusError, StateStoreError
 from multiagents.failpoints import WriteSite, write
 from multiagents.testing.faults import Fault, FaultPlan, install
@@ -158,7 +158,7 @@ def test_no_site_is_listed_that_nobody_writes_at() -> None:
 
 
 def test_every_site_says_what_it_is() -> None:
-    lines = Path(sites.__file__).read_text(encoding="utf-8").splitlines()
+    lines = Path(failpoints.__file__).read_text(encoding="utf-8").splitlines()
     members = [number for number, line in enumerate(lines) if re.match(r"    [A-Z_]+ = \"", line)]
 
     assert len(members) == len(WriteSite)
@@ -170,17 +170,17 @@ def test_every_site_says_what_it_is() -> None:
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultPlan:
-    monkeypatch.setattr(sites, "fault", None)
+    monkeypatch.setattr(failpoints, "injector", None)
     plan = FaultPlan(tmp_path / "plan")
     assert install(plan.env)
     return plan
 
 
 def test_without_a_plan_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sites, "fault", None)
+    monkeypatch.setattr(failpoints, "injector", None)
 
     assert not install({})
-    assert sites.fault is None
+    assert failpoints.injector is None
     assert write(WriteSite.CLAIM, lambda: "claimed") == "claimed"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from typing import Any
 from uuid import uuid4
@@ -359,7 +359,8 @@ class _Link(Signature):
 
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         """Publish it."""
-        return write(self._site, lambda: super(_Link, self).apply_async(*args, **kwargs))
+        # Called by Celery, once the task has succeeded: a link is not ours to send, so its write is named where it is.
+        return write(self._site, partial(super().apply_async, *args, **kwargs))
 
 
 _UNKNOWN = WorkerFacts()

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from hiredis import pack_command
 
-from multiagents import failpoints as sites
+from multiagents import failpoints
 from multiagents.exceptions import ConfigurationError, StateStoreError
 from multiagents.failpoints import WriteSite
 from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, patient_client, without_password
@@ -51,8 +51,8 @@ class ScriptServer:
             keys: its KEYS.
             args: its ARGV.
         """
-        if sites.fault is not None and site is not None:
-            return sites.fault(site, lambda: self.run(None, name, keys, args))
+        if failpoints.injector is not None and site is not None:
+            return failpoints.injector(site, lambda: self.run(None, name, keys, args))
         text = script(name)
         try:
             try:
