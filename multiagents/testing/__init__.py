@@ -5,13 +5,22 @@ In a ``conftest.py`` at the top of the tests::
     pytest_plugins = ("multiagents.testing.plugin",)
 
 Fixtures: `redis_url`, `broker_url`, `start_worker`, `crash_server`, `rabbitmq`; see `multiagents.testing.plugin`. For
-pytest-celery without Docker, add ``"multiagents.testing.pytest_celery"``.
+pytest-celery without Docker, add ``"multiagents.testing.pytest_celery"``. To kill a process at a chosen write of the
+engine, see `multiagents.testing.faults`.
 """
 
 from __future__ import annotations
 
 from multiagents.embedded import EmbeddedServer
-from multiagents.testing.process import GroupProcess, WorkerProcess, wait_until
-from multiagents.testing.servers import RabbitNode
+from multiagents.testing.servers import RabbitNode, new_server, server_kind
+from multiagents.testing.worker_process import GroupProcess, WorkerProcess, wait_until
 
-__all__ = ["EmbeddedServer", "GroupProcess", "RabbitNode", "WorkerProcess", "wait_until"]
+__all__ = [
+    "EmbeddedServer",
+    "GroupProcess",
+    "RabbitNode",
+    "WorkerProcess",
+    "new_server",
+    "server_kind",
+    "wait_until",
+]

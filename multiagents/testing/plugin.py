@@ -30,9 +30,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from multiagents.embedded import EmbeddedServer
-from multiagents.testing.process import WorkerProcess
-from multiagents.testing.redis import flush
-from multiagents.testing.servers import DATABASES, RabbitNode, new_server, server_kind
+from multiagents.testing.servers import DATABASES, RabbitNode, empty_database, new_server, server_kind
+from multiagents.testing.worker_process import WorkerProcess
 
 
 class WorkerStarter(Protocol):
@@ -64,8 +63,7 @@ def new_redis_url(valkey_server: EmbeddedServer) -> Callable[[], str]:
 
     def next_url() -> str:
         url = urlsplit(valkey_server.url)._replace(path=f"/{next(numbers) % DATABASES}").geturl()
-        flush(url)
-        return url
+        return empty_database(url)
 
     return next_url
 

@@ -38,7 +38,7 @@ from pytest_celery import (
 
 import multiagents
 from multiagents.embedded import free_port, valkey_binary
-from multiagents.testing.process import GroupProcess
+from multiagents.testing.worker_process import GroupProcess
 
 __all__ = ["LocalProc", "LocalRedis", "LocalWorker"]
 

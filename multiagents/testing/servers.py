@@ -8,15 +8,17 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from multiagents.embedded import EmbeddedServer, free_port
 from multiagents.exceptions import ConfigurationError
-from multiagents.testing.process import GroupProcess
+from multiagents.redis import patient_client
+from multiagents.testing.worker_process import GroupProcess
 
-__all__ = ["RabbitNode", "new_server", "server_kind"]
+__all__ = ["RabbitNode", "empty_database", "new_server", "server_kind"]
 
 #: Names the server the tests run against.
 SERVER_VARIABLE = "MULTIAGENTS_TEST_SERVER"
@@ -47,6 +49,13 @@ def new_server(data_dir: str | os.PathLike[str]) -> EmbeddedServer:
     """Make (and do not start) the Redis or Valkey that the tests run against, with many databases."""
     executable = "redis-server" if server_kind() == "redis" else None
     return EmbeddedServer(data_dir, executable=executable, config={"databases": str(DATABASES)})
+
+
+def empty_database(url: str) -> str:
+    """Remove all that is in the database of this URL, and return the URL."""
+    with closing(patient_client(url)) as client:
+        client.flushdb()
+    return url
 
 
 class RabbitNode:

@@ -17,8 +17,8 @@ from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.names import Direction
 from multiagents.orchestrator import Run
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
+from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.testing.process import WorkerProcess, wait_until
 from multiagents.workflow.decider.decider import evolve, fold
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus

@@ -22,8 +22,7 @@ import pytest
 from multiagents import WorkflowFailedError
 from multiagents.embedded import EmbeddedServer
 from multiagents.names import Correlation, Direction
-from multiagents.testing import wait_until
-from multiagents.testing.servers import new_server
+from multiagents.testing import new_server, wait_until
 from tests.support import ROOT
 from tests.support.apps import mixed
 from tests.support.mixed_deployment import MixedDeployment

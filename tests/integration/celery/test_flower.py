@@ -11,8 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from multiagents.embedded import free_port
-from multiagents.testing import wait_until
-from multiagents.testing.servers import server_kind
+from multiagents.testing import server_kind, wait_until
 from tests.support.apps import mixed
 from tests.support.mixed_deployment import MixedDeployment
 

@@ -14,8 +14,7 @@ from celery import chain, chord, group, signals
 
 from multiagents import WorkflowFailedError
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
-from multiagents.testing import wait_until
-from multiagents.testing.servers import server_kind
+from multiagents.testing import server_kind, wait_until
 from tests.support.apps import mixed
 from tests.support.mixed_deployment import MixedDeployment, receiving
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from multiagents.testing import wait_until
-from multiagents.testing.servers import server_kind
+from multiagents.testing import server_kind, wait_until
 from multiagents.workflow.definition.definition import Definition
 from tests.support import ROOT
 from tests.support.scenario import Deployment, Scenario

@@ -17,8 +17,7 @@ from multiagents.orchestrator.dispatch.worker_directory import WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
-from multiagents.testing import wait_until
-from multiagents.testing.servers import server_kind
+from multiagents.testing import server_kind, wait_until
 from tests.support.apps import scripted
 from tests.support.scenario import Deployment, Scenario
 

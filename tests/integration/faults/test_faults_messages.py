@@ -12,8 +12,8 @@ import pytest
 
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import LINK_GRACE_MS
+from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.testing.process import wait_until
 from tests.support.apps.fault_sagas import DIE, LINE, ONE, SAGA
 from tests.support.fault_scene import LEASE, RECOVERY, Postman, Scene
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from multiagents.events import ResultEvent
+from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.testing.process import wait_until
 from tests.support.apps.fault_sagas import DIE, LINE, ONE, SAGA
 from tests.support.fault_scene import LEASE, RECOVERY, Scene
 

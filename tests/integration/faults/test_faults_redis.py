@@ -16,8 +16,8 @@ from multiagents.exceptions import StateStoreError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator import Run
 from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.testing.process import wait_until
 from tests.support.apps.fault_sagas import LINE, ONE, SAGA
 from tests.support.fault_scene import LEASE, RECOVERY, Scene
 

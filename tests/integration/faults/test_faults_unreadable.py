@@ -11,8 +11,7 @@ import pytest
 from multiagents import Step, WorkflowBuilder
 from multiagents.keys import RunKeys
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.testing import wait_until
-from multiagents.testing.servers import server_kind
+from multiagents.testing import server_kind, wait_until
 from tests.support.scenario import Deployment, Scenario
 
 GARBAGE = "{no json"

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 
 from multiagents.exceptions import WorkerError
-from multiagents.testing.process import wait_until
+from multiagents.testing import wait_until
 from multiagents.worker_sdk.manager import WorkerManager
 from multiagents.worker_sdk.worker import worker
 

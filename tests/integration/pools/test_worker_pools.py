@@ -16,8 +16,8 @@ import pytest
 import redis
 from celery import Celery
 
+from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.testing.process import WorkerProcess, wait_until
 
 POOLS = ["prefork", "threads", "gevent", "solo"]
 

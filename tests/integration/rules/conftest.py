@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from multiagents.testing.servers import server_kind
+from multiagents.testing import server_kind
 from tests.support.scenario import Deployment, Scenario
 
 MATRIX = [

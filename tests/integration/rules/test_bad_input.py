@@ -11,8 +11,7 @@ import pytest
 
 from multiagents import ErrorEvent, ErrorInfo, RedisEventBus, ResultEvent, RetryPolicy, WorkflowBuilder
 from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowError, WorkflowNotFoundError
-from multiagents.testing import EmbeddedServer, wait_until
-from multiagents.testing.servers import server_kind
+from multiagents.testing import EmbeddedServer, server_kind, wait_until
 from tests.support.apps import scripted
 from tests.support.scenario import Deployment, Scenario, start_worker
 

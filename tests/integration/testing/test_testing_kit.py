@@ -19,10 +19,8 @@ from pytest_celery import CeleryTestSetup
 
 from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import ConfigurationError
-from multiagents.testing import WorkerProcess, wait_until
+from multiagents.testing import GroupProcess, RabbitNode, WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.testing.process import GroupProcess
-from multiagents.testing.servers import RabbitNode
 
 APP = """
 import os, time

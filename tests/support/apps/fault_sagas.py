@@ -18,7 +18,7 @@ from celery import Celery, current_task
 from multiagents import RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.orchestrator.engine.engine import Engine
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.testing.process import wait_until
+from multiagents.testing import wait_until
 
 #: Where the ledger and the gates are.
 FOLDER = "FAULTS_FOLDER"
