@@ -1,4 +1,4 @@
-"""Where runs are kept: the port, and its implementations beside it."""
+"""Where runs are kept: the port, and its implementations beside it. Begin with `base.StateStore`, then `records`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0, polic
     """
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
-        from multiagents.state_store.redis.store import RedisStateStore
+        from multiagents.state_store.redis import RedisStateStore
 
         return RedisStateStore(url, keys=keys, lease=lease, policy=policy)
     if scheme == "memory":
-        from multiagents.state_store.memory.store import InMemoryStateStore
+        from multiagents.state_store.memory import InMemoryStateStore
 
         return InMemoryStateStore.shared(keys=keys, lease=lease, policy=policy)
     raise ConfigurationError(

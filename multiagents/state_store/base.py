@@ -15,7 +15,7 @@ What the store promises:
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -31,13 +31,13 @@ from multiagents.state_store.records import (
     Committed,
     Dispatch,
     Due,
-    Page,
     Renewal,
-    Search,
     Snapshot,
     Started,
     Verdict,
 )
+from multiagents.state_store.schedules import Schedules
+from multiagents.state_store.visibility import Visibility
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
@@ -47,11 +47,20 @@ MAX_DELETED = 10_000
 logger = logging.getLogger(__name__)
 
 
-class StateStore(Isolation):
-    """Where runs live. Every method is safe to call again, and safe to call from any thread."""
+class StateStore(ABC):
+    """Where runs live. Every method is safe to call again, and safe to call from any thread.
+
+    What is no part of a run's own life are objects of their own, which an implementation makes.
+    """
 
     #: in what form data is stored
     policy: PayloadPolicy
+    #: locks on business keys, and limits by key
+    isolation: Isolation
+    #: runs found and counted, and what is shown of all of them
+    visibility: Visibility
+    #: how far schedules have come
+    schedules: Schedules
 
     @abstractmethod
     def start(
@@ -199,36 +208,6 @@ class StateStore(Isolation):
         """
 
     @abstractmethod
-    def list_runs(
-        self,
-        *,
-        statuses: Sequence[RunStatus],
-        workflow: str | None = None,
-        since: datetime | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page:
-        """The runs in these statuses, newest first."""
-
-    @abstractmethod
-    def search(self, search: Search) -> Page:
-        """The runs with certain attributes; a page may be short, or empty, and not the last."""
-
-    def count_found(self, search: Search) -> int:
-        """How many runs a search finds; unless one index has the answer, all that it walks are looked at, in pages."""
-        found, search = 0, search._replace(limit=1_000, cursor=None)
-        while True:
-            page = self.search(search)
-            found += len(page.transaction_ids)
-            if page.cursor is None:
-                return found
-            search = search._replace(cursor=page.cursor)
-
-    @abstractmethod
-    def count(self, status: RunStatus, workflow: str | None = None) -> int:
-        """How many runs are in a status."""
-
-    @abstractmethod
     def status(self, transaction_id: str) -> RunStatus:
         """The status of a run alone, at the price of one field.
 
@@ -271,20 +250,12 @@ class StateStore(Isolation):
         """
 
     @abstractmethod
-    def deleted(self, *, limit: int = 100, before_ms: int | None = None) -> list[tuple[int, str]]:
-        """When runs were deleted (ms of the store's clock), and their tombstones, newest first."""
-
-    @abstractmethod
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         """Keep what could not be delivered or undone, with its payload."""
 
     @abstractmethod
-    def dead_letters(self) -> dict[str, dict[str, Any]]:
-        """What was buried, by key."""
-
-    @abstractmethod
     def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
-        """What was buried under a key, or None."""
+        """What was buried under a key, as it was; None if nothing was."""
 
     @abstractmethod
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
@@ -293,26 +264,6 @@ class StateStore(Isolation):
     @abstractmethod
     def announced_workers(self) -> dict[str, dict[str, Any]]:
         """What was announced, by worker."""
-
-    @abstractmethod
-    def schedule_state(self, name: str) -> tuple[int | None, str | None]:
-        """The last tick of a schedule that was dealt with (ms), and the note of who paused it; None for neither."""
-
-    @abstractmethod
-    def schedule_ticked(self, name: str, at_ms: int) -> bool:
-        """Write down that a schedule has come as far as this tick; never back.
-
-        Returns:
-            whether that is news.
-        """
-
-    @abstractmethod
-    def pause_schedule(self, name: str, note: str | None) -> None:
-        """Pause a schedule, or with None have it go on."""
-
-    @abstractmethod
-    def unattended(self) -> list[str]:
-        """Runs that nothing looks after (guarantee G4 says that there are none)."""
 
     @abstractmethod
     def now(self) -> datetime:
@@ -333,7 +284,7 @@ class StateStore(Isolation):
         """The same store, with a client that gives up at once: the sweep asks again at its next tick."""
         return self
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a store without connections has none
         """Give connections back."""
 
 

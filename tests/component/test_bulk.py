@@ -102,7 +102,7 @@ def test_what_goes_wrong_with_one_run_is_told_and_the_others_are_done(
     names = begin(orchestrator, 4)
     for name in names:
         end_run(name)
-    listed = orchestrator.store.list_runs
+    listed = orchestrator.store.visibility.list_runs
 
     def list_and_lose_one(**asked: Any) -> Any:
         page = listed(**asked)
@@ -110,7 +110,7 @@ def test_what_goes_wrong_with_one_run_is_told_and_the_others_are_done(
             orchestrator.store.forget(names[2])
         return page
 
-    monkeypatch.setattr(orchestrator.store, "list_runs", list_and_lose_one)
+    monkeypatch.setattr(orchestrator.store.visibility, "list_runs", list_and_lose_one)
 
     result = orchestrator.bulk("delete", ORDER)
 

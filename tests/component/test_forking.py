@@ -77,7 +77,7 @@ def in_flight(orchestrator: Orchestrator, run: Any) -> set[str]:
 def check(orchestrator: Orchestrator, run: Any) -> None:
     snapshot = orchestrator.store.load(run.transaction_id)
     assert fold(snapshot.definition, run.transaction_id, run.history()) == snapshot.state
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
 
 
 def test_S22_a_fork_goes_on_behind_a_join_with_all_that_met_there(orchestrator: Orchestrator) -> None:

@@ -13,7 +13,7 @@ HOLDING = WorkflowBuilder("holding").add_lock("alone", "sku:{sku}").add_wait("go
 
 def looked_after(orchestrator: Orchestrator, key: str = "sku:7") -> Any:
     orchestrator.engine.locks.look_after(Due(Entry.LOCK, key, "", "", Entry.LOCK.of(key), 0))
-    return orchestrator.store.lock_of(key)
+    return orchestrator.store.isolation.lock_of(key)
 
 
 def test_S29_the_lock_of_a_run_that_goes_on_stays(orchestrator: Orchestrator) -> None:
@@ -37,12 +37,12 @@ def test_S29_the_lock_of_a_run_that_is_over_or_gone_is_removed(orchestrator: Orc
 
 def test_S29_a_run_that_replaces_another_does_not_have_its_lock(orchestrator: Orchestrator, end_run: Any) -> None:
     orchestrator.start(HOLDING, {"sku": 7}, "order-1")
-    before = orchestrator.store.lock_of("sku:7")
+    before = orchestrator.store.isolation.lock_of("sku:7")
     end_run("order-1")
 
     orchestrator.start(HOLDING, {"sku": 7}, "order-1", on_conflict="replace_ended")
 
-    now = orchestrator.store.lock_of("sku:7")
+    now = orchestrator.store.isolation.lock_of("sku:7")
     assert (before.holder, now.holder) == ("order-1~1", "order-1~2")
     assert now.token > before.token
 

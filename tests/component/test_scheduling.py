@@ -87,7 +87,7 @@ def test_a_tick_that_broke_off_after_its_start_is_repeated_without_a_second_run(
     schedule = orchestrator.schedule("nightly", REPORT, 3600)
     time.is_at(2.51)
     with monkeypatch.context() as broken:
-        broken.setattr(orchestrator.store, "schedule_ticked", lambda *_: 1 / 0)
+        broken.setattr(orchestrator.store.schedules, "ticked", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             schedule.tick()
 

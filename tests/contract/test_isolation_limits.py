@@ -17,7 +17,7 @@ def attempt(number: int, direction: Direction = Direction.DO) -> Correlation:
 
 
 def ask(kit: StoreKit, number: int, key: str = "bank", **limits: Any) -> Slot:
-    answer: Slot = kit.store.take_slot(key, attempt(number), **{"pause_ms": 100, **limits})
+    answer: Slot = kit.store.isolation.take_slot(key, attempt(number), **{"pause_ms": 100, **limits})
     return answer
 
 
@@ -32,8 +32,8 @@ def test_a_slot_that_is_given_back_is_given_to_another(kit: StoreKit) -> None:
     assert ask(kit, 1, concurrency=1) == Slot(True)
     assert ask(kit, 2, concurrency=1) == Slot(False, 100)
 
-    kit.store.free_slot("bank", attempt(1))
-    kit.store.free_slot("bank", attempt(1))
+    kit.store.isolation.free_slot("bank", attempt(1))
+    kit.store.isolation.free_slot("bank", attempt(1))
 
     assert ask(kit, 2, concurrency=1).granted
 
@@ -45,9 +45,9 @@ def test_asking_twice_takes_one_slot(kit: StoreKit) -> None:
 
 
 def test_doing_and_undoing_a_step_are_two(kit: StoreKit) -> None:
-    kit.store.take_slot("bank", attempt(1), concurrency=1)
+    kit.store.isolation.take_slot("bank", attempt(1), concurrency=1)
 
-    assert not kit.store.take_slot("bank", attempt(1, Direction.UNDO), concurrency=1, pause_ms=1).granted
+    assert not kit.store.isolation.take_slot("bank", attempt(1, Direction.UNDO), concurrency=1, pause_ms=1).granted
 
 
 def test_other_keys_have_slots_of_their_own(kit: StoreKit) -> None:
@@ -59,7 +59,7 @@ def test_a_slot_runs_out_with_the_lease_unless_it_is_kept(kit: StoreKit) -> None
     ask(kit, 1, concurrency=2)
     ask(kit, 2, concurrency=2)
     kit.sleep(LEASE_MS / 1000 * 0.7)
-    kit.store.take_slot("bank", attempt(1), keep=True)
+    kit.store.isolation.take_slot("bank", attempt(1), keep=True)
     kit.sleep(LEASE_MS / 1000 * 0.5)
 
     assert ask(kit, 3, concurrency=2).granted
@@ -71,8 +71,8 @@ def test_who_runs_keeps_his_slot_though_it_was_given_to_another_meanwhile(kit: S
     kit.sleep(LEASE_MS / 1000 + 0.1)
     assert ask(kit, 2, concurrency=1).granted
 
-    assert kit.store.take_slot("bank", attempt(1), keep=True).granted
-    kit.store.free_slot("bank", attempt(2))
+    assert kit.store.isolation.take_slot("bank", attempt(1), keep=True).granted
+    kit.store.isolation.free_slot("bank", attempt(2))
 
     assert not ask(kit, 3, concurrency=1).granted
 
@@ -106,12 +106,12 @@ def test_who_is_turned_away_comes_again_behind_those_before(kit: StoreKit) -> No
 def test_a_refused_rate_takes_no_slot_and_a_refused_slot_no_beginning(kit: StoreKit) -> None:
     limits = {"concurrency": 1, "every_us": 50_000}
     assert ask(kit, 1, **limits).granted
-    kit.store.free_slot("bank", attempt(1))
+    kit.store.isolation.free_slot("bank", attempt(1))
     assert not ask(kit, 2, **limits).granted  # the rate
     assert ask(kit, 3, concurrency=1).granted  # so the slot is free
     kit.sleep(0.06)
     assert not ask(kit, 4, **limits).granted  # the slot
-    kit.store.free_slot("bank", attempt(3))
+    kit.store.isolation.free_slot("bank", attempt(3))
 
     assert ask(kit, 5, **limits).granted  # so the beginning is there
 

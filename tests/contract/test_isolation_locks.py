@@ -13,7 +13,7 @@ MINUTE = 60_000
 
 
 def ask(kit: StoreKit, holder: str, key: str = "sku|7", **options: Any) -> Lock:
-    answer: Lock = kit.store.lock(key, f"{holder}~1", **{"asking_ms": MINUTE, **options})
+    answer: Lock = kit.store.isolation.lock(key, f"{holder}~1", **{"asking_ms": MINUTE, **options})
     return answer
 
 
@@ -24,14 +24,14 @@ def test_S29_a_lock_is_given_to_one_run_at_a_time(kit: StoreKit) -> None:
 
     assert first == Lock(True, first.token, "a~1")
     assert second == Lock(False, first.token, "a~1", 0)
-    assert kit.store.lock_of("sku|7") == Lock(False, first.token, "a~1")
+    assert kit.store.isolation.lock_of("sku|7") == Lock(False, first.token, "a~1")
 
 
 def test_S29_a_run_that_asks_again_has_the_same_token(kit: StoreKit) -> None:
     first = ask(kit, "a")
 
     assert ask(kit, "a") == first
-    assert kit.another().lock("sku|7", "a~1", asking_ms=MINUTE) == first
+    assert kit.another().isolation.lock("sku|7", "a~1", asking_ms=MINUTE) == first
 
 
 def test_other_keys_are_other_locks(kit: StoreKit) -> None:
@@ -49,7 +49,7 @@ def test_S29_who_came_first_is_given_it_first_and_the_token_grows(kit: StoreKit)
     held = ask(kit, "a")
     ask(kit, "b")
     assert ask(kit, "c").place == 1
-    assert kit.store.unlock("sku|7", held.token)
+    assert kit.store.isolation.unlock("sku|7", held.token)
 
     late = ask(kit, "c")
     first = ask(kit, "b")
@@ -63,7 +63,7 @@ def test_a_waiter_who_does_not_ask_again_is_passed_over(kit: StoreKit) -> None:
     held = ask(kit, "a")
     ask(kit, "b", asking_ms=20)
     ask(kit, "c")
-    kit.store.unlock("sku|7", held.token)
+    kit.store.isolation.unlock("sku|7", held.token)
 
     kit.sleep(0.05)
 
@@ -84,13 +84,13 @@ def test_S29_after_the_lease_others_may_have_it_and_the_token_tells(kit: StoreKi
 
 def test_asking_again_begins_the_lease_anew_and_never_makes_it_shorter(kit: StoreKit) -> None:
     held = ask(kit, "a", lease_ms=MINUTE)
-    until = kit.store.lock_of("sku|7").until_ms
+    until = kit.store.isolation.lock_of("sku|7").until_ms
 
     ask(kit, "a", lease_ms=10)
-    assert kit.store.lock_of("sku|7").until_ms == until
+    assert kit.store.isolation.lock_of("sku|7").until_ms == until
     ask(kit, "a")
 
-    assert kit.store.lock_of("sku|7") == Lock(False, held.token, "a~1", until_ms=0)
+    assert kit.store.isolation.lock_of("sku|7") == Lock(False, held.token, "a~1", until_ms=0)
 
 
 def test_S29_the_lock_of_a_run_that_is_over_goes_to_who_is_next(kit: StoreKit) -> None:
@@ -107,8 +107,8 @@ def test_S29_the_lock_of_a_run_that_is_over_goes_to_who_is_next(kit: StoreKit) -
 
 def test_a_lock_that_is_forgotten_does_not_start_its_tokens_anew(kit: StoreKit) -> None:
     held = ask(kit, "a")
-    kit.store.unlock("sku|7", held.token)
-    assert kit.store.lock_of("sku|7") is None
+    kit.store.isolation.unlock("sku|7", held.token)
+    assert kit.store.isolation.lock_of("sku|7") is None
 
     assert ask(kit, "b").token > held.token
 
@@ -122,7 +122,7 @@ def test_a_lock_is_looked_after_until_it_is_gone(kit: StoreKit) -> None:
     assert [(entry.kind, entry.transaction_id, entry.member) for entry in entries] == [
         (Entry.LOCK, "sku|7", Entry.LOCK.of("sku|7"))
     ]
-    kit.store.unlock("sku|7", held.token)
+    kit.store.isolation.unlock("sku|7", held.token)
     kit.sleep(0.6)
     assert kit.store.take_due()[0] == []
 

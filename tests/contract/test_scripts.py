@@ -72,7 +72,7 @@ def timer(kit: RedisKit) -> None:
 
 def locked(kit: RedisKit) -> None:
     kit.begin()
-    kit.store.lock("order-1", "order-1~1", asking_ms=5_000)
+    kit.store.isolation.lock("order-1", "order-1~1", asking_ms=5_000)
 
 
 def dispatch(kit: RedisKit) -> Any:
@@ -82,7 +82,7 @@ def dispatch(kit: RedisKit) -> Any:
 
 #: verb: how a run is brought to it, and the call.
 CALLS: dict[str, tuple[Do, Do]] = {
-    "search": (tagged, lambda kit: kit.store.search(Search([Condition.of("customer", "c-1")]))),
+    "search": (tagged, lambda kit: kit.store.visibility.search(Search([Condition.of("customer", "c-1")]))),
     "start": (lambda _kit: None, lambda kit: kit.begin(attributes=TAGS)),
     "claim": (lambda kit: kit.begin(), lambda kit: kit.claim(timeout=30)),
     "renew": (claimed_with_limits, lambda kit: kit.store.renew(attempt(), "owner-1", detail=[1])),
@@ -109,14 +109,14 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "dispatch": (timer, dispatch),
     "expire": (claimed, lambda kit: kit.store.expire(attempt())),
     "forget": (over, lambda kit: kit.store.forget("order-1")),
-    "lock": (lambda _kit: None, lambda kit: kit.store.lock("order-1", "order-1~1", asking_ms=5_000)),
-    "unlock": (locked, lambda kit: kit.store.unlock("order-1", 1)),
+    "lock": (lambda _kit: None, lambda kit: kit.store.isolation.lock("order-1", "order-1~1", asking_ms=5_000)),
+    "unlock": (locked, lambda kit: kit.store.isolation.unlock("order-1", 1)),
     "limit": (
         lambda _kit: None,
-        lambda kit: kit.store.take_slot("order-1", attempt(), concurrency=1, every_us=1_000),
+        lambda kit: kit.store.isolation.take_slot("order-1", attempt(), concurrency=1, every_us=1_000),
     ),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
-    "tick": (lambda _kit: None, lambda kit: kit.store.schedule_ticked("nightly", 1_700_000_000_000)),
+    "tick": (lambda _kit: None, lambda kit: kit.store.schedules.ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
 }
 
@@ -230,8 +230,8 @@ def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: RedisKit) -
     assert tags == {"{ma:0", "{ma:1", "{ma:2"}
 
     other = type(redis_kit.store)(redis_kit.store.url, keys=Keys("other"))
-    assert other.count(RunStatus.RUNNING) == 0
-    assert redis_kit.store.count(RunStatus.RUNNING) == 30
+    assert other.visibility.count(RunStatus.RUNNING) == 0
+    assert redis_kit.store.visibility.count(RunStatus.RUNNING) == 30
     other.close()
 
 
@@ -469,12 +469,12 @@ def test_load_returns_the_time_and_every_field(redis_kit: RedisKit) -> None:
 
 
 def test_tick_never_goes_back(redis_kit: RedisKit) -> None:
-    written = [redis_kit.store.schedule_ticked("nightly", at) for at in (1_700_000_000_000, 1_600_000_000_000)]
-    redis_kit.store.schedule_ticked("hourly", 5)
+    written = [redis_kit.store.schedules.ticked("nightly", at) for at in (1_700_000_000_000, 1_600_000_000_000)]
+    redis_kit.store.schedules.ticked("hourly", 5)
 
     assert written == [True, False]
-    assert redis_kit.store.schedule_state("nightly") == (1_700_000_000_000, None)
-    assert redis_kit.store.schedule_state("hourly") == (5, None)
+    assert redis_kit.store.schedules.state("nightly") == (1_700_000_000_000, None)
+    assert redis_kit.store.schedules.state("hourly") == (5, None)
 
 
 def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: RedisKit) -> None:
@@ -506,8 +506,8 @@ def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: RedisKit) -
 
 
 def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> None:
-    redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
-    redis_kit.store.lock("sku-7", "b~1", asking_ms=5_000)
+    redis_kit.store.isolation.lock("sku-7", "a~1", asking_ms=5_000)
+    redis_kit.store.isolation.lock("sku-7", "b~1", asking_ms=5_000)
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
     keys = [part.lock("sku-7"), part.lock_line("sku-7"), part.lock_asking("sku-7"), part.meta, part.due]
 
@@ -518,7 +518,7 @@ def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> N
 
 
 def test_unlock_leaves_the_lock_of_another_grant(redis_kit: RedisKit) -> None:
-    redis_kit.store.lock("sku-7", "a~1", asking_ms=5_000)
+    redis_kit.store.isolation.lock("sku-7", "a~1", asking_ms=5_000)
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
 
     assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [Entry.LOCK.of("sku-7"), 2]) == [0]

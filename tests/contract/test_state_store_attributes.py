@@ -30,11 +30,11 @@ def found(kit: StoreKit, wanted: dict[str, Any], **fields: Any) -> list[str]:
     names: list[str] = []
     asked = search(wanted, **fields)
     for _ in range(200):
-        page = kit.store.search(asked)
+        page = kit.store.visibility.search(asked)
         assert len(page.transaction_ids) <= asked.limit
         names += page.transaction_ids
         if page.cursor is None:
-            assert kit.store.count_found(asked) == len(names)
+            assert kit.store.visibility.count_found(asked) == len(names)
             return names
         asked = asked._replace(cursor=page.cursor)
     raise AssertionError(f"the search has no end: {names}")
@@ -128,12 +128,12 @@ def fields(kit: StoreKit, name: str) -> dict[str, str]:
 def test_a_page_goes_on_though_its_last_run_is_gone(kit: StoreKit) -> None:
     for number in range(5):
         begin(kit, f"order-{number}", {"amount": 1})
-    first = kit.store.search(search({"amount": 1}, limit=2))
+    first = kit.store.visibility.search(search({"amount": 1}, limit=2))
     assert first.transaction_ids == ["order-4", "order-3"]
     kit.end("order-3")
     kit.store.forget("order-3")
 
-    second = kit.store.search(search({"amount": 1}, limit=2, cursor=first.cursor))
+    second = kit.store.visibility.search(search({"amount": 1}, limit=2, cursor=first.cursor))
 
     assert second.transaction_ids == ["order-2", "order-1"]
 
@@ -197,7 +197,7 @@ def test_what_goes_beyond_the_limit_is_not_kept(kit: StoreKit) -> None:
 
 def test_a_cursor_that_is_none_is_refused(kit: StoreKit) -> None:
     with pytest.raises(WorkflowError, match="cursor 'page 2' was not understood; give the cursor of the page before"):
-        kit.store.search(search({"customer": "c-1"}, cursor="page 2"))
+        kit.store.visibility.search(search({"customer": "c-1"}, cursor="page 2"))
 
 
 def test_a_search_looks_only_at_runs_within_the_bounds_of_its_index(redis_kit: RedisKit) -> None:
@@ -207,7 +207,7 @@ def test_a_search_looks_only_at_runs_within_the_bounds_of_its_index(redis_kit: R
 
     for wanted, fields, count in (({"amount": (10, 12)}, {}, 3), ({"customer": "c-1"}, {"since_ms": since}, 5)):
         redis_kit.client.config_resetstat()
-        assert len(redis_kit.store.search(search(wanted, **fields)).transaction_ids) == count
+        assert len(redis_kit.store.visibility.search(search(wanted, **fields)).transaction_ids) == count
         assert redis_kit.client.info("commandstats")["cmdstat_hmget"]["calls"] == count
 
 
@@ -216,8 +216,8 @@ def test_one_attribute_alone_is_counted_in_one_look(redis_kit: RedisKit) -> None
         begin(redis_kit, f"order-{number}", {"customer": "c-1", "amount": number})
     redis_kit.client.config_resetstat()
 
-    assert redis_kit.store.count_found(search({"customer": "c-1"})) == 9
-    assert redis_kit.store.count_found(search({"amount": (2, 4)})) == 3
+    assert redis_kit.store.visibility.count_found(search({"customer": "c-1"})) == 9
+    assert redis_kit.store.visibility.count_found(search({"amount": (2, 4)})) == 3
     assert {"cmdstat_zcount"} == {name for name in redis_kit.client.info("commandstats") if "z" in name}
 
 

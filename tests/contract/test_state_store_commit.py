@@ -284,13 +284,21 @@ def test_the_orchestrators_message_goes_out_with_the_commit(kit: StoreKit) -> No
 
 def test_a_commit_moves_the_run_in_the_listings(kit: StoreKit) -> None:
     kit.begin()
-    assert kit.store.count(RunStatus.RUNNING) == kit.store.count(RunStatus.RUNNING, "contract") == 1
+    assert (
+        kit.store.visibility.count(RunStatus.RUNNING) == kit.store.visibility.count(RunStatus.RUNNING, "contract") == 1
+    )
 
     kit.end()
 
-    assert kit.store.count(RunStatus.RUNNING) == kit.store.count(RunStatus.RUNNING, "contract") == 0
-    assert kit.store.count(RunStatus.COMPLETED) == kit.store.count(RunStatus.COMPLETED, "contract") == 1
-    assert kit.store.count(RunStatus.COMPLETED, "other") == 0
+    assert (
+        kit.store.visibility.count(RunStatus.RUNNING) == kit.store.visibility.count(RunStatus.RUNNING, "contract") == 0
+    )
+    assert (
+        kit.store.visibility.count(RunStatus.COMPLETED)
+        == kit.store.visibility.count(RunStatus.COMPLETED, "contract")
+        == 1
+    )
+    assert kit.store.visibility.count(RunStatus.COMPLETED, "other") == 0
 
 
 def test_a_run_that_is_over_becomes_due_to_be_forgotten_when_its_retention_ends(kit: StoreKit) -> None:
@@ -329,7 +337,7 @@ def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: StoreKit) -
 
     assert kit.sweep_for(0.2) == []
     assert kit.store.load("order-1").state.status is RunStatus.COMPENSATING
-    assert kit.store.list_runs(statuses=[RunStatus.COMPENSATING]).transaction_ids == ["order-1"]
+    assert kit.store.visibility.list_runs(statuses=[RunStatus.COMPENSATING]).transaction_ids == ["order-1"]
 
 
 def test_a_commit_that_is_sent_twice_counts_once(kit: StoreKit) -> None:

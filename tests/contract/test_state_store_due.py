@@ -182,11 +182,11 @@ def test_G4_a_run_that_nothing_looks_after_is_found(kit: StoreKit) -> None:
     kit.begin("order-5")
     kit.claim(transaction_id="order-5")
     kit.finish(transaction_id="order-5", landed=True)
-    assert kit.store.unattended() == []
+    assert kit.store.visibility.unattended() == []
 
     kit.store.discard(Entry.ATTEMPT.of("order-2", "reserve", "d1"), "order-2")
 
-    assert kit.store.unattended() == ["order-2"]
+    assert kit.store.visibility.unattended() == ["order-2"]
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def play(kit: StoreKit) -> dict[str, Any]:
     assert snapshot.state.step("ship").do.error == error
     assert [event.error for event in kit.store.history("order-1") if isinstance(event, ErrorEvent)] == [error]
     assert kit.store.history("order-1")[-1].reason == SECRET
-    assert kit.store.dead_letters()["order-1/ship/undo/1"]["input"] == {"card": SECRET}
+    assert kit.store.visibility.dead_letters()["order-1/ship/undo/1"]["input"] == {"card": SECRET}
     assert kit.store.dead_letter("order-1", "order-1/late") == {"why": "late", "event": {"payload": SECRET}}
     return stored
 
@@ -183,7 +183,7 @@ def test_S27_data_that_cannot_be_decoded_names_what_is_missing(kit: StoreKit) ->
     ):
         with pytest.raises(DecodeError, match=named):
             ask()
-    assert all("cannot be read here" in letter["why"] for letter in kit.store.dead_letters().values())
+    assert all("cannot be read here" in letter["why"] for letter in kit.store.visibility.dead_letters().values())
 
 
 def test_S27_a_claim_of_what_cannot_be_decoded_says_why_and_holds_the_attempt(kit: StoreKit) -> None:
@@ -215,7 +215,7 @@ def test_one_damaged_letter_does_not_hide_the_others(kit: StoreKit) -> None:
 
     kit.spoil("dead", "order-1/1", "!aes-gcm!eA==")
 
-    letters = kit.store.dead_letters()
+    letters = kit.store.visibility.dead_letters()
     assert letters["order-1/2"] == {"why": "late"}
     assert letters["order-1/1"]["why"].startswith("this letter cannot be read here: ")
 

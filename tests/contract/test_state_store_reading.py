@@ -15,10 +15,10 @@ from multiagents.exceptions import ConfigurationError, StateStoreError, Workflow
 from multiagents.keys import Keys
 from multiagents.redis import ADVICE
 from multiagents.state_store import open_store
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
+from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.server_check import findings_of
-from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
@@ -97,14 +97,14 @@ def test_runs_are_listed_newest_first_by_status_workflow_and_time(kit: StoreKit)
     kit.end("new", status="failed")
     running, over = RunStatus.RUNNING, [RunStatus.COMPLETED, RunStatus.FAILED]
 
-    assert ids(kit.store.list_runs(statuses=EVERY)) == ["new", "other", "old"]
-    assert ids(kit.store.list_runs(statuses=[running])) == ["other"]
-    assert ids(kit.store.list_runs(statuses=over)) == ["new", "old"]
-    assert ids(kit.store.list_runs(statuses=EVERY, workflow="contract")) == ["new", "old"]
-    assert ids(kit.store.list_runs(statuses=EVERY, workflow="none")) == []
-    assert ids(kit.store.list_runs(statuses=EVERY, since=since)) == ["new", "other"]
-    assert ids(kit.store.list_runs(statuses=EVERY, since=since + timedelta(hours=1))) == []
-    assert ids(kit.store.list_runs(statuses=[])) == []
+    assert ids(kit.store.visibility.list_runs(statuses=EVERY)) == ["new", "other", "old"]
+    assert ids(kit.store.visibility.list_runs(statuses=[running])) == ["other"]
+    assert ids(kit.store.visibility.list_runs(statuses=over)) == ["new", "old"]
+    assert ids(kit.store.visibility.list_runs(statuses=EVERY, workflow="contract")) == ["new", "old"]
+    assert ids(kit.store.visibility.list_runs(statuses=EVERY, workflow="none")) == []
+    assert ids(kit.store.visibility.list_runs(statuses=EVERY, since=since)) == ["new", "other"]
+    assert ids(kit.store.visibility.list_runs(statuses=EVERY, since=since + timedelta(hours=1))) == []
+    assert ids(kit.store.visibility.list_runs(statuses=[])) == []
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 20, 21])
@@ -117,7 +117,7 @@ def test_paging_shows_every_run_once(kit: StoreKit, limit: int) -> None:
 
     pages, cursor = [], None
     while True:
-        page = kit.store.list_runs(statuses=EVERY, limit=limit, cursor=cursor)
+        page = kit.store.visibility.list_runs(statuses=EVERY, limit=limit, cursor=cursor)
         pages.append(ids(page))
         cursor = page.cursor
         if cursor is None:
@@ -133,7 +133,7 @@ def test_runs_of_one_millisecond_are_paged_through_too(kit: StoreKit) -> None:
 
     pages, cursor = [], None
     while len(pages) < 50:
-        page = kit.store.list_runs(statuses=EVERY, limit=9, cursor=cursor)
+        page = kit.store.visibility.list_runs(statuses=EVERY, limit=9, cursor=cursor)
         pages.append(ids(page))
         cursor = page.cursor
         if cursor is None:
@@ -146,10 +146,10 @@ def test_a_page_goes_on_from_its_cursor_though_runs_start_meanwhile(kit: StoreKi
     for number in range(4):
         kit.begin(f"order-{number}")
         kit.sleep(0.002)
-    first = kit.store.list_runs(statuses=EVERY, limit=2)
+    first = kit.store.visibility.list_runs(statuses=EVERY, limit=2)
     kit.begin("order-9")
 
-    second = kit.store.list_runs(statuses=EVERY, limit=2, cursor=first.cursor)
+    second = kit.store.visibility.list_runs(statuses=EVERY, limit=2, cursor=first.cursor)
 
     assert (ids(first), ids(second)) == (["order-3", "order-2"], ["order-1", "order-0"])
     assert second.cursor is None
@@ -157,7 +157,7 @@ def test_a_page_goes_on_from_its_cursor_though_runs_start_meanwhile(kit: StoreKi
 
 def test_a_cursor_that_is_none_is_refused(kit: StoreKit) -> None:
     with pytest.raises(WorkflowError, match="cursor 'page 2' was not understood; give the cursor of the page before"):
-        kit.store.list_runs(statuses=EVERY, cursor="page 2")
+        kit.store.visibility.list_runs(statuses=EVERY, cursor="page 2")
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------------
@@ -221,15 +221,15 @@ def test_a_forgotten_run_leaves_nothing_and_its_id_is_free(kit: StoreKit) -> Non
     kit.store.forget("order-1")
     kit.store.forget("order-1")
 
-    assert ids(kit.store.list_runs(statuses=EVERY)) == ["order-2"]
-    assert kit.store.count(RunStatus.COMPLETED) == 0
+    assert ids(kit.store.visibility.list_runs(statuses=EVERY)) == ["order-2"]
+    assert kit.store.visibility.count(RunStatus.COMPLETED) == 0
     assert kit.store.history("order-1") == []
     assert kit.sweep_for(0.1) == []
     assert kit.begin().created
 
 
 def test_dead_letters_are_kept_with_their_payload(kit: StoreKit) -> None:
-    assert kit.store.dead_letters() == {}
+    assert kit.store.visibility.dead_letters() == {}
     kit.store.bury("order-1", "order-1/charge/do/1", {"why": "nobody knows the run", "event": {"payload": {"a": [1]}}})
     for number in range(5):
         kit.store.bury(f"order-{number}", f"order-{number}/ship/undo/1", {"why": "the undo is over"})
@@ -237,7 +237,7 @@ def test_dead_letters_are_kept_with_their_payload(kit: StoreKit) -> None:
 
     assert kit.another().dead_letter("order-2", "order-2/ship/undo/1") == {"why": "again"}
     assert kit.store.dead_letter("order-2", "order-2/ship/undo/2") is None
-    letters = kit.another().dead_letters()
+    letters = kit.another().visibility.dead_letters()
 
     assert len(letters) == 6
     assert letters["order-1/charge/do/1"] == {"why": "nobody knows the run", "event": {"payload": {"a": [1]}}}
@@ -270,12 +270,12 @@ def test_all_of_a_process_share_one_memory_for_each_prefix() -> None:
     other = InMemoryStateStore.shared(keys=Keys("other"))
     first.bury("order-1", "key", {"why": "shared"})
 
-    assert InMemoryStateStore.shared(lease=7).dead_letters() == {"key": {"why": "shared"}}
-    assert other.dead_letters() == {}
-    assert InMemoryStateStore().dead_letters() == {}
+    assert InMemoryStateStore.shared(lease=7).visibility.dead_letters() == {"key": {"why": "shared"}}
+    assert other.visibility.dead_letters() == {}
+    assert InMemoryStateStore().visibility.dead_letters() == {}
 
     InMemoryStateStore.shared().clear()
-    assert first.dead_letters() == {}
+    assert first.visibility.dead_letters() == {}
 
 
 def test_in_memory_a_run_expires_as_it_would_on_redis(kit_in_memory: MemoryKit) -> None:
@@ -401,14 +401,14 @@ def test_a_run_is_seen_while_it_waits_for_an_answer_from_outside(kit: StoreKit) 
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
     assert kit.store.load("order-1").awaits_others
-    assert kit.store.unattended() == []
+    assert kit.store.visibility.unattended() == []
 
 
 def test_a_delete_that_is_sent_twice_or_saw_another_status_does_no_harm(kit: StoreKit) -> None:
     kit.begin()
     kit.end()
     refused = kit.store.delete("order-1", status=RunStatus.FAILED, tombstone="stone-1")
-    assert (refused, kit.store.deleted()) == (Verdict.CONFLICT, [])
+    assert (refused, kit.store.visibility.deleted()) == (Verdict.CONFLICT, [])
 
     first = kit.store.delete("order-1", status=RunStatus.COMPLETED, tombstone="stone-1")
     kit.begin()
@@ -417,5 +417,5 @@ def test_a_delete_that_is_sent_twice_or_saw_another_status_does_no_harm(kit: Sto
 
     assert first is second is Verdict.APPLIED
     assert kit.store.load("order-1").state.status is RunStatus.COMPLETED
-    assert [stone for _, stone in kit.store.deleted()] == ["stone-1"]
+    assert [stone for _, stone in kit.store.visibility.deleted()] == ["stone-1"]
     assert kit.store.delete("order-2", status=RunStatus.COMPLETED, tombstone="stone-2") is Verdict.MISSING

@@ -23,7 +23,7 @@ EVERY = list(RunStatus)
 
 
 def ids(kit: StoreKit, **filters: Any) -> list[str]:
-    return list(kit.store.list_runs(**({"statuses": EVERY} | filters)).transaction_ids)
+    return list(kit.store.visibility.list_runs(**({"statuses": EVERY} | filters)).transaction_ids)
 
 
 def test_a_run_that_has_ended_is_replaced_with_all_that_belonged_to_it(kit: StoreKit) -> None:

@@ -62,7 +62,7 @@ def test_a_random_fork_does_again_what_is_not_there_and_nothing_else_S22(
         done = {entry.step for entry in did}
         behind = {name for name in definition.steps if from_step in (name, *definition.ancestors(name))}
         assert fold(snapshot.definition, fork.transaction_id, fork.history()) == snapshot.state
-        assert orchestrator.store.unattended() == []
+        assert orchestrator.store.visibility.unattended() == []
         # Nothing is done twice, nothing that was taken over is done, and nothing is taken over that is not there.
         assert len(did) == len(done)
         assert taken.isdisjoint({*done, *behind})

@@ -285,13 +285,17 @@ def _beside_a_strangers_answer(lane: Lane, identity: str, definition: Definition
     stranger = crash_sagas.result_of(f"nobody-{identity}", "ext")
     lane.bus.publish(stranger)
     lane.start(definition, identity)
-    wait_until(lambda: stranger.correlation_id in lane.store.dead_letters(), PATIENCE, "the dead letter")
+    wait_until(lambda: stranger.correlation_id in lane.store.visibility.dead_letters(), PATIENCE, "the dead letter")
 
 
 def _parked(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
     prefix = f"{identity}/pay/undo/"  # which attempt it is depends on whether one was lost
-    wait_until(lambda: any(key.startswith(prefix) for key in lane.store.dead_letters()), PATIENCE, "the undo's letter")
+    wait_until(
+        lambda: any(key.startswith(prefix) for key in lane.store.visibility.dead_letters()),
+        PATIENCE,
+        "the undo's letter",
+    )
 
 
 def _while_a_worker_shuts_down(lane: Lane, identity: str, definition: Definition) -> None:
@@ -441,7 +445,7 @@ def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> 
     assert (
         fold(play.definition, state.transaction_id, history) == state
     ), "its history tells another story than its state"
-    assert lane.store.unattended() == []
+    assert lane.store.visibility.unattended() == []
     for name, value in lane.orchestrator.get(state.transaction_id).describe().attributes.items():
         found = lane.orchestrator.list(attributes={name: value}, limit=1_000)
         assert state.transaction_id in [run.transaction_id for run in found], f"it is not found by its {name}"

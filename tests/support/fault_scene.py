@@ -98,7 +98,7 @@ class Scene:
         """
         runs = list(runs)
         assert set(self.ended(runs).values()) <= set(statuses)
-        assert self.store.unattended() == []
+        assert self.store.visibility.unattended() == []
         assert {run.transaction_id for run in runs} == _known(self)
         effects = _by_run(self.ledger.rows(event="took"))
         for run in runs:

@@ -119,7 +119,7 @@ class MixedDeployment:
         """Whether no run is unattended, and nothing is due but the end of what is kept of finished runs."""
         store = self.orchestrator.store
         left = [entry for key in self.redis.keys("*:due") for entry in self.redis.zrange(key, 0, -1)]
-        return store.unattended() == [] and unfinished(left) == []
+        return store.visibility.unattended() == [] and unfinished(left) == []
 
     def close(self) -> None:
         """End all processes; what they wrote is in the report of a failed test."""

@@ -164,7 +164,7 @@ class Scenario:
                 self.store.wait_for_end(identity, 0.1 if run.status == "paused" else 10)
             assert run.status.is_end or run.status == "paused", f"{identity} is still {run.status}: {run.describe()}"
             self.check_history(run)
-        assert [name for name in self.store.unattended() if name in self.runs] == []
+        assert [name for name in self.store.visibility.unattended() if name in self.runs] == []
 
     def check_history(self, run: Any) -> None:
         """Rules G1 and G2, as far as they can be seen afterwards."""

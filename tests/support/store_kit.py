@@ -19,11 +19,12 @@ from multiagents.events import CommandEvent, ResultEvent, StatusEvent
 from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store import StateStore
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.state_store.memory.tables import Tables
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy
 from multiagents.state_store.records import Claim, Commit, Committed, Delivery, Dispatch, Started
+from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.script_server import ScriptServer
-from multiagents.state_store.redis.store import RedisStateStore
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
 from tests.support.stored_forms import record_start
@@ -274,15 +275,13 @@ class MemoryKit(StoreKit):
 
     def __init__(self, keys: Keys) -> None:
         self.offset = 0.0
-        shared = InMemoryStateStore(keys=keys, lease=LEASE, clock=lambda: time.time() + self.offset)
+        self.tables = Tables(lambda: time.time() + self.offset)
+        self.lists = self.tables.lists
 
         def new_store(lease: float) -> StateStore:
-            store = InMemoryStateStore(keys=keys, lease=lease, policy=self.policy)
-            store._tables = shared._tables
-            return store
+            return InMemoryStateStore(keys=keys, lease=lease, policy=self.policy, tables=self.tables)
 
         super().__init__(keys, new_store)
-        self.lists, self.tables = shared.lists, shared._tables
 
     def sleep(self, seconds: float) -> None:
         self.offset += seconds

@@ -84,7 +84,7 @@ def dead_letters(
     redact = runtime.payload_policy.redact
     found = {
         key: DeadLetter(runtime, key, letter if redact is None else redact(letter))
-        for key, letter in runtime.store.dead_letters().items()
+        for key, letter in runtime.store.visibility.dead_letters().items()
     }
     return {
         key: letter

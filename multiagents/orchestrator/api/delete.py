@@ -84,7 +84,7 @@ def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[T
     """What is kept of deleted runs, newest first."""
     before_ms = None if before is None else to_ms(before)
     found = []
-    for at, text in store.deleted(limit=limit, before_ms=before_ms):
+    for at, text in store.visibility.deleted(limit=limit, before_ms=before_ms):
         kept = json.loads(text)
         found.append(
             Tombstone(

@@ -290,7 +290,7 @@ class Orchestrator:
     ) -> dict[str, DeadLetter]:
         """What could not be delivered or undone: correlation id -> why, and the data that it takes to act on it.
 
-        What ``multiagents_redact`` names is not shown; the letters themselves have it (`StateStore.dead_letters`).
+        What ``multiagents_redact`` names is not shown; the letters themselves have it (`Visibility.dead_letters`).
 
         Args:
             workflow: about runs of this workflow only.

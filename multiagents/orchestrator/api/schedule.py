@@ -69,13 +69,13 @@ class Schedule:
             the runs of the ticks that were due; none while the schedule is paused.
         """
         store = self._runtime.store
-        last_ms, paused = store.schedule_state(self.name)
+        last_ms, paused = store.schedules.state(self.name)
         last, until = None if last_ms is None else from_ms(last_ms), store.now() + self.ticks.early
         due = self.ticks.due(last, until, catch_up=self._catch_up and paused is None)
         runs = [] if paused is not None else [self._start(moment) for moment in due]
         if due:
             # After the starts: who dies in between starts the same runs again, and finds them.
-            store.schedule_ticked(self.name, to_ms(due[-1]))
+            store.schedules.ticked(self.name, to_ms(due[-1]))
         return runs
 
     def backfill(self, since: datetime, until: datetime, *, limit: int = 1_000) -> list[Run]:
@@ -113,28 +113,28 @@ class Schedule:
             reason: why, for whoever asks.
             actor: who.
         """
-        self._runtime.store.pause_schedule(self.name, dumps({"reason": reason, "actor": actor}))
+        self._runtime.store.schedules.pause(self.name, dumps({"reason": reason, "actor": actor}))
 
     def resume(self) -> None:
         """Go on with the next tick."""
         store = self._runtime.store
-        if store.schedule_state(self.name)[1] is not None:
+        if store.schedules.state(self.name)[1] is not None:
             # The ticks that passed meanwhile are over, also if no beat came by to say so.
             passed = self.ticks.latest(store.now())
             if passed is not None:
-                store.schedule_ticked(self.name, to_ms(passed))
-            store.pause_schedule(self.name, None)
+                store.schedules.ticked(self.name, to_ms(passed))
+            store.schedules.pause(self.name, None)
 
     @property
     def paused(self) -> Mapping[str, Any] | None:
         """Why it is paused and by whom (``reason``, ``actor``); None when it is not."""
-        found = self._runtime.store.schedule_state(self.name)[1]
+        found = self._runtime.store.schedules.state(self.name)[1]
         return None if found is None else json.loads(found)
 
     @property
     def last_tick(self) -> datetime | None:
         """The last tick that was dealt with; None before the first."""
-        last_ms = self._runtime.store.schedule_state(self.name)[0]
+        last_ms = self._runtime.store.schedules.state(self.name)[0]
         return None if last_ms is None else from_ms(last_ms)
 
     def run_id(self, tick: datetime) -> str:

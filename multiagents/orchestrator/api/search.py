@@ -71,16 +71,18 @@ class Filter(NamedTuple):
     def page(self, store: StateStore, limit: int, cursor: str | None = None) -> Page:
         """A page of the runs that are meant."""
         if self.conditions:
-            return store.search(self._search(limit, cursor))
+            return store.visibility.search(self._search(limit, cursor))
         statuses = list(RunStatus) if self.statuses is None else self.statuses
-        return store.list_runs(statuses=statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor)
+        return store.visibility.list_runs(
+            statuses=statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor
+        )
 
     def count(self, store: StateStore) -> int:
         """How many runs are meant; ``since`` without attributes is not counted by."""
         if self.conditions:
-            return store.count_found(self._search())
+            return store.visibility.count_found(self._search())
         statuses = list(RunStatus) if self.statuses is None else self.statuses
-        return sum(store.count(one, self.workflow) for one in statuses)
+        return sum(store.visibility.count(one, self.workflow) for one in statuses)
 
     def _search(self, limit: int = 50, cursor: str | None = None) -> Search:
         since = 0 if self.since is None else to_ms(self.since)

@@ -51,9 +51,9 @@ class Locks:
         lease_ms = round((step.lease or 0) * 1000)
         # Twice, and what a sweep may come late.
         asking_ms = 2 * pause + 2_000
-        answer = self._store.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms)
+        answer = self._store.isolation.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms)
         if not answer.granted and not answer.place and answer.holder and self._is_over(answer.holder):
-            answer = self._store.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms, over=answer.token)
+            answer = self._store.isolation.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms, over=answer.token)
         if not answer.granted:
             return pause
         correlation = Correlation(transaction_id, found.step, *parse_attempt_key(found.attempt_key))
@@ -81,13 +81,13 @@ class Locks:
 
     def look_after(self, entry: Due) -> None:
         """Remove the lock of a run that is over, or whose lease is."""
-        held = self._store.lock_of(key := entry.transaction_id)
+        held = self._store.isolation.lock_of(key := entry.transaction_id)
         if held is None:
             self._store.discard(entry.member, key)
             return
         now = to_ms(self._store.now())
         if 0 < held.until_ms <= now or self._is_over(held.holder):
-            self._store.unlock(key, held.token)
+            self._store.isolation.unlock(key, held.token)
         else:
             self._store.postpone(entry.member, key, held.until_ms - now if held.until_ms else LOCK_CHECK_MS)
 

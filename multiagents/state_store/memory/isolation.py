@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from multiagents.names import Correlation
-from multiagents.state_store.base import StateStore
-from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Lock, Slot
+from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Isolation, Lock, Slot
 from multiagents.state_store.memory.tables import LimitRow, LockRow, Tables
 from multiagents.state_store.records import DueKind
 
 
-class Held(StateStore):
-    """The part of the store in memory that keeps runs out of each other's way."""
+class InMemoryIsolation(Isolation):
+    """Keep runs out of each other's way.
 
-    _tables: Tables
-    lease_ms: int
+    Args:
+        tables: what is kept.
+        lease_ms: how long a slot is kept for an attempt that does not ask again.
+    """
+
+    def __init__(self, tables: Tables, lease_ms: int) -> None:
+        self._tables = tables
+        self._lease_ms = lease_ms
 
     def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
         tables = self._tables
@@ -67,7 +72,7 @@ class Held(StateStore):
             row = self._tables.limits.setdefault(key, LimitRow())
             row.slots = {name: until for name, until in row.slots.items() if until > now}
             if keep or holder in row.slots:
-                row.slots[holder] = now + self.lease_ms
+                row.slots[holder] = now + self._lease_ms
                 return Slot(True)
             row.away = {name: at for name, at in row.away.items() if at > now and name != holder}
             wait = max(1, pause_ms) if concurrency and len(row.slots) >= concurrency else 0
@@ -75,7 +80,7 @@ class Held(StateStore):
                 wait = max(wait, -((now_us - row.next_us) // 1_000))
             if not wait:
                 if concurrency:
-                    row.slots[holder] = now + self.lease_ms
+                    row.slots[holder] = now + self._lease_ms
                 if every_us:
                     row.next_us = max(row.next_us, now_us) + every_us
                 return Slot(True)

@@ -9,18 +9,23 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
+from pydantic_core import from_json
+
 from multiagents.clock import from_ms
 from multiagents.events import Event
+from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation
-from multiagents.state_store.base import MAX_DELETED
+from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
+from multiagents.state_store.memory.isolation import InMemoryIsolation
+from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
-from multiagents.state_store.memory.visibility import Tabled
-from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing
+from multiagents.state_store.memory.visibility import InMemoryVisibility
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps
 from multiagents.state_store.payloads.history_codec import unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -47,7 +52,7 @@ from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
 
-class InMemoryStateStore(Tabled):
+class InMemoryStateStore(StateStore):
     """Keep runs in this process; any number of threads may use it.
 
     Args:
@@ -55,9 +60,10 @@ class InMemoryStateStore(Tabled):
         lease: seconds after which an attempt whose worker says nothing counts as lost.
         clock: seconds since the epoch; a test may give one of its own and make time pass.
         policy: in what form data is stored.
+        tables: what is kept; those of another store, to keep the same. None: new ones, on this clock.
 
     >>> store = InMemoryStateStore(lease=5)
-    >>> store.dead_letters()
+    >>> store.visibility.dead_letters()
     {}
     """
 
@@ -70,12 +76,16 @@ class InMemoryStateStore(Tabled):
         lease: float = 30.0,
         clock: Callable[[], float] = time.time,
         policy: PayloadPolicy = PLAIN,
+        tables: Tables | None = None,
     ) -> None:
         self.keys = keys or Keys()
         self.policy = policy
         self.lease_ms = round(lease * 1000)
-        self._tables = Tables(clock)
+        self._tables = tables or Tables(clock)
         self._definitions = DefinitionCache()
+        self.isolation = InMemoryIsolation(self._tables, self.lease_ms)
+        self.visibility = InMemoryVisibility(self._tables, policy, self.load)
+        self.schedules = InMemorySchedules(self._tables)
 
     @classmethod
     def shared(
@@ -84,14 +94,14 @@ class InMemoryStateStore(Tabled):
         """The store that all of this process share, as they would share a Redis; one for each key prefix.
 
         >>> InMemoryStateStore.shared().bury("order-1", "order-1/charge/do/1", {"why": "nobody knows the run"})
-        >>> list(InMemoryStateStore.shared().dead_letters())
+        >>> list(InMemoryStateStore.shared().visibility.dead_letters())
         ['order-1/charge/do/1']
         >>> InMemoryStateStore.shared().clear()
         """
-        store = cls(keys=keys, lease=lease, policy=policy)
+        keys = keys or Keys()
         # A forked child has a memory of its own, and must not wait for a lock that only its parent can open.
-        store._tables = cls._shared.setdefault((os.getpid(), store.keys.prefix), store._tables)
-        return store
+        tables = cls._shared.setdefault((os.getpid(), keys.prefix), Tables(time.time))
+        return cls(keys=keys, lease=lease, policy=policy, tables=tables)
 
     @property
     def lists(self) -> MutableMapping[str, deque[str]]:
@@ -107,6 +117,15 @@ class InMemoryStateStore(Tabled):
 
     def _definition(self, content_hash: str) -> Definition:
         return self._definitions.get(content_hash, self._tables.definitions.get)
+
+    def definition(self, content_hash: str, transaction_id: str) -> Definition:  # noqa: ARG002 - there is one partition
+        return self._definition(content_hash)
+
+    def _row(self, transaction_id: str) -> Row:
+        row = self._tables.row(transaction_id)
+        if row is None:
+            raise WorkflowNotFoundError(transaction_id)
+        return row
 
     # --- the life of a run -------------------------------------------------------------------------------------------
 
@@ -324,6 +343,20 @@ class InMemoryStateStore(Tabled):
             definition = self._definition(row.fields["definition"])
             return Snapshot.decode(transaction_id, self.policy.fields(row.fields), definition, self._tables.now())
 
+    def status(self, transaction_id: str) -> RunStatus:
+        with self._tables.lock:
+            return RunStatus(self._row(transaction_id).fields["status"])
+
+    def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
+        give_up = None if timeout is None else time.monotonic() + timeout
+        with self._tables.lock:
+            while not (status := RunStatus(self._row(transaction_id).fields["status"])).is_end:
+                left = None if give_up is None else give_up - time.monotonic()
+                if left is not None and left <= 0:
+                    raise still_running(transaction_id, status, timeout)
+                self._tables.ended.wait(left)
+            return status
+
     def payloads(self, transaction_id: str) -> Payloads:
         with self._tables.lock:
             row = self._row(transaction_id)
@@ -378,6 +411,25 @@ class InMemoryStateStore(Tabled):
             for key in dead_letters:
                 self._tables.dead.pop(key, None)
             return Verdict.APPLIED
+
+    def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
+        noted = self.policy.text(dict(letter))
+        with self._tables.lock:
+            self._tables.dead[key] = noted
+
+    def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - as above
+        with self._tables.lock:
+            found = self._tables.dead.get(key)
+        return None if found is None else self.policy.dead_letter(found)
+
+    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        noted = {name: dumps(dict(facts)) for name, facts in workers.items()}
+        with self._tables.lock:
+            self._tables.workers |= noted
+
+    def announced_workers(self) -> dict[str, dict[str, Any]]:
+        with self._tables.lock:
+            return {name: from_json(facts) for name, facts in self._tables.workers.items()}
 
     def check(self) -> list[str]:
         return []

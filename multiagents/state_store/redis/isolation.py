@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys, PartitionKeys
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.base import StateStore
-from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Lock, Slot
+from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Isolation, Lock, Slot
 from multiagents.state_store.records import DueKind
-
-if TYPE_CHECKING:
-    import redis
-
-    from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.state_store.redis.script_server import ScriptServer
 
 
-class Holding(StateStore):
-    """The part of the store on Redis that keeps runs out of each other's way."""
+class RedisIsolation(Isolation):
+    """Keep runs out of each other's way.
 
-    keys: Keys
-    lease_ms: int
-    _server: ScriptServer
-    _client: redis.Redis
+    Args:
+        server: runs the scripts.
+        keys: the key names.
+        lease_ms: how long a slot is kept for an attempt that does not ask again.
+    """
+
+    def __init__(self, server: ScriptServer, keys: Keys, lease_ms: int) -> None:
+        self._server = server
+        self._client: Any = server.client
+        self._keys = keys
+        self._lease_ms = lease_ms
 
     def _of_key(self, key: str) -> PartitionKeys:
-        return self.keys.of_partition(self.keys.partition_of(key))
+        return self._keys.of_partition(self._keys.partition_of(key))
 
     def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
         part = self._of_key(key)
@@ -59,7 +61,7 @@ class Holding(StateStore):
     ) -> Slot:
         part = self._of_key(key)
         keys = [part.slots(key), part.next_start(key), part.limited(key)]
-        args = [str(correlation), concurrency, every_us, pause_ms, int(keep), self.lease_ms, APART_MS, AWAY_MS]
+        args = [str(correlation), concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
         site = WriteSite.TAKE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.TAKE_SLOT
         granted, now, wait = self._server.run(site, "limit", keys, args)
         self._server.heard(now)

@@ -4,40 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
-from multiagents.state_store.base import StateStore
-
-if TYPE_CHECKING:
-    import redis
-
-    from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.state_store.schedules import Schedules
 
 
-class Ticking(StateStore):
-    """The part of the store on Redis that schedules ask."""
+class RedisSchedules(Schedules):
+    """Keep two fields for each schedule.
 
-    keys: Keys
-    _server: ScriptServer
-    _client: redis.Redis
+    Args:
+        server: runs the script.
+        keys: the key names.
+    """
 
-    def schedule_state(self, name: str) -> tuple[int | None, str | None]:
-        """Read both fields in one round trip."""
-        key, fields = self.keys.of_partition(0).schedules, [f"last:{name}", f"paused:{name}"]
-        last, paused = self._server.call(partial(self._client.hmget, key, fields))
+    def __init__(self, server: ScriptServer, keys: Keys) -> None:
+        self._server = server
+        self._client: Any = server.client
+        self._key = keys.of_partition(0).schedules
+
+    def state(self, name: str) -> tuple[int | None, str | None]:
+        fields = [f"last:{name}", f"paused:{name}"]
+        last, paused = self._server.call(partial(self._client.hmget, self._key, fields))
         return (None if last is None else int(last)), paused
 
-    def schedule_ticked(self, name: str, at_ms: int) -> bool:
-        """Move on by a script, because two may come at once."""
-        key = self.keys.of_partition(0).schedules
-        return bool(self._server.run(WriteSite.TICK, "tick", [key], [f"last:{name}", at_ms])[0])
+    def ticked(self, name: str, at_ms: int) -> bool:
+        return bool(self._server.run(WriteSite.TICK, "tick", [self._key], [f"last:{name}", at_ms])[0])
 
-    def pause_schedule(self, name: str, note: str | None) -> None:
-        """Set or remove the field."""
-        key, field = self.keys.of_partition(0).schedules, f"paused:{name}"
-        action: Callable[[], Any] = partial(self._client.hdel, key, field)
+    def pause(self, name: str, note: str | None) -> None:
+        field = f"paused:{name}"
+        action: Callable[[], Any] = partial(self._client.hdel, self._key, field)
         if note is not None:
-            action = partial(self._client.hset, key, field, note)
+            action = partial(self._client.hset, self._key, field, note)
         self._server.call(lambda: write(WriteSite.PAUSE_SCHEDULE, action))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import redis
+from pydantic_core import from_json
 
 from multiagents.clock import from_ms
+from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction
 from multiagents.redis import hasty_client
-from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
+from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps
+from multiagents.state_store.payloads.history_codec import unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
     Claim,
@@ -37,19 +42,21 @@ from multiagents.state_store.records.claim import REFUSED, Header, claimed, fiel
 from multiagents.state_store.records.commit import Written
 from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
-from multiagents.state_store.redis.isolation import Holding
+from multiagents.state_store.redis.isolation import RedisIsolation
+from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, findings_of
-from multiagents.state_store.redis.visibility import Looking
+from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
 #: What the script ``start`` answers when it does not have the definition.
 _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
+_DELETED = {1: Verdict.APPLIED, 0: Verdict.MISSING, -1: Verdict.CONFLICT}
 
 
-class RedisStateStore(Holding, Looking):
+class RedisStateStore(StateStore):
     """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
 
     Args:
@@ -74,8 +81,12 @@ class RedisStateStore(Holding, Looking):
         self.policy = policy
         self.lease_ms = round(lease * 1000)
         self._server = ScriptServer(url, client, self.keys.prefix)
-        self._client = self._server.client
+        # redis-py types every command as sync-or-async; Any keeps the casts out of each call.
+        self._client: Any = self._server.client
         self._definitions = DefinitionCache()
+        self.isolation = RedisIsolation(self._server, self.keys, self.lease_ms)
+        self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
+        self.schedules = RedisSchedules(self._server, self.keys)
         #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
         self._kept: set[tuple[str, str]] = set()
 
@@ -298,6 +309,76 @@ class RedisStateStore(Holding, Looking):
         fields = self.policy.fields(dict(zip(flat[::2], flat[1::2], strict=True)))
         return Snapshot.decode(transaction_id, fields, self._definition(fields["definition"], run), now)
 
+    def status(self, transaction_id: str) -> RunStatus:
+        run = self.keys.of_run(transaction_id)
+        status = self._server.call(lambda: self._client.hget(run.run, "status"))
+        if status is None:
+            raise WorkflowNotFoundError(transaction_id)
+        return RunStatus(status)
+
+    def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
+        run = self.keys.of_run(transaction_id)
+        give_up = None if timeout is None else time.monotonic() + timeout
+        with self._server.listen(run.channel) as wait:
+            # A notification may be lost, never the state: it only wakes.
+            while not (status := self.status(transaction_id)).is_end:
+                left = 1.0 if give_up is None else min(1.0, give_up - time.monotonic())
+                if left <= 0:
+                    raise still_running(transaction_id, status, timeout)
+                wait(left)
+            return status
+
+    def _reading(self, transaction_id: str, run: RunKeys) -> Reading:
+        """Opens what is stored of a run."""
+
+        def fetch(names: Sequence[str]) -> Mapping[str, str]:
+            found = self._server.call(lambda: self._client.hmget(run.blobs, list(names)))
+            return {name: text for name, text in zip(names, found, strict=True) if text is not None}
+
+        return Reading(self.policy, transaction_id, fetch)
+
+    def payloads(self, transaction_id: str) -> Payloads:
+        run = self.keys.of_run(transaction_id)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(run.context)
+            pipe.hgetall(run.results)
+            context, stored = self._server.call(pipe.execute)
+        if "i" not in stored:
+            raise WorkflowNotFoundError(transaction_id)
+        reading = self._reading(transaction_id, run)
+        return Payloads.decode(reading.whole(context), reading.whole(stored))
+
+    def history(self, transaction_id: str, after: int = 0) -> list[Event]:
+        run = self.keys.of_run(transaction_id)
+        known, dropped = -1, 0
+        records: list[str] = []
+        while known != dropped:  # else some have left for the archive in between
+            known = dropped
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.hget(run.run, "archived")
+                pipe.lrange(run.history, max(0, after - known), -1)
+                found, records = self._server.call(pipe.execute)
+            dropped = int(found or 0)
+        if after < dropped:
+            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
+        return [unpack(transaction_id, self.policy.open(record)) for record in records]
+
+    def archive(self, transaction_id: str, keep: int = 1) -> int:
+        put = self.policy.to_archive()
+        run = self.keys.of_run(transaction_id)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hmget(run.run, ["v", "archived"])
+            pipe.lrange(run.history, 0, -max(keep, 1) - 1)
+            (version, dropped), records = self._server.call(pipe.execute)
+        if version is None:
+            raise WorkflowNotFoundError(transaction_id)
+        first = int(dropped or 0)
+        if records:
+            put(transaction_id, first, records)
+            keys = [run.run, run.history]
+            self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, [first, len(records)])
+        return len(records)
+
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
     def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
@@ -311,10 +392,45 @@ class RedisStateStore(Holding, Looking):
         args = [transaction_id, run.sent(""), run.indexes, run.attributes, "" if seen_ms is None else seen_ms]
         return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
 
+    def delete(
+        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
+    ) -> Verdict:
+        run = self.keys.of_run(transaction_id)
+        keys = [run.run, run.context, run.results, run.history, run.due, run.deleted, run.dead, run.blobs]
+        args = [
+            transaction_id,
+            run.sent(""),
+            run.indexes,
+            run.attributes,
+            status.value,
+            tombstone,
+            MAX_DELETED,
+            *dead_letters,
+        ]
+        verdict = _DELETED[self._server.run(WriteSite.DELETE, "delete", keys, args)[0]]
+        if verdict is Verdict.APPLIED:
+            self.policy.forget(transaction_id)
+        return verdict
+
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)
         keep = partial(self._client.hset, run.dead, key, self.policy.text(dict(letter)))
         self._server.call(lambda: write(WriteSite.BURY, keep))
+
+    def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
+        run = self.keys.of_run(transaction_id)
+        found = self._server.call(lambda: self._client.hget(run.dead, key))
+        return None if found is None else self.policy.dead_letter(found)
+
+    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
+        if workers:
+            noted: Any = {name: dumps(dict(facts)) for name, facts in workers.items()}
+            note = partial(self._client.hset, self.keys.of_partition(0).workers, mapping=noted)
+            self._server.call(lambda: write(WriteSite.ANNOUNCE, note))
+
+    def announced_workers(self) -> dict[str, dict[str, Any]]:
+        noted = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).workers))
+        return {name: from_json(facts) for name, facts in noted.items()}
 
     def check(self) -> list[str]:
         findings = findings_of(self._server.call(self._client.info), self._server.where)

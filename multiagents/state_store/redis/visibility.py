@@ -1,85 +1,42 @@
-"""Looking at runs in Redis, and at what lies beside them: data, histories, listings, letters, who waits for whom."""
+"""Looking at many runs in Redis: the indexes, the attributes, the dead letters, and who waits for whom."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-from pydantic_core import from_json
-
 from multiagents.clock import to_ms
-from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.failpoints import WriteSite, write
-from multiagents.keys import PartitionKeys, RunKeys
-from multiagents.state_store.base import still_running
-from multiagents.state_store.payloads import Payloads, Reading, dumps
-from multiagents.state_store.payloads.history_codec import unpack
-from multiagents.state_store.records import Delivery, DueKind, Page, Snapshot
+from multiagents.keys import Keys, PartitionKeys
+from multiagents.state_store.payloads import PayloadPolicy
+from multiagents.state_store.records import Delivery, DueKind, Page, Search, Snapshot
 from multiagents.state_store.records.page import parse_cursor
-from multiagents.state_store.redis.schedules import Ticking
-from multiagents.state_store.redis.search import Finding
+from multiagents.state_store.records.search_attributes import Place
+from multiagents.state_store.redis.arguments import arguments_of_search
+from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.state_store.visibility import Visibility
 from multiagents.workflow.state.run_state import RunStatus
 
 
-class Looking(Finding, Ticking):
-    """The part of the store on Redis that reads."""
+class RedisVisibility(Visibility):
+    """See what there is of all runs.
 
-    _client: Any
+    Args:
+        server: runs the scripts.
+        keys: the key names.
+        policy: in what form data is stored.
+        load: reads a run (`StateStore.load`).
+    """
 
-    def _reading(self, transaction_id: str, run: RunKeys) -> Reading:
-        """Opens what is stored of a run."""
-
-        def fetch(names: Sequence[str]) -> Mapping[str, str]:
-            found = self._server.call(lambda: self._client.hmget(run.blobs, list(names)))
-            return {name: text for name, text in zip(names, found, strict=True) if text is not None}
-
-        return Reading(self.policy, transaction_id, fetch)
-
-    def payloads(self, transaction_id: str) -> Payloads:
-        run = self.keys.of_run(transaction_id)
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hgetall(run.context)
-            pipe.hgetall(run.results)
-            context, stored = self._server.call(pipe.execute)
-        if "i" not in stored:
-            raise WorkflowNotFoundError(transaction_id)
-        reading = self._reading(transaction_id, run)
-        return Payloads.decode(reading.whole(context), reading.whole(stored))
-
-    def history(self, transaction_id: str, after: int = 0) -> list[Event]:
-        run = self.keys.of_run(transaction_id)
-        known, dropped = -1, 0
-        records: list[str] = []
-        while known != dropped:  # else some have left for the archive in between
-            known = dropped
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.hget(run.run, "archived")
-                pipe.lrange(run.history, max(0, after - known), -1)
-                found, records = self._server.call(pipe.execute)
-            dropped = int(found or 0)
-        if after < dropped:
-            records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
-        return [unpack(transaction_id, self.policy.open(record)) for record in records]
-
-    def archive(self, transaction_id: str, keep: int = 1) -> int:
-        put = self.policy.to_archive()
-        run = self.keys.of_run(transaction_id)
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.hmget(run.run, ["v", "archived"])
-            pipe.lrange(run.history, 0, -max(keep, 1) - 1)
-            (version, dropped), records = self._server.call(pipe.execute)
-        if version is None:
-            raise WorkflowNotFoundError(transaction_id)
-        first = int(dropped or 0)
-        if records:
-            put(transaction_id, first, records)
-            keys = [run.run, run.history]
-            self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, [first, len(records)])
-        return len(records)
+    def __init__(
+        self, server: ScriptServer, keys: Keys, policy: PayloadPolicy, load: Callable[[str], Snapshot]
+    ) -> None:
+        self._server = server
+        self._client: Any = server.client
+        self._keys = keys
+        self._policy = policy
+        self._load = load
 
     def list_runs(
         self,
@@ -107,54 +64,45 @@ class Looking(Finding, Ticking):
         rows = [row for found in self._of_each_partition(ask) for row in found]
         return Page.of(((int(started), name) for name, started in rows), limit, after)
 
+    def search(self, search: Search) -> Page:
+        """Ask the partitions one after the other, each with one script."""
+        found: list[Place] = []
+        looked_to: list[Place] = []
+        for part in map(self._keys.of_partition, range(self._keys.partitions)):
+            indexes = [part.by_attribute(one.name, one.kind, one.text) for one in search.walked]
+            done, score, name, flat = self._server.run(None, "search", indexes, arguments_of_search(search, part.runs))
+            if not done:
+                looked_to.append((float(score), name))
+            found += zip(map(float, flat[::2]), flat[1::2], strict=True)
+        return search.page(found, looked_to)
+
+    def count_found(self, search: Search) -> int:
+        """Ask all partitions in one round trip where one index has the answer, else page by page."""
+        if not search.is_bare:
+            return super().count_found(search)
+        [one] = search.conditions
+        low, high = ("-inf" if one.low is None else one.low), ("+inf" if one.high is None else one.high)
+        return sum(
+            self._of_each_partition(
+                lambda pipe, part: pipe.zcount(part.by_attribute(one.name, one.kind, one.text), low, high)
+            )
+        )
+
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))
 
-    def status(self, transaction_id: str) -> RunStatus:
-        run = self.keys.of_run(transaction_id)
-        status = self._server.call(lambda: self._client.hget(run.run, "status"))
-        if status is None:
-            raise WorkflowNotFoundError(transaction_id)
-        return RunStatus(status)
-
-    def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
-        run = self.keys.of_run(transaction_id)
-        give_up = None if timeout is None else time.monotonic() + timeout
-        with self._server.listen(run.channel) as wait:
-            # A notification may be lost, never the state: it only wakes.
-            while not (status := self.status(transaction_id)).is_end:
-                left = 1.0 if give_up is None else min(1.0, give_up - time.monotonic())
-                if left <= 0:
-                    raise still_running(transaction_id, status, timeout)
-                wait(left)
-            return status
-
-    def _of_each_partition(self, ask: Callable[[Any, PartitionKeys], Any]) -> list[Any]:
-        """What all partitions answer, in one round trip."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for number in range(self.keys.partitions):
-                ask(pipe, self.keys.of_partition(number))
-            answers: list[Any] = self._server.call(pipe.execute)
-        return answers
+    def deleted(self, *, limit: int = 100, before_ms: int | None = None) -> list[tuple[int, str]]:
+        """Merge what the partitions have."""
+        highest = "+inf" if before_ms is None else f"({before_ms}"
+        found = self._of_each_partition(
+            lambda pipe, part: pipe.zrevrangebyscore(part.deleted, highest, "-inf", start=0, num=limit, withscores=True)
+        )
+        rows = [(int(at), tombstone) for stones in found for tombstone, at in stones]
+        return sorted(rows, reverse=True)[:limit]
 
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         found = self._of_each_partition(lambda pipe, part: pipe.hgetall(part.dead))
-        return {key: self.policy.dead_letter_shown(letter) for stored in found for key, letter in stored.items()}
-
-    def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
-        run = self.keys.of_run(transaction_id)
-        found = self._server.call(lambda: self._client.hget(run.dead, key))
-        return None if found is None else self.policy.dead_letter(found)
-
-    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
-        if workers:
-            noted: Any = {name: dumps(dict(facts)) for name, facts in workers.items()}
-            note = partial(self._client.hset, self.keys.of_partition(0).workers, mapping=noted)
-            self._server.call(lambda: write(WriteSite.ANNOUNCE, note))
-
-    def announced_workers(self) -> dict[str, dict[str, Any]]:
-        noted = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).workers))
-        return {name: from_json(facts) for name, facts in noted.items()}
+        return {key: self._policy.dead_letter_shown(letter) for stored in found for key, letter in stored.items()}
 
     def unattended(self) -> list[str]:
         alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)
@@ -162,7 +110,7 @@ class Looking(Finding, Ticking):
         return [name for names in found for name in names if not self._is_attended(name)]
 
     def _is_attended(self, transaction_id: str) -> bool:
-        run = self.keys.of_run(transaction_id)
+        run = self._keys.of_run(transaction_id)
         seen: Any = None
         # What moved on while we looked is not alone: look again at what has not. A claim does not change the version.
         while (snapshot := self._found(transaction_id)) is not None and (snapshot.version, snapshot.in_flight) != seen:
@@ -179,6 +127,14 @@ class Looking(Finding, Ticking):
 
     def _found(self, transaction_id: str) -> Snapshot | None:
         try:
-            return self.load(transaction_id)
+            return self._load(transaction_id)
         except WorkflowNotFoundError:
             return None
+
+    def _of_each_partition(self, ask: Callable[[Any, PartitionKeys], Any]) -> list[Any]:
+        """What all partitions answer, in one round trip."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for number in range(self._keys.partitions):
+                ask(pipe, self._keys.of_partition(number))
+            answers: list[Any] = self._server.call(pipe.execute)
+        return answers

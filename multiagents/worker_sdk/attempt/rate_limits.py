@@ -41,15 +41,15 @@ class Slot:
 
     def keep(self, store: StateStore) -> None:
         """Have it for another lease; ``store`` is one that the calling thread may use."""
-        store.take_slot(self._key, self._correlation, keep=True)
+        store.isolation.take_slot(self._key, self._correlation, keep=True)
         if self._freed:  # meanwhile, in another thread
-            store.free_slot(self._key, self._correlation)
+            store.isolation.free_slot(self._key, self._correlation)
 
     def free(self) -> None:
         """Give it back; if that fails, it runs out."""
         self._freed = True
         try:
-            self._store.free_slot(self._key, self._correlation)
+            self._store.isolation.free_slot(self._key, self._correlation)
         except StateStoreError as error:
             logger.warning("the slot of %s under limit %r runs out by itself: %s", self._correlation, self._key, error)
 
@@ -81,7 +81,7 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
     direction = correlation.direction
     activity = claim.state.step(correlation.step).activity(direction)
     now_ms = to_ms(claim.now)
-    answer = store.take_slot(
+    answer = store.isolation.take_slot(
         key,
         correlation,
         concurrency=limit.concurrency or 0,

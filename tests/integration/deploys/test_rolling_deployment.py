@@ -98,7 +98,7 @@ def test_S26_a_rolling_deployment_and_its_rollback_strand_no_run(
         assert shop.end(called_off).status == "cancelled"
         # What needs that code waits for who has it, and is looked after.
         assert (first.status, first.describe().steps["discount"].status) == ("running", "not_started")
-        assert deployment.orchestrator.store.unattended() == []
+        assert deployment.orchestrator.store.visibility.unattended() == []
         left = shop.begin(order_2)
         shop.pay(left)
         shop.ends(left)

@@ -133,7 +133,7 @@ def test_G5_a_backlog_that_waits_for_many_leases_causes_no_flood_of_duplicates(
     # Of what a worker holds and has not begun, three messages here, each is sent again once a lease.
     assert again <= 3 * leases
     assert at_the_end <= again + 50
-    assert scene.store.unattended() == []
+    assert scene.store.visibility.unattended() == []
     assert scene.orchestrator.count() == steps
     effects = Counter(row["key"] for row in scene.ledger.rows(event="took"))
     assert (len(effects), set(effects.values())) == (steps, {1})

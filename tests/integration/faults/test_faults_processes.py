@@ -83,7 +83,7 @@ def test_G5_when_every_worker_was_killed_the_next_one_takes_up_all_runs(scene: S
         worker.kill()
     running = sum(not run.status.is_end for run in runs)
     assert running > 20, "the fault came too late to show anything"
-    assert scene.store.unattended() == []
+    assert scene.store.visibility.unattended() == []
     scene.worker()
 
     scene.audit(runs, "completed", "compensated")

@@ -200,4 +200,4 @@ def test_G4_a_purged_queue_is_filled_again_whole(tmp_path: Path, redis_url: str,
     scene.worker()
     scene.ended(runs)
     assert len(scene.ledger.rows(event="began")) == 700
-    assert scene.store.unattended() == []
+    assert scene.store.visibility.unattended() == []

@@ -149,7 +149,7 @@ def test_G2_S1a_S5_workers_that_lost_their_lease_are_refused_every_time_whenever
         direction = "undo" if back else "do"
         assert replies == {f"{name}/pack/{direction}/1": 1}, "what it said is on record"
         zombies.sound(name)
-    assert zombies.store.unattended() == []
+    assert zombies.store.visibility.unattended() == []
 
 
 # --- twice ----------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_G1_G2_G3_everything_that_comes_twice_counts_once(redis_url: str, mode: 
         twice.sound(run.transaction_id)
         what = run.transaction_id.partition("-")[0]
         assert run.status == {"none": "completed", "cancelled": "cancelled"}.get(what, "compensated")
-    assert twice.store.unattended() == []
+    assert twice.store.visibility.unattended() == []
     assert twice.again >= len(twice.began) + len(runs)
 
 

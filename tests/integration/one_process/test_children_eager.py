@@ -13,7 +13,7 @@ from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, curr
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder.elements import Child, Map
 
 called: list[str] = []

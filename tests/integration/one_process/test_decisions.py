@@ -68,7 +68,7 @@ def test_S5_a_late_success_never_sends_a_step_whose_when_nobody_has_asked(orches
     # Then: it is recorded, and the run waits for a process that can ask; which skips the step.
     waiting = store.load(run.transaction_id)
     assert (waiting.state.step("a").late, waiting.state.step("b").do.attempt) == ((1,), 0)
-    assert store.unattended() == []
+    assert store.visibility.unattended() == []
     definitions.register(workflow)
     assert engine.advance(run.transaction_id)
     ended = store.load(run.transaction_id).state
@@ -132,7 +132,7 @@ def test_S3_of_an_attempt_whose_probe_is_sent_instead_nothing_is_left_over(orche
     ]
     due = store.client.zrange(orchestrator.keys.of_partition(0).due, 0, -1)
     assert [member for member in due if run.transaction_id in str(member)] == []
-    assert store.unattended() == []
+    assert store.visibility.unattended() == []
     asked = claimed(orchestrator, run, 3)
     assert (asked.probing, asked.state.step("a").do.error.message) == (True, "too long")
 
@@ -169,7 +169,7 @@ def test_G4_branches_that_one_decision_skips_all_land_on_their_join(orchestrator
 
     # Nothing but this landing would ever wake the run: it waits for nobody.
     ended = orchestrator.store.load(run.transaction_id)
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
     assert (ended.state.status, set(ended.in_flight)) == (("running", {"joined"}) if join else ("completed", set()))
 
 
@@ -195,7 +195,7 @@ def test_S26_what_needs_no_code_is_not_held_up_by_what_does(orchestrator: Any) -
     # Then: the other one is on its way, and the decision that is left is looked after and is made where the code is.
     assert set(store.load(run.transaction_id).in_flight) == {"plain"}
     assert not engine.advance(run.transaction_id)
-    assert store.unattended() == []
+    assert store.visibility.unattended() == []
     definitions.register(workflow)
     assert engine.advance(run.transaction_id)
     ended = store.load(run.transaction_id).state
@@ -210,7 +210,7 @@ def test_S26_a_run_begins_as_far_as_its_starter_has_the_code(orchestrator: Any) 
     run = orchestrator.start(Definition.from_json(workflow.to_json()), {"wanted": True})
 
     assert set(orchestrator.store.load(run.transaction_id).in_flight) == {"plain"}
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
 
 
 def test_G3_S26_a_signal_is_taken_though_the_code_behind_its_wait_is_elsewhere(orchestrator: Any) -> None:

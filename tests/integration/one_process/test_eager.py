@@ -28,8 +28,8 @@ from multiagents import (
     worker,
 )
 from multiagents.events import ResultEvent
-from multiagents.state_store.memory.store import InMemoryStateStore
-from multiagents.state_store.redis.store import RedisStateStore
+from multiagents.state_store.memory import InMemoryStateStore
+from multiagents.state_store.redis import RedisStateStore
 from multiagents.workflow.definition.definition import Definition
 
 #: Nobody listens there: whoever asks it anything fails.
@@ -166,7 +166,7 @@ def test_a_run_is_over_when_start_returns(orchestrator: Orchestrator) -> None:
     assert run.status == "completed"
     assert run.result(timeout=0) == {"quantity": 3, "reserved": 3, "price": 6, "charged": 6}
     assert orchestrator.count(status="completed") == 1
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
     seen = run.describe().steps["charge"]
     assert (seen.status, seen.attempts, seen.task_id) == ("succeeded", 1, "order-1/charge/do/1")
 

@@ -25,7 +25,7 @@ from multiagents import (
     worker,
 )
 from multiagents.exceptions import UnknownStepError, WorkflowError
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.decider.decider import fold
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -100,7 +100,7 @@ def orchestrator() -> Iterator[Orchestrator]:
     for run in made.list(limit=100):
         snapshot = made.store.load(run.transaction_id)
         assert fold(snapshot.definition, run.transaction_id, run.history()) == snapshot.state
-    assert made.store.unattended() == []
+    assert made.store.visibility.unattended() == []
     InMemoryStateStore.shared(keys=made.keys).clear()
     app.close()
 

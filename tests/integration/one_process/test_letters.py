@@ -10,7 +10,7 @@ from celery import Celery
 
 from multiagents import DeadLetter, Orchestrator, RetryPolicy, TerminalError, WorkflowBuilder, init_app, worker
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 
 ONCE = RetryPolicy(max_attempts=1)
 down: set[str] = set()

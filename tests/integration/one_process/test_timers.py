@@ -15,7 +15,7 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, StatusE
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.names import Correlation
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import Delivery, parse_attempt_key
 from multiagents.workflow.decider.decider import fold
 
@@ -81,7 +81,7 @@ def world() -> Iterator[World]:
     for run in made.runs:
         snapshot = made.store.load(run.transaction_id)
         assert fold(snapshot.definition, run.transaction_id, run.history()) == snapshot.state
-    assert made.store.unattended() == []
+    assert made.store.visibility.unattended() == []
     made.app.close()
 
 

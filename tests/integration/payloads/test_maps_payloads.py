@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 
 from multiagents import Orchestrator, RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 
 KEYS = "2026:bWluZSBpcyBhIGtleSBvZiB0aGlydHktdHdvIGJ5dGU="
 LARGE = "x" * 400

@@ -82,7 +82,7 @@ def test_sagas_run_are_retried_limited_and_undone_on_this_pool(
     with scripted.client(orchestrator.runtime.store_url) as journal:
         begun = [json.loads(entry) for entry in journal.lrange(f"journal:{runs['bad'].transaction_id}", 0, -1)]
     assert [entry["attempt"] for entry in begun if entry["direction"] == "undo"] == [1, 2]
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
     # Queued means: the orchestrator is a Celery task of its own.
     told = celery_setup.worker.container.process.log
     assert ("Task multiagents.orchestrate[" in told) == (kind[1] == "queued")

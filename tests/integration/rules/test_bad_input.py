@@ -127,7 +127,7 @@ def test_what_a_worker_lacks_is_left_to_one_that_comes_later_and_nobody_spins_me
     first.wait_for_log("unregistered task of type 'latecomer'")
     wait_until(lambda: first.log.count("waits for a process that has the code of its step b") >= 2, 20, "both runs")
     assert [run.status for run in runs] == ["running"] * 3
-    assert scenario.store.unattended() == []
+    assert scenario.store.visibility.unattended() == []
 
     # When: a worker comes that knows them.
     (tmp_path / "app_late.py").write_text(LATE_APP)

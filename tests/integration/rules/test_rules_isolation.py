@@ -65,7 +65,7 @@ def test_S29_a_lock_is_held_until_the_undo_is_over(rules: Scenario) -> None:
     rules.until_begun(first, "first.undo")
     second = passing(rules, sku)
     waits_for_lock(rules, second)
-    held = rules.store.lock_of(f"stock:{sku}")
+    held = rules.store.isolation.lock_of(f"stock:{sku}")
     assert held is not None
     assert held.holder.startswith(first.transaction_id)
 
@@ -288,7 +288,7 @@ def test_S29_a_local_step_that_is_turned_away_is_sent_later_like_any_other(rules
         .add_step("last", "play", local=True)
         .build(register=False)
     )
-    rules.store.take_slot(limit.key, Correlation("somebody", "a", Direction.DO, 1), concurrency=1)
+    rules.store.isolation.take_slot(limit.key, Correlation("somebody", "a", Direction.DO, 1), concurrency=1)
 
     run = rules.start(workflow)
 

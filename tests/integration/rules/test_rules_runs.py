@@ -107,7 +107,7 @@ def test_G4_at_no_moment_is_a_run_without_somebody_who_looks_after_it(rules: Sce
     looks = 0
     limit = time.monotonic() + 60
     while any(not run.status.is_end for run in rules.runs.values()):
-        assert [name for name in rules.store.unattended() if name in rules.runs] == []
+        assert [name for name in rules.store.visibility.unattended() if name in rules.runs] == []
         assert time.monotonic() < limit, {run: run.status for run in rules.runs.values()}
         looks += 1
 

@@ -129,7 +129,7 @@ def test_10_000_timers_of_one_second_fire_once_each_and_none_early(tmp_path: Pat
         f"the last {late[-1]:.1f} s"
     )
     assert late[0] >= -0.001, "the store keeps milliseconds"
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
 
 
 # --- a long run -----------------------------------------------------------------------------------------------------

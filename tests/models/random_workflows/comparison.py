@@ -159,7 +159,7 @@ def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> N
         assert snapshot.state.status.is_end
         assert fold(snapshot.definition, each.transaction_id, each.history()) == snapshot.state
         _nothing_is_sent_while_it_is_held(each)
-    assert orchestrator.store.unattended() == []
+    assert orchestrator.store.visibility.unattended() == []
 
 
 def _every_step_as_written(model: Model, stage: Stage) -> None:

@@ -21,7 +21,7 @@ from multiagents import (
 )
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from tests.models.random_workflows.case import Case
 from tests.models.random_workflows.elements import DO, MAX_ATTEMPTS, UNDO, Work, out_of_round, seen_as
 
@@ -122,7 +122,7 @@ def engine() -> Iterator[Orchestrator]:
 
     def advance_what_is_owed(transaction_id: str) -> Any:
         # In one process a loop looks again where nothing is in flight. Elsewhere somebody has to know of the run.
-        assert transaction_id not in made.store.unattended(), "nobody would ever look at this run again"
+        assert transaction_id not in made.store.visibility.unattended(), "nobody would ever look at this run again"
         return advance(transaction_id)
 
     def run_once_or_twice(definition: Any, correlation: Any, **how: Any) -> None:

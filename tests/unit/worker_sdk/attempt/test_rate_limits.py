@@ -65,8 +65,8 @@ class Bench:
         return self.invocation.run(worker, kwargs, hostname="celery@here", pool="threads")
 
     def others_may(self, key: str = "bank") -> bool:
-        granted = self.store.take_slot(key, OTHER, concurrency=1).granted
-        self.store.free_slot(key, OTHER)
+        granted = self.store.isolation.take_slot(key, OTHER, concurrency=1).granted
+        self.store.isolation.free_slot(key, OTHER)
         return granted
 
     @property
@@ -119,7 +119,7 @@ def test_a_slot_is_kept_for_as_long_as_the_lease_of_its_attempt_is(bench: Bench)
 def test_who_is_turned_away_is_sent_out_again_later_and_nothing_is_recorded(bench: Bench) -> None:
     run = bench.start(schedule_to_close=600)
     told = len(run.history())
-    bench.store.take_slot("bank", OTHER, concurrency=1)
+    bench.store.isolation.take_slot("bank", OTHER, concurrency=1)
 
     with pytest.raises(ClaimRefused, match=r"its limit 'bank' is reached; it comes again in 1 s"):
         bench.run(lambda _context: pytest.fail("it was called"))
@@ -129,12 +129,12 @@ def test_who_is_turned_away_is_sent_out_again_later_and_nothing_is_recorded(benc
     assert scheduled is not None
     assert bench.found.close_ms == scheduled + 600_000
     assert (bench.delivered, len(run.history())) == ([], told)
-    assert bench.store.unattended() == []
+    assert bench.store.visibility.unattended() == []
 
 
 def test_a_steps_limit_goes_before_its_workers(bench: Bench) -> None:
     bench.start(limit=Limit("bank:{customer}", concurrency=1))
-    bench.store.take_slot("bank", OTHER, concurrency=1)
+    bench.store.isolation.take_slot("bank", OTHER, concurrency=1)
     seen: list[bool] = []
 
     bench.run(lambda _context: seen.append(bench.others_may("bank:7")))
@@ -144,14 +144,14 @@ def test_a_steps_limit_goes_before_its_workers(bench: Bench) -> None:
 
 def test_a_run_that_goes_back_meanwhile_does_not_wait_for_its_turn(bench: Bench, monkeypatch: Any) -> None:
     run = bench.start()
-    bench.store.take_slot("bank", OTHER, concurrency=1)
-    take_slot = bench.store.take_slot
+    bench.store.isolation.take_slot("bank", OTHER, concurrency=1)
+    take_slot = bench.store.isolation.take_slot
 
     def cancelled_meanwhile(*args: Any, **options: Any) -> Any:
         run.cancel()
         return take_slot(*args, **options)
 
-    monkeypatch.setattr(bench.store, "take_slot", cancelled_meanwhile)
+    monkeypatch.setattr(bench.store.isolation, "take_slot", cancelled_meanwhile)
     with pytest.raises(TerminalError, match="it was not begun: its limit 'bank' is reached, and the run goes back"):
         bench.run(lambda _context: pytest.fail("it was called"))
 
@@ -164,7 +164,7 @@ def test_a_rate_alone_holds_no_slot(bench: Bench) -> None:
     bench.run(limit=Limit("bank", rate=0.1))
 
     assert bench.others_may()
-    assert not bench.store.take_slot("bank", OTHER, every_us=10_000_000).granted
+    assert not bench.store.isolation.take_slot("bank", OTHER, every_us=10_000_000).granted
 
 
 def test_a_slot_that_cannot_be_given_back_runs_out_and_does_not_fail_the_step(bench: Bench, monkeypatch: Any) -> None:
@@ -173,18 +173,18 @@ def test_a_slot_that_cannot_be_given_back_runs_out_and_does_not_fail_the_step(be
     def away(*_args: Any) -> None:
         raise StateStoreError("the store is away")
 
-    monkeypatch.setattr(bench.store, "free_slot", away)
+    monkeypatch.setattr(bench.store.isolation, "free_slot", away)
     bench.run()
     monkeypatch.undo()
 
     assert run.status == "completed"
-    assert not bench.store.take_slot("bank", OTHER, concurrency=1).granted
+    assert not bench.store.isolation.take_slot("bank", OTHER, concurrency=1).granted
     wait_until(bench.others_may, 3, "the slot to run out")
 
 
 def test_a_slot_that_is_kept_while_it_is_given_back_is_gone(bench: Bench, monkeypatch: Any) -> None:
     bench.start()
-    take_slot = bench.store.take_slot
+    take_slot = bench.store.isolation.take_slot
     renewing, go_on, kept = threading.Event(), threading.Event(), threading.Event()
 
     def slowly(*args: Any, keep: bool = False, **options: Any) -> Any:
@@ -196,7 +196,7 @@ def test_a_slot_that_is_kept_while_it_is_given_back_is_gone(bench: Bench, monkey
             kept.set()
         return answer
 
-    monkeypatch.setattr(bench.store, "take_slot", slowly)
+    monkeypatch.setattr(bench.store.isolation, "take_slot", slowly)
     bench.run(lambda _context: renewing.wait(5) and None)
     monkeypatch.undo()
     go_on.set()
@@ -208,7 +208,7 @@ def test_a_slot_that_is_kept_while_it_is_given_back_is_gone(bench: Bench, monkey
 def test_where_limits_do_not_hold_nobody_is_asked() -> None:
     bench = Bench(limited=False)
     bench.start()
-    bench.store.take_slot("bank", OTHER, concurrency=1)
+    bench.store.isolation.take_slot("bank", OTHER, concurrency=1)
 
     bench.run()
 

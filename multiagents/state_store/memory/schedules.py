@@ -1,0 +1,34 @@
+"""How far schedules have come, in memory."""
+
+from __future__ import annotations
+
+from multiagents.state_store.memory.tables import Tables
+from multiagents.state_store.schedules import Schedules
+
+
+class InMemorySchedules(Schedules):
+    """Keep the last tick of each schedule, and who paused it.
+
+    Args:
+        tables: what is kept.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def state(self, name: str) -> tuple[int | None, str | None]:
+        with self._tables.lock:
+            return self._tables.ticked.get(name), self._tables.paused.get(name)
+
+    def ticked(self, name: str, at_ms: int) -> bool:
+        with self._tables.lock:
+            if self._tables.ticked.get(name, -1) >= at_ms:
+                return False
+            self._tables.ticked[name] = at_ms
+            return True
+
+    def pause(self, name: str, note: str | None) -> None:
+        with self._tables.lock:
+            self._tables.paused.pop(name, None)
+            if note is not None:
+                self._tables.paused[name] = note

@@ -1,0 +1,25 @@
+"""The part of the port that schedules ask: how far they have come, and who paused them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+
+class Schedules(ABC):
+    """How far schedules have come. Every method is safe to call again, and safe to call from any thread."""
+
+    @abstractmethod
+    def state(self, name: str) -> tuple[int | None, str | None]:
+        """The last tick of a schedule that was dealt with (ms), and the note of who paused it; None for neither."""
+
+    @abstractmethod
+    def ticked(self, name: str, at_ms: int) -> bool:
+        """Write down that a schedule has come as far as this tick; never back.
+
+        Returns:
+            whether that is news.
+        """
+
+    @abstractmethod
+    def pause(self, name: str, note: str | None) -> None:
+        """Pause a schedule, or with None have it go on."""
