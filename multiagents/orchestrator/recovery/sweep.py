@@ -21,7 +21,7 @@ from multiagents.orchestrator.dispatch.base import CHILD_GRACE_MS, outbox_grace_
 from multiagents.orchestrator.engine.engine import LEFT_FOR, Engine
 from multiagents.orchestrator.engine.unclaimable import why_unclaimable
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import Delivery, Due, InFlight, Snapshot, parse_attempt_key
+from multiagents.state_store.records import Delivery, Due, DueKind, InFlight, Snapshot, parse_attempt_key
 
 logger = logging.getLogger(__name__)
 
@@ -113,15 +113,15 @@ class Sweep:
             self._send(entry, snapshot, found)
 
     def _handle(self, entry: Due) -> None:
-        if entry.kind == "r":
+        if entry.kind == DueKind.DECISION:
             if not self.engine.advance(entry.transaction_id):
                 settings = self.engine.settings
                 self._yields_until = time.monotonic() + settings.lease / LEFT_FOR + 2 * settings.sweep_interval
-        elif entry.kind == "x":
+        elif entry.kind == DueKind.EXPIRY:
             self._forget(entry)
-        elif entry.kind == "k":
+        elif entry.kind == DueKind.LOCK:
             self.engine.locks.look_after(entry)
-        elif entry.kind == "t":
+        elif entry.kind == DueKind.DEADLINE:
             if self.engine.deadline_passed(entry.transaction_id):
                 self.store.discard(entry.member, entry.transaction_id)
         else:
@@ -129,7 +129,7 @@ class Sweep:
             found = snapshot.in_flight.get(entry.step)
             if found is None or found.attempt_key != entry.attempt_key:
                 self.store.discard(entry.member, entry.transaction_id)
-            elif entry.kind == "q":
+            elif entry.kind == DueKind.UNCLAIMED:
                 self._not_started(entry, snapshot, found)
             else:
                 self._attempt(entry, snapshot, found)
@@ -143,7 +143,7 @@ class Sweep:
             and found
             and found.attempt_key == entry.attempt_key
             and found.delivery is Delivery.CHILD
-            and entry.kind == "a"
+            and entry.kind == DueKind.ATTEMPT
         ):
             return known
         return self.store.load(entry.transaction_id)
