@@ -17,7 +17,7 @@ from multiagents.orchestrator.engine.version_check import code_is_elsewhere
 from multiagents.state_store.payloads import dumps, merge
 from multiagents.workflow.decider.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask, advance
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.key_template import checked, filled
+from multiagents.workflow.definition.key_template import checked_key, filled_template
 from multiagents.workflow.definition.map_items import item_name
 from multiagents.workflow.definition.step import StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState
@@ -164,7 +164,7 @@ class _Asked:
             return command.model_copy(update={"payload": {"seconds": seconds}})
         if step.key is not None:
             self.name = "key"
-            key = checked(step.key(dict(context))) if callable(step.key) else filled(step.key, context)
+            key = checked_key(step.key(dict(context))) if callable(step.key) else filled_template(step.key, context)
             return command.model_copy(update={"payload": {"key": key}})
         if step.inputs is None:
             return command

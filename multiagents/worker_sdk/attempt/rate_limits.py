@@ -16,7 +16,7 @@ from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
 from multiagents.state_store.isolation import pause_ms
 from multiagents.state_store.records import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition.key_template import checked, filled
+from multiagents.workflow.definition.key_template import filled_template
 from multiagents.workflow.definition.rate_limit import Limit
 from multiagents.workflow.state.run_state import RunStatus
 
@@ -75,7 +75,7 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
     """
     correlation = claim.correlation
     try:
-        key = checked(filled(limit.key, claim.context if isinstance(claim.context, Mapping) else {}))
+        key = filled_template(limit.key, claim.context if isinstance(claim.context, Mapping) else {})
     except WorkflowError as error:
         raise TerminalError(f"step {correlation.step!r} was not begun, for its limit is not known: {error}") from error
     direction = correlation.direction

@@ -30,7 +30,7 @@ from multiagents.workflow.builder.elements import (
     worker_name,
 )
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.key_template import places
+from multiagents.workflow.definition.key_template import template_fields
 from multiagents.workflow.definition.rate_limit import Limit
 from multiagents.workflow.definition.step import ON_UNKNOWN
 
@@ -357,7 +357,7 @@ def _check_template(options: _Options, key: Any) -> None:
     why = "" if isinstance(key, str) and key.strip() else "it is no text"
     if not why:
         try:
-            list(places(key))
+            list(template_fields(key))
         except ValueError as error:
             why = str(error)
     if why:

@@ -1,4 +1,4 @@
-"""Keys with places in them: ``stock:{sku}``, filled in from a run's context."""
+"""Templates of keys: ``stock:{sku}``, whose fields are filled in from a run's context."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 from multiagents.exceptions import WorkflowError, did_you_mean
 
-#: How long a key may be once it is filled in.
+#: How long a key may be once its fields are filled in.
 MAX_KEY = 512
 
 
-def places(template: str) -> Iterator[str]:
-    """The dotted paths that a template has places for.
+def template_fields(template: str) -> Iterator[str]:
+    """The fields of a template: dotted paths in the context.
 
     Raises:
-        ValueError: when it is no template: a brace without the other one, an empty place, a format.
+        ValueError: when it is no template: a brace without the other one, an empty field, a format.
 
-    >>> list(places("stock:{order.sku}:{shop}"))
+    >>> list(template_fields("stock:{order.sku}:{shop}"))
     ['order.sku', 'shop']
     """
     for _, path, form, conversion in Formatter().parse(template):
         if path is None:
             continue
         if form or conversion or not all(path.split(".")) or not set(path).isdisjoint("[]"):
-            raise ValueError("a place is a name, or names with dots between them, in braces")
+            raise ValueError("a field is a name, or names with dots between them, in braces")
         yield path
 
 
-def filled(template: str, context: Mapping[str, Any]) -> str:
-    """A template with its places filled in.
+def filled_template(template: str, context: Mapping[str, Any]) -> str:
+    """A template with its fields filled in: a key that may be used.
 
     Raises:
         WorkflowError: when the context lacks something it names, or has what makes no key there.
 
-    >>> filled("stock:{order.sku}", {"order": {"sku": 7}})
+    >>> filled_template("stock:{order.sku}", {"order": {"sku": 7}})
     'stock:7'
     """
     parts = []
@@ -43,10 +43,10 @@ def filled(template: str, context: Mapping[str, Any]) -> str:
         parts.append(text)
         if path is not None:
             parts.append(_looked_up(template, path, context))
-    return checked("".join(parts))
+    return checked_key("".join(parts))
 
 
-def checked(key: Any) -> str:
+def checked_key(key: Any) -> str:
     """A key as it may be used, unchanged.
 
     Raises:

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from multiagents.exceptions import DefinitionError
-from multiagents.workflow.definition.key_template import places
+from multiagents.workflow.definition.key_template import template_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Limit:
         if not isinstance(self.key, str) or not self.key.strip():
             raise self._refused("key", 'what is limited, such as "bank" or "bank:{customer}"')
         try:
-            list(places(self.key))
+            list(template_fields(self.key))
         except ValueError as error:
-            raise self._refused("key", f'places such as in "bank:{{customer}}": {error}') from None
+            raise self._refused("key", f'fields such as in "bank:{{customer}}": {error}') from None
         if self.concurrency is None and self.rate is None:
             raise DefinitionError(f"{self!r} limits nothing; give it a concurrency=, a rate= or both")
         whole = isinstance(self.concurrency, int) and not isinstance(self.concurrency, bool)

@@ -1,4 +1,4 @@
-"""Locks as steps: what the builder takes, what the core says, and keys with places in them (rule S29)."""
+"""Locks as steps: what the builder takes, what the core says, and keys with fields in them (rule S29)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from multiagents import Lock, Parallel, Step, WorkflowBuilder
 from multiagents.exceptions import DefinitionError, WorkflowError
 from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.key_template import checked, filled, places
+from multiagents.workflow.definition.key_template import checked_key, filled_template, template_fields
 from tests.support.driven_run import RunOf
 
 
@@ -69,9 +69,9 @@ def test_a_lock_may_stand_in_a_branch() -> None:
         ({"key": ""}, "it is no text"),
         ({"key": None}, "it is no text"),
         ({"key": "stock:{sku"}, "expected '}' before end of string"),
-        ({"key": "stock:{}"}, "a place is a name"),
-        ({"key": "stock:{sku!r}"}, "a place is a name"),
-        ({"key": "stock:{sku.}"}, "a place is a name"),
+        ({"key": "stock:{}"}, "a field is a name"),
+        ({"key": "stock:{sku!r}"}, "a field is a name"),
+        ({"key": "stock:{sku.}"}, "a field is a name"),
         ({"key": "k", "lease": 0}, "lease=0; expected a number, more than 0 seconds, or None to hold it"),
         ({"key": "k", "timeout": -1}, "timeout=-1"),
         ({"key": "k", "on_timeout": "reject"}, 'on_timeout=\'reject\'; expected "fail" or "continue"'),
@@ -119,8 +119,8 @@ def test_S29_a_lock_has_no_undo_and_is_in_nobodys_way_going_back(run_of: RunOf) 
 def test_a_key_takes_texts_and_numbers_from_the_context() -> None:
     context = {"order": {"sku": "a/7", "shop": {"id": 3}}, "n": 1.5}
 
-    assert filled("s:{order.sku}:{order.shop.id}:{n}:{{x}}", context) == "s:a/7:3:1.5:{x}"
-    assert list(places("s:{order.sku}:{n}")) == ["order.sku", "n"]
+    assert filled_template("s:{order.sku}:{order.shop.id}:{n}:{{x}}", context) == "s:a/7:3:1.5:{x}"
+    assert list(template_fields("s:{order.sku}:{n}")) == ["order.sku", "n"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_key_takes_texts_and_numbers_from_the_context() -> None:
 )
 def test_a_key_that_the_context_cannot_fill_says_what_is_missing(template: str, said: str) -> None:
     with pytest.raises(WorkflowError) as refused:
-        filled(template, {"sku": "7", "flag": True, "list": []})
+        filled_template(template, {"sku": "7", "flag": True, "list": []})
 
     assert said in str(refused.value)
 
@@ -145,4 +145,4 @@ def test_a_key_that_the_context_cannot_fill_says_what_is_missing(template: str, 
 @pytest.mark.parametrize("key", ["", "  ", "a\nb", "x" * 513, 7, None])
 def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
     with pytest.raises(WorkflowError, match="cannot be a key; expected 1 to 512 printable characters"):
-        checked(key)
+        checked_key(key)

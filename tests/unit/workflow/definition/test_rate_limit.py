@@ -16,7 +16,7 @@ from multiagents.workflow.definition.definition import Definition
     ("given", "said"),
     [
         ({"key": ""}, "key=''; expected what is limited"),
-        ({"key": "bank:{", "rate": 1}, "expected places such as in"),
+        ({"key": "bank:{", "rate": 1}, "expected fields such as in"),
         ({"key": "bank"}, "limits nothing; give it a concurrency=, a rate= or both"),
         ({"key": "bank", "concurrency": 0}, "concurrency=0; expected a whole number of at least 1"),
         ({"key": "bank", "concurrency": 1.5}, "concurrency=1.5"),
