@@ -15,9 +15,11 @@ from multiagents.workflow.builder.layout import Layout
 from multiagents.workflow.builder.option_checks import names_after
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.registry import definitions
-from multiagents.workflow.definition.step import STEP_DEFAULTS, StepDefinition
+from multiagents.workflow.definition.step import StepDefinition
 
 __all__ = ["compiled"]
+
+_FIELDS = frozenset(each.name for each in fields(StepDefinition))
 
 
 def compiled(layout: Layout) -> dict[str, StepDefinition]:
@@ -41,7 +43,7 @@ def compiled(layout: Layout) -> dict[str, StepDefinition]:
 
 def _step(workflow: str, element: Step | Node, **place: Any) -> StepDefinition:
     """The step that an element is, in the place where it stands: what it waits for, and its block."""
-    given = {each.name: getattr(element, each.name) for each in fields(element) if each.name in STEP_DEFAULTS}
+    given = {each.name: getattr(element, each.name) for each in fields(element) if each.name in _FIELDS}
     made: dict[str, Any] = {}
     match element:
         case Step():

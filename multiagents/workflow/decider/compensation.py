@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multiagents.workflow.definition.definition import Definition, StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.definition.map_items import item_name, map_of
 from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus, StepState
 

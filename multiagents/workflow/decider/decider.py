@@ -41,7 +41,7 @@ from multiagents.workflow.decider.commands import (
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo
 from multiagents.workflow.decider.evolve import evolve, fold
 from multiagents.workflow.decider.react import PAGE, react
-from multiagents.workflow.definition.definition import Definition, StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.definition.map_items import item_name
 from multiagents.workflow.state.run_state import RUN, RunState, RunStatus
 

@@ -44,7 +44,7 @@ from multiagents.workflow.decider.interventions import VERBS, operated
 from multiagents.workflow.decider.parking import is_parked, past_pivot
 from multiagents.workflow.decider.retries import attach, failed
 from multiagents.workflow.decider.timers import is_early
-from multiagents.workflow.definition.definition import Definition, StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import (
     ACTIVITY,
     RUN,

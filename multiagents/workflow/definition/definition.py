@@ -1,55 +1,29 @@
-"""A workflow definition: frozen data, told apart by a hash of its content (rule S26).
+"""A workflow definition: frozen data, told apart by a hash of its content (rule S26), and what follows from its steps.
 
-What is data and what is code:
-
-- Everything that `Definition.to_dict` returns is data. It is stored with each run, so that a run ends by the definition
-  it started with, and hashed into `Definition.content_hash`.
-- ``when``, callable ``inputs`` and the like are code. The data says only that they exist (``true``). A definition that
-  was read from the store *lacks* that code (`Definition.lacks_code`) until `Definition.with_code_of` finds it in a
-  definition built in this process.
-- What equals its default is left out of the data, so that a field added by a later release changes no hash. A release
-  that changes what existing data *means* raises `SCHEMA`; an older one then refuses to read it and says so.
+What is data and what is code is said in `multiagents.workflow.definition.serialization`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, Literal
 
 from multiagents.exceptions import DecodeError, DefinitionError, UnknownStepError, WorkflowError, did_you_mean
-from multiagents.retry import RetryPolicy
+from multiagents.workflow.definition import serialization
 from multiagents.workflow.definition.diagram import ascii_diagram, mermaid_diagram
-from multiagents.workflow.definition.expansion import Expansions, behind
+from multiagents.workflow.definition.expansion import Expansion
 from multiagents.workflow.definition.graph import Graph
 from multiagents.workflow.definition.map_items import map_of
-from multiagents.workflow.definition.registry import DefinitionRegistry, definitions
-from multiagents.workflow.definition.step import (
-    ON_UNKNOWN,
-    STEP_DEFAULTS,
-    BlockDefinition,
-    StepDefinition,
-    code_elsewhere,
-    plain,
-)
+from multiagents.workflow.definition.step import BlockDefinition, StepDefinition
 
-__all__ = [
-    "ON_UNKNOWN",
-    "SCHEMA",
-    "BlockDefinition",
-    "Definition",
-    "DefinitionRegistry",
-    "StepDefinition",
-    "code_elsewhere",
-    "definitions",
-]
+__all__ = ["Definition"]
 
-#: The newest shape of the data that this release reads and the one it writes.
-SCHEMA = 1
+#: How many steps of expanded definitions a process keeps for each definition.
+KEPT_STEPS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -93,18 +67,19 @@ class Definition:
     has_code: bool = field(init=False)
     #: some of that code is not loaded in this process: only another one can decide
     lacks_code: bool = field(init=False)
-    #: the order of steps as they were defined: results are merged by it
+    #: the order of steps that results are merged by
     graph: Graph = field(init=False)
+    #: map -> how many items of it are among the steps
+    sizes: Mapping[str, int] = field(init=False)
+    #: the save-points that a run has gone back to, oldest first: there are more passes among the steps
+    rollbacks: tuple[str, ...] = field(init=False)
+    #: steps of passes that were undone: nothing waits for them any more
+    superseded: frozenset[str] = field(init=False)
+    #: step of a later pass -> its name in the first
+    origins: Mapping[str, str] = field(init=False)
+    _expansion: Expansion = field(init=False)
     #: what it was read from, if some of it was written by a later release
     _unread: Mapping[str, Any] | None = field(init=False, default=None)
-    #: map -> how many items of it are among the steps
-    sizes: Mapping[str, int] = field(init=False, default_factory=dict)
-    #: the save-points that a run has gone back to, oldest first: there are more passes among the steps
-    rollbacks: tuple[str, ...] = field(init=False, default=())
-    #: steps of passes that were undone: nothing waits for them any more
-    superseded: frozenset[str] = field(init=False, default=frozenset())
-    #: step of a later pass -> its name in the first
-    origins: Mapping[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -116,16 +91,12 @@ class Definition:
         if self.compensate_in is not None:
             put(self, "compensate_in", tuple(self.compensate_in))
         graph = Graph(self.name, {name: step.after for name, step in self.steps.items()})
-        put(self, "graph", graph)
         put(self, "successors", MappingProxyType(graph.successors))
-        for derived in ("entries", "exits", "order"):
-            put(self, derived, getattr(graph, derived))
+        put(self, "entries", graph.entries)
+        put(self, "order", graph.order)
+        self._take(Expansion(steps=self.steps, compensate_in=self.compensate_in, graphs=(graph,)))
         put(self, "has_code", any(step.has_code for step in self.steps.values()))
         put(self, "lacks_code", any(step.lacks_code for step in self.steps.values()))
-
-    @cached_property
-    def _expansions(self) -> Expansions:
-        return Expansions(self)
 
     @cached_property
     def _behind(self) -> dict[str, frozenset[str]]:
@@ -144,7 +115,7 @@ class Definition:
     @cached_property
     def content_hash(self) -> str:
         """The first 32 hex digits of the SHA-256 over the canonical JSON of `to_dict`."""
-        return _digest(self.to_dict())
+        return serialization.digest(self.to_dict())
 
     def step(self, name: str) -> StepDefinition:
         """The step of this name.
@@ -166,7 +137,38 @@ class Definition:
         """
         if sizes == self.sizes and rollbacks == self.rollbacks:
             return self
-        return self._expansions.of(sizes, rollbacks)
+        known, key = self._expansions, (tuple(sorted(sizes.items())), tuple(rollbacks))
+        found = known.get(key)
+        if found is None:
+            before: Definition = self.expanded({}, rollbacks if sizes else rollbacks[:-1])
+            expansion = before._expansion
+            found = before._with(expansion.with_items(sizes) if sizes else expansion.with_pass(rollbacks[-1]))
+            if sum(len(each.steps) for each in list(known.values())) > KEPT_STEPS:
+                for old in list(known)[1:]:
+                    known.pop(old, None)
+            known[key] = found
+        return found
+
+    @cached_property
+    def _expansions(self) -> dict[tuple[tuple[tuple[str, int], ...], tuple[str, ...]], Definition]:
+        """What `expanded` was asked for last, shared by all that came of one definition; that one comes first."""
+        return {((), ()): self}
+
+    def _with(self, expansion: Expansion) -> Definition:
+        made: Definition = replace(self, steps=expansion.steps, compensate_in=expansion.compensate_in)
+        made._take(expansion)
+        put = object.__setattr__
+        put(made, "_expansions", self._expansions)
+        # The same content, after these rollbacks.
+        put(made, "content_hash", "~".join((self.content_hash, *expansion.rollbacks[len(self.rollbacks) :])))
+        return made
+
+    def _take(self, expansion: Expansion) -> None:
+        put = object.__setattr__
+        put(self, "_expansion", expansion)
+        put(self, "exits", expansion.graph.exits)
+        for name in ("graph", "sizes", "rollbacks", "superseded", "origins"):
+            put(self, name, getattr(expansion, name))
 
     def own(self, step: str) -> StepDefinition:
         """A step, or an item of a map that is not among its steps here.
@@ -203,7 +205,7 @@ class Definition:
     def behind(self, step: str) -> frozenset[str]:
         """All steps that stand behind one, items of maps included."""
         if step not in self._behind:
-            inside = behind(self.graph, step)
+            inside = self.graph.descendants(step)
             self._behind[step] = inside.union(name for name in self.steps if map_of(name) in inside)
         return self._behind[step]
 
@@ -211,11 +213,8 @@ class Definition:
         return map_of(step) or self.step(step).name
 
     def _graph_of(self, step: str) -> Graph:
-        """The graph of the pass that a step belongs to."""
-        if step in self.graph.after:
-            return self.graph
-        earlier: Definition = self._expansions.of({}, self.rollbacks[:-1])
-        return earlier._graph_of(step)
+        """The order of steps in the pass that a step belongs to."""
+        return next(graph for graph in reversed(self._expansion.graphs) if step in graph.after)
 
     def tail_parts(self) -> tuple[str, ...]:
         """Steps whose results must be merged onto the trunk context to get the context of the run's end."""
@@ -258,15 +257,8 @@ class Definition:
         """
         if self._unread is not None:
             return dict(self._unread)
-        data: dict[str, Any] = {"schema": SCHEMA, "name": self.name, "version": self.version}
-        for name, default in _OPTIONS.items():
-            value = getattr(self, name)
-            if value != default:
-                data[name] = plain(value)
-        data["steps"] = [step.to_dict() for step in self.steps.values()]
-        if self.blocks:
-            data["blocks"] = [block.to_dict() for block in self.blocks.values()]
-        return data
+        options = {name: getattr(self, name) for name in serialization.OPTIONS}
+        return serialization.to_data(self.name, self.version, options, self.steps.values(), self.blocks.values())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Definition:
@@ -275,35 +267,16 @@ class Definition:
         Raises:
             DecodeError: when the data was written in a newer schema, or is not a definition.
         """
-        try:
-            schema = data.get("schema", SCHEMA)
-            if schema > SCHEMA:
-                raise DecodeError(
-                    f"workflow {data.get('name')!r} was stored in schema {schema}, this process reads up to {SCHEMA}; "
-                    f"upgrade multiagents here, or leave the run to processes of the newer release"
-                )
-            steps = [StepDefinition.from_dict(step, cls.from_dict) for step in data["steps"]]
-            blocks = [BlockDefinition.from_dict(block) for block in data.get("blocks", ())]
-            definition = cls(
-                name=data["name"],
-                version=data["version"],
-                steps={step.name: step for step in steps},
-                blocks={block.name: block for block in blocks},
-                **{name: data[name] for name in _OPTIONS if name in data},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, DefinitionError) as error:
-            raise DecodeError(
-                f"this is not a workflow definition ({type(error).__name__}: {error}); expected what to_dict() returns"
-            ) from error
-        if _has_unknown_keys(data):
+        definition = serialization.from_data(data, cls, cls.from_dict)
+        if serialization.has_unknown_keys(data):
             # A run names its definition by the hash that its writer computed, over keys that are not known here.
-            object.__setattr__(definition, "content_hash", _digest(data))
+            object.__setattr__(definition, "content_hash", serialization.digest(data))
             object.__setattr__(definition, "_unread", data)
         return definition
 
     def to_json(self) -> str:
         """`to_dict` as canonical JSON: sorted keys, no blanks."""
-        return _canonical(self.to_dict())
+        return serialization.as_json(self.to_dict())
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Definition:
@@ -338,13 +311,16 @@ class Definition:
         Raises:
             DefinitionError: for any other kind.
         """
-        kinds = {"mermaid": mermaid_diagram, "ascii": ascii_diagram}
-        if kind not in kinds:
-            raise DefinitionError(
-                f'workflow "{self.name}": no diagram of kind {kind!r}; expected "mermaid" or "ascii"'
-                f"{did_you_mean(str(kind), kinds)}"
-            )
-        return kinds[kind](self)
+        title = f"{self.name} · version {self.version}"
+        match kind:
+            case "mermaid":
+                return mermaid_diagram(title, self.steps, self.blocks)
+            case "ascii":
+                return ascii_diagram(title, self.steps, self.blocks, self.graph)
+        raise DefinitionError(
+            f'workflow "{self.name}": no diagram of kind {kind!r}; expected "mermaid" or "ascii"'
+            f"{did_you_mean(str(kind), ('mermaid', 'ascii'))}"
+        )
 
     def __eq__(self, other: object) -> bool:
         return self.content_hash == other.content_hash if isinstance(other, Definition) else NotImplemented
@@ -355,38 +331,6 @@ class Definition:
     def __repr__(self) -> str:
         count = f"{len(self.steps)} step{'s' if len(self.steps) != 1 else ''}"
         return f"<Definition {self.name!r} version {self.version!r}: {count}, {self.content_hash[:8]}>"
-
-
-#: What a definition may say beside its name, version, steps and blocks, and the defaults.
-_OPTIONS: dict[str, Any] = {
-    "deadline": None,
-    "retention": None,
-    "strict": False,
-    "compensate_in": None,
-    "on_end": None,
-}
-_KEYS = frozenset({"schema", "name", "version", "steps", "blocks", *_OPTIONS})
-
-
-def _has_unknown_keys(data: Mapping[str, Any]) -> bool:
-    if not _KEYS.issuperset(data):
-        return True
-    policies = RetryPolicy.model_fields.keys()
-    steps = [*data["steps"], *(step["item"] for step in data["steps"] if "item" in step)]
-    return any(
-        not STEP_DEFAULTS.keys() >= step.keys()
-        or any(name in step and not policies >= step[name].keys() for name in ("retry", "undo_retry"))
-        or _has_unknown_keys(step.get("workflow", {"steps": ()}))
-        for step in steps
-    ) or any(not {"name", "branches", "on_failure"} >= block.keys() for block in data.get("blocks", ()))
-
-
-def _canonical(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def _digest(data: Mapping[str, Any]) -> str:
-    return sha256(_canonical(data).encode()).hexdigest()[:32]
 
 
 def _follow(value: Any, path: Sequence[str]) -> Any:

@@ -1,4 +1,4 @@
-"""Draw a definition: as mermaid for documents, as lines for a terminal.
+"""Draw a workflow: as mermaid for documents, as lines for a terminal.
 
 The mermaid picture shows every edge. The terminal picture shows the order that follows from them: the graph is cut at
 its trunk steps, what lies between two cuts falls apart into branches that share no edge, and each branch is drawn the
@@ -10,24 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from multiagents.workflow.definition.graph import Graph
-from multiagents.workflow.definition.step import StepKind
-
-if TYPE_CHECKING:
-    from multiagents.workflow.definition.definition import Definition
-    from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition.step import BlockDefinition, StepDefinition, StepKind
 
 
-def mermaid_diagram(definition: Definition) -> str:
+def mermaid_diagram(title: str, steps: Mapping[str, StepDefinition], blocks: Mapping[str, BlockDefinition]) -> str:
     """Draw a mermaid flowchart: blocks as subgraphs, compensations on dotted edges, ``when`` as the label ``if``."""
     # Ids of our own: "end" and the like are words of mermaid's language.
-    ids = {name: f"s{number}" for number, name in enumerate(definition.steps)}
-    lines = ["flowchart TD", f'    start(["{_escaped(definition.name)} · version {_escaped(definition.version)}"])']
-    inside: dict[str, list[str]] = {name: [] for name in definition.blocks}
+    ids = {name: f"s{number}" for number, name in enumerate(steps)}
+    lines = ["flowchart TD", f'    start(["{_escaped(title)}"])']
+    inside: dict[str, list[str]] = {name: [] for name in blocks}
     outside: list[str] = []
-    for name, step in definition.steps.items():
+    for name, step in steps.items():
         place = inside.get(step.block or "", outside)
         worker = "" if step.worker == name else f"<br/>{_escaped(step.worker or _without_worker(step))}"
         place.append(f'{ids[name]}["{_escaped(name)}{worker}"]')
@@ -35,14 +30,14 @@ def mermaid_diagram(definition: Definition) -> str:
             place.append(f'{ids[name]}_undo(["⤺ {_escaped(undo)}"])')
     lines += [f"    {line}" for line in outside]
     for number, (name, nodes) in enumerate(inside.items()):
-        cancels = " · first failure cancels" if definition.blocks[name].on_failure == "cancel" else ""
+        cancels = " · first failure cancels" if blocks[name].on_failure == "cancel" else ""
         lines.append(f'    subgraph b{number}["{_escaped(name)}{cancels}"]')
         lines += [f"        {node}" for node in nodes]
         lines.append("    end")
-    for name, step in definition.steps.items():
+    for name, step in steps.items():
         condition = "|if|" if step.when is not None else ""
         for before in step.after:
-            chosen = [label for label, names in definition.steps[before].branches.items() if name in names]
+            chosen = [label for label, names in steps[before].branches.items() if name in names]
             lines.append(f"    {ids[before]} -->{f'|{_escaped(chosen[0])}|' if chosen else condition} {ids[name]}")
         if not step.after:
             lines.append(f"    start -->{condition} {ids[name]}")
@@ -51,15 +46,17 @@ def mermaid_diagram(definition: Definition) -> str:
     return "\n".join(lines)
 
 
-def ascii_diagram(definition: Definition) -> str:
+def ascii_diagram(
+    title: str, steps: Mapping[str, StepDefinition], blocks: Mapping[str, BlockDefinition], graph: Graph
+) -> str:
     """Draw the workflow top down for a terminal: a pipe, branches indented, ``⤺`` for what undoes a step."""
     lines = [_Line("│")]
-    lines += _Drawing(definition).sequence(definition.graph)
+    lines += _Drawing(steps, blocks).sequence(graph)
     # Labels of forks have no worker beside them and may run over.
     left = max((len(line.left) for line in lines if line.worker or line.rest), default=0)
     middle = max(len(line.worker) for line in lines)
     drawn = [f"{line.left:<{left}}   {line.worker:<{middle}}   {line.rest}".rstrip() for line in lines]
-    return "\n".join([f"{definition.name} · version {definition.version}", *drawn])
+    return "\n".join([title, *drawn])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +72,15 @@ class _Line:
 
 
 class _Drawing:
-    """Turn the pieces of one definition into lines."""
+    """Turn the pieces of one workflow into lines."""
 
-    def __init__(self, definition: Definition) -> None:
-        self._steps: Mapping[str, StepDefinition] = definition.steps
+    def __init__(self, steps: Mapping[str, StepDefinition], blocks: Mapping[str, BlockDefinition]) -> None:
+        self._steps = steps
         self._labels = {
             frozenset(block.steps): name + (" · first failure cancels" if block.on_failure == "cancel" else "")
-            for name, block in definition.blocks.items()
+            for name, block in blocks.items()
         }
-        for step in definition.steps.values():
+        for step in steps.values():
             if step.branches:
                 self._labels[frozenset(name for names in step.branches.values() for name in names)] = "one of these"
 

@@ -1,10 +1,13 @@
-"""A definition as one run has it: with the items of its maps, and with the passes that its save-points have led to.
+"""Steps as one run has them: with the items of its maps, and with the passes that its save-points have led to.
 
 A definition is fixed (rule S26), and yet a run may come to have more steps than it names. Two things add some, and both
 are on record in the run's state, so that whoever has the definition and the state has the steps:
 
-- a map whose list is known has its items (`multiagents.workflow.definition.map_items`);
-- a run that went back to a save-point goes through all that stands behind it once more, as steps of their own:
+- A map whose list is known has its items: steps beside it, ``resize[0]``, ``resize[1]``, ..., which wait for what the
+  map waited for, and the map itself waits for them. Their results are not merged into the context: the map's own result
+  is the list of them. With ``max_concurrency=n`` the items stand in n rows: item i waits for item i - n. So a worker
+  that has finished one knows the next without a look at the others.
+- A run that went back to a save-point goes through all that stands behind it once more, as steps of their own:
   ``charge#2`` beside the ``charge`` that was undone (rule S15). What was undone is *superseded*: it is still there to
   be seen, and nothing waits for it any more.
 """
@@ -12,118 +15,107 @@ are on record in the run's state, so that whoever has the definition and the sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from multiagents.workflow.definition.graph import Graph
-from multiagents.workflow.definition.map_items import item_name, with_items
+from multiagents.workflow.definition.map_items import item_name
+from multiagents.workflow.definition.step import StepDefinition
 
-if TYPE_CHECKING:
-    from multiagents.workflow.definition.definition import Definition
-    from multiagents.workflow.definition.step import StepDefinition
-
-__all__ = ["Expansions", "behind"]
-
-#: How many steps of expanded definitions a process keeps for each definition.
-KEPT_STEPS = 50_000
-
-_Key = tuple[tuple[tuple[str, int], ...], tuple[str, ...]]
+__all__ = ["Expansion"]
 
 
-class Expansions:
-    """A definition as runs have it, as they were asked for last.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expansion:
+    """The steps that a run has, and what has added some of them; without any, those of the definition as it was built.
 
-    Args:
-        base: the definition as it was built.
+    Attributes:
+        steps: name -> step, in definition order.
+        compensate_in: an explicit order of undoing.
+        graphs: the order of steps for each pass, oldest first; results are merged by it, as if items were not there.
+        sizes: map -> how many items of it are among the steps.
+        rollbacks: the save-points that the run has gone back to, oldest first.
+        superseded: steps of passes that were undone: nothing waits for them any more.
+        origins: step of a later pass -> its name in the first.
     """
 
-    def __init__(self, base: Definition) -> None:
-        self._base = base
-        self._known: dict[_Key, Definition] = {}
+    steps: Mapping[str, StepDefinition]
+    compensate_in: tuple[str, ...] | None
+    graphs: tuple[Graph, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    rollbacks: tuple[str, ...] = ()
+    superseded: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, sizes: Mapping[str, int], rollbacks: Sequence[str]) -> Definition:
-        """The definition for maps of these sizes, after these rollbacks; without any, the one that was built."""
-        if not sizes and not rollbacks:
-            return self._base
-        key = (tuple(sorted(sizes.items())), tuple(rollbacks))
-        known = self._known.get(key)
-        if known is None:
-            made = self._with_items(sizes, key[1]) if sizes else self._with_pass(key[1])
-            if sum(len(definition.steps) for definition in self._known.values()) > KEPT_STEPS:
-                self._known.clear()
-            known = self._known[key] = made
-        return known
+    @property
+    def graph(self) -> Graph:
+        """The order of the steps that count."""
+        return self.graphs[-1]
 
-    def _with_items(self, sizes: Mapping[str, int], rollbacks: tuple[str, ...]) -> Definition:
-        before = self.of({}, rollbacks)
-        placed = {name: _items_of(name, sizes) for name in before.steps}
-        made = self._made(before, with_items(before.steps, sizes), placed)
-        put = object.__setattr__
-        put(made, "sizes", MappingProxyType(dict(sizes)))
-        put(made, "superseded", before.superseded.union(*(placed[name] for name in before.superseded)))
-        return made
+    def with_items(self, sizes: Mapping[str, int]) -> Expansion:
+        """The same with the items of maps, as far as their numbers are known.
 
-    def _with_pass(self, rollbacks: tuple[str, ...]) -> Definition:
-        """Behind the last save-point that was gone back to, all steps once more; the first pass has no number."""
-        before = self.of({}, rollbacks[:-1])
-        again = behind(before.graph, rollbacks[-1])
-        named = {name: f"{before.origins.get(name, name)}#{len(rollbacks) + 1}" for name in again}
+        Args:
+            sizes: map -> how many items it has.
+        """
+        items = {name: [item_name(name, index) for index in range(sizes.get(name, 0))] for name in self.steps}
         steps: dict[str, StepDefinition] = {}
-        for name, step in before.steps.items():
+        for name, step in self.steps.items():
+            steps |= _map_with_items(step, items[name])
+        return replace(
+            self,
+            steps=steps,
+            compensate_in=_undone_with(self.compensate_in, items),
+            sizes=MappingProxyType(dict(sizes)),
+            superseded=self.superseded.union(*(items[name] for name in self.superseded)),
+        )
+
+    def with_pass(self, savepoint: str) -> Expansion:
+        """The same with all that stands behind a save-point once more; the first pass has no number."""
+        rollbacks = (*self.rollbacks, savepoint)
+        undone = self.graph.descendants(savepoint)
+        again = {name: f"{self.origins.get(name, name)}#{len(rollbacks) + 1}" for name in undone}
+        steps: dict[str, StepDefinition] = {}
+        for name, step in self.steps.items():
             steps[name] = step
-            if name in named:
-                steps[named[name]] = _renamed(step, named)
-        placed = {name: [named[name]] if name in named else [] for name in before.steps}
-        made = self._made(before, steps, placed)
-        superseded = before.superseded | again
-        current = {name: step.after for name, step in steps.items() if name not in superseded}
-        graph = Graph(before.name, current)
-        origins = {**before.origins, **{new: before.origins.get(old, old) for old, new in named.items()}}
-        put = object.__setattr__
-        for name, value in {
-            "content_hash": f"{before.content_hash}~{rollbacks[-1]}",
-            "rollbacks": rollbacks,
-            "superseded": superseded,
-            "origins": MappingProxyType(origins),
-            "graph": graph,
-            "exits": graph.exits,
-        }.items():
-            put(made, name, value)
-        return made
-
-    def _made(
-        self, before: Definition, steps: Mapping[str, StepDefinition], placed: Mapping[str, Sequence[str]]
-    ) -> Definition:
-        """A definition with more steps: it has the same hash, and data is merged as if items were not there."""
-        order = before.compensate_in
-        if order is not None:
-            order = tuple(each for name in order for each in (*reversed(placed[name]), name))
-        made = replace(before, steps=steps, compensate_in=order)
-        put = object.__setattr__
-        for name in ("content_hash", "graph", "exits", "rollbacks", "superseded", "origins"):
-            put(made, name, getattr(before, name))
-        put(made, "_expansions", self)
-        return made
+            if name in again:
+                steps[again[name]] = _renamed(step, again)
+        superseded = self.superseded | undone
+        graph = Graph(self.graph.workflow, {name: step.after for name, step in steps.items() if name not in superseded})
+        return replace(
+            self,
+            steps=steps,
+            compensate_in=_undone_with(self.compensate_in, {name: [new] for name, new in again.items()}),
+            graphs=(*self.graphs, graph),
+            rollbacks=rollbacks,
+            superseded=superseded,
+            origins=MappingProxyType(
+                {**self.origins, **{new: self.origins.get(old, old) for old, new in again.items()}}
+            ),
+        )
 
 
-def behind(graph: Graph, step: str) -> frozenset[str]:
-    """All steps that stand behind one."""
-    found: set[str] = set()
-    ahead = list(graph.successors[step])
-    while ahead:
-        name = ahead.pop()
-        if name not in found:
-            found.add(name)
-            ahead += graph.successors[name]
-    return frozenset(found)
+def _map_with_items(step: StepDefinition, items: Sequence[str]) -> dict[str, StepDefinition]:
+    if step.item is None or not items:
+        return {step.name: step}
+    row = step.max_concurrency or len(items)
+    # What its ``inputs`` take from the context is taken once, for all items.
+    item = replace(step.item, inputs=None, block=step.block, cancel_siblings=step.cancel_siblings)
+    made = {
+        name: replace(item, name=name, after=step.after if index < row else (items[index - row],))
+        for index, name in enumerate(items)
+    }
+    return {**made, step.name: replace(step, after=tuple(items))}
 
 
-def _items_of(name: str, sizes: Mapping[str, int]) -> list[str]:
-    return [item_name(name, index) for index in range(sizes.get(name, 0))]
+def _undone_with(order: tuple[str, ...] | None, added: Mapping[str, Sequence[str]]) -> tuple[str, ...] | None:
+    """An order of undoing in which what was added to a step is undone before it, newest first."""
+    if order is None:
+        return None
+    return tuple(each for name in order for each in (*reversed(added.get(name, ())), name))
 
 
-def _renamed(step: StepDefinition, named: Mapping[str, str]) -> StepDefinition:
-    branches = {label: tuple(named.get(name, name) for name in names) for label, names in step.branches.items()}
-    after = tuple(named.get(name, name) for name in step.after)
-    return replace(step, name=named[step.name], after=after, branches=branches)
+def _renamed(step: StepDefinition, names: Mapping[str, str]) -> StepDefinition:
+    branches = {label: tuple(names.get(name, name) for name in steps) for label, steps in step.branches.items()}
+    after = tuple(names.get(name, name) for name in step.after)
+    return replace(step, name=names[step.name], after=after, branches=branches)

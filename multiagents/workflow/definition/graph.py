@@ -63,20 +63,22 @@ class Graph:
         "order",
         "successors",
         "trunks",
+        "workflow",
     )
 
     def __init__(self, workflow: str, after: Mapping[str, Sequence[str]]) -> None:
+        self.workflow = workflow
         self.after: dict[str, tuple[str, ...]] = {step: tuple(before) for step, before in after.items()}
         self._names = tuple(self.after)
         self._index = {step: number for number, step in enumerate(self._names)}
         #: each step and those that wait for it directly, in definition order
-        self.successors = self._turned_round(workflow)
+        self.successors = self._turned_round()
         #: steps that wait for nothing
         self.entries = tuple(step for step, before in self.after.items() if not before)
         #: steps that nothing waits for
         self.exits = tuple(step for step, behind in self.successors.items() if not behind)
         #: a topological order; of two steps that could come next, the one defined first does
-        self.order = self._sorted(workflow)
+        self.order = self._sorted()
         self._position = {step: place for place, step in enumerate(self.order)}
         self._trunks = self._find_trunks()
         #: the trunk steps, in the only order they can have
@@ -107,30 +109,40 @@ class Graph:
         """All steps that must be done before this one, in topological order."""
         return self.order[: self._covered(step)] + self.parts(step)
 
+    def descendants(self, step: str) -> frozenset[str]:
+        """All steps that this one must be done before."""
+        found: set[str] = set()
+        ahead = list(self.successors[step])
+        while ahead:
+            name = ahead.pop()
+            if name not in found:
+                found.add(name)
+                ahead += self.successors[name]
+        return frozenset(found)
+
     def is_before(self, earlier: str, step: str) -> bool:
         """Whether a step must be done before another may start."""
         return self._position[earlier] < self._covered(step) or earlier in self.parts(step)
 
     def induced(self, steps: set[str]) -> Graph:
         """The graph of some of the steps and of the edges among them."""
-        return Graph(
-            "", {step: [b for b in before if b in steps] for step, before in self.after.items() if step in steps}
-        )
+        inside = {step: before for step, before in self.after.items() if step in steps}
+        return Graph(self.workflow, {step: [b for b in before if b in steps] for step, before in inside.items()})
 
     def in_definition_order(self, steps: Sequence[str] | set[str]) -> tuple[str, ...]:
         """The same steps, sorted as they were defined."""
         return tuple(sorted(steps, key=self._index.__getitem__))
 
-    def _turned_round(self, workflow: str) -> dict[str, tuple[str, ...]]:
+    def _turned_round(self) -> dict[str, tuple[str, ...]]:
         successors: dict[str, list[str]] = {step: [] for step in self.after}
         for step, before in self.after.items():
             for predecessor in before:
                 if predecessor not in successors:
-                    raise UnknownStepError(workflow, predecessor, self.after, named_by=step)
+                    raise UnknownStepError(self.workflow, predecessor, self.after, named_by=step)
                 successors[predecessor].append(step)
         return {step: tuple(behind) for step, behind in successors.items()}
 
-    def _sorted(self, workflow: str) -> tuple[str, ...]:
+    def _sorted(self) -> tuple[str, ...]:
         waiting = {step: len(before) for step, before in self.after.items()}
         ready = [self._index[step] for step in self.entries]
         heapify(ready)
@@ -147,7 +159,7 @@ class Graph:
                 TopologicalSorter(self.after).prepare()
             except CycleError as error:
                 # The sorter lists a circle as predecessor, successor, …; that is also how the steps would run.
-                raise StepCycleError(workflow, error.args[1]) from None
+                raise StepCycleError(self.workflow, error.args[1]) from None
         return tuple(order)
 
     def _find_trunks(self) -> list[int]:

@@ -14,7 +14,7 @@ from multiagents.exceptions import DefinitionError, DuplicateStepError, StepCycl
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import builder, elements
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
-from multiagents.workflow.definition.definition import Definition, DefinitionRegistry
+from multiagents.workflow.definition import Definition, DefinitionRegistry
 
 
 @pytest.fixture(autouse=True)

@@ -20,14 +20,14 @@ from multiagents.exceptions import (
 )
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.builder import Step, WorkflowBuilder
-from multiagents.workflow.definition.definition import (
-    SCHEMA,
+from multiagents.workflow.definition import (
     BlockDefinition,
     Definition,
     DefinitionRegistry,
     StepDefinition,
     code_elsewhere,
 )
+from multiagents.workflow.definition.serialization import SCHEMA
 
 
 def steps_of(after: dict[str, tuple[str, ...]]) -> dict[str, StepDefinition]:
