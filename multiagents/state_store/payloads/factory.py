@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
 from multiagents.settings import Settings
-from multiagents.state_store.payloads.archives.base import HistoryArchive
-from multiagents.state_store.payloads.codecs.base import PayloadCodec
-from multiagents.state_store.payloads.offload.base import PayloadStore
+from multiagents.state_store.payloads.archives import HistoryArchive
+from multiagents.state_store.payloads.codecs import PayloadCodec
+from multiagents.state_store.payloads.offload import PayloadStore
 from multiagents.state_store.payloads.policy import PayloadPolicy
 from multiagents.state_store.payloads.redaction import redactor
 
@@ -45,14 +45,27 @@ def policy_of(settings: Settings) -> PayloadPolicy:
     )
 
 
+class _Port(NamedTuple):
+    """What a setting may name an implementation of."""
+
+    #: a protocol that can be checked as the program runs
+    kind: Any
+    noun: str
+    expected: str
+    #: where people who write their own find it
+    address: str
+
+
+_CODEC = _Port(
+    PayloadCodec, "codec", "name, encode(bytes) and decode(bytes)", "multiagents.state_store.codecs.PayloadCodec"
+)
+_STORE = _Port(PayloadStore, "payload store", "name, put, get and forget", "multiagents.state_store.blobs.PayloadStore")
+_ARCHIVE = _Port(HistoryArchive, "archive", "append and read", "multiagents.state_store.archives.HistoryArchive")
+
+
 def _codec(entry: Any, label: str, settings: Settings) -> PayloadCodec:
-    made = _made(entry, label, settings)
-    if not isinstance(made, PayloadCodec):
-        raise ConfigurationError(
-            f"{label} names {entry!r}, which is no codec: expected an object with name, "
-            f"encode(bytes) and decode(bytes)"
-        )
-    return made
+    codec: PayloadCodec = _fulfilled(_CODEC, entry, label, settings)
+    return codec
 
 
 def _payload_store(settings: Settings) -> PayloadStore | None:
@@ -63,13 +76,8 @@ def _payload_store(settings: Settings) -> PayloadStore | None:
         from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
 
         return RedisPayloadStore(entry, keys=Keys(settings.key_prefix, settings.partitions))
-    made = _made(entry, "multiagents_claim_check_store", settings)
-    if not isinstance(made, PayloadStore):
-        raise ConfigurationError(
-            f"multiagents_claim_check_store names {entry!r}, which is no payload store: expected an object with name, "
-            f"put, get and forget"
-        )
-    return made
+    store: PayloadStore = _fulfilled(_STORE, entry, "multiagents_claim_check_store", settings)
+    return store
 
 
 def _archive(settings: Settings) -> HistoryArchive | None:
@@ -86,10 +94,17 @@ def _archive(settings: Settings) -> HistoryArchive | None:
         from multiagents.state_store.payloads.archives.file import FileArchive
 
         return FileArchive(entry)
-    made = _made(entry, "multiagents_history_archive", settings)
-    if not isinstance(made, HistoryArchive):
+    archive: HistoryArchive = _fulfilled(_ARCHIVE, entry, "multiagents_history_archive", settings)
+    return archive
+
+
+def _fulfilled(port: _Port, entry: Any, label: str, settings: Settings) -> Any:
+    """What a setting names, if it is one of these."""
+    made = _made(entry, label, settings)
+    if not isinstance(made, port.kind):
         raise ConfigurationError(
-            f"multiagents_history_archive names {entry!r}, which is no archive: expected an object with append and read"
+            f"{label} names {entry!r}, which is no {port.noun}: expected an object with {port.expected}, as "
+            f"{port.address} says"
         )
     return made
 

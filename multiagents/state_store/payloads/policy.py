@@ -21,8 +21,8 @@ from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, PayloadStoreError, StateStoreError
 from multiagents.failpoints import WriteSite, write
 from multiagents.settings import Settings
-from multiagents.state_store.payloads.archives.base import HistoryArchive
-from multiagents.state_store.payloads.codecs.base import PayloadCodec
+from multiagents.state_store.payloads.archives import HistoryArchive
+from multiagents.state_store.payloads.codecs import PayloadCodec
 from multiagents.state_store.payloads.codecs.gzip import GzipCodec
 from multiagents.state_store.payloads.context import dumps
 from multiagents.state_store.payloads.envelope import (
@@ -35,7 +35,7 @@ from multiagents.state_store.payloads.envelope import (
     unseal,
 )
 from multiagents.state_store.payloads.history_codec import pack
-from multiagents.state_store.payloads.offload.base import PayloadStore
+from multiagents.state_store.payloads.offload import PayloadStore
 from multiagents.workflow.decider.decider import CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED, TAKEN_OVER
 from multiagents.workflow.decider.interventions import VERBS
 from multiagents.workflow.state.run_state import RunStatus, StepState
