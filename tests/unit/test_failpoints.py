@@ -20,6 +20,7 @@ PACKAGE = Path(multiagents.__file__).parent
 #: Where the engine talks to Redis, a broker or the bus.
 SOURCES = [
     PACKAGE / "bootstrap.py",
+    PACKAGE / "celery_signals.py",
     *(
         path
         for folder in ("state_store", "event_bus", "orchestrator", "worker_sdk")

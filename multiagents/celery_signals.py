@@ -1,0 +1,98 @@
+"""What Celery's signals mean for an app that has an orchestrator; all of it happens in worker processes.
+
+Half of them are about the process. The others tell of an attempt that ends, or does not begin, without a word of its
+worker: what the sweep would find out later by itself, so that a failure here is logged and left to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import signals
+
+from multiagents.exceptions import DecodeError, MultiAgentsError
+from multiagents.names import HEADER, Correlation
+from multiagents.orchestrator.api import Orchestrator
+from multiagents.orchestrator.engine.revocation import revoked
+from multiagents.worker_sdk.execution import event_loop
+
+logger = logging.getLogger(__name__)
+
+
+def _orchestrator_of(worker: Any) -> Orchestrator | None:
+    """That of whoever has an app."""
+    found = getattr(getattr(worker, "app", None), "multiagents", None)
+    return found if isinstance(found, Orchestrator) else None
+
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+
+@signals.celeryd_init.connect(weak=False)
+def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
+    """Lean QoS, in worker processes only: set for the whole app it would reach Flower."""
+    orchestrator = _orchestrator_of(instance)
+    if orchestrator is None or not orchestrator.dispatcher.atomic:
+        return
+    from multiagents.worker_sdk.consumer.kombu import choose_transport
+
+    transport = choose_transport(instance.app.conf, orchestrator.settings.lean_qos)
+    if transport:
+        instance.app.conf.broker_transport = transport
+
+
+@signals.worker_init.connect(weak=False)
+def _load_before_fork(sender: Any = None, **_kwargs: Any) -> None:
+    """What every pool child needs is loaded once, by their parent; nothing is connected."""
+    orchestrator = _orchestrator_of(sender)
+    if orchestrator is not None:
+        _ = orchestrator.engine
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _close_loop(**_kwargs: Any) -> None:
+    event_loop.close()
+
+
+# --- attempts --------------------------------------------------------------------------------------------------------
+
+
+def _tell(sender: Any, task_id: Any, tell: Callable[[Orchestrator, Correlation], object]) -> None:
+    """Tell the sender's orchestrator of an attempt, if the task is one."""
+    orchestrator = _orchestrator_of(sender)
+    if orchestrator is None:
+        return
+    try:
+        attempt = Correlation.parse(str(task_id))
+    except DecodeError:
+        return
+    try:
+        tell(orchestrator, attempt)
+    except MultiAgentsError as error:
+        logger.warning("%s is left to the sweep: %s", task_id, error)
+
+
+@signals.task_unknown.connect(weak=False)
+def _not_registered(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
+    """A worker took a step that it does not know: another may, or this one after its deploy."""
+    if HEADER in (getattr(message, "headers", None) or {}):
+        _tell(sender, kwargs.get("id"), lambda orchestrator, attempt: orchestrator.engine.not_registered(attempt))
+
+
+@signals.task_revoked.connect(weak=False)
+def _revoked(sender: Any = None, request: Any = None, terminated: Any = None, **_kwargs: Any) -> None:
+    """``celery control revoke`` of a step: a failed attempt, which otherwise would be sent again as if it were lost."""
+    _tell(
+        sender,
+        getattr(request, "id", None),
+        lambda orchestrator, attempt: revoked(orchestrator.engine, attempt, terminated=bool(terminated)),
+    )
+
+
+@signals.task_failure.connect(weak=False)
+def _lost(sender: Any = None, task_id: Any = None, exception: Any = None, **_kwargs: Any) -> None:
+    """The parent of a killed pool child knows at once what its lease would tell only later."""
+    if type(exception).__name__ in ("WorkerLostError", "TimeLimitExceeded"):
+        _tell(sender, task_id, lambda orchestrator, attempt: orchestrator.store.expire(attempt))
