@@ -26,7 +26,7 @@ from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.tasks import install
 
 if TYPE_CHECKING:
-    from multiagents.event_bus.base import EventBus
+    from multiagents.event_bus import EventBus
 
 __all__ = ["init_app"]
 
@@ -94,10 +94,10 @@ def _patient(orchestrator: Orchestrator) -> Engine:
 def _bus(orchestrator: Orchestrator) -> EventBus:
     url = orchestrator.runtime.store_url
     if url.startswith("memory://"):
-        from multiagents.event_bus.memory import InMemoryEventBus
+        from multiagents.event_bus import InMemoryEventBus
 
         return InMemoryEventBus()
-    from multiagents.event_bus.redis import RedisEventBus
+    from multiagents.event_bus import RedisEventBus
 
     return RedisEventBus(url, prefix=orchestrator.keys.prefix, partitions=orchestrator.keys.partitions)
 

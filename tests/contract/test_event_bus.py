@@ -17,9 +17,8 @@ import pytest
 import redis
 
 from multiagents.embedded import EmbeddedServer
-from multiagents.event_bus import ErrorEvent, EventBus, InMemoryEventBus, RedisEventBus, ResultEvent
+from multiagents.event_bus import DeadLetter, ErrorEvent, EventBus, InMemoryEventBus, RedisEventBus, ResultEvent
 from multiagents.event_bus import redis as adapter
-from multiagents.event_bus.entry import DeadLetter
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.redis import ADVICE

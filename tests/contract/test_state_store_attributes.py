@@ -10,8 +10,14 @@ import pytest
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.records import Commit, Condition, Search
-from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES, decode, encode_all
+from multiagents.state_store.records import (
+    MAX_ATTRIBUTES,
+    Commit,
+    Condition,
+    Search,
+    decode_attribute,
+    encode_attributes,
+)
 from multiagents.state_store.redis import arguments as module
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
@@ -42,11 +48,11 @@ def found(kit: StoreKit, wanted: dict[str, Any], **fields: Any) -> list[str]:
 
 def tag(kit: StoreKit, name: str, **attributes: Any) -> None:
     version = kit.store.load(name).version
-    kit.store.commit(Commit(name, [], version=version, attributes=encode_all(attributes)))
+    kit.store.commit(Commit(name, [], version=version, attributes=encode_attributes(attributes)))
 
 
 def begin(kit: StoreKit, name: str, attributes: dict[str, Any], **fields: Any) -> None:
-    kit.begin(name, attributes=encode_all(attributes), **fields)
+    kit.begin(name, attributes=encode_attributes(attributes), **fields)
     kit.sleep(0.002)
 
 
@@ -107,8 +113,8 @@ def test_paging_shows_every_run_once_also_where_many_have_one_value(
     random, names = Random(limit), [f"order-{number}" for number in range(20)]
     random.shuffle(names)
     for number, name in enumerate(names):
-        kit.begin(name, attributes=encode_all({"customer": "c-1", "amount": number % 3}))
-        kit.begin(f"other-{number}", attributes=encode_all({"customer": "c-2", "amount": 4}))
+        kit.begin(name, attributes=encode_attributes({"customer": "c-1", "amount": number % 3}))
+        kit.begin(f"other-{number}", attributes=encode_attributes({"customer": "c-2", "amount": 4}))
 
     seen = found(kit, wanted, limit=limit)
 
@@ -139,12 +145,12 @@ def test_a_page_goes_on_though_its_last_run_is_gone(kit: StoreKit) -> None:
 
 
 def test_a_commit_changes_and_removes_what_a_run_is_found_by(kit: StoreKit) -> None:
-    kit.begin(attributes=encode_all({"customer": "c-1", "amount": 5, "region": "eu"}))
+    kit.begin(attributes=encode_attributes({"customer": "c-1", "amount": 5, "region": "eu"}))
     before = indexes(kit)
 
     tag(kit, "order-1", customer="c-2", amount="five", region=None, extra=None)
 
-    read = {name: decode(stored) for name, stored in kit.store.load("order-1").attributes.items()}
+    read = {name: decode_attribute(stored) for name, stored in kit.store.load("order-1").attributes.items()}
     assert read == {"customer": "c-2", "amount": "five"}
     assert found(kit, {"customer": "c-2"}) == found(kit, {"amount": "five"}) == ["order-1"]
     assert found(kit, {"customer": "c-1"}) == found(kit, {"amount": (0, 9)}) == found(kit, {"region": "eu"}) == []
@@ -152,9 +158,9 @@ def test_a_commit_changes_and_removes_what_a_run_is_found_by(kit: StoreKit) -> N
 
 
 def test_a_refused_commit_sets_nothing(kit: StoreKit) -> None:
-    kit.begin(attributes=encode_all({"customer": "c-1"}))
+    kit.begin(attributes=encode_attributes({"customer": "c-1"}))
 
-    kit.store.commit(Commit("order-1", [], version=7, attributes=encode_all({"customer": "c-2"})))
+    kit.store.commit(Commit("order-1", [], version=7, attributes=encode_attributes({"customer": "c-2"})))
 
     assert found(kit, {"customer": "c-1"}) == ["order-1"]
     assert found(kit, {"customer": "c-2"}) == []
@@ -162,7 +168,7 @@ def test_a_refused_commit_sets_nothing(kit: StoreKit) -> None:
 
 @pytest.mark.parametrize("how", ["forget", "replace"])
 def test_what_a_run_was_found_by_goes_with_it(kit: StoreKit, how: str) -> None:
-    kit.begin(attributes=encode_all({"customer": "c-1", "amount": 5, "due": NOON}))
+    kit.begin(attributes=encode_attributes({"customer": "c-1", "amount": 5, "due": NOON}))
     kit.end()
 
     if how == "forget":
@@ -176,15 +182,15 @@ def test_what_a_run_was_found_by_goes_with_it(kit: StoreKit, how: str) -> None:
 
 
 def test_a_start_that_finds_its_run_sets_nothing(kit: StoreKit) -> None:
-    kit.begin(attributes=encode_all({"customer": "c-1"}))
+    kit.begin(attributes=encode_attributes({"customer": "c-1"}))
 
-    kit.begin(attributes=encode_all({"customer": "c-2"}))
+    kit.begin(attributes=encode_attributes({"customer": "c-2"}))
 
     assert found(kit, {"customer": "c-1"}) == ["order-1"]
 
 
 def test_what_goes_beyond_the_limit_is_not_kept(kit: StoreKit) -> None:
-    kit.begin(attributes=encode_all({f"a{n}": "x" for n in range(MAX_ATTRIBUTES)}))
+    kit.begin(attributes=encode_attributes({f"a{n}": "x" for n in range(MAX_ATTRIBUTES)}))
 
     tag(kit, "order-1", more="y", a0="z")
     assert found(kit, {"more": "y"}) == []
@@ -230,7 +236,7 @@ def test_a_commit_that_sets_no_attribute_has_the_server_do_nothing_for_them(redi
 
     redis_kit.claim("fraud")
     redis_kit.client.config_resetstat()
-    redis_kit.finish("fraud", asks=["ship"], attributes=encode_all({"customer": "c-1"}))
+    redis_kit.finish("fraud", asks=["ship"], attributes=encode_attributes({"customer": "c-1"}))
     more = redis_kit.client.info("commandstats")
 
     made = [{name: each["calls"] for name, each in stats.items()} for stats in (calls, more)]
@@ -266,12 +272,12 @@ def test_a_commit_that_sets_no_attribute_has_the_server_do_nothing_for_them(redi
 )
 def test_what_cannot_be_an_attribute_is_refused_with_the_reason(attributes: Any, told: str) -> None:
     with pytest.raises(WorkflowError, match=told):
-        encode_all(attributes)
+        encode_attributes(attributes)
 
 
 @pytest.mark.parametrize("value", ["", "a|b", 0, -7, 12.5, -1e-9, 2**53, NOON])
 def test_a_value_is_read_back_as_it_was_set(value: Any) -> None:
-    read = decode(encode_all({"a": value})["a"])
+    read = decode_attribute(encode_attributes({"a": value})["a"])
 
     assert (read, type(read)) == (value, type(value))
 

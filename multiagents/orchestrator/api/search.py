@@ -11,8 +11,16 @@ from multiagents.events import StatusEvent
 from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
 from multiagents.failpoints import WriteSite
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import Commit, Condition, Page, Search, Verdict
-from multiagents.state_store.records.search_attributes import check_count, decode, encode_all
+from multiagents.state_store.records import (
+    Commit,
+    Condition,
+    Page,
+    Search,
+    Verdict,
+    check_attribute_count,
+    decode_attribute,
+    encode_attributes,
+)
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunStatus
 
@@ -108,14 +116,14 @@ def set_attributes(
     store: StateStore, transaction_id: str, attributes: Mapping[str, Any], *, reason: str | None, actor: str | None
 ) -> None:
     """Set what a run is found by, with a fact in its history; a repetition that changes nothing leaves none."""
-    encoded = encode_all(attributes)
+    encoded = encode_attributes(attributes)
     for _ in range(MAX_RACES):
         snapshot = store.load(transaction_id)
         known = snapshot.attributes
         changed = {name: stored for name, stored in encoded.items() if known.get(name, "") != stored}
         if not changed:
             return
-        check_count(sum(map(bool, {**known, **changed}.values())), transaction_id)
+        check_attribute_count(sum(map(bool, {**known, **changed}.values())), transaction_id)
         fact = StatusEvent(
             transaction_id=transaction_id,
             timestamp=snapshot.now,
@@ -123,7 +131,7 @@ def set_attributes(
             status=ATTRIBUTES_SET,
             reason=reason,
             actor=actor,
-            payload={name: decode(stored) if stored else None for name, stored in changed.items()},
+            payload={name: decode_attribute(stored) if stored else None for name, stored in changed.items()},
         )
         commit = Commit(transaction_id, [fact], version=snapshot.version, attributes=changed, site=WriteSite.ATTRIBUTES)
         # A run that is gone by now is said to be so when it is loaded again.

@@ -12,7 +12,7 @@ from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.state_store.payloads import dumps
-from multiagents.state_store.records.search_attributes import encode_all
+from multiagents.state_store.records import encode_attributes
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.registry import definitions
 
@@ -34,7 +34,7 @@ def start(
     given = {} if input is None else input
     _check_input(definition.name, given)
     runtime.check_store()
-    started = runtime.engine.start(definition, identity, given, policy, encode_all(attributes))
+    started = runtime.engine.start(definition, identity, given, policy, encode_attributes(attributes))
     policy.check(started, identity, definition.name, digest(given))
     return Run(runtime, identity)
 

@@ -12,8 +12,7 @@ from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction, parse_origin
 from multiagents.orchestrator.engine.children import child_of
 from multiagents.state_store.payloads import Payloads, merge
-from multiagents.state_store.records import Delivery, InFlight, Snapshot
-from multiagents.state_store.records.search_attributes import decode
+from multiagents.state_store.records import Delivery, InFlight, Snapshot, decode_attribute
 from multiagents.workflow.decider.timers import deadline_of, later
 from multiagents.workflow.definition.map_items import item_name, map_of
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepStatus
@@ -118,7 +117,7 @@ def workflow_state(snapshot: Snapshot, payloads: Payloads) -> WorkflowState:
         finished_at=_moment(state.finished_at),
         steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
         effects=_effects(snapshot),
-        attributes={name: decode(stored) for name, stored in snapshot.attributes.items()},
+        attributes={name: decode_attribute(stored) for name, stored in snapshot.attributes.items()},
         deadline=_as_time_goes(snapshot, deadline_of(snapshot.definition, state)),
         forked_from=state.forked_from or None,
     )

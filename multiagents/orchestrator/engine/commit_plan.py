@@ -12,8 +12,7 @@ from multiagents.exceptions import DecodeError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.state_store.payloads import Payloads, as_mapping, dumps, merge
-from multiagents.state_store.records import REVIVED, Commit, Dispatch
-from multiagents.state_store.records.search_attributes import encode_all
+from multiagents.state_store.records import REVIVED, Commit, Dispatch, encode_attributes
 from multiagents.workflow.decider.decider import (
     CHOSEN,
     GATHERED,
@@ -254,7 +253,7 @@ def _signals_in(facts: Sequence[Event]) -> dict[str, Any]:
 def _attributes_set(facts: Sequence[Event], answered: tuple[str, str] | None) -> Mapping[str, str]:
     """What the answered attempt has set; what comes late or twice sets nothing."""
     given = getattr(facts[0], "attributes", None) if answered is not None and facts else None
-    return encode_all(given) if given else {}
+    return encode_attributes(given) if given else {}
 
 
 def changed_header(before: RunState, after: RunState) -> dict[str, str]:

@@ -54,9 +54,9 @@ from multiagents.state_store.records import (
     Started,
     Verdict,
     attempt_key_of,
+    encode_attributes,
     record_prefix,
 )
-from multiagents.state_store.records.search_attributes import encode_all
 from multiagents.workflow.decider.decider import (
     decide,
     fills_page,
@@ -304,7 +304,7 @@ class Engine(Requests):
         """
         try:
             correlation = Correlation.parse(event.correlation_id)
-            encode_all(event.attributes)
+            encode_attributes(event.attributes)
         except (DecodeError, WorkflowError) as error:
             self._whole.bury(event, str(error))
             return

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from multiagents.event_bus.base import EventBus
+from multiagents.event_bus import EventBus
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import MultiAgentsError
 from multiagents.orchestrator.engine.engine import Engine

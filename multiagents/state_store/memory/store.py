@@ -25,14 +25,14 @@ from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
 from multiagents.state_store.memory.visibility import InMemoryVisibility
-from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps
-from multiagents.state_store.payloads.history_codec import unpack
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
     Claim,
     ClaimRefused,
     Commit,
     Committed,
+    DefinitionCache,
     Delivery,
     Dispatch,
     Due,
@@ -42,12 +42,11 @@ from multiagents.state_store.records import (
     Snapshot,
     Started,
     Verdict,
+    Written,
     attempt_key_of,
     limits_of,
 )
 from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
-from multiagents.state_store.records.commit import Written
-from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 

@@ -11,9 +11,17 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
-from multiagents.state_store.records import REVIVED, Commit, Delivery, Dispatch, Due, DueKind, InFlight
-from multiagents.state_store.records.commit import Written
-from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES
+from multiagents.state_store.records import (
+    MAX_ATTRIBUTES,
+    REVIVED,
+    Commit,
+    Delivery,
+    Dispatch,
+    Due,
+    DueKind,
+    InFlight,
+    Written,
+)
 from multiagents.workflow.definition.definition import Definition
 
 #: How far into a list of other people's messages one look goes.

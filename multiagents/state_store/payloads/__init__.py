@@ -7,7 +7,9 @@ the context as a step sees it. Nothing here knows a store.
 from __future__ import annotations
 
 from multiagents.state_store.payloads.context import Payloads, as_given, as_mapping, dumps, merge, signal_field
+from multiagents.state_store.payloads.envelope import has_marks
 from multiagents.state_store.payloads.factory import policy_of
+from multiagents.state_store.payloads.history_codec import pack, unpack
 from multiagents.state_store.payloads.policy import PLAIN, PayloadPolicy, Reading, Writing
 
 __all__ = [
@@ -19,7 +21,10 @@ __all__ = [
     "as_given",
     "as_mapping",
     "dumps",
+    "has_marks",
     "merge",
+    "pack",
     "policy_of",
     "signal_field",
+    "unpack",
 ]

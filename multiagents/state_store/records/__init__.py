@@ -18,16 +18,27 @@ from multiagents.state_store.records.attempt import (
     record_prefix,
 )
 from multiagents.state_store.records.claim import Claim, ClaimRefused, Renewal, limits_of
-from multiagents.state_store.records.commit import REVIVED, Commit, Committed, Started, Verdict
+from multiagents.state_store.records.commit import REVIVED, Commit, Committed, Started, Verdict, Written
+from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.state_store.records.due import Due, DueKind
 from multiagents.state_store.records.page import Page
-from multiagents.state_store.records.search_attributes import Condition, Search
+from multiagents.state_store.records.search_attributes import (
+    MAX_ATTRIBUTES,
+    Condition,
+    Place,
+    Search,
+    check_attribute_count,
+    decode_attribute,
+    encode_attributes,
+    plain_attributes,
+)
 from multiagents.state_store.records.settled import Settled
 from multiagents.state_store.records.snapshot import Snapshot
 
 __all__ = [
     "LIMIT_GRACE_MS",
     "LINK_GRACE_MS",
+    "MAX_ATTRIBUTES",
     "OUTBOX_GRACE_MS",
     "REVIVED",
     "Claim",
@@ -35,20 +46,27 @@ __all__ = [
     "Commit",
     "Committed",
     "Condition",
+    "DefinitionCache",
     "Delivery",
     "Dispatch",
     "Due",
     "DueKind",
     "InFlight",
     "Page",
+    "Place",
     "Renewal",
     "Search",
     "Settled",
     "Snapshot",
     "Started",
     "Verdict",
+    "Written",
     "attempt_key_of",
+    "check_attribute_count",
+    "decode_attribute",
+    "encode_attributes",
     "limits_of",
     "parse_attempt_key",
+    "plain_attributes",
     "record_prefix",
 ]

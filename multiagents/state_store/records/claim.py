@@ -13,9 +13,7 @@ from multiagents.clock import from_ms
 from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.payloads.context import as_given, as_mapping, merge
-from multiagents.state_store.payloads.envelope import has_marks
-from multiagents.state_store.payloads.policy import Reading
+from multiagents.state_store.payloads import Reading, as_given, as_mapping, has_marks, merge
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.map_items import map_of
 from multiagents.workflow.state.run_state import (

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 from multiagents.events import Event
 from multiagents.failpoints import WriteSite
-from multiagents.state_store.payloads.context import signal_field
-from multiagents.state_store.payloads.history_codec import pack
-from multiagents.state_store.payloads.policy import Writing
+from multiagents.state_store.payloads import Writing, pack, signal_field
 from multiagents.state_store.records.attempt import Dispatch
 from multiagents.workflow.state.run_state import StepState
 
@@ -55,7 +53,7 @@ class Commit(NamedTuple):
         retention_ms: the run is over; keep it that long; or `REVIVED`. None while it is not.
         outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
         overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
-        attributes: what the run is found by, as `search_attributes.encode` writes it; an empty value removes one.
+        attributes: what the run is found by, as `encode_attribute` writes it; an empty value removes one.
         site: where the engine makes it.
     """
 

@@ -39,10 +39,10 @@ Place = tuple[float, str]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def encode(name: str, value: Any) -> str:
+def encode_attribute(name: str, value: Any) -> str:
     """An attribute's value as it is stored; empty for None, which removes the attribute.
 
-    >>> encode("customer", "c-1"), encode("amount", 12.5), encode("amount", None)
+    >>> encode_attribute("customer", "c-1"), encode_attribute("amount", 12.5), encode_attribute("amount", None)
     ('s|c-1', 'n|12.5', '')
 
     Raises:
@@ -60,7 +60,7 @@ def encode(name: str, value: Any) -> str:
     return f"{_kind(name, value)}|{_number(name, value)!r}"
 
 
-def encode_all(attributes: Mapping[str, Any] | None) -> dict[str, str]:
+def encode_attributes(attributes: Mapping[str, Any] | None) -> dict[str, str]:
     """Attributes as they are stored.
 
     Raises:
@@ -73,11 +73,11 @@ def encode_all(attributes: Mapping[str, Any] | None) -> dict[str, str]:
             f"attributes={attributes!r:.80} is {type(attributes).__name__}; expected a mapping of names to values, "
             f'such as {{"customer": "c-1"}}'
         )
-    check_count(len(attributes))
-    return {name: encode(name, value) for name, value in attributes.items()}
+    check_attribute_count(len(attributes))
+    return {name: encode_attribute(name, value) for name, value in attributes.items()}
 
 
-def check_count(count: int, transaction_id: str | None = None) -> None:
+def check_attribute_count(count: int, transaction_id: str | None = None) -> None:
     """See that a run gets no more attributes than it may have.
 
     Raises:
@@ -91,19 +91,21 @@ def check_count(count: int, transaction_id: str | None = None) -> None:
         )
 
 
-def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The same attributes, their values of the plain types that they are read back as.
 
     Raises:
         WorkflowError: when one cannot be used.
     """
-    return {name: decode(stored) if stored else None for name, stored in encode_all(attributes).items()}
+    return {
+        name: decode_attribute(stored) if stored else None for name, stored in encode_attributes(attributes).items()
+    }
 
 
-def decode(stored: str) -> Any:
-    """The inverse of `encode`.
+def decode_attribute(stored: str) -> Any:
+    """The inverse of `encode_attribute`.
 
-    >>> decode("n|12"), decode("s|c|1")
+    >>> decode_attribute("n|12"), decode_attribute("s|c|1")
     (12, 'c|1')
     """
     kind, _, value = stored.partition("|")
@@ -172,14 +174,14 @@ class Condition(NamedTuple):
             WorkflowError: when it is none of these.
         """
         if not isinstance(wanted, tuple | list):
-            stored = encode(name, wanted)
+            stored = encode_attribute(name, wanted)
             if stored.startswith("s|"):
                 return cls(name, "s", stored[2:])
             if stored:
                 value = _number(name, wanted)
                 return cls(name, stored[0], low=value, high=value)
         else:
-            encode(name, None)
+            encode_attribute(name, None)
             ends = [end for end in wanted if end is not None]
             if len(wanted) == 2 and ends and not any(isinstance(end, str) for end in ends):
                 kinds = {_kind(name, end) for end in ends}

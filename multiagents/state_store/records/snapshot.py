@@ -25,7 +25,7 @@ class Snapshot:
     now: datetime
     #: 1, and one more for each run that it replaced
     generation: int = 1
-    #: what it is found by, as `search_attributes.encode` writes it
+    #: what it is found by, as `encode_attribute` writes it
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property

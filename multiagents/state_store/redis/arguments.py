@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiagents.keys import RunKeys
-from multiagents.state_store.records import Commit, Dispatch, Search
-from multiagents.state_store.records.commit import Written
-from multiagents.state_store.records.search_attributes import MAX_ATTRIBUTES
+from multiagents.state_store.records import MAX_ATTRIBUTES, Commit, Dispatch, Search, Written
 
 #: How many runs of a partition one call of a search looks at.
 WINDOW = 1_000

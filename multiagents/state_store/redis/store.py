@@ -19,14 +19,14 @@ from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction
 from multiagents.redis import hasty_client
 from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
-from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps
-from multiagents.state_store.payloads.history_codec import unpack
+from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
     Claim,
     ClaimRefused,
     Commit,
     Committed,
+    DefinitionCache,
     Dispatch,
     Due,
     DueKind,
@@ -34,13 +34,12 @@ from multiagents.state_store.records import (
     Snapshot,
     Started,
     Verdict,
+    Written,
     attempt_key_of,
     limits_of,
     parse_attempt_key,
 )
 from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
-from multiagents.state_store.records.commit import Written
-from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.schedules import RedisSchedules

@@ -10,9 +10,8 @@ from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys, PartitionKeys
 from multiagents.state_store.payloads import PayloadPolicy
-from multiagents.state_store.records import Delivery, DueKind, Page, Search, Snapshot
+from multiagents.state_store.records import Delivery, DueKind, Page, Place, Search, Snapshot
 from multiagents.state_store.records.page import parse_cursor
-from multiagents.state_store.records.search_attributes import Place
 from multiagents.state_store.redis.arguments import arguments_of_search
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.visibility import Visibility

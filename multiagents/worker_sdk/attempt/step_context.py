@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from multiagents.exceptions import WorkerError
 from multiagents.names import idempotency_key
-from multiagents.state_store.records.search_attributes import check_count, plain
+from multiagents.state_store.records import check_attribute_count, plain_attributes
 
 if TYPE_CHECKING:
     from multiagents.events import ErrorInfo
@@ -142,8 +142,8 @@ class StepContext:
 
         >>> current_step().set_attributes({"customer": "c-1", "amount": 12.5})  # doctest: +SKIP
         """
-        merged = {**(self.attributes or {}), **plain(attributes)}
-        check_count(len(merged), self.transaction_id)
+        merged = {**(self.attributes or {}), **plain_attributes(attributes)}
+        check_attribute_count(len(merged), self.transaction_id)
         self.attributes = merged
 
     def is_cancelled(self) -> bool:
