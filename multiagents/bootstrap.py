@@ -28,7 +28,7 @@ from multiagents.worker_sdk.tasks import install
 if TYPE_CHECKING:
     from multiagents.event_bus import EventBus
 
-__all__ = ["init_app"]
+__all__ = ["Orchestrator", "init_app"]
 
 
 def init_app(app: Celery, settings: Any = None) -> Orchestrator:

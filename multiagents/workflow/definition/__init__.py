@@ -5,6 +5,8 @@ it is made. What a run adds to it (the items of a map, the passes of a save-poin
 `Definition.expanded`.
 """
 
+from __future__ import annotations
+
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.diff import changes
 from multiagents.workflow.definition.key_template import checked_key, filled_template, template_fields
