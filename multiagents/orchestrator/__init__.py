@@ -8,7 +8,6 @@ their workers. `tasks` are the Celery tasks.
 from __future__ import annotations
 
 from multiagents.orchestrator.api import AttemptView, Orchestrator, Run, RunPage, StepView, WorkflowState
-from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.builder.elements import Step
+from multiagents.workflow.builder import Step, WorkflowBuilder
 
 __all__ = ["AttemptView", "Orchestrator", "Run", "RunPage", "Step", "StepView", "WorkflowBuilder", "WorkflowState"]

@@ -38,7 +38,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.schedules import Schedules
 from multiagents.state_store.visibility import Visibility
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.

@@ -10,7 +10,7 @@ from typing import Any
 from multiagents.exceptions import WorkerAlreadyRegisteredError, WorkerNotFoundError
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.signature import Signature
-from multiagents.workflow.definition.rate_limit import Limit
+from multiagents.workflow.definition import Limit
 
 
 class Worker:

@@ -13,7 +13,7 @@ from multiagents.names import STEP_NAME
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.tasks import WorkerTask, call_task, make_task
-from multiagents.workflow.definition.rate_limit import Limit
+from multiagents.workflow.definition import Limit
 
 #: Options of a Celery task that would take from a worker what makes it one, and what to do instead.
 _REFUSED = {

@@ -13,7 +13,7 @@ from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, Step, 
 from multiagents.names import Correlation
 from multiagents.state_store.records import Claim, Delivery, parse_attempt_key
 from multiagents.workflow.decider.decider import fold
-from multiagents.workflow.definition.registry import definitions
+from multiagents.workflow.definition import definitions
 
 LARGE = "x" * 2_000
 FLOW = (

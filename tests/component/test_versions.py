@@ -15,8 +15,7 @@ from multiagents.orchestrator.engine import version_check as versions
 from multiagents.orchestrator.engine.user_code import CodeElsewhereError, asker
 from multiagents.orchestrator.engine.version_check import Versions
 from multiagents.state_store.records import Started
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import DefinitionRegistry
+from multiagents.workflow.definition import Definition, DefinitionRegistry
 
 _numbers = count()
 

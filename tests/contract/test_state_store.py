@@ -16,7 +16,7 @@ from multiagents.events import ErrorInfo, StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import ClaimRefused, Commit, Delivery, Dispatch
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
 from tests.support.store_kit import StoreKit
 from tests.support.stored_forms import Entry

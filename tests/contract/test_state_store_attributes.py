@@ -19,7 +19,7 @@ from multiagents.state_store.records import (
     encode_attributes,
 )
 from multiagents.state_store.redis import arguments as module
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.store_kit import RedisKit, StoreKit
 

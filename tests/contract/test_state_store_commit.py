@@ -11,7 +11,7 @@ from multiagents.events import StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.store_kit import StoreKit
 from tests.support.stored_forms import Entry, record_start

@@ -13,7 +13,7 @@ import pytest
 from multiagents.clock import to_ms
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, Verdict
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from tests.support.store_kit import StoreKit
 from tests.support.stored_forms import Entry
 

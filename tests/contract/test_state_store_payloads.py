@@ -23,7 +23,7 @@ from multiagents.state_store.payloads.offload.memory import InMemoryPayloadStore
 from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
 from multiagents.state_store.payloads.redaction import redactor
 from multiagents.state_store.records import Commit
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, StepState
 from tests.support.store_kit import RedisKit, StoreKit
 

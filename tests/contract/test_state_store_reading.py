@@ -19,7 +19,7 @@ from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.server_check import findings_of
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
 from tests.support.stored_forms import Entry

@@ -13,7 +13,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.payloads.codecs.gzip import GzipCodec
 from multiagents.state_store.records import ClaimRefused, Verdict
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.store_kit import RedisKit, StoreKit
 

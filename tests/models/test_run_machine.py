@@ -40,8 +40,7 @@ from multiagents.workflow.decider.decider import (
     react,
     start_event,
 )
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus
 
 ID = "A-1"

@@ -31,7 +31,7 @@ from multiagents.state_store.records import Delivery, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
 from multiagents.workflow.decider.decider import evolve, fold
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps import crash_sagas

@@ -9,7 +9,7 @@ from typing import Any
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, ErrorInfo, ErrorKind, Event, ResultEvent
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider.decider import (
     CANCEL_REQUESTED,
     CHOSEN,
@@ -21,8 +21,7 @@ from multiagents.workflow.decider.decider import (
     react,
     start_event,
 )
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepDefinition, StepKind
+from multiagents.workflow.definition import Definition, StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -20,7 +20,7 @@ from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
 from multiagents.workflow.decider.decider import evolve, fold
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps.fault_sagas import FOLDER, Ledger, make_app

@@ -25,7 +25,7 @@ from multiagents.state_store.payloads import PLAIN, PayloadPolicy
 from multiagents.state_store.records import Claim, Commit, Committed, Delivery, Dispatch, Started
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.script_server import ScriptServer
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
 from tests.support.stored_forms import record_start
 

@@ -24,7 +24,7 @@ from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import CeleryTicks
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import Ticks
 from multiagents.state_store.payloads import dumps
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 
 #: A schedule's name: with the tick's time behind it, it is a transaction id.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,95}")

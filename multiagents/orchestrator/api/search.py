@@ -21,7 +21,7 @@ from multiagents.state_store.records import (
     decode_attribute,
     encode_attributes,
 )
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunStatus
 
 #: What the history calls it when what a run is found by was set from outside.

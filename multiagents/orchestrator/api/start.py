@@ -13,8 +13,7 @@ from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import encode_attributes
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import definitions
+from multiagents.workflow.definition import Definition, definitions
 
 
 def start(

@@ -14,7 +14,7 @@ from multiagents.orchestrator.engine.children import child_of
 from multiagents.state_store.payloads import Payloads, merge
 from multiagents.state_store.records import Delivery, InFlight, Snapshot, decode_attribute
 from multiagents.workflow.decider.timers import deadline_of, later
-from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.definition import item_name, map_of
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepStatus
 
 

@@ -12,8 +12,7 @@ from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import OUTBOX_GRACE_MS, Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepDefinition, StepKind
+from multiagents.workflow.definition import Definition, StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState
 
 #: Whoever commits that a run of its own is to be started, or undone, does it; the sweep looks after that time.

@@ -31,8 +31,7 @@ from multiagents.orchestrator.dispatch.worker_directory import Directory, Worker
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store.records import Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 
 logger = logging.getLogger(__name__)
 

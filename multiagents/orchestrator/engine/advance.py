@@ -37,7 +37,7 @@ from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot, Verdict, attempt_key_of
 from multiagents.workflow.decider.decider import SIGNALLED, Ask, advance, evolve, fills_page
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus
 
 logger = logging.getLogger(__name__)

@@ -28,9 +28,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.workflow.decider.decider import is_told_to_stop
 from multiagents.workflow.decider.savepoints import undone_by
-from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.definition.registry import definitions
-from multiagents.workflow.definition.step import StepKind
+from multiagents.workflow.definition import Definition, StepDefinition, StepKind, definitions
 from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from multiagents.workflow.decider.decider import (
 )
 from multiagents.workflow.decider.interventions import SUPPLY
 from multiagents.workflow.decider.joins import merge_note
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import item_name
+from multiagents.workflow.definition import Definition, item_name
 from multiagents.workflow.state.run_state import RunState, RunStatus, StepState
 
 

@@ -32,7 +32,7 @@ from multiagents.state_store.records import (
     attempt_key_of,
     parse_attempt_key,
 )
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunStatus
 
 logger = logging.getLogger(__name__)

@@ -62,8 +62,7 @@ from multiagents.workflow.decider.decider import (
     fills_page,
     start_event,
 )
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.definition import Definition, map_of
 from multiagents.workflow.state.run_state import Parent, RunState, RunStatus
 
 logger = logging.getLogger(__name__)

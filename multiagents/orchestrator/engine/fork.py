@@ -21,8 +21,7 @@ from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider.commands import LAID_OUT, TAKEN_OVER
 from multiagents.workflow.decider.decider import Ask, evolve
 from multiagents.workflow.decider.fork import Takeover, takeover
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.definition import Definition, item_name, map_of
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, StepStatus
 
 if TYPE_CHECKING:

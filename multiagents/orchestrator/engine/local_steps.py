@@ -18,8 +18,7 @@ from multiagents.orchestrator.engine.commit_plan import says_nothing
 from multiagents.settings import Settings
 from multiagents.state_store.payloads import as_mapping
 from multiagents.state_store.records import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.definition import Definition, map_of
 from multiagents.workflow.state.run_state import RunState
 
 

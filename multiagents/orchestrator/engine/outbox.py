@@ -13,7 +13,7 @@ from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher, plan_dispatches
 from multiagents.settings import Settings
 from multiagents.state_store.records import Delivery, Dispatch, parse_attempt_key
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from multiagents.settings import Settings
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Claim, Commit
 from multiagents.workflow.decider.decider import evolve
-from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.definition import map_of
 from multiagents.workflow.state.run_state import RunStatus
 
 __all__ = ["landing", "lands"]

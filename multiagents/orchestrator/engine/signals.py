@@ -13,8 +13,7 @@ from multiagents.exceptions import UnknownSignalError, WorkflowError
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Verdict
 from multiagents.workflow.decider.decider import RECEIVED
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import code_elsewhere
+from multiagents.workflow.definition import Definition, code_elsewhere
 
 if TYPE_CHECKING:
     from multiagents.orchestrator.engine.advance import Decision

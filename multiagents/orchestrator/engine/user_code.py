@@ -16,10 +16,14 @@ from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, Statu
 from multiagents.orchestrator.engine.version_check import code_is_elsewhere
 from multiagents.state_store.payloads import dumps, merge
 from multiagents.workflow.decider.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask, advance
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.key_template import checked_key, filled_template
-from multiagents.workflow.definition.map_items import item_name
-from multiagents.workflow.definition.step import StepDefinition, StepKind
+from multiagents.workflow.definition import (
+    Definition,
+    StepDefinition,
+    StepKind,
+    checked_key,
+    filled_template,
+    item_name,
+)
 from multiagents.workflow.state.run_state import RunState
 
 

@@ -11,9 +11,7 @@ import logging
 from multiagents.exceptions import MultiAgentsError
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Started
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.diff import changes
-from multiagents.workflow.definition.registry import definitions, next_version
+from multiagents.workflow.definition import Definition, changes, definitions, next_version
 
 logger = logging.getLogger(__name__)
 

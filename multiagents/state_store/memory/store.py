@@ -47,7 +47,7 @@ from multiagents.state_store.records import (
     limits_of,
 )
 from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
 

@@ -22,7 +22,7 @@ from multiagents.state_store.records import (
     InFlight,
     Written,
 )
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 
 #: How far into a list of other people's messages one look goes.
 WINDOW = 1_000

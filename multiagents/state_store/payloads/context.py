@@ -10,8 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from multiagents.exceptions import DecodeError
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.definition import Definition, map_of
 
 # Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode

@@ -14,8 +14,7 @@ from multiagents.events import ErrorInfo
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import Reading, as_given, as_mapping, has_marks, merge
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import map_of
+from multiagents.workflow.definition import Definition, map_of
 from multiagents.workflow.state.run_state import (
     Cause,
     RunState,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import definitions
+from multiagents.workflow.definition import Definition, definitions
 
 
 class DefinitionCache:

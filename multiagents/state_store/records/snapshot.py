@@ -8,7 +8,7 @@ from datetime import datetime
 
 from multiagents.clock import from_ms
 from multiagents.state_store.records.attempt import Delivery, InFlight
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, StepState, rollbacks_of, sizes_of
 
 

@@ -16,8 +16,7 @@ from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
 from multiagents.state_store.isolation import pause_ms
 from multiagents.state_store.records import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition.key_template import filled_template
-from multiagents.workflow.definition.rate_limit import Limit
+from multiagents.workflow.definition import Limit, filled_template
 from multiagents.workflow.state.run_state import RunStatus
 
 if TYPE_CHECKING:

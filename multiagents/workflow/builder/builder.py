@@ -30,8 +30,7 @@ from multiagents.workflow.builder.elements import (
 from multiagents.workflow.builder.layout import Layout
 from multiagents.workflow.builder.option_checks import check_workflow
 from multiagents.workflow.builder.saga_checks import check_saga, undo_order
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import definitions
+from multiagents.workflow.definition import Definition, definitions
 
 __all__ = ["WorkflowBuilder"]
 

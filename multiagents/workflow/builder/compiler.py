@@ -13,9 +13,7 @@ from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.workflow.builder.elements import Approval, Child, Map, Node, Step, Wait, worker_name
 from multiagents.workflow.builder.layout import Layout
 from multiagents.workflow.builder.option_checks import names_after
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import definitions
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition, definitions
 
 __all__ = ["compiled"]
 

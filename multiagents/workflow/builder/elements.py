@@ -12,8 +12,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.definition.rate_limit import Limit
-from multiagents.workflow.definition.step import StepKind
+from multiagents.workflow.definition import Limit, StepKind
 
 __all__ = [
     "Approval",

@@ -20,7 +20,7 @@ from multiagents.workflow.builder.elements import (
 )
 from multiagents.workflow.builder.loops import AGAIN, DONE, again, holds_steps, names_in, renamed
 from multiagents.workflow.builder.option_checks import check_element
-from multiagents.workflow.definition.step import BlockDefinition
+from multiagents.workflow.definition import BlockDefinition
 
 
 class Itself(str):

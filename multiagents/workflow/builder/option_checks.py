@@ -29,10 +29,7 @@ from multiagents.workflow.builder.elements import (
     is_listing,
     worker_name,
 )
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.key_template import template_fields
-from multiagents.workflow.definition.rate_limit import Limit
-from multiagents.workflow.definition.step import ON_UNKNOWN
+from multiagents.workflow.definition import ON_UNKNOWN, Definition, Limit, template_fields
 
 __all__ = ["check_element", "check_workflow", "names_after"]
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from multiagents.exceptions import DefinitionError, did_you_mean
 from multiagents.workflow.builder.elements import is_listing
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 
 __all__ = ["check_saga", "undo_order"]
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.decider.probes import asks_probe
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import Parent, RunState, RunStatus
 
 __all__ = [

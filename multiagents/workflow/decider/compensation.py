@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.definition import Definition, StepDefinition, item_name, map_of
 from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [

@@ -41,8 +41,7 @@ from multiagents.workflow.decider.commands import (
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo
 from multiagents.workflow.decider.evolve import evolve, fold
 from multiagents.workflow.decider.react import PAGE, react
-from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.definition.map_items import item_name
+from multiagents.workflow.definition import Definition, StepDefinition, item_name
 from multiagents.workflow.state.run_state import RUN, RunState, RunStatus
 
 __all__ = [
@@ -110,7 +109,7 @@ def decide(
 
     >>> from datetime import UTC, datetime
     >>> from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent
-    >>> from multiagents.workflow.builder.builder import WorkflowBuilder
+    >>> from multiagents import WorkflowBuilder
     >>> order = (
     ...     WorkflowBuilder("decided")
     ...     .add_step("reserve", "reserve_stock", compensation="release_stock")

@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multiagents.exceptions import WorkflowError
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.definition import Definition, item_name, map_of
 from multiagents.workflow.state.run_state import ActivityStatus, RunState
 
 __all__ = ["Takeover", "takeover"]

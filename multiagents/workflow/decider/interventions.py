@@ -31,7 +31,7 @@ from multiagents.workflow.decider.timers import (
     stops_timers,
     with_deadline,
 )
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RUN, Activity, ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [

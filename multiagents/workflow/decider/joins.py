@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from multiagents.events import StatusEvent
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 
 __all__ = ["MERGED", "merge_note", "overlaps"]
 

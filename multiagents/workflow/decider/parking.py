@@ -12,7 +12,7 @@ The rules:
 from __future__ import annotations
 
 from multiagents.workflow.decider.probes import needs_probe
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState
 
 __all__ = ["is_parked", "past_pivot"]

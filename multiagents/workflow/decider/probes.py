@@ -20,7 +20,7 @@ from multiagents.exceptions import ResolutionError
 from multiagents.workflow.state.activity import ActivityStatus, StepState
 
 if TYPE_CHECKING:
-    from multiagents.workflow.definition.step import StepDefinition
+    from multiagents.workflow.definition import StepDefinition
 
 __all__ = ["OUTCOMES", "Resolution", "asks_probe", "needs_probe", "resolved"]
 

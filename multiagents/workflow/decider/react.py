@@ -42,8 +42,7 @@ from multiagents.workflow.decider.compensation import (
 from multiagents.workflow.decider.parking import is_parked, past_pivot
 from multiagents.workflow.decider.probes import asks_probe
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepKind
+from multiagents.workflow.definition import Definition, StepKind
 from multiagents.workflow.state.run_state import RUN, ActivityStatus, Cause, RunState, RunStatus
 
 __all__ = ["PAGE", "react"]

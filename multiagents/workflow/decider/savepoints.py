@@ -17,7 +17,7 @@ from datetime import datetime
 from multiagents.events import Event
 from multiagents.workflow.decider.commands import REACHED, ROLLED_BACK, compensation, status
 from multiagents.workflow.decider.compensation import is_clear
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
 __all__ = ["left_behind", "reached", "savepoint_before", "turned_forward", "undone_by"]

@@ -19,7 +19,7 @@ from typing import Any
 
 from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import Cause, RunState, RunStatus
 
 __all__ = [

@@ -10,7 +10,7 @@ import pytest
 from multiagents import ResultEvent, WorkflowBuilder
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing import server_kind
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from tests.support.apps import scripted
 from tests.support.scenario import Deployment, Scenario
 

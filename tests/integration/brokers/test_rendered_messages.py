@@ -16,7 +16,7 @@ import pytest
 from celery import signals
 
 from multiagents.names import HEADER, Correlation, Direction
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from tests.support.apps import mixed  # noqa: F401 - registers the workers
 from tests.support.mixed_deployment import MixedDeployment, receiving
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from multiagents.testing import server_kind, wait_until
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from tests.support import ROOT
 from tests.support.scenario import Deployment, Scenario
 

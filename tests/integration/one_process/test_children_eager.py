@@ -14,7 +14,7 @@ from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.workflow.builder.elements import Child, Map
+from multiagents.workflow.builder import Child, Map
 
 called: list[str] = []
 

@@ -15,8 +15,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import Claim, Delivery
 from multiagents.testing import wait_until
 from multiagents.workflow.decider.decider import fold
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.registry import definitions
+from multiagents.workflow.definition import Definition, definitions
 from tests.support.apps import scripted
 
 

@@ -30,7 +30,7 @@ from multiagents import (
 from multiagents.events import ResultEvent
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.redis import RedisStateStore
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 
 #: Nobody listens there: whoever asks it anything fails.
 NO_BROKER = "redis://127.0.0.1:1/0"

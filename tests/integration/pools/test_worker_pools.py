@@ -35,7 +35,7 @@ from multiagents.worker_sdk import tasks
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import current_step
 from multiagents.worker_sdk.worker import worker
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunState
 
 URL = os.environ["MULTIAGENTS_REDIS_URL"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 from multiagents import WorkflowBuilder
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from tests.models.random_workflows.as_code import ShortRepr, written
 from tests.models.random_workflows.elements import Maker, Work, elements
 

@@ -10,7 +10,7 @@ import pytest
 
 from multiagents import workflow
 from multiagents.workflow.builder import builder
-from multiagents.workflow.definition.registry import DefinitionRegistry
+from multiagents.workflow.definition import DefinitionRegistry
 
 MODULES = [found.name for found in pkgutil.walk_packages(workflow.__path__, "multiagents.workflow.")]
 

@@ -10,7 +10,7 @@ import pytest
 from multiagents.events import StatusEvent
 from multiagents.orchestrator.engine.optimistic_retry import LONGEST_PAUSE, RACES_AT_ONCE, fence, let_others_first
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider.commands import command
 from multiagents.workflow.decider.decider import evolve
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState

@@ -37,7 +37,7 @@ from multiagents.worker_sdk.attempt.step_context import current_step
 from multiagents.worker_sdk.execution import event_loop as loop
 from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
 from multiagents.worker_sdk.registry import Worker
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunState
 
 NAMES = ["transaction_id", "correlation_id", "workflow", "step", "attempt", "direction", "idempotency_key"]

@@ -12,8 +12,7 @@ import pytest
 
 from multiagents.exceptions import DefinitionError, DuplicateStepError, StepCycleError, UnknownStepError
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder import builder, elements
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder, builder, elements
 from multiagents.workflow.definition import Definition, DefinitionRegistry
 
 

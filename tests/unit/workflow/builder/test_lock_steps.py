@@ -8,8 +8,7 @@ import pytest
 
 from multiagents import Lock, Parallel, Step, WorkflowBuilder
 from multiagents.exceptions import DefinitionError, WorkflowError
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.key_template import checked_key, filled_template, template_fields
+from multiagents.workflow.definition import Definition, checked_key, filled_template, template_fields
 from tests.support.driven_run import RunOf
 
 

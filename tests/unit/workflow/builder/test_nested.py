@@ -10,9 +10,8 @@ import pytest
 
 from multiagents import RetryPolicy
 from multiagents.exceptions import DefinitionError
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
-from multiagents.workflow.builder.elements import Child, Map
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.builder import Child, Map, Step, WorkflowBuilder
+from multiagents.workflow.definition import Definition
 
 PAY = (
     WorkflowBuilder("pay")

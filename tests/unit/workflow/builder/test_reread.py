@@ -8,7 +8,7 @@ import pytest
 
 from multiagents import Step, WorkflowBuilder
 from multiagents.exceptions import DefinitionError
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from tests.support.driven_run import RunOf
 
 

@@ -12,7 +12,7 @@ from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ErrorKind, E
 from multiagents.exceptions import DecodeError, UnexpectedEventError, UnknownStepError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState, StepStatus
 from tests.support.driven_run import RunOf

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
-from multiagents.workflow.builder.elements import Child
+from multiagents.workflow.builder import Child, Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import evolve, is_told_to_stop, needs_undo, start_event
 from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
 from tests.support.driven_run import RunOf

@@ -9,7 +9,7 @@ import pytest
 from multiagents.events import ErrorInfo, ErrorKind
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider.decider import evolve, react
 from multiagents.workflow.state.run_state import Cause, RunState
 from tests.support.driven_run import DrivenRun, RunOf

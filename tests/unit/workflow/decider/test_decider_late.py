@@ -6,7 +6,7 @@ from typing import Any
 
 from multiagents.events import ErrorInfo
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider.decider import ABANDONED, CANCEL_REQUESTED, advance, evolve
 from tests.support.driven_run import DrivenRun, RunOf
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from multiagents.exceptions import DefinitionError
-from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.builder.elements import Choice, Loop, Parallel, Step, Wait
+from multiagents.workflow.builder import Choice, Loop, Parallel, Step, Wait, WorkflowBuilder
 from tests.support.driven_run import RunOf
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
-from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.builder.elements import Step
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import (
     ABANDONED,
     GATHERED,
@@ -20,7 +19,7 @@ from multiagents.workflow.decider.decider import (
     fold,
     start_event,
 )
-from multiagents.workflow.definition.step import StepDefinition, StepKind
+from multiagents.workflow.definition import StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState, RunStatus
 from tests.support.driven_run import RunOf
 

@@ -10,7 +10,7 @@ from multiagents.events import ErrorKind
 from multiagents.exceptions import DefinitionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, settleable, why_not
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.driven_run import DrivenRun, RunOf

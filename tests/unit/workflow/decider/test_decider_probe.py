@@ -10,7 +10,7 @@ from multiagents.events import CommandEvent, ErrorEvent, ErrorKind, ResultEvent
 from multiagents.exceptions import ResolutionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
 from multiagents.workflow.decider.probes import resolved
 from multiagents.workflow.decider.react import react

@@ -9,10 +9,9 @@ import pytest
 from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, ErrorKind, StatusEvent
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import SKIPPED, advance, decide, evolve, needs_undo
-from multiagents.workflow.definition.definition import Definition
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import RunState
 from tests.support.driven_run import DrivenRun, RunOf
 

@@ -9,7 +9,7 @@ import pytest
 from multiagents.events import ErrorInfo, ErrorKind, StatusEvent
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable, why_not
 from multiagents.workflow.state.run_state import RunStatus, StepState
 from tests.support.driven_run import DrivenRun, RunOf

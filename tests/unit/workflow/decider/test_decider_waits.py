@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
-from multiagents.workflow.builder.builder import WorkflowBuilder
-from multiagents.workflow.builder.elements import Choice, Parallel, Step, Wait
+from multiagents.workflow.builder import Choice, Parallel, Step, Wait, WorkflowBuilder
 from multiagents.workflow.decider.decider import SIGNALLED
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition import StepDefinition
 from multiagents.workflow.state.run_state import RunStatus, Signal
 from tests.support.driven_run import DrivenRun, RunOf
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from multiagents.events import StatusEvent
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.decider.decider import decide
 from multiagents.workflow.decider.joins import MERGED, merge_note, overlaps
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

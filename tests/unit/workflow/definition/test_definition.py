@@ -19,7 +19,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
+from multiagents.workflow.builder import Step, WorkflowBuilder
 from multiagents.workflow.definition import (
     BlockDefinition,
     Definition,

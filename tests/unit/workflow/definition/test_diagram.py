@@ -7,8 +7,8 @@ from textwrap import dedent
 import pytest
 
 from multiagents.exceptions import DefinitionError
-from multiagents.workflow.builder.builder import Step, WorkflowBuilder
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.builder import Step, WorkflowBuilder
+from multiagents.workflow.definition import Definition
 
 
 def order() -> Definition:

@@ -9,7 +9,7 @@ import pytest
 from multiagents import Limit, Step, WorkflowBuilder, worker
 from multiagents.exceptions import DefinitionError, WorkerError
 from multiagents.worker_sdk.registry import workers
-from multiagents.workflow.definition.definition import Definition
+from multiagents.workflow.definition import Definition
 
 
 @pytest.mark.parametrize(

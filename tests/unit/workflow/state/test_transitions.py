@@ -19,7 +19,7 @@ from multiagents.events import (
     StatusEvent,
 )
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.builder.builder import WorkflowBuilder
+from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider.decider import (
     ABANDONED,
     CANCEL_REQUESTED,
