@@ -29,9 +29,8 @@ _HOMES = {
     "orchestrator.engine.signals": ("SignalOutcome",),
     "retry": ("RetryPolicy",),
     "settings": ("Settings",),
-    "worker_sdk.attempt.step_context": ("current_step",),
-    "worker_sdk.manager": ("WorkerManager",),
-    "worker_sdk.worker": ("celery_task", "worker"),
+    "worker_sdk": ("WorkerManager", "celery_task", "current_step"),
+    "worker_sdk.worker": ("worker",),
     "workflow.builder": (
         "Approval",
         "Child",
@@ -79,9 +78,9 @@ if TYPE_CHECKING:
     from multiagents.orchestrator.engine.signals import SignalOutcome as SignalOutcome
     from multiagents.retry import RetryPolicy as RetryPolicy
     from multiagents.settings import Settings as Settings
-    from multiagents.worker_sdk.attempt.step_context import current_step as current_step
-    from multiagents.worker_sdk.manager import WorkerManager as WorkerManager
-    from multiagents.worker_sdk.worker import celery_task as celery_task
+    from multiagents.worker_sdk import WorkerManager as WorkerManager
+    from multiagents.worker_sdk import celery_task as celery_task
+    from multiagents.worker_sdk import current_step as current_step
     from multiagents.worker_sdk.worker import worker as worker
     from multiagents.workflow.builder import Approval as Approval
     from multiagents.workflow.builder import Child as Child

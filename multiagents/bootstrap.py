@@ -22,8 +22,7 @@ from multiagents.orchestrator.api import Orchestrator
 from multiagents.orchestrator.engine.engine import Engine
 from multiagents.orchestrator.engine.unclaimable import unclaimable
 from multiagents.orchestrator.recovery.maintenance import Upkeep
-from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
-from multiagents.worker_sdk.tasks import install
+from multiagents.worker_sdk import WorkerRuntime, install
 
 if TYPE_CHECKING:
     from multiagents.event_bus import EventBus

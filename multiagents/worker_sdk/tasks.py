@@ -22,10 +22,8 @@ from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFou
 from multiagents.names import HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import ClaimRefused
-from multiagents.worker_sdk.attempt.invocation import MESSAGE_KEYS, Invocation, call_plainly
-from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
-from multiagents.worker_sdk.attempt.step_context import running
-from multiagents.worker_sdk.execution.timeouts import pool_of_caller
+from multiagents.worker_sdk.attempt import MESSAGE_KEYS, Invocation, WorkerRuntime, call_outside_run, running
+from multiagents.worker_sdk.execution import timeouts
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.signature import Signature
 
@@ -179,7 +177,7 @@ def _apply_async(self: Any, args: Any = None, kwargs: Any = None, **options: Any
 
 def _retry(self: Any, args: Any = None, kwargs: Any = None, exc: Any = None, **options: Any) -> Any:
     """Retry as Celery does, outside a run. In a run the engine retries, so this is the failure of the attempt."""
-    if not is_ours(self.request):
+    if not is_of_a_run(self.request):
         return super(type(self), self).retry(args, kwargs, exc=exc, **options)
     if exc is not None:
         raise exc
@@ -189,7 +187,7 @@ def _retry(self: Any, args: Any = None, kwargs: Any = None, exc: Any = None, **o
     )
 
 
-def is_ours(request: Any) -> bool:
+def is_of_a_run(request: Any) -> bool:
     """Whether a message is the engine's; a task that is applied in process has its headers one level down."""
     return bool(getattr(request, HEADER, None) or (request.headers and HEADER in request.headers))
 
@@ -202,8 +200,8 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
         Exception: what the worker raised, after it was recorded; no link fires.
     """
     request = task.request
-    if not is_ours(request):
-        return call_plainly(worker, args, kwargs)
+    if not is_of_a_run(request):
+        return call_outside_run(worker, args, kwargs)
     invocation_of = getattr(task.app, "multiagents_invocation", None)
     if invocation_of is None:
         raise ConfigurationError(
@@ -212,7 +210,7 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
         )
     invocation: Invocation = invocation_of((os.getpid(), request.is_eager))
     try:
-        links = invocation.run(worker, kwargs, hostname=request.hostname or "", pool=pool_of_caller())
+        links = invocation.run(worker, kwargs, hostname=request.hostname or "", pool=timeouts.pool_of_caller())
     except ClaimRefused as refused:
         raise Ignore(str(refused)) from None
     if links:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, assert_type
 
 from multiagents import Limit, RetryPolicy, celery_task, worker
-from multiagents.worker_sdk.tasks import WorkerTask
+from multiagents.worker_sdk import WorkerTask
 
 
 @worker

@@ -1,5 +1,22 @@
 """One attempt of a step, from its claim to its report. Begin with `invocation.Invocation`.
 
-The lease that is renewed meanwhile, the slots that limits grant, what the user's function can ask (`step_context`),
-and what becomes of what it raises (`failure`).
+What a process runs attempts with is its `runtime`. Beside the call: the lease that is renewed meanwhile, the slots that
+limits grant, what the user's function can ask (`step_context`), and what becomes of what it raises (`failure`).
 """
+
+from __future__ import annotations
+
+from multiagents.worker_sdk.attempt.invocation import MESSAGE_KEYS, Invocation, call_outside_run
+from multiagents.worker_sdk.attempt.runtime import Settle, WorkerRuntime
+from multiagents.worker_sdk.attempt.step_context import StepContext, current_step, running
+
+__all__ = [
+    "MESSAGE_KEYS",
+    "Invocation",
+    "Settle",
+    "StepContext",
+    "WorkerRuntime",
+    "call_outside_run",
+    "current_step",
+    "running",
+]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from multiagents.events import ErrorInfo, ErrorKind
 from multiagents.exceptions import OutcomeUnknownError, TerminalError
 from multiagents.retry import RetryPolicy
-from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
+from multiagents.worker_sdk.execution import timeouts
 
 #: Bytes that are kept of a traceback (its end), and of a message (its beginning).
 MAX_TRACEBACK = 16 * 1024
@@ -42,7 +42,7 @@ def classify(error: BaseException, policy: RetryPolicy | None) -> Classified:
         return Classified(ErrorKind.UNKNOWN, False)
     if isinstance(error, TerminalError):
         return Classified(ErrorKind.FAILED, False)
-    if isinstance(error, StepTimeoutError) or qualified_name(type(error)) in _TIME_LIMITS:
+    if isinstance(error, timeouts.StepTimeoutError) or qualified_name(type(error)) in _TIME_LIMITS:
         return Classified(ErrorKind.TIMEOUT, retryable)
     return Classified(ErrorKind.FAILED, retryable)
 

@@ -202,7 +202,7 @@ class Invocation:
         return store
 
 
-def call_plainly(worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_outside_run(worker: Worker, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a worker outside a run, as a Celery task like any other.
 
     A typed worker that is given one mapping takes its arguments from it, as it does in a run.

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from multiagents import WorkerManager, worker
 from multiagents.exceptions import WorkerError
 from multiagents.testing import wait_until
-from multiagents.worker_sdk.manager import WorkerManager
-from multiagents.worker_sdk.worker import worker
 
 APP = """
 import os
 from celery import Celery
-from multiagents.worker_sdk.worker import worker
+from multiagents import worker
 
 app = Celery("managed", broker=os.environ["CELERY_BROKER_URL"], set_as_current=False)
 

@@ -29,13 +29,10 @@ from types import SimpleNamespace
 import redis
 from celery import Celery, Task, current_task, signals
 
+from multiagents import WorkflowBuilder, current_step, worker
 from multiagents.clock import from_ms
 from multiagents.state_store.records import Claim, ClaimRefused, Renewal
-from multiagents.worker_sdk import tasks
-from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
-from multiagents.worker_sdk.attempt.step_context import current_step
-from multiagents.worker_sdk.worker import worker
-from multiagents.workflow.builder import WorkflowBuilder
+from multiagents.worker_sdk import WorkerRuntime, install
 from multiagents.workflow.state.run_state import RunState
 
 URL = os.environ["MULTIAGENTS_REDIS_URL"]
@@ -87,7 +84,7 @@ RUNTIME = WorkerRuntime(
     unclaimable=lambda event, owner: None,
     limited=True,
 )
-tasks.install(app, lambda: RUNTIME)
+install(app, lambda: RUNTIME)
 
 
 @worker

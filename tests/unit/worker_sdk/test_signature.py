@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from multiagents.exceptions import OutcomeUnknownError, TerminalError
-from multiagents.worker_sdk.registry import Worker
+from multiagents.worker_sdk import Worker
 from multiagents.worker_sdk.signature import ArgumentsError, ResultError
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def test_S1b_a_result_that_is_not_what_the_annotation_says_is_an_unknown_outcome
 
 
 def test_models_of_an_enclosing_function_are_found() -> None:
-    from multiagents.worker_sdk.worker import worker
+    from multiagents import worker
 
     class Local(BaseModel):
         x: int

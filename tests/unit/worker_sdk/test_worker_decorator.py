@@ -17,6 +17,7 @@ from celery import Celery, Task, current_task
 from celery.exceptions import Ignore, MaxRetriesExceededError
 from pydantic import BaseModel
 
+from multiagents import worker
 from multiagents.exceptions import (
     ConfigurationError,
     WorkerAlreadyRegisteredError,
@@ -26,9 +27,7 @@ from multiagents.exceptions import (
 from multiagents.names import HEADER, Correlation, Direction
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import ClaimRefused
-from multiagents.worker_sdk import tasks
-from multiagents.worker_sdk.registry import workers
-from multiagents.worker_sdk.worker import worker
+from multiagents.worker_sdk import tasks, workers
 
 IDS = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
 
@@ -87,7 +86,7 @@ def test_it_is_still_the_plain_function() -> None:
 
 def test_it_says_what_it_is_without_an_app() -> None:
     code = (
-        "from multiagents.worker_sdk.worker import worker\n"
+        "from multiagents import worker\n"
         "from celery import _state\n"
         "@worker('charge', timeout=5)\n"
         "def charge(context): return {'ok': True}\n"

@@ -12,7 +12,7 @@ from multiagents.events import ErrorKind
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.celery import HARD_LIMIT_GRACE
 from multiagents.state_store.records import limits_of
-from multiagents.worker_sdk.registry import workers
+from multiagents.worker_sdk import workers
 from multiagents.workflow.decider.decider import advance, decide, evolve, start_event
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 

@@ -31,12 +31,10 @@ from multiagents.exceptions import (
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import Claim, ClaimRefused, Renewal
-from multiagents.worker_sdk.attempt.invocation import Invocation
-from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
-from multiagents.worker_sdk.attempt.step_context import current_step
-from multiagents.worker_sdk.execution import event_loop as loop
+from multiagents.worker_sdk import Worker, WorkerRuntime, current_step
+from multiagents.worker_sdk.attempt import Invocation
+from multiagents.worker_sdk.execution import event_loop
 from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
-from multiagents.worker_sdk.registry import Worker
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunState
 
@@ -159,7 +157,7 @@ def bench(store: LeaseBook) -> Bench:
 @pytest.fixture(autouse=True)
 def no_loop_stays() -> Iterator[None]:
     yield
-    loop.close()
+    event_loop.close()
 
 
 def in_a_child(answer: Callable[[], Any]) -> Any:
@@ -556,7 +554,7 @@ class TestCoroutines:
         assert (event.kind, event.error.type) == (ErrorKind.FAILED, "TimeoutError")
 
     def test_that_will_not_end_are_left_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loop, "GRACE", 0.1)
+        monkeypatch.setattr(event_loop, "GRACE", 0.1)
         bench = Bench(LeaseBook(limit=0.05))
         resumed = asyncio.Event()
 

@@ -16,9 +16,8 @@ from multiagents.exceptions import StateStoreError, TerminalError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import Claim, ClaimRefused, Delivery
 from multiagents.testing import wait_until
-from multiagents.worker_sdk.attempt.invocation import Invocation
-from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
-from multiagents.worker_sdk.registry import Worker
+from multiagents.worker_sdk import Worker, WorkerRuntime
+from multiagents.worker_sdk.attempt import Invocation
 
 LEASE = 1.0
 LIMIT = Limit("bank", concurrency=1)

@@ -8,7 +8,7 @@ import pytest
 
 from multiagents import Limit, Step, WorkflowBuilder, worker
 from multiagents.exceptions import DefinitionError, WorkerError
-from multiagents.worker_sdk.registry import workers
+from multiagents.worker_sdk import workers
 from multiagents.workflow.definition import Definition
 
 
