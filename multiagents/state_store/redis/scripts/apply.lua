@@ -1,10 +1,10 @@
 -- apply: what `start`, `commit` and `dispatch` share. Included by them; not a script of its own.
 --
--- A record of an attempt in flight is the field l:<step> of the run:
---   unclaimed  <mark>|<via>|<since>|<first>|<close>|<number>|<target>
---   claimed    <mark>|c|<owner>|<claimed>|<deadline>|<beat until>|<beat>|<worker>
+-- A record of an attempt in flight is the field l:<step> of the run (README.md has all formats):
+--   unclaimed  <attempt key>|<delivery>|<since>|<first>|<close>|<number>|<target>
+--   claimed    <attempt key>|c|<owner>|<claimed>|<deadline>|<beat until>|<beat>|<worker>
 -- The number is that of its message or, of a timer or a sleep, the time it is due.
--- Its entry in due (or, while its message waits in a broker list, in sent:<list>) is a|<transaction>|<step>|<mark>.
+-- Its entry in due (or, while its message waits in a broker list, in sent:<list>) is a|<run>|<step>|<attempt key>.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local int = function(n) return string.format('%.0f', n) end
@@ -17,40 +17,42 @@ end
 
 -- Give up an attempt's record, and everything that looks after it.
 local function release(run, due, sent, tid, step, record)
-  local mark, via, rest = string.match(record, '^(%w+)|(%w)|(.*)$')
-  local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
+  local attempt_key, delivery, rest = string.match(record, '^(%w+)|(%w)|(.*)$')
+  local member = 'a|' .. tid .. '|' .. step .. '|' .. attempt_key
   redis.call('HDEL', run, 'l:' .. step)
   redis.call('ZREM', due, member)
-  if via == 's' then
+  if delivery == 's' then
     redis.call('ZREM', sent .. string.match(rest, '^%d+|%d+|%d+|%d+|(.*)$'), member)
   end
 end
 
 -- Send an attempt out, and leave an entry with whoever looks after it; returns the record, which the caller writes.
--- a: step, mark, via, target, prefix, suffix, delay, first, close, start within, due (0: after the delay); for one that
---    whoever commits it runs himself (via c): target his token, prefix his name, delay his lease, close the limit from now
+-- a: step, attempt key, delivery, target, prefix, suffix, delay, first, close, start within, due (0: after the delay); for
+--    one that whoever commits it runs himself (delivery c): target his token, prefix his name, delay his lease, close the
+--    limit from now
 local function send(due, sequence, sent, tid, a)
-  local step, mark, via, target = a[1], a[2], a[3], a[4]
-  local member = 'a|' .. tid .. '|' .. step .. '|' .. mark
-  if via == 'c' then
+  local step, attempt_key, delivery, target = a[1], a[2], a[3], a[4]
+  local member = 'a|' .. tid .. '|' .. step .. '|' .. attempt_key
+  if delivery == 'c' then
     local limit = tonumber(a[9])
     redis.call('ZADD', due, now + tonumber(a[7]), member)
-    return table.concat({mark, via, target, int(now), limit > 0 and int(now + limit) or '0', '0', '0', a[5]}, '|')
+    local deadline = limit > 0 and int(now + limit) or '0'
+    return table.concat({attempt_key, delivery, target, int(now), deadline, '0', '0', a[5]}, '|')
   end
   local first = tonumber(a[8]) > 0 and a[8] or int(now)
   local number = 0
-  if via == 's' then
+  if delivery == 's' then
     number = push(target, sequence, a[5], a[6])
     redis.call('ZADD', sent .. target, number, member)
-  elseif via ~= 'e' then
+  elseif delivery ~= 'e' then
     local at = tonumber(a[11]) > 0 and tonumber(a[11]) or now + tonumber(a[7])
     redis.call('ZADD', due, at, member)
-    if via == 'w' or via == 'z' then number = at end
+    if delivery == 'w' or delivery == 'z' then number = at end
   elseif tonumber(a[9]) > 0 then
     redis.call('ZADD', due, a[9], member)
   end
   if tonumber(a[10]) > 0 then
-    redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. tid .. '|' .. step .. '|' .. mark)
+    redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. tid .. '|' .. step .. '|' .. attempt_key)
   end
-  return table.concat({mark, via, int(now), first, a[9], int(number), target}, '|')
+  return table.concat({attempt_key, delivery, int(now), first, a[9], int(number), target}, '|')
 end

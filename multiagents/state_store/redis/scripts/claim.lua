@@ -1,7 +1,7 @@
 -- claim: take an attempt under a lease, and return what running and deciding it needs.
 -- KEYS: 1 run, 2 context, 3 results, 4 due
--- ARGV: 1 transaction, 2 step, 3 mark, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0 none),
---       8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11 1 if the context is asked for,
+-- ARGV: 1 transaction, 2 step, 3 attempt key, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0
+--       none), 8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11 1 if the context is asked for,
 --       12.. fields of results to return
 -- Returns: {1, now, deadline, {status, stop, epoch, error, cause, signals, generation, sizes, parent,
 --          rollbacks}, step, context, results}
@@ -13,12 +13,13 @@ local run, step, owner = KEYS[1], ARGV[2], ARGV[4]
 local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause', 'signals', 'generation', 'sizes',
   'parent', 'rollbacks', 's:' .. step, 'l:' .. step)
 if not head[1] then return {0, now, 1} end
-local mark, via, rest = string.match(head[12] or '', '^(%w+)|(%w)|(.*)$')
-if mark ~= ARGV[3] or via == 'w' or via == 'e' or via == 'z' or via == 'y' then return {0, now, 2} end
+local attempt_key, delivery, rest = string.match(head[12] or '', '^(%w+)|(%w)|(.*)$')
+-- A timer, a sleep, a foreign producer and a lock are no message that a worker could have got.
+if attempt_key ~= ARGV[3] or string.find('wezy', delivery, 1, true) then return {0, now, 2} end
 
-local member = 'a|' .. ARGV[1] .. '|' .. step .. '|' .. mark
+local member = 'a|' .. ARGV[1] .. '|' .. step .. '|' .. attempt_key
 local deadline = 0
-if via == 'c' then
+if delivery == 'c' then
   local holder, limit = string.match(rest, '^([^|]*)|%d+|(%d+)')
   if holder ~= owner then return {0, now, 3} end
   deadline = tonumber(limit)
@@ -28,10 +29,10 @@ else
   deadline = limit > 0 and now + limit or 0
   close = tonumber(close)
   if close > 0 and (deadline == 0 or close < deadline) then deadline = close end
-  if via == 's' then redis.call('ZREM', ARGV[10] .. list, member) end
+  if delivery == 's' then redis.call('ZREM', ARGV[10] .. list, member) end
   local beat_until = beat > 0 and now + beat or 0
   redis.call('HSET', run, 'l:' .. step,
-    table.concat({mark, 'c', owner, int(now), int(deadline), int(beat_until), ARGV[7], ARGV[5]}, '|'))
+    table.concat({attempt_key, 'c', owner, int(now), int(deadline), int(beat_until), ARGV[7], ARGV[5]}, '|'))
   local lease = now + tonumber(ARGV[8])
   if deadline > 0 then lease = math.min(lease, deadline + tonumber(ARGV[9])) end
   if beat_until > 0 then lease = math.min(lease, beat_until) end

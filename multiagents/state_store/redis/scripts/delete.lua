@@ -1,6 +1,5 @@
 -- delete: erase a run that is over with all that belongs to it, and keep a tombstone.
--- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 tombstones, 7 dead letters, 8 payloads kept
---       apart
+-- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 deleted, 7 dead, 8 blobs
 -- ARGV: 1 transaction, 2-4 prefixes of the sent keys, of the indexes, and of those of attributes, 5 status it must have,
 --       6 tombstone (no two are alike), 7 how many to keep, 8.. dead letters that go with it
 -- Returns: {1 it is gone | 0 no such run | -1 it is in another status, now}

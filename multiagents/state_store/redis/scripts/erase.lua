@@ -1,4 +1,4 @@
--- erase: take a run away with all that belongs to it. Included by `start`, `forget` and `delete`; not a script of its own.
+-- erase: remove a run with all that belongs to it. Included by `start`, `forget` and `delete`; not a script of its own.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due; the names of indexes are put together, under the run's own tag.
 -- It takes in what `apply` and `attributes` have.
 
@@ -16,8 +16,8 @@ local function erase(tid, sent, index, tags, blobs)
       untag(tags, tid, rest, value)
     elseif kind == 's' and string.sub(value, 1, 1) == '[' then -- else a codec has sealed it
       -- By when an attempt had to be claimed is looked at later, whatever became of it; of old ones it has been.
-      for which, track in ipairs(cjson.decode(value)) do
-        local last = which <= 2 and track[2] or 0
+      for which, activity in ipairs(cjson.decode(value)) do
+        local last = which <= 2 and activity[2] or 0
         for attempt = math.max(1, last - 99), last do
           redis.call('ZREM', due, 'q|' .. tid .. '|' .. rest .. '|' .. (which == 1 and 'd' or 'u') .. int(attempt))
         end

@@ -1,6 +1,6 @@
--- expire: make the lease of an attempt due now, because its worker is known to be dead (no outage extends a score of 0).
+-- expire: make the lease of an attempt due now, because its worker is dead (no outage extends a score of 0).
 -- KEYS: 1 run, 2 due
--- ARGV: 1 transaction, 2 step, 3 mark
+-- ARGV: 1 transaction, 2 step, 3 attempt key
 -- Returns: {1 due now | 0 nobody holds it, now}
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -1,5 +1,5 @@
 -- forget: remove a run whose retention is over, unless another one has taken its id since.
--- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 payloads kept apart
+-- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 blobs
 -- ARGV: transaction, prefix of the sent keys, prefixes of the indexes and of those of attributes, score its due entry
 --       must have (empty: any)
 -- Returns: {1 it is gone | 0 it is not the run that was seen, now}

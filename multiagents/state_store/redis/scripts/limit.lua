@@ -2,7 +2,7 @@
 -- The rate is the generic cell rate algorithm in its virtual scheduling form (ITU-T Recommendation I.371, annex A): what is
 -- kept is when the next one is expected; it may come half an interval early, so that who came late shifts nobody else.
 -- Asked again without a slot to tell (a rate alone), it counts again.
--- KEYS: 1 slots, 2 when the next one is expected (us), 3 those turned away
+-- KEYS: 1 limit (slots), 2 limit.next (when the next one is expected, us), 3 limit.away (those turned away)
 -- ARGV: 1 attempt, 2 how many at once (0 any), 3 us between two beginnings (0 none), 4 pause where all slots are taken (ms),
 --       5 1 to keep a slot whatever is so, 6 lease (ms), 7 ms between two who come again, 8 ms until they do at the latest
 -- Returns: {1 it may run | 0 it may not, now, ms after which to ask again}

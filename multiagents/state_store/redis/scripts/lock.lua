@@ -1,5 +1,5 @@
 -- lock: give the lock on a business key to a run, or keep its place in the line.
--- KEYS: 1 lock, 2 line, 3 asking, 4 meta, 5 due
+-- KEYS: 1 lock, 2 lock.line, 3 lock.asking, 4 meta, 5 due
 -- ARGV: 1 entry in due that looks after the lock, 2 holder, 3 lease (ms, 0 without an end), 4 ms after which a waiter who
 --       has not asked again is passed over, 5 token of a grant that is over, 6 ms until a lock without lease is looked at
 -- Returns: {1 it has the lock | 0 it waits, now, token of who has it (0 nobody), who, how many wait before}

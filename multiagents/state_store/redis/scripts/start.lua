@@ -1,11 +1,11 @@
 -- start: create a run with its first transition, unless it exists.
 -- KEYS: 1-12 as in commit, 13 definitions, 14 versions
 -- ARGV: transaction, prefix of the sent keys, lease (ms), content hash, definition (JSON; empty: it is kept already),
---       input (JSON), its digest, workflow, version, prefixes of the indexes and of those of attributes, token of this very call
---       (empty: who repeats it is told that the run exists), statuses |a|b| in which a run that exists is replaced,
+--       input (JSON), its digest, workflow, version, prefixes of the indexes and of those of attributes, token of this very
+--       call (empty: who repeats it is told that the run exists), statuses |a|b| in which a run that exists is replaced,
 --       then what `transition` reads
--- Returns: {1 created | 0 exists | 2 the definition is not kept, and nothing was done, now, workflow, content hash, digest,
---          if created: another content hash that this version had before}
+-- Returns: {1 created | 0 exists | 2 the definition is not kept, and nothing was done, now, workflow, content hash,
+--          digest, if created: another content hash that this version had before}
 --#include apply
 --#include attributes
 --#include erase

@@ -52,9 +52,9 @@ for i = 1, #found, 2 do
   local hidden = now + lease
   -- A score of 0 is `expire`'s: that worker is known to be dead.
   if grace > now and score > 0 and score ~= extended and string.sub(member, 1, 2) == 'a|' then
-    local tid, step, mark = string.match(member, '^a|([^|]*)|(.*)|(%w+)$')
+    local tid, step, attempt_key = string.match(member, '^a|([^|]*)|(.*)|(%w+)$')
     local record = redis.call('HGET', ARGV[4] .. tid, 'l:' .. step) or ''
-    if string.sub(record, 1, #mark + 3) == mark .. '|c|' then
+    if string.sub(record, 1, #attempt_key + 3) == attempt_key .. '|c|' then
       redis.call('ZADD', due, grace, member)
       hidden = nil
     end
