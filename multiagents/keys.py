@@ -78,7 +78,7 @@ class PartitionKeys:
         self.bus = f"{tag}:bus"
         #: hash: id of a dead letter of the bus -> its JSON
         self.bus_dead = f"{tag}:bus:dead"
-        #: hash: number of partitions, schema, time of the last sweep
+        #: hash: number of partitions, times of the last sweep, the last fencing token of locks
         self.meta = f"{tag}:meta"
         #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it
         self.schedules = f"{tag}:schedules"

@@ -22,7 +22,8 @@ from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
 from multiagents.workflow.state.run_state import RunStatus
-from tests.support.store_kit import RedisKit
+from tests.support.catalogue import writers
+from tests.support.store_kit import LIST, RedisKit
 from tests.support.stored_forms import Entry, record_start
 
 FOLDER = Path(str(files(scripts)))
@@ -121,7 +122,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
 }
 
 
-def dump(kit: RedisKit) -> dict[str, Any]:
+def everything(kit: RedisKit) -> dict[str, Any]:
     """Everything in the database."""
     read = {
         "hash": kit.client.hgetall,
@@ -129,11 +130,14 @@ def dump(kit: RedisKit) -> dict[str, Any]:
         "zset": lambda key: kit.client.zrange(key, 0, -1, withscores=True),
         "string": kit.client.get,
     }
-    found = {key: read[kit.client.type(key)](key) for key in sorted(kit.client.keys("*"))}
-    # When a lease ends, and when the last sweep was, follow the clock.
+    return {key: read[kit.client.type(key)](key) for key in sorted(kit.client.keys("*"))}
+
+
+def dump(kit: RedisKit) -> dict[str, Any]:
+    """The same, without what follows the clock: when a lease ends, and when the last sweep was."""
     return {
         key: [member for member, _ in value] if key.endswith(":due") or ":limit:" in key else value
-        for key, value in found.items()
+        for key, value in everything(kit).items()
         if not key.endswith(":meta")
     }
 
@@ -203,6 +207,18 @@ def test_a_script_that_is_sent_twice_does_its_work_once(redis_kit: RedisKit, ver
         redis_kit.server.run(None, name, keys, args)
 
     assert dump(redis_kit) == once
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_script_writes_no_key_but_those_of_the_catalogue(redis_kit: RedisKit, verb: str) -> None:
+    call = prepared(redis_kit, verb)
+    before = everything(redis_kit)
+
+    call(redis_kit)
+
+    after = everything(redis_kit)
+    written = {key for key in {*before, *after} - {LIST} if before.get(key) != after.get(key)}
+    assert {key: writers(key) for key in written if verb not in writers(key)} == {}
 
 
 @pytest.mark.parametrize("verb", VERBS)
