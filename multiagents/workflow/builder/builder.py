@@ -34,18 +34,18 @@ from multiagents.workflow.definition import Definition, definitions
 
 __all__ = ["WorkflowBuilder"]
 
-_Options = ParamSpec("_Options")
+_Arguments = ParamSpec("_Arguments")
 _Builder = TypeVar("_Builder", bound="WorkflowBuilder")
 
 
-def _adds(element: Callable[_Options, Element]) -> Callable[Concatenate[_Builder, _Options], _Builder]:
+def _adds(element: Callable[_Arguments, Element]) -> Callable[Concatenate[_Builder, _Arguments], _Builder]:
     """Make the method that adds an element: its name, arguments and docstring are the element's.
 
     Type checkers see the arguments through the types here; ``help`` and the like through what is set below.
     """
 
-    def add(self: _Builder, /, *args: _Options.args, **options: _Options.kwargs) -> _Builder:
-        self._elements.append(element(*args, **options))
+    def add(self: _Builder, /, *args: _Arguments.args, **named: _Arguments.kwargs) -> _Builder:
+        self._elements.append(element(*args, **named))
         return self
 
     add.__name__ = f"add_{element.__name__.lower()}"
@@ -115,6 +115,7 @@ class WorkflowBuilder:
         self._on_end = on_end
         self._elements: list[Element] = []
 
+    # What they take, and what they do, stands with the elements.
     add_step = _adds(Step)
     add_parallel = _adds(Parallel)
     add_choice = _adds(Choice)

@@ -136,7 +136,7 @@ class Layout:
             )
         branches, ends = [], []
         for number, given in enumerate(element.branches, 1):
-            written = self._written(f'block "{element.name}": branch {number}', given)
+            written = self._elements_of(f'block "{element.name}": branch {number}', given)
             steps, end = self._branch(written, follows, element)
             branches.append(steps)
             ends.append(end)
@@ -151,7 +151,7 @@ class Layout:
         ends: list[str] = []
         for label, given in element.branches.items():
             nothing = is_listing(given) and not list(given)
-            written = [] if nothing else self._written(f'choice "{element.name}": branch "{label}"', given)
+            written = [] if nothing else self._elements_of(f'choice "{element.name}": branch "{label}"', given)
             branches[label], end = self._branch(written, Itself(element.name), block)
             ends.append(end)
         place = self.placed[element.name]
@@ -162,9 +162,9 @@ class Layout:
         """Lay a loop out as its rounds. Behind each stands a choice: whether all further rounds are skipped."""
         name, outer = self._written_name(element), self._round
         if holds_steps(element):
-            written = self._written(f'loop "{name}"', element.steps_or_worker)
+            written = self._elements_of(f'loop "{name}"', element.steps_or_worker)
         else:
-            written = self._written(f'loop "{name}"', Step(name + outer, element.steps_or_worker))
+            written = self._elements_of(f'loop "{name}"', Step(name + outer, element.steps_or_worker))
         inside = set(names_in(written))
         last, fails = element.max_iterations, element.on_exhausted == "fail"
         checks: list[str] = []
@@ -194,11 +194,11 @@ class Layout:
         name: Any = element.name
         return name.removesuffix(self._round) if isinstance(name, str) else name
 
-    def _written(self, where: str, branch: Any) -> list[Any]:
+    def _elements_of(self, where: str, branch: Any) -> list[Any]:
         if isinstance(branch, Element):
             return [branch]
         if is_listing(branch):
-            steps = [step for part in branch for step in self._written(where, part)]
+            steps = [step for part in branch for step in self._elements_of(where, part)]
             if steps:
                 return steps
         worker = worker_name(branch)
