@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from multiagents import Orchestrator, WorkflowBuilder
-from multiagents.state_store.records import Due
-from tests.support.stored_forms import Entry
+from multiagents.state_store.records import Due, DueKind
 
 HOLDING = WorkflowBuilder("holding").add_lock("alone", "sku:{sku}").add_wait("go").build(register=False)
 
 
 def looked_after(orchestrator: Orchestrator, key: str = "sku:7") -> Any:
-    orchestrator.engine.locks.look_after(Due(Entry.LOCK, key, "", "", Entry.LOCK.of(key), 0))
+    orchestrator.engine.locks.look_after(Due(DueKind.LOCK, key, "", "", DueKind.LOCK.entry(key), 0))
     return orchestrator.store.isolation.lock_of(key)
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from multiagents.state_store.isolation import Lock
+from multiagents.state_store.records import DueKind
 from tests.support.store_kit import StoreKit
-from tests.support.stored_forms import Entry
 
 MINUTE = 60_000
 
@@ -120,7 +120,7 @@ def test_a_lock_is_looked_after_until_it_is_gone(kit: StoreKit) -> None:
     entries, _ = kit.store.take_due()
 
     assert [(entry.kind, entry.transaction_id, entry.member) for entry in entries] == [
-        (Entry.LOCK, "sku|7", Entry.LOCK.of("sku|7"))
+        (DueKind.LOCK, "sku|7", DueKind.LOCK.entry("sku|7"))
     ]
     kit.store.isolation.unlock("sku|7", held.token)
     kit.sleep(0.6)
@@ -135,4 +135,4 @@ def test_a_run_with_the_name_of_a_key_takes_nothing_with_it(kit: StoreKit) -> No
 
     kit.store.forget("order-1")
 
-    assert Entry.LOCK.of("order-1") in [entry.member for entry in kit.store.take_due()[0]]
+    assert DueKind.LOCK.entry("order-1") in [entry.member for entry in kit.store.take_due()[0]]

@@ -16,7 +16,7 @@ from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
-from multiagents.state_store.records import Commit, Condition, Delivery, Dispatch, Search
+from multiagents.state_store.records import Commit, Condition, Delivery, Dispatch, DueKind, Search
 from multiagents.state_store.records.commit import Written
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
@@ -24,7 +24,6 @@ from multiagents.state_store.redis.scripts import script
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.catalogue import writers
 from tests.support.store_kit import LIST, RedisKit
-from tests.support.stored_forms import Entry, record_start
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
@@ -33,7 +32,7 @@ VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[RedisKit], Any]
 #: Of what `RedisKit.begin` sends out.
-ENTRY = Entry.ATTEMPT.of("order-1", "reserve", "d1")
+ENTRY = DueKind.ATTEMPT.entry("order-1", "reserve", "d1")
 TAGS = {"customer": "s|c-1", "amount": "n|12.5", "basket": "s|7"}
 
 
@@ -341,7 +340,7 @@ def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: RedisKit) -> No
     claimed(redis_kit)
     before = dump(redis_kit)
 
-    taken_back = [("ship", record_start("d1", Delivery.PUSH))]
+    taken_back = [("ship", "d1|s|")]
     for fences in ({"version": 7}, {"epoch": 7}, {"owner": "other"}, {"ends": taken_back}, {"unrenewed": 1}):
         redis_kit.finish(result={"a": 1}, context={"a": 1}, asks=["fraud"], landed=True, **fences)
 
@@ -527,18 +526,18 @@ def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> N
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
     keys = [part.lock("sku-7"), part.lock_line("sku-7"), part.lock_asking("sku-7"), part.meta, part.due]
 
-    reply = run(redis_kit, "lock", keys, [Entry.LOCK.of("sku-7"), "c~1", 0, 5_000, 0, 60_000])
+    reply = run(redis_kit, "lock", keys, [DueKind.LOCK.entry("sku-7"), "c~1", 0, 5_000, 0, 60_000])
 
     assert [reply[0], *reply[2:]] == [0, 1, "a~1", 1]
-    assert redis_kit.client.zrange(part.due, 0, -1) == [Entry.LOCK.of("sku-7")]
+    assert redis_kit.client.zrange(part.due, 0, -1) == [DueKind.LOCK.entry("sku-7")]
 
 
 def test_unlock_leaves_the_lock_of_another_grant(redis_kit: RedisKit) -> None:
     redis_kit.store.isolation.lock("sku-7", "a~1", asking_ms=5_000)
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
 
-    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [Entry.LOCK.of("sku-7"), 2]) == [0]
-    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [Entry.LOCK.of("sku-7"), 1]) == [1]
+    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [DueKind.LOCK.entry("sku-7"), 2]) == [0]
+    assert run(redis_kit, "unlock", [part.lock("sku-7"), part.due], [DueKind.LOCK.entry("sku-7"), 1]) == [1]
     assert redis_kit.client.zcard(part.due) == 0
 
 

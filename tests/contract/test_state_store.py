@@ -15,11 +15,10 @@ from multiagents.clock import to_ms
 from multiagents.events import ErrorInfo, StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.records import ClaimRefused, Commit, Delivery, Dispatch
+from multiagents.state_store.records import ClaimRefused, Commit, Delivery, Dispatch, DueKind
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
 from tests.support.store_kit import StoreKit
-from tests.support.stored_forms import Entry
 
 CELERY = "celery"
 
@@ -318,7 +317,7 @@ def test_a_lease_is_due_when_nobody_renews_it_any_more(kit: StoreKit) -> None:
         assert kit.sweep_for(0.1) == []
         assert kit.store.renew(attempt(), "owner-1").alive
 
-    assert kit.wait_due() == [Entry.ATTEMPT.of("order-1", "reserve", "d1")]
+    assert kit.wait_due() == [DueKind.ATTEMPT.entry("order-1", "reserve", "d1")]
 
 
 def test_renewing_does_not_stand_in_for_a_heartbeat(kit: StoreKit) -> None:

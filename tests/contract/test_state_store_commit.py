@@ -10,11 +10,10 @@ import pytest
 from multiagents.events import StatusEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
+from multiagents.state_store.records import Commit, Delivery, Dispatch, DueKind, Verdict
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.store_kit import StoreKit
-from tests.support.stored_forms import Entry, record_start
 
 CELERY = "celery"
 
@@ -95,7 +94,7 @@ def test_G1_an_answer_nobody_waits_for_is_late(kit: StoreKit) -> None:
     kit.claim()
     refused(kit, Verdict.LATE, owner="owner-2")
     refused(kit, Verdict.LATE, attempt_key="d2")
-    refused(kit, Verdict.LATE, answers=("ship", record_start("d1")))
+    refused(kit, Verdict.LATE, answers=("ship", "d1|"))
     kit.finish(context={"stock": 1})
     refused(kit, Verdict.LATE)
 
@@ -103,7 +102,7 @@ def test_G1_an_answer_nobody_waits_for_is_late(kit: StoreKit) -> None:
 def test_a_foreign_answer_needs_no_claim(kit: StoreKit) -> None:
     kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.EXTERNAL))
 
-    assert kit.finish(answers=("reserve", record_start("d1"))).verdict is Verdict.APPLIED
+    assert kit.finish(answers=("reserve", "d1|")).verdict is Verdict.APPLIED
     assert kit.store.load("order-1").in_flight == {}
 
 
@@ -264,9 +263,9 @@ def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: StoreKit, owing
     kit.finish(**owing)
 
     assert kit.sweep_for(0.1) == []
-    assert kit.wait_due() == [Entry.DECISION.of("order-1")]
+    assert kit.wait_due() == [DueKind.DECISION.entry("order-1")]
     assert kit.sweep_for(0.1) == []
-    assert kit.wait_due() == [Entry.DECISION.of("order-1")]
+    assert kit.wait_due() == [DueKind.DECISION.entry("order-1")]
 
     kit.store.commit(Commit("order-1", [], version=2, decided=True))
     assert kit.sweep_for(0.7) == []
@@ -306,7 +305,7 @@ def test_a_run_that_is_over_becomes_due_to_be_forgotten_when_its_retention_ends(
     kit.end(retention_ms=400)
 
     assert kit.sweep_for(0.05) == []
-    assert kit.wait_due() == [Entry.KEPT.of("order-1")]
+    assert kit.wait_due() == [DueKind.EXPIRY.entry("order-1")]
 
 
 def test_a_run_becomes_due_at_its_deadline_unless_it_is_over_by_then(kit: StoreKit) -> None:
@@ -315,7 +314,7 @@ def test_a_run_becomes_due_at_its_deadline_unless_it_is_over_by_then(kit: StoreK
     kit.end("order-2", retention_ms=60_000)
 
     assert kit.sweep_for(0.05) == []
-    assert kit.wait_due() == [Entry.DEADLINE.of("order-1")]
+    assert kit.wait_due() == [DueKind.DEADLINE.entry("order-1")]
     assert kit.sweep_for(0.1) == []
 
 

@@ -12,15 +12,14 @@ import pytest
 
 from multiagents.clock import to_ms
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.records import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, Verdict
+from multiagents.state_store.records import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, DueKind, Verdict
 from multiagents.workflow.builder import WorkflowBuilder
 from tests.support.store_kit import StoreKit
-from tests.support.stored_forms import Entry
 
 #: Three partitions are one partition and more.
 pytestmark = pytest.mark.parametrize("kit", ["memory", "redis-3-partitions"], indirect=True)
 
-ATTEMPT = Entry.ATTEMPT.of("order-1", "reserve", "d1")
+ATTEMPT = DueKind.ATTEMPT.entry("order-1", "reserve", "d1")
 SOMEBODY_ELSES = '{"headers": {"task": "send_newsletter"}}'
 
 
@@ -43,7 +42,9 @@ def test_what_waits_in_a_list_is_found_by_the_name_of_the_list_until_it_is_claim
     kit.begin("order-4")
 
     members = {target: {entry.member for entry in found} for target, found in kit.store.waiting(".ward").items()}
-    assert members == {"urgent.ward": {Entry.ATTEMPT.of(f"order-{number}", "reserve", "d1") for number in (1, 2, 3)}}
+    assert members == {
+        "urgent.ward": {DueKind.ATTEMPT.entry(f"order-{number}", "reserve", "d1") for number in (1, 2, 3)}
+    }
     assert kit.store.waiting(".nobody") == {}
     for number in (1, 2, 3):
         kit.claim(transaction_id=f"order-{number}")
@@ -97,7 +98,7 @@ def test_a_commit_moves_the_deadline_of_a_run(kit: StoreKit) -> None:
     kit.store.commit(Commit("order-1", [], deadline_ms=400))
 
     assert kit.sweep_for(0.05) == []
-    assert kit.wait_due() == [Entry.DEADLINE.of("order-1")]
+    assert kit.wait_due() == [DueKind.DEADLINE.entry("order-1")]
 
 
 def test_an_attempt_goes_out_only_as_it_was_seen(kit: StoreKit) -> None:
@@ -157,7 +158,7 @@ def test_a_step_that_has_to_start_in_time_is_looked_at_then(kit: StoreKit) -> No
     kit.begin(dispatch=kit.message("order-1", "reserve", start_within_ms=400))
 
     assert kit.sweep_for(0.05) == []
-    assert kit.wait_due() == [Entry.UNCLAIMED.of("order-1", "reserve", "d1")]
+    assert kit.wait_due() == [DueKind.UNCLAIMED.entry("order-1", "reserve", "d1")]
 
 
 def test_an_entry_is_put_off_or_dropped(kit: StoreKit) -> None:
@@ -184,7 +185,7 @@ def test_G4_a_run_that_nothing_looks_after_is_found(kit: StoreKit) -> None:
     kit.finish(transaction_id="order-5", landed=True)
     assert kit.store.visibility.unattended() == []
 
-    kit.store.discard(Entry.ATTEMPT.of("order-2", "reserve", "d1"), "order-2")
+    kit.store.discard(DueKind.ATTEMPT.entry("order-2", "reserve", "d1"), "order-2")
 
     assert kit.store.visibility.unattended() == ["order-2"]
 
@@ -264,15 +265,15 @@ def test_G5_after_an_outage_every_lease_is_extended_once(kit: StoreKit) -> None:
         kit.begin(f"order-{number}")
         kit.claim(transaction_id=f"order-{number}")
     kit.begin("timer", dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1))
-    assert kit.due() in ([], [Entry.ATTEMPT.of("timer", "reserve", "d1")])
+    assert kit.due() in ([], [DueKind.ATTEMPT.entry("timer", "reserve", "d1")])
     kit.sleep(0.6)
 
     # All leases have run out, and nobody has died: nobody could renew.
-    assert kit.due() == [Entry.ATTEMPT.of("timer", "reserve", "d1")]
+    assert kit.due() == [DueKind.ATTEMPT.entry("timer", "reserve", "d1")]
     for number in range(3):
         assert kit.store.renew(Correlation(f"order-{number}", "reserve", Direction.DO, 1), "owner-1").alive
     assert kit.sweep_for(0.1) == []
-    kit.store.discard(Entry.ATTEMPT.of("timer", "reserve", "d1"), "timer")
+    kit.store.discard(DueKind.ATTEMPT.entry("timer", "reserve", "d1"), "timer")
 
     # Those who did not come back are dead after all.
     found: list[str] = []
@@ -280,7 +281,7 @@ def test_G5_after_an_outage_every_lease_is_extended_once(kit: StoreKit) -> None:
         for number in range(3):
             assert kit.store.renew(Correlation(f"order-{number}", "reserve", Direction.DO, 1), "owner-1").alive
         found += kit.sweep_for(0.03)
-    assert sorted(found) == [Entry.ATTEMPT.of(f"order-{number}", "reserve", "d1") for number in (3, 4, 5)]
+    assert sorted(found) == [DueKind.ATTEMPT.entry(f"order-{number}", "reserve", "d1") for number in (3, 4, 5)]
 
 
 def test_G5_sweeps_that_are_merely_slow_do_not_keep_the_dead_alive(kit: StoreKit) -> None:
@@ -356,7 +357,7 @@ def test_in_a_backlog_only_what_left_the_list_is_lost(kit: StoreKit) -> None:
         kit.begin(name, dispatch=kit.message(name, "reserve"))
     assert f"{first}/reserve" in kit.consume()
 
-    assert kit.wait_due() == [Entry.ATTEMPT.of(first, "reserve", "d1")]
+    assert kit.wait_due() == [DueKind.ATTEMPT.entry(first, "reserve", "d1")]
     assert len(kit.messages()) == 2
 
 
@@ -368,7 +369,7 @@ def test_other_peoples_messages_do_not_hide_what_was_lost(kit: StoreKit) -> None
     kit.begin(second, dispatch=kit.message(second, "reserve"))
     kit.consume()
 
-    assert kit.wait_due() == [Entry.ATTEMPT.of(first, "reserve", "d1")]
+    assert kit.wait_due() == [DueKind.ATTEMPT.entry(first, "reserve", "d1")]
 
 
 def test_a_long_queue_of_other_peoples_messages_says_nothing_yet(kit: StoreKit) -> None:
@@ -388,7 +389,7 @@ def test_each_list_is_judged_by_its_own_numbers(kit: StoreKit) -> None:
     kit.begin(second, dispatch=kit.message(second, "reserve"))
     kit.consume("celery\x06\x163")
 
-    assert kit.wait_due() == [Entry.ATTEMPT.of(first, "reserve", "d1")]
+    assert kit.wait_due() == [DueKind.ATTEMPT.entry(first, "reserve", "d1")]
 
 
 def test_a_message_that_was_given_back_counts_as_waiting(kit: StoreKit) -> None:
@@ -413,7 +414,7 @@ def test_a_commit_looks_after_what_it_sends_before_anybody_can_lose_it(kit: Stor
     kit.finish("one", asks=["two"])
     kit.consume()
 
-    assert kit.wait_due() == [Entry.ATTEMPT.of("order-1", "two", "d1")]
+    assert kit.wait_due() == [DueKind.ATTEMPT.entry("order-1", "two", "d1")]
     assert kit.store.commit(Commit("order-1", [], version=2, ends=[("two", record(kit, "two"))])).verdict == "applied"
     assert kit.sweep_for(0.6) == []
 

@@ -16,13 +16,12 @@ from multiagents.keys import Keys
 from multiagents.redis import ADVICE
 from multiagents.state_store import open_store
 from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.state_store.records import Commit, Delivery, Dispatch, Verdict
+from multiagents.state_store.records import Commit, Delivery, Dispatch, DueKind, Verdict
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.server_check import findings_of
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
-from tests.support.stored_forms import Entry
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)
 EVERY = list(RunStatus)
@@ -374,7 +373,7 @@ def test_every_error_of_the_client_becomes_ours_and_says_what_to_do(
 
     wrong_setting = "Authentication" in kind.__name__ or "AuthProvider" in kind.__name__
     expected = ConfigurationError if wrong_setting else StateStoreError
-    for ask in (lambda: store.load("order-1"), lambda: store.discard(Entry.KEPT.of("order-1"), "order-1")):
+    for ask in (lambda: store.load("order-1"), lambda: store.discard(DueKind.EXPIRY.entry("order-1"), "order-1")):
         with pytest.raises(expected, match=kind.__name__) as caught:
             ask()
         assert ADVICE[kind.__name__].format(prefix="ma") in str(caught.value)

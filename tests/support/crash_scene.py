@@ -35,7 +35,7 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps import crash_sagas
-from tests.support.stored_forms import unfinished
+from tests.support.due import unfinished
 
 APP = crash_sagas.__name__
 #: How long anything may take to come right: some leases, and the start of a worker on a busy machine.

@@ -24,7 +24,7 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps.fault_sagas import FOLDER, Ledger, make_app
-from tests.support.stored_forms import unfinished
+from tests.support.due import unfinished
 
 #: Seconds. Short, so that a test is; long enough for a machine that is busy with other tests.
 LEASE = 1.5

@@ -14,7 +14,7 @@ import redis
 from multiagents.testing import GroupProcess, WorkerProcess, wait_until
 from tests.support import ROOT
 from tests.support.apps import mixed
-from tests.support.stored_forms import unfinished
+from tests.support.due import unfinished
 
 #: Losses are found soon; longer than any pause that a busy test machine makes.
 SETTINGS = {"lease": 2.0, "sweep_interval": 0.3}

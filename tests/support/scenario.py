@@ -17,7 +17,7 @@ from multiagents.testing import WorkerProcess, wait_until
 from multiagents.workflow.decider.decider import fold
 from tests.support import ROOT
 from tests.support.apps import scripted
-from tests.support.stored_forms import unfinished
+from tests.support.due import unfinished
 
 #: How many steps at a time.
 CONCURRENCY = {"prefork": 4, "threads": 6, "gevent": 6, "solo": 1}

@@ -22,12 +22,11 @@ from multiagents.state_store import StateStore
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.memory.tables import Tables
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy
-from multiagents.state_store.records import Claim, Commit, Committed, Delivery, Dispatch, Started
+from multiagents.state_store.records import Claim, Commit, Committed, Delivery, Dispatch, Started, record_prefix
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
-from tests.support.stored_forms import record_start
 
 #: Seconds; short, because some tests wait until one has run out.
 LEASE = 0.5
@@ -219,7 +218,7 @@ class StoreKit:
             "steps": {step: StepState(Activity(ActivityStatus.SUCCEEDED, int(attempt_key[1:])))}
             | {name: StepState(Activity(ActivityStatus.IN_FLIGHT, 1)) for name in asks},
             "dispatches": [self.message(transaction_id, name) for name in asks],
-            "answers": (step, record_start(attempt_key, Delivery.CLAIMED, owner)),
+            "answers": (step, record_prefix(attempt_key, Delivery.CLAIMED, owner)),
             "results": {} if result is None else {step: result},
         }
         return (store or self.store).commit(Commit(transaction_id, **(given | fields)))

@@ -13,8 +13,8 @@ import multiagents
 from multiagents import failpoints
 from multiagents.exceptions import EventBusError, StateStoreError
 from multiagents.failpoints import WriteSite, write
+from multiagents.state_store.records import DueKind
 from multiagents.testing.faults import Fault, FaultPlan, install
-from tests.support.stored_forms import Entry
 
 PACKAGE = Path(multiagents.__file__).parent
 #: Where the engine talks to Redis, a broker or the bus.
@@ -218,7 +218,7 @@ def test_the_fault_waits_for_the_nth_write_at_its_site(plan: FaultPlan) -> None:
 
 
 def test_a_look_for_work_that_found_none_does_not_count(plan: FaultPlan) -> None:
-    answers = iter([[1, -1], [2, 0, Entry.ATTEMPT.of("run", "step", "d1")], [3, -1]])
+    answers = iter([[1, -1], [2, 0, DueKind.ATTEMPT.entry("run", "step", "d1")], [3, -1]])
     plan.arm(WriteSite.TAKE_DUE, Fault.FAIL_AFTER)
 
     assert write(WriteSite.TAKE_DUE, lambda: next(answers)) == [1, -1]
