@@ -46,7 +46,7 @@ from multiagents.state_store.records import (
     attempt_key_of,
     limits_of,
 )
-from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
+from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
@@ -205,18 +205,18 @@ class InMemoryStateStore(StateStore):
             elif entry.owner != owner:
                 raise ClaimRefused(correlation, REFUSED[3])
             fields = row.fields
-            return claimed(
+            read = StoredClaim(
                 correlation,
                 definition,
-                owner=owner,
-                now=now,
-                deadline=entry.deadline_ms,
-                header=Header._make(map(fields.get, Header._fields)),
-                step=fields[f"s:{step}"],
+                owner,
+                now,
+                entry.deadline_ms,
+                Header._make(map(fields.get, Header._fields)),
+                fields[f"s:{step}"],
                 context=dict(row.context) if reads_context(correlation) else {},
                 values={name: row.results[name] for name in fields_of(correlation, definition) if name in row.results},
-                reading=lambda: self._reading(transaction_id, row),
             )
+            return read.decode(lambda: self._reading(transaction_id, row))
 
     def _reading(self, transaction_id: str, row: Row) -> Reading:
         """Opens what is stored of a run."""
@@ -224,7 +224,7 @@ class InMemoryStateStore(StateStore):
 
     def _hold(self, row: Row, transaction_id: str, entry: InFlight) -> None:
         """Write the record of a claimed attempt, and set its lease."""
-        row.fields[f"l:{entry.step}"] = entry.encode()
+        row.put(entry)
         ends = [self._tables.now() + self.lease_ms]
         if entry.deadline_ms:
             ends.append(entry.deadline_ms + LIMIT_GRACE_MS)
@@ -288,7 +288,7 @@ class InMemoryStateStore(StateStore):
             return Verdict.CONFLICT
         if commit.absent and commit.absent in row.results:
             return Verdict.LATE
-        if any(row.fields.get(f"l:{step}") != record for step, record in commit.ends):
+        if any(row.record(step) != record for step, record in commit.ends):
             return Verdict.CONFLICT
         if any(f"s:{step}" in row.fields for step in commit.fresh):
             return Verdict.CONFLICT
@@ -297,7 +297,7 @@ class InMemoryStateStore(StateStore):
     def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
         with self._tables.lock:
             row = self._tables.row(transaction_id)
-            if row is None or row.fields.get(f"l:{dispatch.step}") != expected:
+            if row is None or row.record(dispatch.step) != expected:
                 return False
             self._tables.release(row, transaction_id, dispatch.step)
             self._tables.send(row, transaction_id, dispatch)

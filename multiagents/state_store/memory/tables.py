@@ -47,10 +47,18 @@ class Row:
     blobs: dict[str, str] = field(default_factory=dict)
     expires_ms: int | None = None
 
+    def record(self, step: str) -> str | None:
+        """The record of the attempt of a step that is in flight."""
+        return self.fields.get(f"l:{step}")
+
     def in_flight(self, step: str) -> InFlight | None:
-        """The attempt of a step that is in flight."""
-        record = self.fields.get(f"l:{step}")
+        """The same, taken apart."""
+        record = self.record(step)
         return None if record is None else InFlight.decode(step, record)
+
+    def put(self, entry: InFlight) -> None:
+        """Write the record of an attempt in flight."""
+        self.fields[f"l:{entry.step}"] = entry.encode()
 
 
 @dataclass
@@ -174,8 +182,7 @@ class Tables:
         if dispatch.delivery is Delivery.CLAIMED:
             self.due[member] = now + dispatch.delay_ms
             deadline = dispatch.close_ms and now + dispatch.close_ms
-            entry = entry._replace(owner=dispatch.target, deadline_ms=deadline, worker=dispatch.prefix)
-            row.fields[f"l:{dispatch.step}"] = entry.encode()
+            row.put(entry._replace(owner=dispatch.target, deadline_ms=deadline, worker=dispatch.prefix))
             return
         if dispatch.delivery is Delivery.PUSH:
             number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
@@ -187,13 +194,10 @@ class Tables:
         elif dispatch.close_ms:
             self.due[member] = dispatch.close_ms
         if dispatch.start_within_ms:
-            self.due[DueKind.UNCLAIMED.entry(transaction_id, dispatch.step, dispatch.attempt_key)] = (
-                now + dispatch.start_within_ms
-            )
-        entry = entry._replace(
-            first_ms=dispatch.first_ms or now, close_ms=dispatch.close_ms, number=number, target=dispatch.target
-        )
-        row.fields[f"l:{dispatch.step}"] = entry.encode()
+            unclaimed = DueKind.UNCLAIMED.entry(transaction_id, dispatch.step, dispatch.attempt_key)
+            self.due[unclaimed] = now + dispatch.start_within_ms
+        first_ms = dispatch.first_ms or now
+        row.put(entry._replace(first_ms=first_ms, close_ms=dispatch.close_ms, number=number, target=dispatch.target))
 
     # --- a commit ----------------------------------------------------------------------------------------------------
 

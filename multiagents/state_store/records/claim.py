@@ -135,126 +135,136 @@ class Header(NamedTuple):
     rollbacks: str | None
 
 
-def claimed(
-    correlation: Correlation,
-    definition: Definition,
-    *,
-    owner: str,
-    now: int,
-    deadline: int,
-    header: Header,
-    step: str,
-    context: Mapping[str, str],
-    values: Mapping[str, str],
-    reading: Callable[[], Reading],
-) -> Claim:
-    """Put a claim together.
+class StoredClaim(NamedTuple):
+    """What a store has read for a claim, as it is stored.
 
-    Args:
+    Attributes:
         correlation: the attempt.
         definition: what its run follows.
         owner: the lease's token.
-        now: the store's clock, in ms.
-        deadline: the attempt's time limit in ms of that clock; 0 is none.
+        now_ms: the store's clock.
+        deadline_ms: the attempt's time limit by that clock; 0 is none.
         header: of the run.
-        step: the step's state, as stored.
-        context: the stored context: keys with their JSON. In an undo it is not used.
-        values: fields of the run's results with their JSON, as `fields_of` names them.
-        reading: gives what opens values that are more than JSON.
-
-    Raises:
-        DecodeError: when something of it cannot be opened.
-        StateStoreError: when something of it is kept apart, and that place does not answer.
+        step: the step's state.
+        context: the stored context: keys with their JSON; empty where it is not read (`reads_context`).
+        values: fields of the run's results with their JSON, of those that `fields_of` names.
     """
-    lease = (owner, now, deadline)
-    definition = definition.expanded(sizes_of(header.sizes), rollbacks_of(header.rollbacks))
-    try:
-        return _claimed(correlation, definition, lease, header, step, context, values)
-    except ValueError:
-        # Looked at only now: where all of it is plain JSON, which is so without any setting, this costs nothing.
-        if not any(has_marks(texts) for texts in (values.values(), context.values(), (header.error, step))):
-            raise
-    opens = reading()
-    header, step = header._replace(error=opens.text(header.error)), opens.text(step) or ""
-    texts = _by_place(context, values)
-    if f"n:{correlation.step}" not in values or map_of(correlation.step) is not None:
-        context, values = _apart(opens.texts(texts))
-        return _claimed(correlation, definition, lease, header, step, context, values)
-    # A step with inputs of its own does not read the context, and an undo of it no other results.
-    own = {("v", f"n:{correlation.step}"), ("v", f"r:{correlation.step}")}
-    undo = correlation.direction is Direction.UNDO
-    needed = {place for place in texts if place in own or (place[0] == "v" and place[1][:2] == "r:" and not undo)}
-    later = {place: text for place, text in texts.items() if place not in needed}
-    context, values = _apart(opens.texts({place: texts[place] for place in needed}))
-    merged = DeferredContext(opens, {**later, **_by_place(context, values)}, _parts(correlation, definition))
-    return _claimed(correlation, definition, lease, header, step, context, values, merged)
 
+    correlation: Correlation
+    definition: Definition
+    owner: str
+    now_ms: int
+    deadline_ms: int
+    header: Header
+    step: str
+    context: Mapping[str, str]
+    values: Mapping[str, str]
 
-def _claimed(
-    correlation: Correlation,
-    definition: Definition,
-    lease: tuple[str, int, int],
-    header: Header,
-    step: str,
-    context: Mapping[str, str],
-    values: Mapping[str, str],
-    merged: Mapping[str, Any] | None = None,
-) -> Claim:
-    owner, now, deadline = lease
-    undo = correlation.direction is Direction.UNDO
-    parts = _parts(correlation, definition)
-    results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
-    given = f"n:{correlation.step}" in values
-    own_input = from_json(values[f"n:{correlation.step}"]) if given else {}
-    if (name := map_of(correlation.step)) is not None:
-        own_input = merged = {**as_given(name, from_json(values[f"n:{name}"])), **own_input}
-    elif merged is None:
-        merged = _merged_context(context, values["i"], results, parts)
-    if not given:
-        own_input = merged
-    state = StepState.decode(step)
-    error = ErrorInfo.model_validate_json(header.error) if header.error else None
-    result = None
-    context_given: Any = own_input if given else dict(merged)
-    if undo:
-        returned = values.get(f"r:{correlation.step}")
-        if returned is not None:
-            result = from_json(returned)
-        elif state.outcome == "succeeded":
-            result = {}  # what a worker returns that has nothing to tell is not stored
-        if isinstance(own_input, dict):
-            context_given = {**own_input, **as_mapping(correlation.step, result)}
-    return Claim(
-        correlation=correlation,
-        definition=definition,
-        context=context_given,
-        input=own_input,
-        owner=owner,
-        state=RunState(
-            correlation.transaction_id,
-            definition.name,
-            definition.version,
-            definition.content_hash,
-            _STATUS[header.status],
-            {correlation.step: state},
-            error=error,
-            cause=Cause(header.cause) if header.cause else None,
-            sizes=sizes_of(header.sizes),
-            rollbacks=rollbacks_of(header.rollbacks),
-            parent=parent_of(header.parent),
-        ),
-        epoch=int(header.epoch),
-        merged=merged,
-        now=from_ms(now),
-        parts=results,
-        result=result,
-        outcome=state.outcome if undo else None,
-        error=error if undo else None,
-        deadline=from_ms(deadline) if deadline else None,
-        cancelled=bool(header.stop),
-        signals_wait=bool(header.signals),
-        generation=int(header.generation or 1),
-    )
+    def decode(self, reading: Callable[[], Reading]) -> Claim:
+        """Put the claim together.
+
+        Args:
+            reading: gives what opens values that are more than JSON.
+
+        Raises:
+            DecodeError: when something of it cannot be opened.
+            StateStoreError: when something of it is kept apart, and that place does not answer.
+        """
+        try:
+            return self.decode_plain()
+        except ValueError:
+            # Looked at only now: where all of it is plain JSON, which is so without any setting, this costs nothing.
+            header_and_step = (self.header.error, self.step)
+            if not any(map(has_marks, (self.values.values(), self.context.values(), header_and_step))):
+                raise
+        return self._decode_opened(reading())
+
+    def _decode_opened(self, opens: Reading) -> Claim:
+        """Put it together where some of it went through codecs, or is kept apart."""
+        header = self.header._replace(error=opens.text(self.header.error))
+        stored = self._replace(header=header, step=opens.text(self.step) or "")
+        texts = _by_place(self.context, self.values)
+        correlation = self.correlation
+        if f"n:{correlation.step}" not in self.values or map_of(correlation.step) is not None:
+            context, values = _apart(opens.texts(texts))
+            return stored._replace(context=context, values=values).decode_plain()
+        # A step with inputs of its own does not read the context, and an undo of it no other results.
+        own = {("v", f"n:{correlation.step}"), ("v", f"r:{correlation.step}")}
+        undo = correlation.direction is Direction.UNDO
+        needed = {place for place in texts if place in own or (place[0] == "v" and place[1][:2] == "r:" and not undo)}
+        later = {place: text for place, text in texts.items() if place not in needed}
+        context, values = _apart(opens.texts({place: texts[place] for place in needed}))
+        definition = self.definition.expanded(sizes_of(self.header.sizes), rollbacks_of(self.header.rollbacks))
+        parts = _parts(correlation, definition)
+        deferred = DeferredContext(opens, {**later, **_by_place(context, values)}, parts)
+        return stored._replace(context=context, values=values).decode_plain(deferred)
+
+    def decode_plain(self, merged: Mapping[str, Any] | None = None) -> Claim:
+        """Put the claim together where all of it is plain JSON.
+
+        Args:
+            merged: the context, if it is not to be made of what was read here.
+
+        Raises:
+            ValueError: when something is not.
+        """
+        correlation, values, header = self.correlation, self.values, self.header
+        sizes, rollbacks = sizes_of(header.sizes), rollbacks_of(header.rollbacks)
+        definition = self.definition.expanded(sizes, rollbacks)
+        undo = correlation.direction is Direction.UNDO
+        parts = _parts(correlation, definition)
+        results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
+        given = f"n:{correlation.step}" in values
+        own_input = from_json(values[f"n:{correlation.step}"]) if given else {}
+        if (name := map_of(correlation.step)) is not None:
+            own_input = merged = {**as_given(name, from_json(values[f"n:{name}"])), **own_input}
+        elif merged is None:
+            merged = _merged_context(self.context, values["i"], results, parts)
+        if not given:
+            own_input = merged
+        state = StepState.decode(self.step)
+        error = ErrorInfo.model_validate_json(header.error) if header.error else None
+        result = None
+        context: Any = own_input if given else dict(merged)
+        if undo:
+            returned = values.get(f"r:{correlation.step}")
+            if returned is not None:
+                result = from_json(returned)
+            elif state.outcome == "succeeded":
+                result = {}  # what a worker returns that has nothing to tell is not stored
+            if isinstance(own_input, dict):
+                context = {**own_input, **as_mapping(correlation.step, result)}
+        return Claim(
+            correlation=correlation,
+            definition=definition,
+            context=context,
+            input=own_input,
+            owner=self.owner,
+            state=RunState(
+                correlation.transaction_id,
+                definition.name,
+                definition.version,
+                definition.content_hash,
+                _STATUS[header.status],
+                {correlation.step: state},
+                error=error,
+                cause=Cause(header.cause) if header.cause else None,
+                sizes=sizes,
+                rollbacks=rollbacks,
+                parent=parent_of(header.parent),
+            ),
+            epoch=int(header.epoch),
+            merged=merged,
+            now=from_ms(self.now_ms),
+            parts=results,
+            result=result,
+            outcome=state.outcome if undo else None,
+            error=error if undo else None,
+            deadline=from_ms(self.deadline_ms) if self.deadline_ms else None,
+            cancelled=bool(header.stop),
+            signals_wait=bool(header.signals),
+            generation=int(header.generation or 1),
+        )
 
 
 def fields_of(correlation: Correlation, definition: Definition) -> list[str]:

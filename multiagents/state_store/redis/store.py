@@ -39,7 +39,7 @@ from multiagents.state_store.records import (
     limits_of,
     parse_attempt_key,
 )
-from multiagents.state_store.records.claim import REFUSED, Header, claimed, fields_of, reads_context
+from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.schedules import RedisSchedules
@@ -180,18 +180,18 @@ class RedisStateStore(StateStore):
             raise ClaimRefused(correlation, REFUSED[reply[2]])
         # A map comes as a flat list: a script's reply is flat in RESP3, too.
         _, now, deadline, header, step_state, stored, values = reply
-        return claimed(
+        read = StoredClaim(
             correlation,
             definition,
-            owner=owner,
-            now=now,
-            deadline=deadline,
-            header=Header(*header),
-            step=step_state,
+            owner,
+            now,
+            deadline,
+            Header(*header),
+            step_state,
             context=dict(zip(stored[::2], stored[1::2], strict=True)),
             values={name: value for name, value in zip(fields, values, strict=True) if value is not None},
-            reading=lambda: self._reading(transaction_id, run),
         )
+        return read.decode(lambda: self._reading(transaction_id, run))
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
         run = self.keys.of_run(correlation.transaction_id)
