@@ -45,7 +45,7 @@ _HOMES = {
         "Wait",
         "WorkflowBuilder",
     ),
-    "workflow.decider.probes": ("Resolution",),
+    "workflow.decider.probe_answer": ("Resolution",),
     "workflow.definition": ("Definition", "Limit"),
     "workflow.state.run_state": ("RunStatus", "StepStatus"),
 }
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from multiagents.workflow.builder import Step as Step
     from multiagents.workflow.builder import Wait as Wait
     from multiagents.workflow.builder import WorkflowBuilder as WorkflowBuilder
-    from multiagents.workflow.decider.probes import Resolution as Resolution
+    from multiagents.workflow.decider.probe_answer import Resolution as Resolution
     from multiagents.workflow.definition import Definition as Definition
     from multiagents.workflow.definition import Limit as Limit
     from multiagents.workflow.state.run_state import RunStatus as RunStatus

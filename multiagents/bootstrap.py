@@ -20,7 +20,6 @@ from multiagents import celery_signals as _celery_signals  # noqa: F401 - listen
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.api import Orchestrator
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.engine.unclaimable import unclaimable
 from multiagents.orchestrator.recovery.maintenance import Upkeep
 from multiagents.worker_sdk import WorkerRuntime, install
 
@@ -109,6 +108,6 @@ def _worker_runtime(orchestrator: Orchestrator) -> WorkerRuntime:
         new_store=orchestrator.runtime.new_store,
         settings=orchestrator.settings,
         settle=engine.settle,
-        unclaimable=partial(unclaimable, engine),
+        unclaimable=engine.unclaimable,
         limited=not orchestrator.app.conf.task_always_eager,
     )

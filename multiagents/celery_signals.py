@@ -15,7 +15,6 @@ from celery import signals
 from multiagents.exceptions import DecodeError, MultiAgentsError
 from multiagents.names import HEADER, Correlation
 from multiagents.orchestrator.api import Orchestrator
-from multiagents.orchestrator.engine.revocation import revoked
 from multiagents.worker_sdk.execution import event_loop
 
 logger = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ def _revoked(sender: Any = None, request: Any = None, terminated: Any = None, **
     _tell(
         sender,
         getattr(request, "id", None),
-        lambda orchestrator, attempt: revoked(orchestrator.engine, attempt, terminated=bool(terminated)),
+        lambda orchestrator, attempt: orchestrator.engine.revoked(attempt, terminated=bool(terminated)),
     )
 
 

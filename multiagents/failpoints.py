@@ -32,15 +32,13 @@ class WriteSite(StrEnum):
     FORK = "store.fork"
     #: A worker commits a step's result and sends what follows, on the projection that its claim gave it.
     SETTLE = "store.settle"
-    #: A step's outcome that takes the whole run to decide: a failure, or a result that came when the run was turning.
-    SETTLE_WHOLE = "store.settle_whole"
-    #: The outcome of an undo, and what is undone next.
-    SETTLE_UNDO = "store.settle_undo"
-    #: Queued mode: a step's outcome is put down; the orchestrator's task decides.
-    LAND = "store.land"
+    #: A step's outcome that takes the whole run to decide is put down: a failure for good, or one of a run that
+    #: compensates. In queued mode every outcome is.
+    RECORD = "store.record"
     #: The same for an undo.
-    LAND_UNDO = "store.land_undo"
-    #: A decision over the whole run that is owed: a join, an event that landed, one that nobody came to make.
+    RECORD_UNDO = "store.record_undo"
+    #: A decision over the whole run: after a record or a join, upon an outcome that came when the run had turned, or
+    #: one that nobody came to make.
     ADVANCE = "store.advance"
     #: The same while the run goes back.
     ADVANCE_UNDO = "store.advance_undo"
@@ -62,7 +60,7 @@ class WriteSite(StrEnum):
     #: A signal is put down, and what waits for it goes on. Its sender repeats it, with its key, when in doubt.
     SIGNAL = "store.signal"
     #: A sleep is over, or a wait goes on without its signal.
-    WAKE_UP = "store.wake_up"
+    COMPLETE = "store.complete"
     #: Somebody sets what a run is found by. He repeats it when in doubt.
     ATTRIBUTES = "store.attributes"
 
@@ -134,11 +132,11 @@ class WriteSite(StrEnum):
     #: The sweep publishes it (again): nobody claimed it, or its timer has come.
     PUBLISH_AGAIN = "broker.publish_again"
     #: The orchestrator's message through the broker's client.
-    WAKE = "broker.wake"
+    ORCHESTRATE = "broker.orchestrate"
     #: Celery publishes the next undo as the link of the one before.
     LINK = "broker.link"
     #: The same in queued mode, where the link is the orchestrator's message.
-    LINK_WAKE = "broker.link_wake"
+    LINK_ORCHESTRATE = "broker.link_orchestrate"
     #: A worker that shuts down gives messages back that it had not started.
     GIVE_BACK = "broker.give_back"
 

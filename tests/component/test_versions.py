@@ -12,10 +12,13 @@ import pytest
 from multiagents import Orchestrator, WorkflowBuilder
 from multiagents.events import CommandEvent, ErrorEvent
 from multiagents.orchestrator.engine import version_check as versions
-from multiagents.orchestrator.engine.user_code import CodeElsewhereError, asker
+from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.version_check import Versions
+from multiagents.orchestrator.engine.view import StartView
 from multiagents.state_store.records import Started
+from multiagents.workflow.decider.questions import Question
 from multiagents.workflow.definition import Definition, DefinitionRegistry
+from multiagents.workflow.state.run_state import RunState
 
 _numbers = count()
 
@@ -152,9 +155,11 @@ def test_S27_who_gives_a_run_up_for_its_code_says_what_version_is_missing_and_wh
     monkeypatch.setattr(versions, "definitions", registry)
     read = Definition.from_json(coded("1").to_json())
 
-    with pytest.raises(CodeElsewhereError):
-        asker(read, lambda _step: {})(read.steps["ship"], COMMAND)
-    failure = asker(read, lambda _step: {}, waits_too_long=lambda _step: True)(read.steps["ship"], COMMAND)
+    view = StartView(read, RunState("order-1", "coded-order"), {})
+    question = Question(read.steps["ship"], COMMAND, read, ())
+
+    assert Answers(view, None)(question) is None
+    failure = Answers(view, None, waits_too_long=lambda _step: True)(question)
 
     assert isinstance(failure, ErrorEvent)
     assert failure.error.message == (

@@ -16,8 +16,7 @@ from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
-from multiagents.state_store.records import Commit, Condition, Delivery, Dispatch, DueKind, Search
-from multiagents.state_store.records.commit import Written
+from multiagents.state_store.records import Commit, Condition, Delivery, Dispatch, DueKind, Search, Written
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
@@ -92,10 +91,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
             result={"a": 1},
             context={"a": 1},
             asks=["fraud", "credit"],
-            joins={"ship": (1, 2)},
+            arrivals={"ship": (1, 2)},
             epoch=1,
             version=1,
-            landed=True,
+            pending=True,
             attributes={"customer": "s|c-2", "amount": "n|3", "basket": ""},
         ),
     ),
@@ -342,7 +341,7 @@ def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: RedisKit) -> No
 
     taken_back = [("ship", "d1|s|")]
     for fences in ({"version": 7}, {"epoch": 7}, {"owner": "other"}, {"ends": taken_back}, {"unrenewed": 1}):
-        redis_kit.finish(result={"a": 1}, context={"a": 1}, asks=["fraud"], landed=True, **fences)
+        redis_kit.finish(result={"a": 1}, context={"a": 1}, asks=["fraud"], pending=True, **fences)
 
     assert dump(redis_kit) == before
 

@@ -76,7 +76,7 @@ def refused(kit: StoreKit, verdict: Verdict, **fields: Any) -> None:
     """See that a commit is refused and leaves no trace."""
     before = kit.seen()
 
-    committed = kit.finish(result={"stock": 1}, context={"stock": 1}, asks=["fraud"], landed=True, **fields)
+    committed = kit.finish(result={"stock": 1}, context={"stock": 1}, asks=["fraud"], pending=True, **fields)
 
     assert committed == (verdict, False)
     assert kit.seen() == before
@@ -117,7 +117,7 @@ def test_a_commit_against_another_version_is_a_conflict(kit: StoreKit) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"header": {"status": "compensating"}}, {"header": {"stop": "1"}}, {"overtakes": True}],
+    [{"header": {"status": "compensating"}}, {"header": {"stop": "1"}}, {"supersedes": True}],
     ids=["turned", "told-to-stop", "overtaken"],
 )
 def test_what_workers_have_in_hand_is_overtaken_by_a_new_epoch(kit: StoreKit, change: dict[str, Any]) -> None:
@@ -173,8 +173,8 @@ def test_a_join_is_told_to_the_last_that_lands_on_it(kit: StoreKit) -> None:
     kit.claim("credit")
     epoch = kit.store.load("order-1").epoch
 
-    first = kit.finish("fraud", joins={"ship": (1, 2)}, epoch=epoch)
-    second = kit.finish("credit", joins={"ship": (1, 2)}, epoch=epoch)
+    first = kit.finish("fraud", arrivals={"ship": (1, 2)}, epoch=epoch)
+    second = kit.finish("credit", arrivals={"ship": (1, 2)}, epoch=epoch)
 
     assert first == (Verdict.APPLIED, False)
     assert second == (Verdict.APPLIED, True)
@@ -196,7 +196,7 @@ def test_a_hundred_that_land_at_once_are_all_counted_and_one_is_the_last(kit: St
 
     def land(mine: list[str]) -> None:
         store = kit.another()
-        joined.extend(kit.finish(name, joins={"last": (1, 100)}, epoch=1, store=store).joined for name in mine)
+        joined.extend(kit.finish(name, arrivals={"last": (1, 100)}, epoch=1, store=store).decision_due for name in mine)
 
     threads = [threading.Thread(target=land, args=(names[start::4],)) for start in range(4)]
     for thread in threads:
@@ -213,16 +213,16 @@ def test_of_what_coalesces_the_first_to_land_is_told_that_a_decision_is_owed(kit
     kit.begin()
     kit.claim()
 
-    first = kit.finish(asks=["fraud", "credit"], coalesces=True, wake=message)
+    first = kit.finish(asks=["fraud", "credit"], coalesces=True, orchestration=message)
     kit.claim("fraud")
     sent = kit.messages()
-    second = kit.finish("fraud", coalesces=True, wake=message)
+    second = kit.finish("fraud", coalesces=True, orchestration=message)
     assert kit.messages() == sent
     kit.store.commit(Commit("order-1", [], decided=True))
     kit.claim("credit")
-    third = kit.finish("credit", coalesces=True, wake=message)
+    third = kit.finish("credit", coalesces=True, orchestration=message)
 
-    assert [each.joined for each in (first, second, third)] == [True, False, True]
+    assert [each.decision_due for each in (first, second, third)] == [True, False, True]
     assert len(kit.messages()) == len(sent) + 1
 
 
@@ -256,7 +256,7 @@ def test_of_two_that_change_the_error_of_a_run_the_second_looks_again(kit: Store
     assert second.verdict is Verdict.CONFLICT
 
 
-@pytest.mark.parametrize("owing", [{"landed": True}, {"joins": {"ship": (1, 1)}}], ids=["landed", "joined"])
+@pytest.mark.parametrize("owing", [{"pending": True}, {"arrivals": {"ship": (1, 1)}}], ids=["pending", "joined"])
 def test_a_decision_that_is_owed_stays_due_until_it_is_made(kit: StoreKit, owing: dict[str, Any]) -> None:
     kit.begin()
     kit.claim()
@@ -276,7 +276,7 @@ def test_the_orchestrators_message_goes_out_with_the_commit(kit: StoreKit) -> No
     kit.claim()
     kit.consume()
 
-    kit.finish(landed=True, wake=(CELERY, '{"headers": {"multiagents": "0:', '"}}'))
+    kit.finish(pending=True, orchestration=(CELERY, '{"headers": {"multiagents": "0:', '"}}'))
 
     assert kit.messages() == ['{"headers": {"multiagents": "0:2"}}']
 
@@ -342,10 +342,10 @@ def test_S5_a_run_that_comes_back_from_its_end_is_not_forgotten(kit: StoreKit) -
 def test_a_commit_that_is_sent_twice_counts_once(kit: StoreKit) -> None:
     kit.begin()
     kit.claim()
-    assert kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": (1, 2)}).verdict is Verdict.APPLIED
+    assert kit.finish(result={"stock": 1}, asks=["fraud"], arrivals={"ship": (1, 2)}).verdict is Verdict.APPLIED
     before = kit.seen()
 
-    again = kit.finish(result={"stock": 1}, asks=["fraud"], joins={"ship": (1, 2)})
+    again = kit.finish(result={"stock": 1}, asks=["fraud"], arrivals={"ship": (1, 2)})
 
     assert again == (Verdict.LATE, False)
     assert kit.seen() == before

@@ -182,7 +182,7 @@ def test_G4_a_run_that_nothing_looks_after_is_found(kit: StoreKit) -> None:
     kit.end("order-4")
     kit.begin("order-5")
     kit.claim(transaction_id="order-5")
-    kit.finish(transaction_id="order-5", landed=True)
+    kit.finish(transaction_id="order-5", pending=True)
     assert kit.store.visibility.unattended() == []
 
     kit.store.discard(DueKind.ATTEMPT.entry("order-2", "reserve", "d1"), "order-2")

@@ -28,20 +28,15 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Erro
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.decider.decider import (
-    ABANDONED,
-    CANCEL_REQUESTED,
-    SKIPPED,
-    advance,
-    decide,
-    evolve,
-    fold,
-    needs_undo,
-    react,
-    start_event,
-)
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.compensation import needs_undo
+from multiagents.workflow.decider.decider import advance, decide
+from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.react import react
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus
+from tests.support.driven_run import by
 
 ID = "A-1"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -96,7 +91,7 @@ def ask(step: StepDefinition, command: CommandEvent) -> Event:
         "step": step.name,
     }
     if step.when is len:
-        return Status(**common, status=SKIPPED)
+        return Status(**common, status=Fact.SKIPPED)
     if step.when is dict.items:
         error = ErrorInfo(type="KeyError", message="total")
         return ErrorEvent(
@@ -183,7 +178,7 @@ class RunMachine(RuleBasedStateMachine):
         if self.is_held:
             self.decided |= {name for name, step in self.state.steps.items() if step.outcome == "unknown"}
         self.now += timedelta(seconds=1)
-        event = Status(transaction_id=ID, timestamp=self.now, status=CANCEL_REQUESTED)
+        event = Status(transaction_id=ID, timestamp=self.now, status=Fact.CANCEL_REQUESTED)
         self.commit(event, evolve(self.definition, self.state, event))
 
     @property
@@ -295,14 +290,14 @@ class RunMachine(RuleBasedStateMachine):
                 self.undone[correlation.step] += 1
         self.commit(event, after)
         # Deciding again with the same event gives the same state and says nothing.
-        assert decide(self.definition, self.state, event, ask) == (self.state, ())
+        assert decide(self.definition, self.state, event, by(ask))[:2] == (self.state, ())
 
     def a_projection_says_a_part_of_it(self, event: Event) -> None:
         if self.state.status is not RunStatus.RUNNING:
             return
         part = self.state._replace(steps={event.step: self.state.step(event.step or "")})
-        seen, said = decide(self.definition, part, event, ask)
-        whole, all_said = decide(self.definition, self.state, event, ask)
+        seen, said, *_ = decide(self.definition, part, event, by(ask))
+        whole, all_said, *_ = decide(self.definition, self.state, event, by(ask))
         forward = (RunStatus.RUNNING, RunStatus.COMPLETED)
         if seen.status in forward and whole.status in forward:
             assert set(map(repr, said)) <= set(map(repr, all_said))
@@ -315,13 +310,16 @@ class RunMachine(RuleBasedStateMachine):
         ended = self.state.status.is_end
         doing = {n: each for n, each in self.records.items() if each.correlation.direction is Direction.DO}
         unclaimed = {n for n, each in doing.items() if not each.claimed and not self.definition.steps[n].external}
-        state, said = advance(self.definition, state, now=self.now, ask=ask, unclaimed=unclaimed)
+        state, said, *_ = advance(self.definition, state, now=self.now, answer=by(ask), unclaimed=unclaimed)
         facts = [event, *said]
         self.state = state
         replayed = fold(self.definition, ID, self.history)
         # A step that nobody had taken was taken back: whatever it declares, nothing of it is in doubt.
         unclaimed |= {fact.step for fact in said if isinstance(fact, CommandEvent) and not fact.probe}
-        assert not {fact.step for fact in said if isinstance(fact, Status) and fact.status == ABANDONED} & unclaimed
+        assert (
+            not {fact.step for fact in said if isinstance(fact, Status) and fact.status == Fact.ATTEMPT_ABANDONED}
+            & unclaimed
+        )
         for name in doing:
             if not state.step(name).do.in_flight:
                 del self.records[name]

@@ -30,7 +30,7 @@ from multiagents.orchestrator.recovery.maintenance import GROUP
 from multiagents.state_store.records import Delivery, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
-from multiagents.workflow.decider.decider import evolve, fold
+from multiagents.workflow.decider.evolve import evolve, fold
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 from tests.support import ROOT

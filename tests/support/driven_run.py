@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,17 +11,12 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Erro
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.decider import (
-    CANCEL_REQUESTED,
-    CHOSEN,
-    RECALLED,
-    advance,
-    decide,
-    evolve,
-    fold,
-    react,
-    start_event,
-)
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.decider import advance, decide
+from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.questions import Question, as_it_is
+from multiagents.workflow.decider.react import react
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState
 
@@ -40,7 +36,7 @@ def in_words(event: Event) -> str:
 
 
 def _choosing(label: Callable[[str], str]) -> Any:
-    """An `Ask` that gives a choice of this name this answer."""
+    """Answers the question for a choice of this name."""
 
     def ask(step: StepDefinition, said: Event) -> Event:
         if not isinstance(said, CommandEvent) or step.kind is not StepKind.CHOICE:
@@ -51,11 +47,22 @@ def _choosing(label: Callable[[str], str]) -> Any:
             timestamp=said.timestamp,
             occurred_at=said.occurred_at,
             step=step.name,
-            status=CHOSEN,
+            status=Fact.CHOSEN,
             payload={"label": label(step.name)},
         )
 
     return ask
+
+
+def by(ask: Callable[[StepDefinition, Any], Event | None]) -> Callable[[Question], Event | None]:
+    """Have a function of the step and its event answer the questions of the core."""
+    return lambda question: ask(question.step, question.event)
+
+
+def with_code(definition: Definition) -> Definition:
+    """The definition with a ``when`` at every step, so that each is asked about when it is due."""
+    steps = {name: replace(step, when=step.when or bool) for name, step in definition.steps.items()}
+    return replace(definition, steps=steps)
 
 
 class DrivenRun:
@@ -78,7 +85,9 @@ class DrivenRun:
     ) -> None:
         self.definition = builder if isinstance(builder, Definition) else builder.build(register=False)
         ask = _choosing(label) if label else ask
-        self.ask = {} if ask is None else {"ask": ask}
+        if ask is not None:
+            self.definition = with_code(self.definition)
+        self.answer = as_it_is if ask is None else by(ask)
         self.now = NOON
         self.state = RunState(self.id, self.definition.name)
         self.history: list[Event] = []
@@ -86,7 +95,7 @@ class DrivenRun:
         self.first = self.takes(start_event(self.definition, self.id, now=self.now, max_lost=max_lost))
 
     def takes(self, event: Event) -> list[str]:
-        self.state, self.said = decide(self.definition, self.state, event, **self.ask)
+        self.state, self.said, *_ = decide(self.definition, self.state, event, self.answer)
         return self._recorded(event, *self.said)
 
     def _recorded(self, *events: Event) -> list[str]:
@@ -114,13 +123,13 @@ class DrivenRun:
         return self.takes(self.error(step, Direction.UNDO, **facts))
 
     def is_cancelled(self) -> list[str]:
-        return self.takes(self.status(CANCEL_REQUESTED, reason="changed my mind"))
+        return self.takes(self.status(Fact.CANCEL_REQUESTED, reason="changed my mind"))
 
     def is_recalled(self, step: str) -> list[str]:
         """Do as the shell does with an attempt that nobody had claimed when the run turned back."""
-        event = self.status(RECALLED, step=step)
+        event = self.status(Fact.REVOKED, step=step)
         self.state = evolve(self.definition, self.state, event)
-        self.state, self.said = advance(self.definition, self.state, now=event.at)
+        self.state, self.said, *_ = advance(self.definition, self.state, now=event.at)
         return self._recorded(event, *self.said)
 
     def result(self, step: str, direction: Direction, attempt: int | None = None, **facts: Any) -> ResultEvent:

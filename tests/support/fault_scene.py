@@ -19,7 +19,7 @@ from multiagents.orchestrator import Run
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.workflow.decider.decider import evolve, fold
+from multiagents.workflow.decider.evolve import evolve, fold
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 from tests.support import ROOT

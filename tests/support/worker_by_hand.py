@@ -16,7 +16,7 @@ from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.orchestrator.recovery.sweep import Sweep
 from multiagents.state_store.records import Claim
-from multiagents.workflow.decider.decider import fold
+from multiagents.workflow.decider.evolve import fold
 from tests.support.apps import scripted
 
 #: Seconds. Who is frozen for longer has lost what he had in hand.

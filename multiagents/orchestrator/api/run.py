@@ -16,11 +16,11 @@ from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
 from multiagents.orchestrator.dispatch.celery import assert_may_wait
-from multiagents.orchestrator.engine.fork import fork
 from multiagents.orchestrator.engine.signals import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.state_store.payloads import dumps
-from multiagents.workflow.decider.interventions import ABANDON, PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.interventions import settleable
 from multiagents.workflow.state.run_state import Cause, RunStatus
 
 
@@ -126,7 +126,7 @@ class Run:
         Raises:
             WorkflowNotFoundError: when there is no such run.
         """
-        return self._runtime.engine.cancel(self.transaction_id, reason=reason, actor=actor)
+        return self._runtime.engine.interventions.cancel(self.transaction_id, reason=reason, actor=actor)
 
     def signal(
         self,
@@ -160,7 +160,7 @@ class Run:
         >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
         <SignalOutcome.RECEIVED: 'received'>
         """
-        return self._runtime.engine.signal(
+        return self._runtime.engine.interventions.signal(
             self.transaction_id, name, data, key=key or uuid4().hex, reason=reason, actor=actor
         )
 
@@ -191,7 +191,7 @@ class Run:
         if timers not in ("run", "stop"):
             raise WorkflowError(f'pause was given timers={timers!r:.80}; expected "run" or "stop"')
         payload = {"timers": timers} if timers == "stop" else None
-        return self._operate(PAUSE, payload=payload, reason=reason, actor=actor)
+        return self._operate(Fact.PAUSE_REQUESTED, payload=payload, reason=reason, actor=actor)
 
     def resume(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Let a paused run go on where it was held; a run that goes on already is left as it is.
@@ -203,7 +203,7 @@ class Run:
             WorkflowNotFoundError: when there is no such run.
             WorkflowError: when nobody has paused it: it is over, or waits for somebody to settle a step.
         """
-        return self._operate(RESUME, reason=reason, actor=actor)
+        return self._operate(Fact.RESUME_REQUESTED, reason=reason, actor=actor)
 
     def terminate(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """End the run as it stands, and undo nothing (rule S20); ``describe().effects`` says what is live then.
@@ -253,7 +253,7 @@ class Run:
             WorkflowError: when nothing of it waits for a person, or not this step; and when the run goes back, where
                 only undos and probes are tried again.
         """
-        return self._operate(RETRY, step=step, reason=reason, actor=actor)
+        return self._operate(Fact.RETRY_REQUESTED, step=step, reason=reason, actor=actor)
 
     def skip(self, step: str, reason: str, *, actor: str | None = None) -> RunStatus:
         """Go on without a step, or without its undo.
@@ -274,7 +274,7 @@ class Run:
             WorkflowError: when the step does not wait for a person, or no reason is given.
         """
         self._assert_reason("skip", step, reason)
-        return self._operate(SKIP, step=step, reason=reason, actor=actor)
+        return self._operate(Fact.SKIP_REQUESTED, step=step, reason=reason, actor=actor)
 
     def supply(
         self, step: str, result: Any = None, *, reason: str | None = None, actor: str | None = None
@@ -304,7 +304,7 @@ class Run:
         snapshot = self._runtime.store.load(self.transaction_id)
         waiting = dict(settleable(snapshot.definition, snapshot.state))
         payload = {"result": result, "direction": waiting.get(step, Direction.DO).value}
-        return self._operate(SUPPLY, step=step, payload=payload, reason=reason, actor=actor)
+        return self._operate(Fact.RESULT_SUPPLIED, step=step, payload=payload, reason=reason, actor=actor)
 
     def abandon(self, step: str | None = None, reason: str | None = None, *, actor: str | None = None) -> RunStatus:
         """Give an undo that failed, or is in doubt, up for good: its effect stays, and nobody comes back to it.
@@ -329,7 +329,7 @@ class Run:
         <RunStatus.COMPENSATION_FAILED: 'compensation_failed'>
         """
         self._assert_reason("abandon", step or "its undos", reason)
-        return self._operate(ABANDON, step=step, reason=reason, actor=actor)
+        return self._operate(Fact.ABANDON_REQUESTED, step=step, reason=reason, actor=actor)
 
     def update_timer(
         self,
@@ -363,7 +363,9 @@ class Run:
         >>> run.update_timer("approval", 3600, reason="she is on a train", actor="ann")  # doctest: +SKIP
         datetime.datetime(2026, 1, 31, 13, 0, tzinfo=datetime.timezone.utc)
         """
-        return self._runtime.engine.update_timer(self.transaction_id, step, seconds, at, reason=reason, actor=actor)
+        return self._runtime.engine.interventions.update_timer(
+            self.transaction_id, step, seconds, at, reason=reason, actor=actor
+        )
 
     def update_deadline(
         self,
@@ -393,7 +395,9 @@ class Run:
         >>> run.update_deadline(24 * 3600, reason="the carrier is late")  # doctest: +SKIP
         datetime.datetime(2026, 2, 1, 12, 0, tzinfo=datetime.timezone.utc)
         """
-        return self._runtime.engine.update_deadline(self.transaction_id, seconds, at, reason=reason, actor=actor)
+        return self._runtime.engine.interventions.update_deadline(
+            self.transaction_id, seconds, at, reason=reason, actor=actor
+        )
 
     def fork(
         self,
@@ -437,7 +441,8 @@ class Run:
         >>> fork.result()  # doctest: +SKIP
         """
         identity = uuid4().hex if transaction_id is None else check_transaction_id(transaction_id)
-        fork(self._runtime.engine, self.transaction_id, from_step, input, identity, reason=reason, actor=actor)
+        engine = self._runtime.engine
+        engine.fork(self.transaction_id, from_step, input, identity, reason=reason, actor=actor)
         return type(self)(self._runtime, identity)
 
     # --- keeping it --------------------------------------------------------------------------------------------------
@@ -516,4 +521,4 @@ class Run:
             )
 
     def _operate(self, verb: str, **facts: Any) -> RunStatus:
-        return self._runtime.engine.operate(self.transaction_id, verb, **facts)
+        return self._runtime.engine.interventions.operate(self.transaction_id, verb, **facts)

@@ -33,7 +33,9 @@ def start(
     given = {} if input is None else input
     _check_input(definition.name, given)
     runtime.check_store()
-    started = runtime.engine.start(definition, identity, given, policy, encode_attributes(attributes))
+    started = runtime.engine.start(
+        definition, identity, given, on_conflict=policy, attributes=encode_attributes(attributes)
+    )
     policy.check(started, identity, definition.name, digest(given))
     return Run(runtime, identity)
 

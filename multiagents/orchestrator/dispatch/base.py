@@ -99,15 +99,15 @@ class Dispatcher(ABC):
         """The attempt as a Celery signature, for the task of the undo before it to carry as its link."""
 
     @abstractmethod
-    def wake(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
+    def orchestration(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
         """The orchestrator's message for a run, to be pushed by a commit; None where commits cannot push."""
 
     @abstractmethod
-    def send_wake(self, transaction_id: str, *, first: bool = False) -> None:
+    def send_orchestration(self, transaction_id: str, *, first: bool = False) -> None:
         """Publish the orchestrator's message through the broker's own client."""
 
     @abstractmethod
-    def wake_link(self, transaction_id: str) -> Any:
+    def orchestration_link(self, transaction_id: str) -> Any:
         """The orchestrator's message as a Celery signature."""
 
 

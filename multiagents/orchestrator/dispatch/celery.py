@@ -228,7 +228,7 @@ class CeleryDispatcher(Dispatcher):
             options["priority"] = priority
         return _Link(WriteSite.LINK, self.app, task, _kwargs(definition, correlation), options)
 
-    def wake(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
+    def orchestration(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
         if not self.atomic:
             return None
         queue, priority = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
@@ -240,18 +240,18 @@ class CeleryDispatcher(Dispatcher):
         )
         return self._list_of(queue, priority), prefix, suffix
 
-    def send_wake(self, transaction_id: str, *, first: bool = False) -> None:
+    def send_orchestration(self, transaction_id: str, *, first: bool = False) -> None:
         queue, priority = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
         options: dict[str, Any] = {"queue": queue}
         if first and priority is None and self._start_priority is not None:
             options["priority"] = self._start_priority
         self._send(ORCHESTRATOR_TASK, {"transaction_id": transaction_id}, _of_run(transaction_id), options, None)
 
-    def wake_link(self, transaction_id: str) -> Any:
+    def orchestration_link(self, transaction_id: str) -> Any:
         queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
         options = {"queue": queue, "headers": {HEADER: _UNNUMBERED}, "ignore_result": True}
         kwargs = {"transaction_id": transaction_id}
-        return _Link(WriteSite.LINK_WAKE, self.app, ORCHESTRATOR_TASK, kwargs, options)
+        return _Link(WriteSite.LINK_ORCHESTRATE, self.app, ORCHESTRATOR_TASK, kwargs, options)
 
     # --- rendering ---------------------------------------------------------------------------------------------------
 

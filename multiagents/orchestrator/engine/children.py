@@ -3,19 +3,29 @@
 Parent and child may lie in different partitions, so no script touches both. What one of them commits that concerns the
 other is done right after the commit, is safe to repeat, and is repeated until it has been done: an attempt that a child
 does has its entry in ``due``, and a run that has somebody to tell keeps its own (``r|<run>``) until he knows.
+
+What a child is to its parent is a rule of the core (`multiagents.workflow.decider.children`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
+from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, Event, ResultEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction, child_id, origin_of, parse_origin
+from multiagents.orchestrator.engine.advance import advance
+from multiagents.orchestrator.engine.attempts import receive
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
+from multiagents.orchestrator.engine.follow_ups import FollowUp, Progressed
+from multiagents.orchestrator.engine.interventions import Interventions
+from multiagents.orchestrator.engine.pipeline import Outcome, Pipeline
+from multiagents.orchestrator.engine.settle import settle
+from multiagents.orchestrator.engine.start import start
+from multiagents.orchestrator.engine.view import Once
 from multiagents.state_store.payloads import Payloads, merge
 from multiagents.state_store.records import (
     ClaimRefused,
@@ -26,35 +36,31 @@ from multiagents.state_store.records import (
     attempt_key_of,
     parse_attempt_key,
 )
-from multiagents.workflow.decider.decider import is_told_to_stop
-from multiagents.workflow.decider.savepoints import undone_by
+from multiagents.workflow.decider.children import failure_of_child, is_to_stop, is_undone, running_children
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind, definitions
-from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
+from multiagents.workflow.state.run_state import Cause, Parent, RunStatus
 
-if TYPE_CHECKING:
-    from multiagents.orchestrator.engine.engine import Engine
+__all__ = ["Children", "child_of", "is_done_by_child"]
 
 #: When the sweep looks again at a child whose end somebody died over; it is looked at right away, too.
 RESUMED_MS = 5_000
-#: Ends of a child after which nothing that it did is live: its step has failed for certain, or is undone.
-_NOTHING_LEFT = frozenset({RunStatus.COMPENSATED, RunStatus.CANCELLED, RunStatus.TIMED_OUT, RunStatus.FAILED})
 
 
 class Children:
-    """Tends the children of runs.
+    """One look after the children of a run, or after those that wait for its end.
 
     Args:
-        engine: starts and advances runs.
+        pipeline: starts, settles and advances runs.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._store = pipeline.store
+        #: what is left to be done by what was done here
+        self.follow_ups: list[FollowUp] = []
+        self._interventions = Interventions(pipeline.store, self._decide)
 
     # --- from the parent to its children -----------------------------------------------------------------------------
-
-    def sent_out(self, transaction_id: str, steps: Collection[str]) -> None:
-        """A commit has put these steps in flight: do what they ask for."""
-        self.tend(self._engine.store.load(transaction_id), steps)
 
     def tend(self, parent: Snapshot, steps: Collection[str]) -> None:
         """Do what steps in flight ask of their children: start them, undo them, have them stop; safe to repeat.
@@ -63,11 +69,11 @@ class Children:
             parent: the run; one that is some moments old will do.
             steps: those of its steps that are meant; others than children in flight are passed over.
         """
-        payloads = _Once(partial(self._engine.store.payloads, parent.state.transaction_id))
+        payloads = Once(partial(self._store.payloads, parent.state.transaction_id))
         begun: list[Correlation] = []
         for step in steps:
-            if begun and self._engine.store.status(parent.state.transaction_id) is not parent.state.status:
-                parent = self._engine.store.load(parent.state.transaction_id)  # it has turned while others were started
+            if begun and self._store.status(parent.state.transaction_id) is not parent.state.status:
+                parent = self._store.load(parent.state.transaction_id)  # it has turned while others were started
             found = parent.in_flight.get(step)
             if found is None or found.delivery is not Delivery.CHILD:
                 continue
@@ -78,7 +84,7 @@ class Children:
             child = self._known(parent, step)
             if child is not None:
                 self._look_at(parent, correlation, child, payloads)
-            elif _is_undone(parent, step):
+            elif is_undone(parent.definition, parent.state, step):
                 # As with a message that nobody has claimed: nothing is begun any more in a run that goes back.
                 message = f"child run {self._id(parent, step)!r} was not started, as its parent goes back"
                 self._fail(correlation, parent.definition.content_hash, ErrorInfo(type="Recalled", message=message))
@@ -90,38 +96,31 @@ class Children:
 
     def _stop_unwanted(self, transaction_id: str, begun: Collection[Correlation]) -> None:
         """Cancel children that were started while their parent turned back: it does not wait for them any more."""
-        parent = self._engine.store.load(transaction_id)
+        parent = self._store.load(transaction_id)
         for correlation in begun:
             found = parent.in_flight.get(correlation.step)
             attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-            gone = found is None or found.attempt_key != attempt_key or _is_to_stop(parent, correlation.step)
+            gone = (
+                found is None
+                or found.attempt_key != attempt_key
+                or is_to_stop(parent.definition, parent.state, correlation.step)
+            )
             child = self._known(parent, correlation.step) if gone else None
             if child is None or child.state.status.is_end or parent.definition.own(correlation.step).detached:
                 continue
             if not child.state.cancel_requested and child.state.cause is None:
-                self._cancel(child.state.transaction_id, f"its parent {transaction_id} goes back")
-
-    def does(self, definition: Definition, correlation: Correlation) -> bool:
-        """Whether an attempt is done by a run of its own."""
-        step = definition.own(correlation.step)
-        if correlation.direction is Direction.UNDO:
-            return step.is_undone_as_child
-        return step.kind is StepKind.CHILD
+                self._interventions.cancel(child.state.transaction_id, reason=f"its parent {transaction_id} goes back")
 
     def resume(self, correlation: Correlation, found: InFlight) -> None:
         """Whoever was to answer for a child has died over it: the attempt is the child's again, and is looked at."""
         again = Dispatch(
             correlation.step, found.attempt_key, Delivery.CHILD, delay_ms=RESUMED_MS, first_ms=found.since_ms
         )
-        if self._engine.store.dispatch(correlation.transaction_id, again, found.record):
-            self.tend(self._engine.store.load(correlation.transaction_id), [correlation.step])
+        if self._store.dispatch(correlation.transaction_id, again, found.record):
+            self.tend(self._store.load(correlation.transaction_id), [correlation.step])
 
     def _stop(self, parent: Snapshot) -> None:
-        steps = []
-        for step, state in parent.state.steps.items():
-            own = parent.definition.own(step)
-            if state.do.in_flight and own.workflow is not None and not own.detached:
-                steps.append(step)
+        steps = running_children(parent.definition, parent.state)
         if parent.state.status is not RunStatus.TERMINATED:
             self.tend(parent, steps)
             return
@@ -130,7 +129,7 @@ class Children:
 
     def _known(self, parent: Snapshot, step: str) -> Snapshot | None:
         try:
-            return self._engine.store.load(self._id(parent, step))
+            return self._store.load(self._id(parent, step))
         except WorkflowNotFoundError:
             return None
 
@@ -149,7 +148,8 @@ class Children:
         definition = definitions.by_hash(step.workflow.content_hash) or step.workflow
         waits = None if step.detached else _parent(parent, correlation)
         child, given = self._id(parent, correlation.step), payloads().input_of(parent.definition, correlation.step)
-        started = self._engine.start(definition, child, given, policy, parent=waits)
+        started, follow_ups = start(self._pipeline, definition, child, given, policy, parent=waits)
+        self.follow_ups += [*follow_ups, Progressed(child)]
         if started.workflow != definition.name or started.definition_hash != definition.content_hash:
             self._is_taken(parent, correlation, started.workflow)
         elif step.detached:
@@ -184,17 +184,16 @@ class Children:
                 self._start(parent, correlation, payloads, OnConflict.REPLACE_FAILED)
             else:
                 self._answer(correlation, definition.content_hash, child)
-        elif _is_to_stop(parent, correlation.step) and not state.cancel_requested:
-            self._cancel(state.transaction_id, f"its parent {correlation.transaction_id} goes back")
-
-    def _cancel(self, child: str, reason: str) -> None:
-        self._engine.cancel(child, reason=reason)
+        elif is_to_stop(parent.definition, parent.state, correlation.step) and not state.cancel_requested:
+            self._interventions.cancel(
+                state.transaction_id, reason=f"its parent {correlation.transaction_id} goes back"
+            )
 
     def _terminate(self, parent: Snapshot, step: str) -> None:
         child = self._known(parent, step)
         if child is not None and not child.state.status.is_end:
             reason = f"its parent {parent.state.transaction_id} was terminated"
-            self._engine.operate(child.state.transaction_id, RunStatus.TERMINATED, reason=reason)
+            self._interventions.operate(child.state.transaction_id, RunStatus.TERMINATED, reason=reason)
 
     def _undo(self, parent: Snapshot, correlation: Correlation) -> None:
         """Undo a child as a unit, by its own journal (rule S11)."""
@@ -205,7 +204,7 @@ class Children:
         state, name = child.state, child.state.transaction_id
         if state.status is RunStatus.COMPLETED:
             try:
-                self._engine.operate(
+                self._interventions.operate(
                     name,
                     RunStatus.COMPENSATING,
                     payload={
@@ -221,7 +220,7 @@ class Children:
         elif state.status.is_end:
             self._answer(correlation, parent.definition.content_hash, child)
         elif state.cause is None and not state.cancel_requested:
-            self._cancel(name, f"its parent {correlation.transaction_id} is undone")
+            self._interventions.cancel(name, reason=f"its parent {correlation.transaction_id} is undone")
 
     def _no_child_to_undo(self, parent: Snapshot, correlation: Correlation) -> None:
         if parent.state.step(correlation.step).outcome == "succeeded":
@@ -250,7 +249,7 @@ class Children:
         """Have the worker that is told of ends told of this one."""
         state, name = run.state, f"{run.definition.name[:120]}.on_end"
         told = Definition(name=name, steps={"on_end": StepDefinition(name="on_end", worker=worker)})
-        payloads = self._engine.store.payloads(state.transaction_id)
+        payloads = self._store.payloads(state.transaction_id)
         given = {
             "transaction_id": state.transaction_id,
             "workflow": state.workflow,
@@ -260,50 +259,55 @@ class Children:
             "context": merge(dict(payloads.input), payloads.results, run.definition.graph.order),
         }
         identity = child_id(state.transaction_id, f"on_end:{state.finished_at}", run.generation)
-        self._engine.start(told, identity, given)
+        self.follow_ups += [*start(self._pipeline, told, identity, given)[1], Progressed(identity)]
 
     def _answer(self, correlation: Correlation, definition_hash: str, child: Snapshot) -> None:
-        state = child.state
-        undo = correlation.direction is Direction.UNDO
-        if state.status is RunStatus.COMPLETED:
-            if not undo:
-                self._succeed(correlation, definition_hash, self._gains(child))
-        elif undo and state.status in _NOTHING_LEFT:
-            self._succeed(correlation, definition_hash, None)
+        state, undo = child.state, correlation.direction is Direction.UNDO
+        if undo and state.status is RunStatus.COMPLETED:
+            return  # It is about to be undone.
+        failure = failure_of_child(state, undo=undo, attempt=correlation.attempt)
+        if failure is None:
+            self._succeed(correlation, definition_hash, None if undo else self._gains(child))
         else:
-            known = state.status in _NOTHING_LEFT
-            causes = () if state.error is None else (state.error,)
-            why = f": {state.error.message}" if state.error else ""
-            message = f"child run {state.transaction_id!r} is {state.status}{why}"
-            error = ErrorInfo(type="ChildFailed", message=message, attempt=correlation.attempt, causes=causes)
-            self._fail(correlation, definition_hash, error, ErrorKind.FAILED if known else ErrorKind.UNKNOWN)
+            self._fail(correlation, definition_hash, *failure)
 
     def _gains(self, child: Snapshot) -> dict[str, Any]:
         """What a child's steps have returned, merged: what it adds to the context of its parent."""
-        results = self._engine.store.payloads(child.state.transaction_id).results
+        results = self._store.payloads(child.state.transaction_id).results
         return merge({}, results, child.definition.graph.order)
 
     def _succeed(self, correlation: Correlation, definition_hash: str, result: Any) -> None:
-        self._settle(ResultEvent(**_about(correlation), payload=result), definition_hash)
+        self._settle(ResultEvent.about(correlation, result, at=self._store.now()), correlation, definition_hash)
 
     def _fail(
         self, correlation: Correlation, definition_hash: str, error: ErrorInfo, kind: ErrorKind = ErrorKind.FAILED
     ) -> None:
-        self._settle(ErrorEvent(**_about(correlation), kind=kind, retryable=False, error=error), definition_hash)
+        event = ErrorEvent.about(correlation, error, at=self._store.now(), kind=kind, retryable=False)
+        self._settle(event, correlation, definition_hash)
 
-    def _settle(self, event: ResultEvent | ErrorEvent, definition_hash: str) -> None:
+    def _settle(self, event: ResultEvent | ErrorEvent, correlation: Correlation, definition_hash: str) -> None:
         """Answer as a worker does: by a claim, so that an answer among many needs no look at all of the parent."""
-        correlation = Correlation.parse(event.correlation_id)
-        engine = self._engine
+        worker = f"run {correlation.step}"
         try:
-            claim = engine.store.claim(
-                correlation, definition_hash, owner=uuid4().hex, worker=f"run {correlation.step}", timeout=None
-            )
+            claim = self._store.claim(correlation, definition_hash, owner=uuid4().hex, worker=worker, timeout=None)
         except (ClaimRefused, WorkflowNotFoundError):
-            engine.receive(event)  # late, or twice: it is put on record
+            outcome = receive(self._pipeline, event)  # late, or twice: it is put on record
         else:
-            engine.settle(event, claim)
-            engine.carry_on(correlation.transaction_id)
+            outcome = settle(self._pipeline, event, claim)
+        self.follow_ups += [*outcome.follow_ups, Progressed(correlation.transaction_id)]
+
+    def _decide(self, transaction_id: str, event: Event | Callable[[Snapshot], Event], /, **how: Any) -> Outcome:
+        outcome = advance(self._pipeline, transaction_id, event, **how)
+        self.follow_ups += [*outcome.follow_ups, Progressed(transaction_id)]
+        return outcome
+
+
+def is_done_by_child(definition: Definition, correlation: Correlation) -> bool:
+    """Whether an attempt is done by a run of its own."""
+    step = definition.own(correlation.step)
+    if correlation.direction is Direction.UNDO:
+        return step.is_undone_as_child
+    return step.kind is StepKind.CHILD
 
 
 def child_of(parent: Snapshot, step: str) -> str:
@@ -313,54 +317,11 @@ def child_of(parent: Snapshot, step: str) -> str:
     return child_id(transaction_id, step, generation)
 
 
-def _about(correlation: Correlation) -> dict[str, Any]:
-    return {
-        "id": f"{correlation}/end",
-        "transaction_id": correlation.transaction_id,
-        "correlation_id": str(correlation),
-        "step": correlation.step,
-        "attempt": correlation.attempt,
-    }
-
-
 def _parent(parent: Snapshot, correlation: Correlation) -> Parent:
     """Who is to hear of the end of a child."""
     return Parent(str(correlation), parent.definition.content_hash, parent.state.started_at)
 
 
-class _Once:
-    """Load once, and only if somebody asks."""
-
-    def __init__(self, load: Callable[[], Payloads]) -> None:
-        self._load = load
-        self._loaded: Payloads | None = None
-
-    def __call__(self) -> Payloads:
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
-
-
 def _is_same_step(parent: Parent, correlation: Correlation) -> bool:
     transaction_id, step, *_ = Correlation.parse(parent.correlation_id)
     return (transaction_id, step) == (correlation.transaction_id, correlation.step)
-
-
-def _is_undone(parent: Snapshot, step: str) -> bool:
-    return parent.state.status is RunStatus.COMPENSATING and step in undone_by(parent.definition, parent.state)
-
-
-def _is_to_stop(parent: Snapshot, step: str) -> bool:
-    state = parent.state
-    return state.status is RunStatus.COMPENSATING and is_told_to_stop(parent.definition, state, step)
-
-
-def has_others_to_tell(definition: Definition, before: RunState, after: RunState) -> bool:
-    """Whether a commit leaves word to be sent: of the end of a run, or to its children that are to stop."""
-    if before.status is after.status:
-        return False
-    if after.status.is_end and (after.parent is not None or definition.on_end is not None):
-        return True
-    if after.status not in (RunStatus.COMPENSATING, RunStatus.TERMINATED):
-        return False
-    return any(step.do.in_flight and definition.own(name).workflow is not None for name, step in after.steps.items())

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
+from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, Event, ResultEvent
 from multiagents.exceptions import WorkerNotFoundError, WorkflowNotFoundError
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.engine.signals import SignalOutcome
+from multiagents.orchestrator.engine.follow_ups import AskForLock, FollowUp, Progressed
+from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore
@@ -33,7 +36,6 @@ from multiagents.state_store.records import (
     parse_attempt_key,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -101,14 +103,14 @@ class EagerDispatcher(Dispatcher):
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
         return self._messages.link(definition, correlation, probe=probe)
 
-    def wake(self, transaction_id: str, *, first: bool = False) -> None:  # noqa: ARG002
+    def orchestration(self, transaction_id: str, *, first: bool = False) -> None:  # noqa: ARG002
         return None
 
-    def send_wake(self, transaction_id: str, *, first: bool = False) -> None:
+    def send_orchestration(self, transaction_id: str, *, first: bool = False) -> None:
         pass
 
-    def wake_link(self, transaction_id: str) -> Any:
-        return self._messages.wake_link(transaction_id)
+    def orchestration_link(self, transaction_id: str) -> Any:
+        return self._messages.orchestration_link(transaction_id)
 
 
 class EagerEngine(Engine):
@@ -123,10 +125,11 @@ class EagerEngine(Engine):
         self._driven: dict[str, bool] = {}
         #: runs that wait for a lock that another one has
         self._blocked: set[str] = set()
+        self._here = threading.local()
 
-    def start(self, definition: Definition, transaction_id: str, *args: Any, **kwargs: Any) -> Started:
+    def start(self, definition: Definition, transaction_id: str, input: dict[str, Any], **how: Any) -> Started:
         """Create a run and run it."""
-        started = super().start(definition, transaction_id, *args, **kwargs)
+        started = super().start(definition, transaction_id, input, **how)
         if started.created:
             self._drive(transaction_id)
         return started
@@ -138,32 +141,34 @@ class EagerEngine(Engine):
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
         """Take in a foreign outcome, and run what follows."""
         super().receive(event)
-        self._drive(Correlation.parse(event.correlation_id).transaction_id)
+        self._drive(event.transaction_id)
 
-    def carry_on(self, transaction_id: str) -> None:
-        """Run what follows."""
+    def _decide(self, transaction_id: str, event: Event | Callable[[Snapshot], Event], /, **how: Any) -> Outcome:
+        outcome = super()._decide(transaction_id, event, **how)
         self._drive(transaction_id)
+        return outcome._replace(after=outcome.after._replace(status=self.store.status(transaction_id)))
 
-    def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
-        """Stop a run, and undo what it did."""
-        super().cancel(transaction_id, reason=reason, actor=actor)
-        self._drive(transaction_id)
-        return self.store.load(transaction_id).state.status
-
-    def signal(self, transaction_id: str, name: str, data: Any = None, **facts: Any) -> SignalOutcome:
-        """Give a run a signal, and run what follows."""
-        outcome = super().signal(transaction_id, name, data, **facts)
-        self._drive(transaction_id)
-        return outcome
-
-    def operate(self, transaction_id: str, verb: str, **facts: Any) -> RunStatus:
-        """Tell a run what a person wants, and run what follows."""
-        super().operate(transaction_id, verb, **facts)
-        self._drive(transaction_id)
-        return self.store.load(transaction_id).state.status
+    def _follow_up(self, following: FollowUp) -> tuple[Sequence[FollowUp], Sequence[Any]]:
+        if isinstance(following, Progressed):
+            queue: deque[str] | None = getattr(self._here, "queue", None)
+            if queue is None:
+                self._drive(following.transaction_id)
+            else:  # This thread drives a run already, and comes to this one then.
+                queue.append(following.transaction_id)
+        return super()._follow_up(following)
 
     def _drive(self, transaction_id: str) -> None:
-        """Run what is in flight until nothing is; whoever drives the run already does it, and is told to look again."""
+        """Run what is in flight of a run until nothing is, and of the runs that this moves on."""
+        outer = getattr(self._here, "queue", None)  # a worker may start a run, and wait for it
+        self._here.queue = queue = deque([transaction_id])
+        try:
+            while queue:
+                self._drive_one(queue.popleft())
+        finally:
+            self._here.queue = outer
+
+    def _drive_one(self, transaction_id: str) -> None:
+        """Whoever drives the run already, in another thread, does it, and is told to look again."""
         with self._lock:
             driven = self._driven[transaction_id] = transaction_id in self._driven
             if driven:
@@ -190,8 +195,7 @@ class EagerEngine(Engine):
             self._blocked.discard(transaction_id)
             others = list(self._blocked)
         for other in others:
-            for entry in self._asking(other):
-                self.locks.ask_at_once(other, entry.step)
+            self._carry_out([AskForLock(other, entry.step) for entry in self._asking(other)])
             if not self._asking(other):
                 self._drive(other)
         if self._asking(transaction_id):
@@ -199,36 +203,33 @@ class EagerEngine(Engine):
                 self._blocked.add(transaction_id)
 
     def _asking(self, transaction_id: str) -> list[InFlight]:
+        snapshot = self._snapshot(transaction_id)
+        found = snapshot.in_flight.values() if snapshot else ()
+        return [entry for entry in found if entry.delivery is Delivery.LOCK]
+
+    def _snapshot(self, transaction_id: str) -> Snapshot | None:
         try:
-            in_flight = self.store.load(transaction_id).in_flight
+            return self.store.load(transaction_id)
         except WorkflowNotFoundError:
-            return []
-        return [entry for entry in in_flight.values() if entry.delivery is Delivery.LOCK]
+            return None  # What came for it is in the dead letters.
 
     def _next(self, transaction_id: str) -> tuple[Snapshot, InFlight] | None:
-        """An attempt that waits to be run; the decision that is owed is made first, if there is one."""
-        found = self._waiting(transaction_id)
-        if found is None and not self.store.load(transaction_id).state.status.is_end:
+        """An attempt that waits to be run; the decision that is pending is made first, if there is one."""
+        snapshot = self._snapshot(transaction_id)
+        if snapshot is None:
+            return None
+        found = _waiting(snapshot)
+        if found is None and not snapshot.state.status.is_end:
             self.advance(transaction_id)
-            found = self._waiting(transaction_id)
-        return found
-
-    def _waiting(self, transaction_id: str) -> tuple[Snapshot, InFlight] | None:
-        snapshot = self.store.load(transaction_id)
-        for entry in snapshot.in_flight.values():
-            stands_still = entry.timer_ms and snapshot.state.stopped_at is not None
-            if (
-                entry.delivery not in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.CHILD, Delivery.LOCK)
-                and not stands_still
-            ):
-                return snapshot, entry
-        return None
+            snapshot = self.store.load(transaction_id)
+            found = _waiting(snapshot)
+        return None if found is None else (snapshot, found)
 
     def _attempt(self, snapshot: Snapshot, entry: InFlight) -> None:
         transaction_id = snapshot.state.transaction_id
         correlation = Correlation(transaction_id, entry.step, *parse_attempt_key(entry.attempt_key))
         if entry.delivery is Delivery.SLEEP:
-            self.wake(correlation, entry.record)  # no time passes here, as between two attempts
+            self.complete(correlation, entry.record)  # no time passes here, as between two attempts
             return
         if entry.delivery is Delivery.TIMER:
             ready = self.dispatcher.address(snapshot.definition, correlation)
@@ -246,15 +247,17 @@ class EagerEngine(Engine):
         found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
         if found is None or found.attempt_key != attempt_key_of(correlation.direction, correlation.attempt):
             return
-        event = ErrorEvent(
-            id=f"{correlation}/end",
-            transaction_id=correlation.transaction_id,
-            correlation_id=str(correlation),
-            occurred_at=self.store.now(),
-            step=correlation.step,
-            attempt=correlation.attempt,
-            kind=kind,
-            retryable=kind is ErrorKind.LOST,
-            error=ErrorInfo(type=error, message=f"step {correlation.step!r}: {message}", attempt=correlation.attempt),
-        )
+        info = ErrorInfo(type=error, message=f"step {correlation.step!r}: {message}", attempt=correlation.attempt)
+        retryable = kind is ErrorKind.LOST
+        event = ErrorEvent.about(correlation, info, at=self.store.now(), kind=kind, retryable=retryable)
         self.give_up(event, found.record)
+
+
+def _waiting(snapshot: Snapshot) -> InFlight | None:
+    """An attempt that waits for whoever drives the run; of what stands still nobody does."""
+    for entry in snapshot.in_flight.values():
+        stands_still = entry.timer_ms and snapshot.state.stopped_at is not None
+        waits = entry.delivery in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.CHILD, Delivery.LOCK)
+        if not waits and not stands_still:
+            return entry
+    return None

@@ -1,79 +1,50 @@
-"""What happens when an event arrives: load, decide, commit, dispatch.
+"""The engine: what happens when an event arrives, and one loop that sees to all that follows from it.
 
-Two ways lead to the same commit:
+Begin with `multiagents.orchestrator.engine.pipeline`: the steps that every decision goes through. `start`, `settle` and
+`advance` are the three ways into it: a run that begins, what came of a claimed attempt, and everything else.
 
-- *In place*: the worker that has just finished a step holds, from its claim, all that deciding the next step needs. One
-  script commits the result and sends the next message. Nothing is loaded.
-- *Whole* (`whole.py`): failures, undos, joins, cancels, timers and foreign results load the whole run, decide, and
-  commit against its version; whoever loses a race loads again.
-
-Whatever in-place deciding cannot settle (a join, a change of direction) falls through to the whole.
+Each gives back *follow-ups*: what concerns other runs, and what did not fit into the commit. They are carried out here,
+one after the other, so that a chain of runs of any length needs the stack of one.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from uuid import uuid4
 
-from multiagents.clock import to_ms
-from multiagents.events import ErrorEvent, ResultEvent
+from multiagents.events import ErrorEvent, Event, ResultEvent
 from multiagents.exceptions import (
-    DecodeError,
+    StateConflictError,
     StateStoreError,
-    UnknownStepError,
-    WorkflowError,
+    WorkflowAlreadyExistsError,
     WorkflowNotFoundError,
 )
-from multiagents.failpoints import WriteSite
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher
-from multiagents.orchestrator.engine.advance import WholeRuns
-from multiagents.orchestrator.engine.children import Children, has_others_to_tell
-from multiagents.orchestrator.engine.commit_plan import build_commit, digest
-from multiagents.orchestrator.engine.conflict_policy import OnConflict
-from multiagents.orchestrator.engine.fork import Fork, beginning
-from multiagents.orchestrator.engine.interventions import Requests
-from multiagents.orchestrator.engine.local_steps import local_step
+from multiagents.orchestrator.engine import attempts
+from multiagents.orchestrator.engine.advance import advance
+from multiagents.orchestrator.engine.children import Children
+from multiagents.orchestrator.engine.follow_ups import Advance, AskForLock, FollowUp, Progressed, TendChildren
+from multiagents.orchestrator.engine.fork import plan_fork
+from multiagents.orchestrator.engine.interventions import Interventions
 from multiagents.orchestrator.engine.locks import Locks
-from multiagents.orchestrator.engine.outbox import Sender
-from multiagents.orchestrator.engine.record import landing, lands
-from multiagents.orchestrator.engine.unregistered import offered_later
-from multiagents.orchestrator.engine.user_code import CodeElsewhereError, advance_here, asker
-from multiagents.orchestrator.engine.version_check import Versions
+from multiagents.orchestrator.engine.pipeline import Outcome, Pipeline
+from multiagents.orchestrator.engine.settle import settle
+from multiagents.orchestrator.engine.start import start
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore
-from multiagents.state_store.payloads import as_mapping
-from multiagents.state_store.records import (
-    Claim,
-    Delivery,
-    DueKind,
-    Settled,
-    Started,
-    Verdict,
-    attempt_key_of,
-    encode_attributes,
-    record_prefix,
-)
-from multiagents.workflow.decider.decider import (
-    decide,
-    fills_page,
-    start_event,
-)
-from multiagents.workflow.definition import Definition, map_of
-from multiagents.workflow.state.run_state import Parent, RunState, RunStatus
+from multiagents.state_store.records import Claim, InFlight, Settled, Snapshot, Started, Verdict
+from multiagents.workflow.definition import Definition
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which the outcome of a step is held while the store is away (at least: ten leases, if that is longer).
+#: Seconds for which the outcome of a step is kept while the store is away (at least: ten leases, if that is longer).
 OUTAGE = 300.0
-#: A run that a process cannot decide is due again, for others, after this part of a lease.
-LEFT_FOR = 6
 
 
-class Engine(Requests):
+class Engine:
     """Advances runs. One for each process; it holds no state of any run.
 
     Args:
@@ -83,72 +54,67 @@ class Engine(Requests):
     """
 
     def __init__(self, store: StateStore, dispatcher: Dispatcher, settings: Settings) -> None:
-        self._sender = Sender(dispatcher, settings)
-        self.children = Children(self)
-        self._sender.children = self.children.sent_out
-        super().__init__(store, WholeRuns(store, self._sender, settings, self.children.tell))
-        self._versions = Versions(store)
+        self.store = store
         self.dispatcher = dispatcher
         self.settings = settings
-        self.locks = Locks(store, self._sender, self.wake)
+        self.pipeline = Pipeline.of(store, dispatcher, settings)
+        self.locks = Locks(self.pipeline)
+        self.interventions = Interventions(store, self._decide)
 
-    # --- starting ----------------------------------------------------------------------------------------------------
+    # --- runs --------------------------------------------------------------------------------------------------------
 
-    def start(
-        self,
-        definition: Definition,
-        transaction_id: str,
-        input: dict[str, Any],
-        on_conflict: OnConflict = OnConflict.RETURN_SAME,
-        attributes: Mapping[str, str] | None = None,
-        parent: Parent | None = None,
-        fork: Fork | None = None,
-    ) -> Started:
-        """Create a run and send its first steps, in one script."""
-        now = self.store.now()
-        begun = start_event(definition, transaction_id, now=now, max_lost=self.settings.max_lost, parent=parent)
-        before = RunState(transaction_id, workflow="")
-        state, facts, ask = beginning(definition, before, begun, input, fork)
-        near = definition.entries if fork is None else None
-        after, said, elsewhere = advance_here(definition, state, now=now, ask=ask, near=near)
-        facts += said
-        owed = elsewhere is not None or fills_page(said)
-        expanded = definition.expanded(after.sizes)
-        tells = has_others_to_tell(expanded, state, after)
-        dispatches = self._sender.dispatches(expanded, after, facts, first=parent is None)
-        commit = build_commit(
-            expanded,
-            before,
-            after,
-            facts,
-            dispatches,
-            site=WriteSite.START if fork is None else WriteSite.FORK,
-            stored_results=None if fork is None else fork.results,
-            deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
-            retention=self.settings.retention,
-            landed=owed or tells,
-            wake=self.dispatcher.wake(transaction_id, first=parent is None) if owed else None,
-            attributes=attributes,
-        )
-        started = self.store.start(
-            definition,
-            after,
-            commit,
-            input,
-            digest(input) if fork is None else fork.digest,
-            call="" if on_conflict.gives_existing else uuid4().hex,
-            replaces=on_conflict.replaces,
-        )
-        if started.created:
-            self._versions.look_at(started, definition, transaction_id)
-            self._sender.publish(expanded, after, dispatches, first=parent is None)
-            if owed and not self.dispatcher.atomic:
-                self._sender.wake(transaction_id, first=parent is None)
-            if tells:
-                self.advance(transaction_id)
+    def start(self, definition: Definition, transaction_id: str, input: dict[str, Any], **how: Any) -> Started:
+        """Create a run and send its first steps, in one script; the arguments are those of `start.start`."""
+        started, follow_ups = start(self.pipeline, definition, transaction_id, input, **how)
+        self._carry_out(follow_ups)
         return started
 
-    # --- the outcome of an attempt -----------------------------------------------------------------------------------
+    def fork(
+        self, transaction_id: str, from_step: str, input: Mapping[str, Any] | None, identity: str, **words: Any
+    ) -> None:
+        """Start a run that begins where another one was; safe to repeat with the same ``identity``.
+
+        Raises:
+            WorkflowAlreadyExistsError: when there is another run with this ``identity``.
+            WorkflowError: and its kinds, as `multiagents.orchestrator.engine.fork.plan_fork`.
+        """
+        fork = plan_fork(self.store, transaction_id, from_step, input, **words)
+        definition, attributes = fork.definition, fork.of.attributes
+        started = self.start(definition, identity, fork.input, attributes=attributes, fork=fork)
+        if (started.definition_hash, started.input_digest) != (definition.content_hash, fork.digest):
+            raise WorkflowAlreadyExistsError(identity, "origin, step or input")
+
+    def advance(self, transaction_id: str) -> bool:
+        """Send whatever is due for a run; harmless when nothing is.
+
+        Returns:
+            False when this process lacks the code that deciding takes, and has left the run to others.
+        """
+        return self._advance(transaction_id).elsewhere is None
+
+    def advance_linked(self, transaction_id: str) -> Sequence[Any]:
+        """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
+        return self._advance(transaction_id, may_link=True).links
+
+    def _advance(self, transaction_id: str, *, may_link: bool = False) -> Outcome:
+        outcome = self._told(transaction_id, may_link=may_link)
+        self._carry_out(outcome.follow_ups)
+        return outcome
+
+    def _told(self, transaction_id: str, *, may_link: bool) -> Outcome:
+        """Tell others what concerns them of a run, then say what is due of it."""
+        snapshot = self.store.load(transaction_id)
+        children = Children(self.pipeline)
+        children.tell(snapshot)
+        outcome = advance(self.pipeline, transaction_id, snapshot=snapshot, may_link=may_link)
+        return outcome._replace(follow_ups=[*children.follow_ups, *outcome.follow_ups])
+
+    def _decide(self, transaction_id: str, event: Event | Callable[[Snapshot], Event], /, **how: Any) -> Outcome:
+        outcome = advance(self.pipeline, transaction_id, event, **how)
+        self._carry_out(outcome.follow_ups)
+        return outcome
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
 
     def settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool = False) -> Settled:
         """Commit what came of a claimed attempt, and send what follows; called in the process that ran it.
@@ -161,9 +127,11 @@ class Engine(Requests):
         Returns:
             what is left to the caller: links for its task (the next undo, if there is just one), or a local step.
         """
-        return self._outlasting(lambda: self._settle(event, claim, may_go_on=may_go_on))
+        outcome = self._outlasting(lambda: settle(self.pipeline, event, claim, may_go_on=may_go_on))
+        links = self._carry_out(outcome.follow_ups) if outcome.follow_ups else ()
+        return Settled(outcome.links or links, outcome.held)
 
-    def _outlasting(self, action: Callable[[], Settled]) -> Settled:
+    def _outlasting(self, action: Callable[[], Outcome]) -> Outcome:
         """Wait for a store that is away: the step has run, and its outcome is only here."""
         give_up = time.monotonic() + max(OUTAGE, 10 * self.settings.lease)
         pause = 0.1
@@ -177,152 +145,9 @@ class Engine(Requests):
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
 
-    def _settle(self, event: ResultEvent | ErrorEvent, claim: Claim, *, may_go_on: bool) -> Settled:
-        if event.timestamp is None:
-            event = event.model_copy(update={"timestamp": self.store.now()})
-        correlation = claim.correlation
-        answers = (
-            correlation.step,
-            record_prefix(attempt_key_of(correlation.direction, correlation.attempt), Delivery.CLAIMED, claim.owner),
-        )
-        # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
-        queued = self.settings.orchestration == "queued"
-        if queued and map_of(correlation.step) is None:
-            return Settled(self._land(event, claim, answers, queued=True))
-        if correlation.direction is Direction.DO:
-            settled = self._settle_in_place(event, claim, answers, may_go_on=may_go_on)
-            if settled is not None:
-                return settled
-        if queued or lands(claim):
-            return Settled(self._land(event, claim, answers, queued=queued))
-        may_link = isinstance(event, ResultEvent)
-        return Settled(self._settle_whole(event, answers, may_link=may_link, generation=claim.generation))
-
-    def _settle_in_place(
-        self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str], *, may_go_on: bool
-    ) -> Settled | None:
-        definition, before = claim.definition, claim.state
-        if before.status is not RunStatus.RUNNING or claim.signals_wait:
-            return None
-
-        def context(_definition: Definition, _step: str) -> dict[str, Any]:
-            own = as_mapping(claim.correlation.step, event.payload) if isinstance(event, ResultEvent) else {}
-            return {**claim.merged, **own}
-
-        try:
-            ask = asker(definition, context)
-            after, said = decide(definition, before, event, ask)
-        except CodeElsewhereError:
-            return None
-        goes_on = after.status in (RunStatus.RUNNING, RunStatus.COMPLETED) and after.rollbacks == before.rollbacks
-        # What is left of an undone pass may have to be undone before the end: that takes the whole run to know.
-        unsure = bool(definition.superseded) and after.status is RunStatus.COMPLETED
-        if after is before or not goes_on or unsure or fills_page(said):
-            return None
-        tells = has_others_to_tell(definition, before, after)
-        facts = [event, *said]
-        local = None
-        if may_go_on:
-            local = local_step(definition, after, said, event, claim, self.dispatcher, self.settings)
-        dispatches = [local.dispatch] if local else self._sender.dispatches(definition, after, said)
-        commit = build_commit(
-            definition,
-            before,
-            after,
-            facts,
-            dispatches,
-            site=WriteSite.SETTLE,
-            retention=self.settings.retention,
-            stored_results=claim.parts,
-            answers=answers,
-            epoch=claim.epoch,
-            landed=tells,
-        )
-        verdict, joined = self.store.commit(commit)
-        if verdict is Verdict.CONFLICT:
-            return None
-        if verdict is not Verdict.APPLIED:
-            self._whole.came_late(event, claim.generation)
-            # If it is our own commit that came twice, the first answer is lost, and with it whether a join is complete.
-            self.advance(after.transaction_id)
-            return Settled()
-        self._sender.publish(definition, after, dispatches)
-        if joined and self.settings.orchestration == "queued":
-            self._sender.wake(after.transaction_id)
-        elif joined or tells:
-            self.advance(after.transaction_id)
-        return Settled(local=local.claim if local else None)
-
-    def _land(
-        self, event: ResultEvent | ErrorEvent, claim: Claim, answers: tuple[str, str], *, queued: bool
-    ) -> list[Any]:
-        """Record the fact; then the first that lands decides, or in queued mode has the orchestrator task decide."""
-        transaction_id, undo = claim.correlation.transaction_id, claim.correlation.direction is Direction.UNDO
-        linked = queued and undo and isinstance(event, ResultEvent)
-        wake = self.dispatcher.wake(transaction_id) if queued and not linked else None
-        verdict, first = self.store.commit(landing(self.store, self.settings, event, claim, answers, wake))
-        if verdict is Verdict.CONFLICT:
-            return self._settle_whole(event, answers, may_link=False, generation=claim.generation)
-        if verdict is not Verdict.APPLIED:
-            self._whole.came_late(event, claim.generation)
-        elif first and not queued:
-            self.advance(transaction_id)
-        elif first and linked:
-            return [self.dispatcher.wake_link(transaction_id)]
-        elif first and wake is None:
-            self._sender.wake(transaction_id)
-        return []
-
-    def _settle_whole(
-        self,
-        event: ResultEvent | ErrorEvent,
-        answers: tuple[str, str],
-        *,
-        site: WriteSite | None = None,
-        may_link: bool = False,
-        generation: int | None = None,
-    ) -> list[Any]:
-        if site is None:
-            site = WriteSite.SETTLE_UNDO if event.direction is Direction.UNDO else WriteSite.SETTLE_WHOLE
-        try:
-            verdict, links, *_ = self._whole.decide(
-                event.transaction_id, event, site=site, answers=answers, may_link=may_link
-            )
-        except (WorkflowNotFoundError, UnknownStepError, DecodeError) as error:
-            self._whole.bury(event, str(error))
-            return []
-        if verdict in (Verdict.LATE, Verdict.MISSING):
-            self._whole.came_late(event, generation)
-        return links
-
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
-        """Take in the outcome that a foreign producer published; it answers whatever attempt it names.
-
-        An outcome of a run or an attempt that the store does not know, or that names none, goes to the dead letters
-        with its payload.
-        """
-        try:
-            correlation = Correlation.parse(event.correlation_id)
-            encode_attributes(event.attributes)
-        except (DecodeError, WorkflowError) as error:
-            self._whole.bury(event, str(error))
-            return
-        update = {
-            "transaction_id": correlation.transaction_id,
-            "step": correlation.step,
-            "attempt": correlation.attempt,
-            "timestamp": self.store.now(),
-        }
-        if event.transaction_id != correlation.transaction_id:
-            self._whole.bury(
-                event,
-                f"an event of run {event.transaction_id!r} carries the correlation id {event.correlation_id!r} of "
-                f"another run; send back the id that came with the command",
-            )
-            return
-        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-        answers = (correlation.step, f"{attempt_key}|")
-        self._settle_whole(event.model_copy(update=update), answers, site=WriteSite.RECEIVE)
+        """Take in the outcome that a foreign producer published; it answers whatever attempt it names."""
+        self._carry_out(attempts.receive(self.pipeline, event).follow_ups)
 
     def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> bool:
         """Record that an attempt was lost, timed out or never taken, unless its record has changed since.
@@ -330,64 +155,86 @@ class Engine(Requests):
         Returns:
             whether it was recorded.
         """
-        stamped = event.model_copy(update={"timestamp": self.store.now()})
-        correlation = Correlation.parse(event.correlation_id)
-        verdict, *_ = self._whole.decide(
-            event.transaction_id,
-            stamped,
-            site=WriteSite.GIVE_UP_UNDO if correlation.direction is Direction.UNDO else WriteSite.GIVE_UP,
-            answers=(correlation.step, record),
-            unrenewed=unrenewed,
-        )
-        if verdict is not Verdict.APPLIED:
-            logger.debug("attempt %s was not given up: %s", event.correlation_id, verdict)
-        return verdict is Verdict.APPLIED
+        outcome = attempts.give_up(self.pipeline, event, record, unrenewed=unrenewed)
+        self._carry_out(outcome.follow_ups)
+        return outcome.verdict is Verdict.APPLIED
+
+    def complete(self, correlation: Correlation, record: str) -> None:
+        """A step that no worker does is done: the time of a sleep has come, a wait goes on without its signal."""
+        self._carry_out(attempts.complete(self.pipeline, correlation, record).follow_ups)
+
+    def revoked(self, correlation: Correlation, *, terminated: bool) -> None:
+        """Record that Celery was told not to run an attempt, or to stop it."""
+        self._carry_out(attempts.revoked(self.pipeline, correlation, terminated=terminated).follow_ups)
+
+    def unclaimable(self, event: ErrorEvent, owner: str) -> None:
+        """End an attempt whose claim came to an error."""
+        self._carry_out(attempts.unclaimable(self.pipeline, event, owner).follow_ups)
 
     def not_registered(self, correlation: Correlation) -> None:
-        """A worker took the message of an attempt and does not know its task: send it again after a pause.
+        """A worker took the message of an attempt and does not know its task: send it again after a pause."""
+        attempts.not_registered(self.pipeline, correlation)
 
-        The sweep gives it up once that has gone on for ``schedule_to_start``.
-        """
-        found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
-        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-        if (
-            found is None
-            or found.attempt_key != attempt_key
-            or found.delivery
-            in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.TIMER, Delivery.SLEEP, Delivery.CHILD, Delivery.LOCK)
-        ):
-            return
-        now_ms, longest_ms = to_ms(self.store.now()), self.settings.lease * 1000 / LEFT_FOR
-        later = offered_later(found, correlation, now_ms=now_ms, longest_ms=longest_ms)
-        self.store.dispatch(correlation.transaction_id, later, found.record)
+    # --- what runs wait for ------------------------------------------------------------------------------------------
 
-    def advance(self, transaction_id: str) -> bool:
-        """Send whatever is due for a run; harmless when nothing is.
+    def ask_for_lock(self, snapshot: Snapshot, found: InFlight) -> int | None:
+        """Ask for the lock that a step waits for.
 
         Returns:
-            False when this process lacks the code that deciding takes, and has left the run to others.
+            None when the run has it, else in how many ms to ask again.
         """
-        try:
-            self._whole.decide(transaction_id, None, site=WriteSite.ADVANCE)
-        except CodeElsewhereError as error:
-            self._leave_to_others(transaction_id, error)
-            return False
-        return True
+        pause, follow_ups = self.locks.ask(snapshot, found)
+        self._carry_out(follow_ups)
+        return pause
 
-    def carry_on(self, transaction_id: str) -> None:
-        """Somebody has settled an attempt of a run from outside: where runs are driven in process, drive it."""
+    def tend_children(self, parent: Snapshot, steps: Sequence[str]) -> None:
+        """Do what steps in flight ask of their children; safe to repeat."""
+        children = Children(self.pipeline)
+        children.tend(parent, steps)
+        self._carry_out(children.follow_ups)
 
-    def advance_linked(self, transaction_id: str) -> list[Any]:
-        """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
-        try:
-            return self._whole.decide(transaction_id, None, site=WriteSite.ADVANCE, may_link=True).links
-        except CodeElsewhereError as error:
-            self._leave_to_others(transaction_id, error)
-            return []
+    def resume_child(self, correlation: Correlation, found: InFlight) -> None:
+        """Whoever was to answer for a child has died over it: the child says so again."""
+        children = Children(self.pipeline)
+        children.resume(correlation, found)
+        self._carry_out(children.follow_ups)
 
-    def _leave_to_others(self, transaction_id: str, error: CodeElsewhereError) -> None:
-        """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
-        logger.info("run %s waits for a process that has the code of its step %s", transaction_id, error.step)
-        self.store.postpone(
-            DueKind.DECISION.entry(transaction_id), transaction_id, round(self.settings.lease * 1000 / LEFT_FOR)
-        )
+    # --- what follows ------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, follow_ups: Sequence[FollowUp]) -> Sequence[Any]:
+        """Do what commits have left, and what that leaves in turn; what fails here, the sweep does.
+
+        Returns:
+            what the task in which this is done is to carry as its links.
+        """
+        links: Sequence[Any] = ()
+        waiting = list(reversed(follow_ups))
+        while waiting:
+            following = waiting.pop()
+            try:
+                more, found = self._follow_up(following)
+            except WorkflowNotFoundError:
+                continue  # It was over, and has been forgotten.
+            except StateConflictError as error:
+                logger.info("%s is left to the sweep: %s", following, error)
+                continue
+            except Exception:
+                logger.warning("%s was not done; the sweep will do it", following, exc_info=True)
+                continue
+            links = links or found
+            waiting += reversed(more)
+        return links
+
+    def _follow_up(self, following: FollowUp) -> tuple[Sequence[FollowUp], Sequence[Any]]:
+        match following:
+            case Advance(transaction_id, may_link):
+                outcome = self._told(transaction_id, may_link=may_link)
+                return outcome.follow_ups, outcome.links
+            case TendChildren(transaction_id, steps):
+                children = Children(self.pipeline)
+                children.tend(self.store.load(transaction_id), steps)
+                return children.follow_ups, ()
+            case AskForLock(transaction_id, step):
+                return self.locks.ask_for(transaction_id, step), ()
+            case Progressed():
+                return (), ()

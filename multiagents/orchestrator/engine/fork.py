@@ -9,55 +9,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multiagents.events import Event, StatusEvent
-from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, WorkflowNotEndedError
+from multiagents.exceptions import WorkflowError, WorkflowNotEndedError
 from multiagents.names import origin_of
 from multiagents.orchestrator.engine.commit_plan import digest
-from multiagents.orchestrator.engine.user_code import asker, settled
+from multiagents.orchestrator.engine.user_code import settled
+from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import Payloads, dumps
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.commands import LAID_OUT, TAKEN_OVER
-from multiagents.workflow.decider.decider import Ask, evolve
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.fork import Takeover, takeover
 from multiagents.workflow.definition import Definition, item_name, map_of
-from multiagents.workflow.state.run_state import ActivityStatus, RunState, StepStatus
-
-if TYPE_CHECKING:
-    from multiagents.orchestrator.engine.engine import Engine
+from multiagents.workflow.state.run_state import ActivityStatus, StepStatus
 
 
-def fork(
-    engine: Engine,
+def plan_fork(
+    store: StateStore,
     transaction_id: str,
     from_step: str,
     input: Mapping[str, Any] | None,
-    identity: str,
     *,
     reason: str | None = None,
     actor: str | None = None,
-) -> None:
-    """Start a run that begins where another one was; safe to repeat with the same ``identity``.
+) -> Fork:
+    """What a run has to start with that begins where another one was.
 
     Raises:
         WorkflowNotFoundError: when there is no such run.
         WorkflowNotEndedError: when it is not over.
         UnknownStepError: when its workflow has no such step.
-        WorkflowAlreadyExistsError: when there is another run with this ``identity``.
         WorkflowError: when a fork cannot begin there, or the input cannot be used.
     """
-    snapshot = engine.store.load(transaction_id)
+    snapshot = store.load(transaction_id)
     if not snapshot.state.status.is_end:
         raise WorkflowNotEndedError(transaction_id, snapshot.state.status.value, "fork")
-    payloads = engine.store.payloads(transaction_id)
+    payloads = store.payloads(transaction_id)
     given = _merged(transaction_id, payloads.input, input)
     taken = takeover(snapshot.definition, snapshot.state, from_step, payloads.results)
-    plan = Fork(snapshot, payloads, taken, from_step, given, reason, actor)
-    definition = snapshot.definition.expanded({})
-    started = engine.start(definition, identity, given, attributes=snapshot.attributes, fork=plan)
-    if (started.definition_hash, started.input_digest) != (definition.content_hash, plan.digest):
-        raise WorkflowAlreadyExistsError(identity, "origin, step or input")
+    return Fork(snapshot, payloads, taken, from_step, given, reason, actor)
 
 
 @dataclass(frozen=True)
@@ -93,9 +84,10 @@ class Fork:
         origin = origin_of(self.of.state.transaction_id, self.of.generation)
         return digest({"forked_from": origin, "step": self.from_step, "input": self.input})
 
-    def context_of(self, definition: Definition, step: str) -> dict[str, Any]:
-        """The context of a step of the fork."""
-        return Payloads(self.input, {}, self.results, {}).of(definition, step)
+    @property
+    def definition(self) -> Definition:
+        """What it follows: that of the original, as it was built."""
+        return self.of.definition.expanded({})
 
     def facts(self, begun: StatusEvent) -> list[Event]:
         """The first facts of the fork: of which run it is one, and each step that it takes over.
@@ -112,14 +104,14 @@ class Fork:
             whole = map_of(step)
             if whole is not None and whole not in maps:
                 maps.add(whole)
-                facts.append(self._laid_out(begun, whole))
+                facts.append(self._expanded(begun, whole))
             facts.append(self._taken_over(begun, step, is_item=whole is not None))
         return facts
 
-    def _laid_out(self, begun: StatusEvent, name: str) -> StatusEvent:
+    def _expanded(self, begun: StatusEvent, name: str) -> StatusEvent:
         count, inputs = self.of.state.sizes[name], self.known.inputs
         items = [inputs[item_name(name, index)]["item"] for index in range(count)]
-        return settled(name, begun, LAID_OUT, payload={"count": count, "items": items, "shared": inputs[name]})
+        return settled(name, begun, Fact.EXPANDED, payload={"count": count, "items": items, "shared": inputs[name]})
 
     def _taken_over(self, begun: StatusEvent, step: str, *, is_item: bool) -> StatusEvent:
         state = self.of.state.step(step)
@@ -129,27 +121,7 @@ class Fork:
             facts["origin"] = state.origin or origin_of(self.of.state.transaction_id, self.of.generation)
         if step in self.known.inputs and not is_item and step not in self.of.state.sizes:
             facts["input"] = self.known.inputs[step]
-        return settled(step, begun, TAKEN_OVER, payload=facts)
-
-
-def beginning(
-    definition: Definition, before: RunState, begun: StatusEvent, input: Mapping[str, Any], fork: Fork | None
-) -> tuple[RunState, list[Event], Ask]:
-    """How a run begins, before anything of it is sent out: its state, its first facts, and who answers for its code.
-
-    Args:
-        definition: what the run follows.
-        before: the run when nothing is known of it.
-        begun: its first fact.
-        input: what it is started with.
-        fork: what it takes over, if it is a fork.
-    """
-    if fork is None:
-        return evolve(definition, before, begun), [begun], asker(definition, lambda _definition, _step: dict(input))
-    state, facts = before, fork.facts(begun)
-    for fact in facts:
-        state = evolve(definition, state, fact)
-    return state, facts, asker(definition, fork.context_of, results=lambda: fork.results)
+        return settled(step, begun, Fact.TAKEN_OVER, payload=facts)
 
 
 def _merged(transaction_id: str, original: dict[str, Any], given: Any) -> dict[str, Any]:

@@ -1,60 +1,53 @@
-"""What people, and time, have to say to a run: facts that answer no attempt."""
+"""What people, and time, have to say to a run: facts that answer no attempt.
+
+Each verb checks that it fits the run, is recorded as a fact with ``reason`` and ``actor``, and is decided upon together
+with what follows. The rules of the verbs are the core's (`multiagents.workflow.decider.interventions`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Protocol
 
 from multiagents.clock import from_ms
-from multiagents.events import ErrorInfo, ResultEvent, StatusEvent
+from multiagents.events import ErrorInfo, Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
-from multiagents.names import Correlation
+from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.orchestrator.engine.signals import SignalOutcome, fitting, outcome_of
-from multiagents.orchestrator.engine.timers import Timers
+from multiagents.orchestrator.engine.timers import deadline_moved, timer_moved, wanted_time
+from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.decider import CANCEL_REQUESTED, SIGNALLED
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.interventions import is_so_already, why_not
 from multiagents.workflow.decider.timers import is_early
 from multiagents.workflow.state.run_state import Cause, RunStatus
 
+__all__ = ["Interventions"]
 
-class Requests(Timers):
-    """The part of the engine that takes them in."""
 
-    def deadline_passed(self, transaction_id: str) -> bool:
-        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is.
+class Decide(Protocol):
+    """Takes an event in, and sees to what follows."""
 
-        Returns:
-            False when the deadline is still to come: it has been moved, or stands still; or when the run goes back to a
-            save-point, after which it may go forward again.
-        """
-        state = self.store.load(transaction_id).state
-        if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
-            return not state.back_to
-        try:
-            self._whole.decide(transaction_id, _deadline_passed, site=WriteSite.ADVANCE)
-        except _StillToCome:
-            return False
-        return True
+    def __call__(
+        self, transaction_id: str, event: Event | Callable[[Snapshot], Event], /, *, site: WriteSite, **fences: Any
+    ) -> Outcome:
+        """As `multiagents.orchestrator.engine.advance.advance`."""
 
-    def wake(self, correlation: Correlation, record: str, result: Any = None) -> None:
-        """A step that no worker does is done: the time of a sleep has come, a wait goes on without its signal, ..."""
-        now = self.store.now()
-        event = ResultEvent.of(
-            id=f"{correlation}/end",
-            transaction_id=correlation.transaction_id,
-            correlation_id=str(correlation),
-            timestamp=now,
-            occurred_at=now,
-            step=correlation.step,
-            attempt=correlation.attempt,
-            payload=result,
-        )
-        self._whole.decide(
-            correlation.transaction_id, event, site=WriteSite.WAKE_UP, answers=(correlation.step, record)
-        )
+
+class Interventions:
+    """Tell runs what people want, and what time it is.
+
+    Args:
+        store: where runs live.
+        decide: has a run take an event in.
+    """
+
+    def __init__(self, store: StateStore, decide: Decide) -> None:
+        self._store = store
+        self._decide = decide
 
     def signal(
         self,
@@ -73,22 +66,22 @@ class Requests(Timers):
             UnknownSignalError: when no step of it waits for such a signal.
             WorkflowError: when the data cannot be written as JSON, or does not fit the step's schema.
         """
-        snapshot = self.store.load(transaction_id)
+        snapshot = self._store.load(transaction_id)
         data = fitting(snapshot.definition, name, data)
-        now = self.store.now()
+        now = self._store.now()
         refuses = isinstance(data, Mapping) and data.get("approved") is False
         event = StatusEvent(
             id=f"{transaction_id}/signal/{key}",
             transaction_id=transaction_id,
             timestamp=now,
             occurred_at=now,
-            status=SIGNALLED,
+            status=Fact.SIGNALLED,
             reason=reason,
             actor=actor,
             payload={"signal": name, "key": key, "refuses": refuses, "data": data},
         )
-        decision = self._whole.decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(key))
-        return outcome_of(decision, key)
+        outcome = self._decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(key))
+        return outcome_of(outcome, key)
 
     def operate(
         self,
@@ -120,7 +113,7 @@ class Requests(Timers):
             UnknownStepError: when its workflow has no such step.
             WorkflowError: when the verb does not fit the run; nothing was changed.
         """
-        snapshot = self.store.load(transaction_id)
+        snapshot = self._store.load(transaction_id)
         definition, state = snapshot.definition, snapshot.state
         event = StatusEvent(
             transaction_id=transaction_id,
@@ -140,7 +133,7 @@ class Requests(Timers):
         refusal = why_not(definition, state, event)
         if refusal is not None:
             raise WorkflowError(f"run {transaction_id!r} did not take {verb!r}: {refusal}; nothing was changed")
-        return self._whole.decide(transaction_id, event, site=WriteSite.OPERATE).after.status
+        return self._decide(transaction_id, event, site=WriteSite.OPERATE).after.status
 
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.
@@ -148,17 +141,109 @@ class Requests(Timers):
         Returns:
             the status the run had when the request was recorded.
         """
-        now = self.store.now()
+        now = self._store.now()
         event = StatusEvent(
             transaction_id=transaction_id,
             timestamp=now,
             occurred_at=now,
-            status=CANCEL_REQUESTED,
+            status=Fact.CANCEL_REQUESTED,
             reason=reason,
             actor=actor,
         )
-        self._whole.decide(transaction_id, event, site=WriteSite.CANCEL)
-        return self.store.load(transaction_id).state.status
+        self._decide(transaction_id, event, site=WriteSite.CANCEL)
+        return self._store.load(transaction_id).state.status
+
+    def deadline_passed(self, transaction_id: str) -> bool:
+        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is.
+
+        Returns:
+            False when the deadline is still to come: it has been moved, or stands still; or when the run goes back to a
+            save-point, after which it may go forward again.
+        """
+        state = self._store.load(transaction_id).state
+        if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+            return not state.back_to
+        try:
+            self._decide(transaction_id, _deadline_passed, site=WriteSite.ADVANCE)
+        except _StillToCome:
+            return False
+        return True
+
+    def update_timer(
+        self,
+        transaction_id: str,
+        step: str,
+        seconds: float | None,
+        at: datetime | None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move what a step waits for; durable when this returns.
+
+        Returns:
+            when it is due now.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            UnknownStepError: when its workflow has no such step.
+            WorkflowError: when the step has no timer, or the time cannot be used; nothing was changed.
+        """
+        wanted = wanted_time(f"the timer of step {step!r}", seconds, at, self._store.load(transaction_id).now)
+        return self._move(
+            transaction_id, lambda snapshot: timer_moved(snapshot, step, wanted(snapshot)), wanted, reason, actor
+        )
+
+    def update_deadline(
+        self,
+        transaction_id: str,
+        seconds: float | None,
+        at: datetime | None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> datetime:
+        """Move the deadline of a run, or give it one; durable when this returns.
+
+        Returns:
+            when the run is to be over now.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when the run goes back or is over, or the time cannot be used; nothing was changed.
+        """
+        wanted = wanted_time("the deadline", seconds, at, self._store.load(transaction_id).now)
+        return self._move(
+            transaction_id, lambda snapshot: deadline_moved(snapshot, wanted(snapshot)), wanted, reason, actor
+        )
+
+    def _move(
+        self,
+        transaction_id: str,
+        moved: Callable[[Snapshot], StatusEvent | None],
+        wanted: Callable[[Snapshot], int],
+        reason: str | None,
+        actor: str | None,
+    ) -> datetime:
+        """Have a run take in that a timer is moved; who asks twice gets the same answer, and one fact is written."""
+        snapshots: list[Snapshot] = []
+
+        def event(snapshot: Snapshot) -> Event:
+            snapshots.append(snapshot)
+            said = moved(snapshot)
+            if said is None:
+                raise _IsSoAlready
+            return said.model_copy(update={"reason": reason, "actor": actor})
+
+        try:
+            self._decide(transaction_id, event, site=WriteSite.UPDATE_TIMER)
+        except _IsSoAlready:
+            pass
+        return from_ms(wanted(snapshots[-1]))
+
+
+class _IsSoAlready(Exception):  # noqa: N818 - no error: there is nothing to do
+    """The timer is where it is to be."""
 
 
 class _StillToCome(Exception):  # noqa: N818 - no error: there is nothing to do yet

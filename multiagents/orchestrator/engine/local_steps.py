@@ -7,19 +7,16 @@ lease runs out, the attempt is lost, and the next one is sent to the worker's qu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
-from multiagents.events import CommandEvent, ErrorEvent, Event, ResultEvent
+from multiagents.events import CommandEvent, ErrorEvent, ResultEvent
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.orchestrator.engine.commit_plan import says_nothing
-from multiagents.settings import Settings
+from multiagents.orchestrator.engine.pipeline import Decided, Pipeline
 from multiagents.state_store.payloads import as_mapping
 from multiagents.state_store.records import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition import Definition, map_of
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.definition import map_of
 
 
 class Local(NamedTuple):
@@ -29,27 +26,19 @@ class Local(NamedTuple):
     claim: Claim
 
 
-def local_step(
-    definition: Definition,
-    after: RunState,
-    said: Sequence[Event],
-    event: ResultEvent | ErrorEvent,
-    claim: Claim,
-    dispatcher: Dispatcher,
-    settings: Settings,
-) -> Local | None:
+def local_step(pipeline: Pipeline, decided: Decided, event: ResultEvent | ErrorEvent, claim: Claim) -> Local | None:
     """The local step that follows from an attempt, if it is all that follows, and its worker is in this process.
 
     Args:
-        definition: what the run follows.
-        after: the run, or the projection, after the decision.
-        said: what follows.
+        pipeline: knows the workers of this process, and the settings.
+        decided: what follows from the attempt.
         event: the outcome of the attempt.
         claim: the attempt.
-        dispatcher: knows the workers of this process.
-        settings: the deployment's settings.
     """
-    command = said[0] if len(said) == 1 else None
+    if len(decided.events) != 2:
+        return None
+    definition, after, command = decided.definition, decided.after, decided.events[1]
+    dispatcher, settings = pipeline.dispatcher, pipeline.settings
     if not isinstance(command, CommandEvent) or command.delay or command.step is None or command.probe:
         return None
     step = definition.steps[command.step]

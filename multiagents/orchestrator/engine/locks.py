@@ -6,45 +6,40 @@ takes the lock from it then; of a lock that nobody else wants the sweep does the
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation
-from multiagents.orchestrator.engine.outbox import Sender
-from multiagents.state_store import StateStore
+from multiagents.orchestrator.engine.attempts import complete
+from multiagents.orchestrator.engine.follow_ups import FollowUp
+from multiagents.orchestrator.engine.pipeline import Pipeline
 from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
 from multiagents.state_store.records import Delivery, Due, InFlight, Snapshot, parse_attempt_key
-
-logger = logging.getLogger(__name__)
 
 
 class Locks:
     """Asks for locks on behalf of steps.
 
     Args:
-        store: where runs and locks live.
-        sender: sends steps out; from now on it has those that need a lock ask for it.
-        done: records that a step in flight is done: its attempt, its record and its result.
+        pipeline: where runs and locks live, and how a step that has its lock is completed.
     """
 
-    def __init__(self, store: StateStore, sender: Sender, done: Callable[[Correlation, str, Any], None]) -> None:
-        self._store = store
-        self._done = done
-        sender.ask_for_lock = self.ask_at_once
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._store = pipeline.store
 
-    def ask(self, snapshot: Snapshot, found: InFlight) -> int | None:
+    def ask(self, snapshot: Snapshot, found: InFlight) -> tuple[int | None, Sequence[FollowUp]]:
         """Ask for the lock that a step waits for; asking twice is as good as once.
 
         Returns:
-            None when the run has it and the step is done; else in how many ms to ask again.
+            None when the run has it and the step is done, else in how many ms to ask again; and what is left to be
+            done.
         """
         transaction_id = snapshot.state.transaction_id
         pause = pause_of(snapshot, found)
         if snapshot.state.paused:
-            return pause  # Somebody has paused the run: it is not to keep others from what they need.
+            return pause, ()  # Somebody has paused the run: it is not to keep others from what they need.
         step = snapshot.definition.steps[found.step]
         key = self.key_of(transaction_id, found)
         me = holder_of(transaction_id, snapshot.generation)
@@ -55,25 +50,18 @@ class Locks:
         if not answer.granted and not answer.place and answer.holder and self._is_over(answer.holder):
             answer = self._store.isolation.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms, over=answer.token)
         if not answer.granted:
-            return pause
+            return pause, ()
         correlation = Correlation(transaction_id, found.step, *parse_attempt_key(found.attempt_key))
-        self._done(correlation, found.record, {found.step: {"key": key, "token": answer.token}})
-        return None
+        result = {found.step: {"key": key, "token": answer.token}}
+        return None, complete(self._pipeline, correlation, found.record, result).follow_ups
 
-    def ask_at_once(self, transaction_id: str, step: str) -> None:
+    def ask_for(self, transaction_id: str, step: str) -> Sequence[FollowUp]:
         """Ask right after the commit that made a step wait; whatever goes wrong, the sweep asks in a second."""
-        try:
-            snapshot = self._store.load(transaction_id)
-            found = snapshot.in_flight.get(step)
-            if found is not None and found.delivery is Delivery.LOCK:
-                self.ask(snapshot, found)
-        except Exception:
-            logger.warning(
-                "the lock for step %s of run %s was not asked for; the sweep will ask",
-                step,
-                transaction_id,
-                exc_info=True,
-            )
+        snapshot = self._store.load(transaction_id)
+        found = snapshot.in_flight.get(step)
+        if found is None or found.delivery is not Delivery.LOCK:
+            return ()
+        return self.ask(snapshot, found)[1]
 
     def key_of(self, transaction_id: str, found: InFlight) -> str:
         """What a step in flight waits for."""
@@ -81,15 +69,15 @@ class Locks:
 
     def look_after(self, entry: Due) -> None:
         """Remove the lock of a run that is over, or whose lease is."""
-        held = self._store.isolation.lock_of(key := entry.transaction_id)
-        if held is None:
+        lock = self._store.isolation.lock_of(key := entry.transaction_id)
+        if lock is None:
             self._store.discard(entry.member, key)
             return
         now = to_ms(self._store.now())
-        if 0 < held.until_ms <= now or self._is_over(held.holder):
-            self._store.isolation.unlock(key, held.token)
+        if 0 < lock.until_ms <= now or self._is_over(lock.holder):
+            self._store.isolation.unlock(key, lock.token)
         else:
-            self._store.postpone(entry.member, key, held.until_ms - now if held.until_ms else LOCK_CHECK_MS)
+            self._store.postpone(entry.member, key, lock.until_ms - now if lock.until_ms else LOCK_CHECK_MS)
 
     def _is_over(self, holder: str) -> bool:
         transaction_id, generation = parse_holder(holder)

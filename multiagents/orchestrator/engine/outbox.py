@@ -1,9 +1,9 @@
-"""Send what a decision says: before the commit as part of it, or right after it."""
+"""Get out what a decision says: as part of its commit, or right after it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from multiagents.events import CommandEvent, CompensationEvent, Event
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.base import Dispatcher, plan_dispatches
+from multiagents.orchestrator.engine.follow_ups import AskForLock, FollowUp, TendChildren
 from multiagents.settings import Settings
 from multiagents.state_store.records import Delivery, Dispatch, parse_attempt_key
 from multiagents.workflow.definition import Definition
@@ -19,8 +20,8 @@ from multiagents.workflow.state.run_state import RunState
 logger = logging.getLogger(__name__)
 
 
-class Sender:
-    """Turns commands into dispatches, links and messages.
+class Outbox:
+    """Turns commands into dispatches, links, messages and follow-ups.
 
     Args:
         dispatcher: how attempts go out.
@@ -30,10 +31,6 @@ class Sender:
     def __init__(self, dispatcher: Dispatcher, settings: Settings) -> None:
         self.dispatcher = dispatcher
         self._settings = settings
-        #: does what steps that are runs of their own ask for: set by the engine, which starts runs
-        self.children: Callable[[str, Collection[str]], None] = lambda _parent, _steps: None
-        #: asks for the lock that a step of a run waits for
-        self.ask_for_lock: Callable[[str, str], None] = lambda _transaction_id, _step: None
 
     def dispatches(
         self,
@@ -75,36 +72,39 @@ class Sender:
             return []  # no task does it
         return [self.dispatcher.link(definition, correlation)]
 
-    def wake(self, transaction_id: str, *, first: bool = False) -> None:
+    def orchestrate(self, transaction_id: str, *, first: bool = False) -> None:
         """Publish the orchestrator's message for a run."""
-        write(WriteSite.WAKE, lambda: self.dispatcher.send_wake(transaction_id, first=first))
+        write(WriteSite.ORCHESTRATE, lambda: self.dispatcher.send_orchestration(transaction_id, first=first))
 
     def publish(
-        self, definition: Definition, after: RunState, dispatches: Iterable[Dispatch], *, first: bool = False
-    ) -> None:
-        """What the commit could not push itself goes out now; if this process dies first, the sweep does it."""
-        dispatches = list(dispatches)
+        self, definition: Definition, after: RunState, dispatches: Sequence[Dispatch], *, first: bool = False
+    ) -> list[FollowUp]:
+        """What the commit could not push itself goes out now; if this process dies first, the sweep does it.
+
+        Returns:
+            what is to be done by others than workers.
+        """
+        follow_ups: list[FollowUp] = []
         children = [dispatch.step for dispatch in dispatches if dispatch.delivery is Delivery.CHILD]
         if children:
-            try:
-                self.children(after.transaction_id, children)
-            except Exception:
-                logger.warning(
-                    "children of run %s were not started; the sweep will do it", after.transaction_id, exc_info=True
-                )
+            follow_ups.append(TendChildren(after.transaction_id, children))
         for dispatch in dispatches:
             if dispatch.delivery is Delivery.OUTBOX:
-                correlation = Correlation(after.transaction_id, dispatch.step, *parse_attempt_key(dispatch.attempt_key))
-                probe = after.is_probe(correlation)
-                try:
-                    publish = partial(
-                        self.dispatcher.publish, definition, correlation, dispatch.target, probe=probe, first=first
-                    )
-                    write(WriteSite.PUBLISH, publish)
-                except Exception:
-                    logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
+                self._publish(definition, after, dispatch, first=first)
             elif dispatch.delivery is Delivery.LOCK:
-                self.ask_for_lock(after.transaction_id, dispatch.step)
+                follow_ups.append(AskForLock(after.transaction_id, dispatch.step))
+        return follow_ups
+
+    def _publish(self, definition: Definition, after: RunState, dispatch: Dispatch, *, first: bool) -> None:
+        correlation = Correlation(after.transaction_id, dispatch.step, *parse_attempt_key(dispatch.attempt_key))
+        probe = after.is_probe(correlation)
+        try:
+            publish = partial(
+                self.dispatcher.publish, definition, correlation, dispatch.target, probe=probe, first=first
+            )
+            write(WriteSite.PUBLISH, publish)
+        except Exception:
+            logger.warning("%s was not published; the sweep will publish it", correlation, exc_info=True)
 
 
 def _is_in_flight(state: RunState, event: CommandEvent | CompensationEvent) -> bool:

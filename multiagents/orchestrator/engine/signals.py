@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from multiagents.events import StatusEvent
 from multiagents.exceptions import UnknownSignalError, WorkflowError
+from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Verdict
-from multiagents.workflow.decider.decider import RECEIVED
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition, code_elsewhere
-
-if TYPE_CHECKING:
-    from multiagents.orchestrator.engine.advance import Decision
 
 
 class SignalOutcome(StrEnum):
@@ -75,12 +73,12 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 
-def outcome_of(decision: Decision, key: str) -> SignalOutcome:
+def outcome_of(outcome: Outcome, key: str) -> SignalOutcome:
     """What became of the signal that a decision was made upon."""
-    if decision.verdict is not Verdict.APPLIED:
+    if outcome.verdict is not Verdict.APPLIED:
         return SignalOutcome.REPEATED
-    if any(signal.key == key for signal in decision.after.signals):
+    if any(signal.key == key for signal in outcome.after.signals):
         return SignalOutcome.KEPT
-    taken = [fact for fact in decision.facts if isinstance(fact, StatusEvent) and fact.status == RECEIVED]
-    received = any(fact.payload["key"] == key for fact in taken)
+    taken = [event for event in outcome.events if isinstance(event, StatusEvent) and event.status == Fact.RECEIVED]
+    received = any(event.payload["key"] == key for event in taken)
     return SignalOutcome.RECEIVED if received else SignalOutcome.LATE

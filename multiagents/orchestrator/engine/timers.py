@@ -1,4 +1,4 @@
-"""Timers that people move: of a step that waits for its time, and of the run."""
+"""Timers that are set: what a decision moves of them, and what people ask for when they move one."""
 
 from __future__ import annotations
 
@@ -10,126 +10,91 @@ from typing import Any
 from multiagents.clock import from_ms, to_ms
 from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowError
-from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
-from multiagents.orchestrator.engine.advance import WholeRuns
-from multiagents.state_store import StateStore
-from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.timers import DEADLINE_UPDATED, TIMER_UPDATED, deadline_of
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.timers import deadline_of, later, moved_to
+from multiagents.workflow.state.run_state import RunState, RunStatus
+
+__all__ = ["deadline_moved", "deadline_set", "moved_timers", "timer_moved", "wanted_time"]
 
 
-class Timers:
-    """The part of the engine that moves timers.
+def moved_timers(snapshot: Snapshot, after: RunState, event: Event | None) -> list[Dispatch]:
+    """The timers that a decision sets anew; their records go.
 
     Args:
-        store: where runs live.
-        whole: decides upon whole runs.
+        snapshot: the run that was decided upon.
+        after: the run after it.
+        event: what it was decided upon.
     """
-
-    def __init__(self, store: StateStore, whole: WholeRuns) -> None:
-        self.store = store
-        self._whole = whole
-
-    def update_timer(
-        self,
-        transaction_id: str,
-        step: str,
-        seconds: float | None,
-        at: datetime | None,
-        *,
-        reason: str | None = None,
-        actor: str | None = None,
-    ) -> datetime:
-        """Move what a step waits for; durable when this returns.
-
-        Returns:
-            when it is due now.
-
-        Raises:
-            WorkflowNotFoundError: when there is no such run.
-            UnknownStepError: when its workflow has no such step.
-            WorkflowError: when the step has no timer, or the time cannot be used; nothing was changed.
-        """
-        wanted = _wanted(f"the timer of step {step!r}", seconds, at, self.store.load(transaction_id).now)
-
-        def moved(snapshot: Snapshot) -> StatusEvent | None:
-            snapshot.definition.step(step)
-            found, at_ms = snapshot.in_flight.get(step), wanted(snapshot)
-            if found is None or not found.timer_ms:
-                raise WorkflowError(
-                    f"the timer of step {step!r} of run {transaction_id!r} was not moved: "
-                    f"{_why_no_timer(snapshot, step)}; nothing was changed"
-                )
-            facts = {"attempt": found.attempt, "direction": found.direction.value}
-            return None if found.timer_ms == at_ms else _said(TIMER_UPDATED, snapshot, at_ms, step=step, **facts)
-
-        return self._tell(transaction_id, moved, wanted, reason, actor)
-
-    def update_deadline(
-        self,
-        transaction_id: str,
-        seconds: float | None,
-        at: datetime | None,
-        *,
-        reason: str | None = None,
-        actor: str | None = None,
-    ) -> datetime:
-        """Move the deadline of a run, or give it one; durable when this returns.
-
-        Returns:
-            when the run is to be over now.
-
-        Raises:
-            WorkflowNotFoundError: when there is no such run.
-            WorkflowError: when the run goes back or is over, or the time cannot be used; nothing was changed.
-        """
-        wanted = _wanted("the deadline", seconds, at, self.store.load(transaction_id).now)
-
-        def moved(snapshot: Snapshot) -> StatusEvent | None:
-            state = snapshot.state
-            if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED) or state.cause is not None:
-                raise WorkflowError(
-                    f"the deadline of run {transaction_id!r} was not moved: it is {state.status}, and a deadline is "
-                    f"for a run that goes forward; nothing was changed"
-                )
-            at_ms = wanted(snapshot)
-            if deadline_of(snapshot.definition, state) == at_ms:
-                return None
-            return _said(DEADLINE_UPDATED, snapshot, at_ms)
-
-        return self._tell(transaction_id, moved, wanted, reason, actor)
-
-    def _tell(
-        self,
-        transaction_id: str,
-        moved: Callable[[Snapshot], StatusEvent | None],
-        wanted: Callable[[Snapshot], int],
-        reason: str | None,
-        actor: str | None,
-    ) -> datetime:
-        """Have a run decide upon what is asked for; who asks twice gets the same answer, and one fact is written."""
-        snapshots: list[Snapshot] = []
-
-        def event(snapshot: Snapshot) -> Event:
-            snapshots.append(snapshot)
-            said = moved(snapshot)
-            if said is None:
-                raise _IsSoAlready
-            return said.model_copy(update={"reason": reason, "actor": actor})
-
-        try:
-            self._whole.decide(transaction_id, event, site=WriteSite.UPDATE_TIMER)
-        except _IsSoAlready:
-            pass
-        return from_ms(wanted(snapshots[-1]))
+    if not isinstance(event, StatusEvent):
+        return []
+    waiting = [
+        found
+        for found in snapshot.in_flight.values()
+        if found.timer_ms and after.step(found.step).activity(found.direction).in_flight
+    ]
+    if event.status == Fact.TIMER_UPDATED:
+        return [_moved(found, moved_to(event)) for found in waiting if found.step == event.step]
+    stopped_at = snapshot.state.stopped_at
+    if stopped_at is None or after.stopped_at is not None:
+        return []
+    return [_moved(found, later(found.timer_ms, stopped_at, to_ms(event.at))) for found in waiting]
 
 
-class _IsSoAlready(Exception):  # noqa: N818 - no error: there is nothing to do
-    """The timer is where it is to be."""
+def deadline_set(before: RunState, after: RunState, now: datetime) -> int | None:
+    """In how many ms the run is to be over, if a decision has moved that; None where it has not."""
+    if after.deadline_at is None or after.deadline_at == before.deadline_at or after.status.is_end:
+        return None
+    return max(1, after.deadline_at - to_ms(now))
 
 
-def _wanted(what: str, seconds: float | None, at: datetime | None, now: datetime) -> Callable[[Snapshot], int]:
+def _moved(found: InFlight, at_ms: int) -> Dispatch:
+    if found.delivery in (Delivery.EXTERNAL, Delivery.LOCK):
+        return Dispatch(
+            found.step, found.attempt_key, found.delivery, target=found.target, first_ms=found.first_ms, close_ms=at_ms
+        )
+    return Dispatch(
+        found.step, found.attempt_key, found.delivery, first_ms=found.first_ms, close_ms=found.close_ms, due_ms=at_ms
+    )
+
+
+def timer_moved(snapshot: Snapshot, step: str, at_ms: int) -> StatusEvent | None:
+    """The fact that somebody moves what a step waits for; None when it is there already.
+
+    Raises:
+        UnknownStepError: when its workflow has no such step.
+        WorkflowError: when the step has no timer.
+    """
+    snapshot.definition.step(step)
+    found = snapshot.in_flight.get(step)
+    if found is None or not found.timer_ms:
+        raise WorkflowError(
+            f"the timer of step {step!r} of run {snapshot.state.transaction_id!r} was not moved: "
+            f"{_why_no_timer(snapshot, step)}; nothing was changed"
+        )
+    facts = {"attempt": found.attempt, "direction": found.direction.value}
+    return None if found.timer_ms == at_ms else _moved_by_hand(Fact.TIMER_UPDATED, snapshot, at_ms, step=step, **facts)
+
+
+def deadline_moved(snapshot: Snapshot, at_ms: int) -> StatusEvent | None:
+    """The fact that somebody moves a run's deadline, or gives it one; None when it is there already.
+
+    Raises:
+        WorkflowError: when the run goes back or is over.
+    """
+    state = snapshot.state
+    if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED) or state.cause is not None:
+        raise WorkflowError(
+            f"the deadline of run {state.transaction_id!r} was not moved: it is {state.status}, and a deadline is for "
+            f"a run that goes forward; nothing was changed"
+        )
+    if deadline_of(snapshot.definition, state) == at_ms:
+        return None
+    return _moved_by_hand(Fact.DEADLINE_UPDATED, snapshot, at_ms)
+
+
+def wanted_time(what: str, seconds: float | None, at: datetime | None, now: datetime) -> Callable[[Snapshot], int]:
     """When a timer is to be due (ms), for a run that may have its timers stand still: then so much is left of it."""
     if (seconds is None) == (at is None):
         raise WorkflowError(f"{what} was not moved: give seconds= from now or at=, one of them")
@@ -158,7 +123,9 @@ def _why_no_timer(snapshot: Snapshot, step: str) -> str:
     return f"it is {state.status} and waits for no time ({others})"
 
 
-def _said(status: str, snapshot: Snapshot, at_ms: int, *, step: str | None = None, **facts: Any) -> StatusEvent:
+def _moved_by_hand(
+    status: Fact, snapshot: Snapshot, at_ms: int, *, step: str | None = None, **facts: Any
+) -> StatusEvent:
     return StatusEvent(
         transaction_id=snapshot.state.transaction_id,
         timestamp=snapshot.now,

@@ -1,8 +1,10 @@
-"""Where user code is asked: ``when``, ``inputs``, the chooser of a choice, the list of a map, how long to sleep,
-what to lock.
+"""Where user code answers: ``when``, ``inputs``, the chooser of a choice, the list of a map, how long to sleep, what to
+lock.
 
-The core never calls them. The shell does, and what they answered is recorded in the event that commits, so that a
-replay reads the answer and does not ask again. A callable that raises is a definite failure of its step that names it.
+The core never calls it. It hands out questions (`multiagents.workflow.decider.questions`); here they are answered, and
+what was answered is recorded in the event that commits, so that a replay reads the answer and does not ask again. A
+callable that raises is a definite failure of its step that names it. What a question lacks of the run's data (of a
+signal, of a map's items) is put in here, too.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
+from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.orchestrator.engine.version_check import code_is_elsewhere
-from multiagents.state_store.payloads import dumps, merge
-from multiagents.workflow.decider.decider import CHOSEN, GATHERED, LAID_OUT, REACHED, ROLLED_BACK, SKIPPED, Ask, advance
+from multiagents.orchestrator.engine.view import RunView
+from multiagents.settings import Settings
+from multiagents.state_store.payloads import dumps
+from multiagents.state_store.records import Snapshot
+from multiagents.workflow.decider.facts import Fact, result_of
+from multiagents.workflow.decider.questions import Question
 from multiagents.workflow.definition import (
     Definition,
     StepDefinition,
@@ -24,112 +31,97 @@ from multiagents.workflow.definition import (
     filled_template,
     item_name,
 )
-from multiagents.workflow.state.run_state import RunState
+
+#: Of how many steps a process remembers that it has left them to others.
+MAX_LEFT = 10_000
 
 
-class CodeElsewhereError(Exception):
-    """This process lacks the code of a callable: the decision belongs to a process that has it."""
-
-    def __init__(self, step: str) -> None:
-        self.step = step
-        super().__init__(step)
-
-
-def asker(
-    definition: Definition,
-    context_of: Callable[[Definition, str], dict[str, Any]],
-    *,
-    data_of: Callable[[str], Any] | None = None,
-    results: Callable[[], Mapping[str, Any]] | None = None,
-    waits_too_long: Callable[[str], bool] = lambda _step: False,
-) -> Ask:
-    """Make the `Ask` for one decision.
+class Answers:
+    """Answers the questions of one decision.
 
     Args:
-        definition: what the run follows.
-        context_of: the context of a step, of the definition as it is by then, without what this decision adds; loaded
-            when it is first needed.
-        data_of: the data of a signal, by its key.
-        results: gives the results of the run's steps; None where only a part of the run is in hand.
+        view: the run that is decided upon.
+        event: what it is decided upon, if it is an event.
         waits_too_long: whether a step whose code is not here is to be given up (rule S27).
     """
-    #: results that come of this very decision: the label of a choice, the data of a signal
-    fresh: dict[str, Any] = {}
 
-    def context(step: str) -> dict[str, Any]:
-        known = dict(context_of(definition, step))
-        return merge(known, fresh, definition.ancestors(step)) if fresh else known
+    def __init__(
+        self, view: RunView, event: Event | None, waits_too_long: Callable[[str], bool] = lambda _step: False
+    ) -> None:
+        self._view = view
+        self._event = event
+        self._waits_too_long = waits_too_long
 
-    def ask(step: StepDefinition, said: Event) -> Event:
-        nonlocal definition
-        if isinstance(said, StatusEvent) and said.status in (REACHED, ROLLED_BACK):
-            fresh[step.name] = said.payload["result"]
-            if said.status == ROLLED_BACK:
-                definition = definition.expanded(definition.sizes, (*definition.rollbacks, step.name))
-            return said
-        if step.kind is StepKind.MAP and results is None:
-            raise WholeNeededError(step.name)
-        if isinstance(said, StatusEvent) and said.status == GATHERED:
-            assert results is not None
-            known = results()
-            items = [item_name(step.name, index) for index in range(said.payload["count"])]
-            fresh[step.name] = gathered = [known.get(item) for item in items]
-            return said.model_copy(update={"payload": {**said.payload, "results": gathered}})
-        if not isinstance(said, CommandEvent):
-            assert data_of is not None  # only a decision that was told of signals takes one
-            data = data_of(said.payload["key"])
-            fresh[step.name] = data
-            return said.model_copy(update={"payload": {**said.payload, "data": data}})
-        if step.inputs is None and step.key is None and not step.has_code and step.kind is not StepKind.MAP:
-            return said
+    def __call__(self, question: Question) -> Event | None:
+        """The event that is recorded; None when it takes what is not here."""
+        step, event = question.step, question.event
+        if isinstance(event, StatusEvent):
+            return self._received(event) if event.status == Fact.RECEIVED else self._gathered(question, event)
+        assert isinstance(event, CommandEvent)
+        if step.kind is StepKind.MAP and not self._view.expands:
+            return None
         if step.lacks_code:
-            if not waits_too_long(step.name):
-                raise CodeElsewhereError(step.name)
-            return _nobody_has_it(definition, step, said)
-        asked = _Asked(step)
+            return _nobody_has_it(question.definition, step, event) if self._waits_too_long(step.name) else None
+        evaluation = _Evaluation(step)
         try:
-            answer = asked.of(context(step.name), said, definition)
+            context = self._view.context(question.definition, step.name, self._fresh(question))
+            return evaluation.of(context, event, question.definition)
         except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its step
-            return _raised(step, said, asked.name, error)
-        if isinstance(answer, StatusEvent) and answer.status == CHOSEN:
-            fresh[step.name] = answer.payload["label"]
-        return answer
+            return _raised(step, event, evaluation.name, error)
 
-    return ask
+    def _fresh(self, question: Question) -> dict[str, Any]:
+        """Results that no store has yet: of the event that has come, and of what this decision has said so far."""
+        said = question.before if self._event is None else (self._event, *question.before)
+        return {event.step: result for event in said if event.step and (result := result_of(event)) is not None}
+
+    def _received(self, event: StatusEvent) -> Event:
+        """A step takes a signal, which has just come or is kept: its data is put in."""
+        key, come = event.payload["key"], self._event
+        if isinstance(come, StatusEvent) and come.status == Fact.SIGNALLED and come.payload["key"] == key:
+            data = come.payload["data"]
+        else:
+            data = self._view.payloads().signals.get(key)
+        return event.model_copy(update={"payload": {**event.payload, "data": data}})
+
+    def _gathered(self, question: Question, event: StatusEvent) -> Event | None:
+        """The items of a map are done: the list of their results is put in."""
+        if not self._view.whole:
+            return None
+        known = {**self._view.results(), **self._fresh(question)}
+        items = [item_name(question.step.name, index) for index in range(event.payload["count"])]
+        gathered = [known.get(item) for item in items]
+        return event.model_copy(update={"payload": {**event.payload, "results": gathered}})
 
 
-class WholeNeededError(CodeElsewhereError):
-    """What a map is made of is looked at with the whole run in hand only."""
+class CodeElsewhere:
+    """Remembers since when this process has seen steps wait for code that it lacks, and how long that may go on (S27).
 
-
-def advance_here(
-    definition: Definition, state: RunState, *, ask: Ask, **how: Any
-) -> tuple[RunState, tuple[Event, ...], CodeElsewhereError | None]:
-    """Advance a run as far as the code that this process has goes: what needs no other code is not held up.
+    Since when they have been due does not count: while a run was paused, or no worker was there, nobody could begin
+    them.
 
     Args:
-        definition: what the run follows.
-        state: the run.
-        ask: made by `asker`.
-        how: further arguments of `multiagents.workflow.decider.decider.advance`.
-
-    Returns:
-        The new state, what was said, and the error for a step whose code is elsewhere, if there is one.
+        settings: the deployment's settings.
     """
-    elsewhere: dict[str, CodeElsewhereError] = {}
-    while True:
-        try:
-            after, said = advance(definition, state, ask=ask, without=elsewhere, **how)
-        except CodeElsewhereError as error:
-            if error.step in elsewhere:
-                raise
-            elsewhere[error.step] = error
-        else:
-            return after, said, next(iter(elsewhere.values()), None)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        #: (run, generation, step) -> when it was seen first, in ms of the store's clock
+        self._since: dict[tuple[str, int, str], int] = {}
+
+    def too_long(self, snapshot: Snapshot, step: str) -> bool:
+        """Whether a step has waited for its ``schedule_to_start``, and a lease at least, since it was seen first."""
+        if step not in snapshot.definition.steps:
+            return False  # It is one of a pass, or of a map, that this very decision begins.
+        now = to_ms(snapshot.now)
+        since = self._since.setdefault((snapshot.state.transaction_id, snapshot.generation, step), now)
+        if len(self._since) > MAX_LEFT:
+            del self._since[next(iter(self._since))]
+        limit = snapshot.definition.steps[step].schedule_to_start or self._settings.schedule_to_start
+        return now - since >= max(limit, self._settings.lease) * 1000
 
 
-class _Asked:
-    """One step's code, asked in turn. ``name`` is what is asked now: an error names it."""
+class _Evaluation:
+    """One step's code, evaluated in turn. ``name`` is what is evaluated now: an error names it."""
 
     def __init__(self, step: StepDefinition) -> None:
         self.step = step
@@ -140,7 +132,7 @@ class _Asked:
         if step.when is not None:
             self.name = "when"
             if not step.when(dict(context)):
-                return settled(step.name, command, SKIPPED, reason="its when was false")
+                return settled(step.name, command, Fact.SKIPPED, reason="its when was false")
         if step.chooser is not None:
             self.name = "chooser"
             label = step.chooser(dict(context))
@@ -148,7 +140,7 @@ class _Asked:
                 if step.default is None:
                     raise LookupError(f"there is no branch {label!r}")
                 label = step.default
-            return settled(step.name, command, CHOSEN, payload={"label": label})
+            return settled(step.name, command, Fact.CHOSEN, payload={"label": label})
         if step.item is not None:
             self.name = "over"
             items, shared = _items(step, context, definition)
@@ -158,7 +150,7 @@ class _Asked:
                 shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
                 dumps(shared)
             return settled(
-                step.name, command, LAID_OUT, payload={"count": len(items), "items": items, "shared": shared}
+                step.name, command, Fact.EXPANDED, payload={"count": len(items), "items": items, "shared": shared}
             )
         if callable(step.seconds):
             self.name = "seconds"

@@ -18,10 +18,14 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.names import QUARANTINE_SUFFIX, Correlation
 from multiagents.orchestrator.dispatch.active_queues import CONSUMED_FOR
 from multiagents.orchestrator.dispatch.base import CHILD_GRACE_MS, outbox_grace_ms
-from multiagents.orchestrator.engine.engine import LEFT_FOR, Engine
-from multiagents.orchestrator.engine.unclaimable import why_unclaimable
+from multiagents.orchestrator.engine.advance import LEFT_FOR
+from multiagents.orchestrator.engine.attempts import why_unclaimable
+from multiagents.orchestrator.engine.children import is_done_by_child
+from multiagents.orchestrator.engine.engine import Engine
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Delivery, Due, DueKind, InFlight, Snapshot, parse_attempt_key
+from multiagents.workflow.decider import timeouts
+from multiagents.workflow.decider.timeouts import Silence
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +125,8 @@ class Sweep:
             self._forget(entry)
         elif entry.kind == DueKind.LOCK:
             self.engine.locks.look_after(entry)
-        elif entry.kind == DueKind.DEADLINE:
-            if self.engine.deadline_passed(entry.transaction_id):
+        elif entry.kind == "t":
+            if self.engine.interventions.deadline_passed(entry.transaction_id):
                 self.store.discard(entry.member, entry.transaction_id)
         else:
             snapshot = self._snapshot(entry)
@@ -181,16 +185,16 @@ class Sweep:
         if moved and found.delivery is not Delivery.LOCK:
             return  # Somebody has moved it, or it stands still: its entry comes up again, at its time or a lease later.
         match found.delivery:
-            case Delivery.CLAIMED if self.engine.children.does(snapshot.definition, self._correlation(entry)):
+            case Delivery.CLAIMED if is_done_by_child(snapshot.definition, self._correlation(entry)):
                 # Whoever was to put its end down died over it; the child is what it was, and says so again.
-                self.engine.children.resume(self._correlation(entry), found)
+                self.engine.resume_child(self._correlation(entry), found)
             case Delivery.CLAIMED:
                 self._silent(entry, found, now)
             case Delivery.SLEEP:
-                self.engine.wake(self._correlation(entry), found.record)
+                self.engine.complete(self._correlation(entry), found.record)
             case Delivery.CHILD:
                 parent = self._parents.setdefault(entry.transaction_id, snapshot)
-                self.engine.children.tend(parent, [entry.step])
+                self.engine.tend_children(parent, [entry.step])
                 pause = min(CHILD_LOOKED_AT_MS, max(CHILD_GRACE_MS, now - found.since_ms))
                 self.store.postpone(entry.member, entry.transaction_id, pause)
             case Delivery.LOCK:
@@ -198,8 +202,7 @@ class Sweep:
             case Delivery.EXTERNAL if snapshot.definition.steps[entry.step].awaits_signal:
                 self._no_signal(entry, snapshot, found)
             case Delivery.EXTERNAL:
-                message = "nobody published its result within the time limit"
-                self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
+                self._give_up(entry, found.record, timeouts.not_reported())
             case Delivery.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
                 self._nobody_knows_it(entry, snapshot, found)
             case Delivery.PUSH | Delivery.LINK | Delivery.OUTBOX if (
@@ -212,61 +215,46 @@ class Sweep:
                 self._send(entry, snapshot, found)
 
     def _no_signal(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        """A wait is over without its signal; nothing was done, so nothing is in doubt."""
+        """A wait is over without its signal."""
         step = snapshot.definition.steps[entry.step]
         scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
-        message = f"no signal {step.signal!r} came within {round((found.close_ms - scheduled) / 1000, 1):g} s"
-        match step.on_timeout:
-            case "continue":
-                self.engine.wake(self._correlation(entry), found.record)
-            case "reject":
-                message = f"{message}, which counts as a no"
-                self._give_up(entry, found.record, ErrorKind.FAILED, "ApprovalRejected", message, final=True)
-            case _:
-                self._give_up(entry, found.record, ErrorKind.FAILED, "WaitTimeout", message, final=True)
+        self._pass_over(entry, found, timeouts.without_signal(step, found.close_ms - scheduled))
 
     def _lock(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
         """A step waits for a lock: ask again, unless its time is over."""
-        pause = self.engine.locks.ask(snapshot, found)
+        pause = self.engine.ask_for_lock(snapshot, found)
         if pause is None:
             return
         if not found.close_ms or now < found.close_ms or snapshot.state.stopped_at is not None:
             self.store.postpone(entry.member, entry.transaction_id, pause)
             return
-        step = snapshot.definition.steps[entry.step]
+        step, key = snapshot.definition.steps[entry.step], self.engine.locks.key_of(entry.transaction_id, found)
         scheduled = snapshot.state.step(entry.step).do.scheduled_at or found.first_ms
-        if step.on_timeout == "continue":
-            self.engine.wake(self._correlation(entry), found.record)
+        self._pass_over(entry, found, timeouts.without_lock(step, key, found.close_ms - scheduled))
+
+    def _pass_over(self, entry: Due, found: InFlight, silence: Silence | None) -> None:
+        if silence is None:
+            self.engine.complete(self._correlation(entry), found.record)
         else:
-            key = self.engine.locks.key_of(entry.transaction_id, found)
-            message = f"the lock on {key!r} was not to be had within {(found.close_ms - scheduled) / 1000:g} s"
-            self._give_up(entry, found.record, ErrorKind.FAILED, "LockTimeout", message, final=True)
+            self._give_up(entry, found.record, silence)
 
     def _silent(self, entry: Due, found: InFlight, now: int) -> None:
-        """A claimed attempt: over its limit, without its heartbeat, or its worker is gone (rule S1a)."""
-        if found.deadline_ms and now >= found.deadline_ms:
-            limit = (found.deadline_ms - found.since_ms) / 1000
-            message = f"it took longer than its limit of {limit:g} s on {found.worker or 'its worker'}"
-            self._give_up(entry, found.record, ErrorKind.TIMEOUT, "TimeLimitExceeded", message, entry.seen_ms)
-        elif found.beat_until_ms and now >= found.beat_until_ms:
-            message = f"it sent no heartbeat in time on {found.worker or 'its worker'}"
-            self._give_up(entry, found.record, ErrorKind.TIMEOUT, "HeartbeatTimeout", message, entry.seen_ms)
-        else:
-            message = f"its worker {found.worker} stopped renewing its lease: killed, frozen, or cut off from the store"
-            self._give_up(entry, found.record, ErrorKind.LOST, "WorkerLost", message, entry.seen_ms)
+        """A claimed attempt whose lease is over."""
+        silence = timeouts.in_claim(
+            now=now,
+            claimed=found.since_ms,
+            deadline=found.deadline_ms,
+            beat_until=found.beat_until_ms,
+            worker=found.worker,
+        )
+        self._give_up(entry, found.record, silence, entry.seen_ms)
 
     def _nobody_knows_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         direction, _ = parse_attempt_key(found.attempt_key)
         step, probe = snapshot.definition.steps[found.step], snapshot.state.is_probe(self._correlation(entry))
         worker = step.worker_of(direction, probe=probe)
-        message = (
-            f'no worker process that consumes queue "{found.target}" has registered worker "{worker}" within '
-            f"{self.engine.settings.schedule_to_start:g} s; import the module that defines it there, or send the "
-            f"step to another queue"
-        )
-        self._give_up(
-            entry, found.record, ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True
-        )
+        silence = timeouts.not_registered(worker, found.target, self.engine.settings.schedule_to_start)
+        self._give_up(entry, found.record, silence)
 
     def _why_unclaimable(self, entry: Due, found: InFlight, now: int) -> ErrorInfo | None:
         """What kept a worker from claiming an attempt, if that is so and nobody else has come for long enough (S27)."""
@@ -278,9 +266,7 @@ class Sweep:
         if found.delivery is Delivery.CLAIMED:
             self.store.discard(entry.member, entry.transaction_id)
             return
-        limit = snapshot.definition.steps[found.step].schedule_to_start
-        message = f"no worker started it within its schedule_to_start of {limit or 0:g} s"
-        self._give_up(entry, found.record, ErrorKind.FAILED, "ScheduleToStartTimeout", message, final=True)
+        self._give_up(entry, found.record, timeouts.not_started(snapshot.definition.steps[found.step]))
         self.store.discard(entry.member, entry.transaction_id)
 
     def _send(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
@@ -318,21 +304,10 @@ class Sweep:
             self._backlogs[queue] = self.engine.dispatcher.backlog(queue)
         return self._backlogs[queue]
 
-    def _give_up(
-        self,
-        entry: Due,
-        record: str,
-        kind: ErrorKind,
-        error: str,
-        message: str,
-        unrenewed: int | None = None,
-        *,
-        final: bool = False,
-    ) -> None:
-        info = ErrorInfo(
-            type=error, message=f"step {entry.step!r}: {message}", attempt=parse_attempt_key(entry.attempt_key)[1]
-        )
-        self._end(entry, record, kind, info, unrenewed, final=final)
+    def _give_up(self, entry: Due, record: str, silence: Silence, unrenewed: int | None = None) -> None:
+        attempt = self._correlation(entry).attempt
+        error = ErrorInfo(type=silence.error, message=f"step {entry.step!r}: {silence.message}", attempt=attempt)
+        self._end(entry, record, silence.kind, error, unrenewed, final=silence.final)
 
     def _end(
         self,
@@ -345,17 +320,7 @@ class Sweep:
         final: bool = False,
     ) -> None:
         correlation = self._correlation(entry)
-        event = ErrorEvent(
-            id=f"{correlation}/end",
-            transaction_id=entry.transaction_id,
-            correlation_id=str(correlation),
-            occurred_at=self.store.now(),
-            step=entry.step,
-            attempt=correlation.attempt,
-            kind=kind,
-            retryable=not final,
-            error=error,
-        )
+        event = ErrorEvent.about(correlation, error, at=self.store.now(), kind=kind, retryable=not final)
         self.engine.give_up(event, record, unrenewed=unrenewed)
 
     @staticmethod

@@ -217,24 +217,24 @@ class Tables:
         self.dead |= written.dead_letters
         _without(self.dead, commit.answered)
         joined = False
-        for step, (landing, members) in commit.joins.items():
-            landed = int(row.fields.get(f"j:{step}", 0)) + landing
-            row.fields[f"j:{step}"] = str(landed)
-            joined = joined or landed >= members
+        for step, (arriving, members) in commit.arrivals.items():
+            arrived = int(row.fields.get(f"j:{step}", 0)) + arriving
+            row.fields[f"j:{step}"] = str(arrived)
+            joined = joined or arrived >= members
         for dispatch in commit.dispatches:
             self.send(row, commit.transaction_id, dispatch)
         owed = DueKind.DECISION.entry(commit.transaction_id)
-        wakes = commit.wake
+        message = commit.orchestration
         if commit.coalesces:
             joined = joined or owed not in self.due
             self.due.setdefault(owed, self.now() + lease_ms)
-            wakes = commit.wake if joined else None
-        elif commit.landed or joined:
+            message = commit.orchestration if joined else None
+        elif commit.pending or joined:
             self.due[owed] = self.now() + lease_ms
         elif commit.decided:
             self.due.pop(owed, None)
-        if wakes is not None:
-            self.push(*wakes)
+        if message is not None:
+            self.push(*message)
         if commit.deadline_ms is not None:
             self.due[DueKind.DEADLINE.entry(commit.transaction_id)] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
@@ -254,7 +254,7 @@ class Tables:
             row.expires_ms = None
             self.due.pop(expiry, None)
             return
-        if not (commit.landed or commit.coalesces):
+        if not (commit.pending or commit.coalesces):
             self.due.pop(DueKind.DECISION.entry(about), None)
         self.due.pop(DueKind.DEADLINE.entry(about), None)
         self.due[expiry] = self.now() + retention_ms

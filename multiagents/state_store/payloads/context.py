@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json
 
 from multiagents.exceptions import DecodeError
+from multiagents.workflow.decider.context import as_given, as_mapping, merge
 from multiagents.workflow.definition import Definition, map_of
+
+__all__ = ["Payloads", "as_given", "as_mapping", "dumps", "merge", "signal_field"]
 
 # Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
@@ -79,24 +82,3 @@ def _read(field: str, value: str) -> Any:
 def signal_field(key: str) -> str:
     """The field of a run's data that keeps the data of a signal."""
     return f"g:{key}"
-
-
-def as_mapping(step: str, result: Any) -> dict[str, Any]:
-    """What a result adds to the context: itself if it is a dict, else itself under the step's name."""
-    if result is None:
-        return {}
-    # A round of a loop, or an item of a map, answers under the name that all of them share.
-    return result if isinstance(result, dict) else {(map_of(step) or step).partition("#")[0]: result}
-
-
-def as_given(name: str, shared: Any) -> dict[str, Any]:
-    """What the items of a map share: the answer of ``inputs``, under the map's name if it is no dict."""
-    return shared if isinstance(shared, dict) else {name: shared}
-
-
-def merge(context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]) -> dict[str, Any]:
-    """Merge the results of these steps into a context, in this order."""
-    for step in steps:
-        if step in results:
-            context.update(as_mapping(step, results[step]))
-    return context

@@ -36,9 +36,8 @@ from multiagents.state_store.payloads.envelope import (
 )
 from multiagents.state_store.payloads.history_codec import pack
 from multiagents.state_store.payloads.offload import PayloadStore
-from multiagents.workflow.decider.decider import CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED, TAKEN_OVER
-from multiagents.workflow.decider.interventions import VERBS
-from multiagents.workflow.state.run_state import RunStatus, StepState
+from multiagents.workflow.decider.facts import is_replayed
+from multiagents.workflow.state.run_state import StepState
 
 _K = TypeVar("_K")
 
@@ -113,8 +112,8 @@ class PayloadPolicy:
     def _redacted(event: Event, redact: Callable[[Any], Any]) -> Event:
         if event.payload is None and not event.model_extra:
             return event
-        if isinstance(event, StatusEvent) and event.status in _FACTS:
-            return event
+        if isinstance(event, StatusEvent) and is_replayed(event):
+            return event  # A signal's key, the label of a choice: the engine's own.
         extra = redact(event.model_extra or {})
         return event.model_copy(update={"payload": redact(event.payload), **extra})
 
@@ -314,9 +313,6 @@ class Writing:
         return text
 
 
-#: What these say is the engine's own, and a replay reads it: a signal's key, the label of a choice. Data of users
-#: is not in them.
-_FACTS = frozenset({CHOSEN, GATHERED, LAID_OUT, RECEIVED, SIGNALLED, TAKEN_OVER, *VERBS, *RunStatus})
 #: Data as it is, whatever its size is below the default of ``multiagents_claim_check_bytes``.
 PLAIN = PayloadPolicy()
 

@@ -42,17 +42,17 @@ class Commit(NamedTuple):
         dead_letters: what goes to the dead letters, by correlation id.
         answered: dead letters that a person has settled: they go.
         dispatches: attempts that go out.
-        joins: step -> how many of those it waits for land with this commit, and how many there are in all.
-        landed: a decision is owed: leave a ``due`` entry for it.
-        coalesces: whoever is to make a decision already makes this one, too: `Committed.joined` is answered, and
-            ``wake`` pushed, only if none was owed before.
-        wake: (list, prefix, suffix) of an orchestrator message to push along with it.
+        arrivals: join -> how many of those it waits for arrive with this commit, and how many there are in all.
+        pending: a decision is pending: leave a ``due`` entry for it.
+        coalesces: whoever is to make a decision already makes this one, too: `Committed.decision_due` is answered, and
+            ``orchestration`` pushed, only if none was pending before.
+        orchestration: (list, prefix, suffix) of an orchestrator message to push along with it.
         decided: this is that decision: remove the entry.
         moved: (workflow, status before, status after): the run changes its place in the indexes.
         deadline_ms: the run is to be undone if it is not over after that long from now. None leaves that as it is.
         retention_ms: the run is over; keep it that long; or `REVIVED`. None while it is not.
         outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
-        overtakes: it changes a step that a worker has in hand, who is to load the run before it decides.
+        supersedes: it changes a step that a worker has in hand, who is to load the run before it decides.
         attributes: what the run is found by, as `encode_attribute` writes it; an empty value removes one.
         site: where the engine makes it.
     """
@@ -76,23 +76,23 @@ class Commit(NamedTuple):
     dead_letters: Mapping[str, Any] = _NOTHING
     answered: Sequence[str] = ()
     dispatches: Sequence[Dispatch] = ()
-    joins: Mapping[str, tuple[int, int]] = _NOTHING
-    landed: bool = False
+    arrivals: Mapping[str, tuple[int, int]] = _NOTHING
+    pending: bool = False
     coalesces: bool = False
-    wake: tuple[str, str, str] | None = None
+    orchestration: tuple[str, str, str] | None = None
     decided: bool = False
     moved: tuple[str, str, str] | None = None
     deadline_ms: int | None = None
     retention_ms: int | None = None
     outlives: bool = False
-    overtakes: bool = False
+    supersedes: bool = False
     attributes: Mapping[str, str] = _NOTHING
     site: WriteSite = WriteSite.ADVANCE
 
     @property
     def raises_epoch(self) -> bool:
         """Whether what workers have in hand of the run is no longer so."""
-        return self.overtakes or not self.header.keys().isdisjoint(("status", "stop", "signals", "error"))
+        return self.supersedes or not self.header.keys().isdisjoint(("status", "stop", "signals", "error"))
 
 
 class Written(NamedTuple):
@@ -175,8 +175,8 @@ class Committed(NamedTuple):
     """The answer to a commit."""
 
     verdict: Verdict
-    #: a join was completed, or the first of what coalesces has landed: a decision over the whole run is owed
-    joined: bool = False
+    #: a join was completed, or the first of what coalesces has come: a decision over the whole run is pending
+    decision_due: bool = False
 
 
 class Started(NamedTuple):

@@ -41,14 +41,14 @@ def arguments_of(run: RunKeys, commit: Commit, written: Written) -> list[Any]:
     args += (len(written.history), *written.history)
     _add_pairs(args, written.dead_letters)
     args += (len(commit.answered), *commit.answered)
-    args.append(len(commit.joins))
-    for step, (landing, members) in commit.joins.items():
-        args += (step, landing, members)
+    args.append(len(commit.arrivals))
+    for step, (arriving, members) in commit.arrivals.items():
+        args += (step, arriving, members)
     args.append(len(commit.dispatches))
     for dispatch in commit.dispatches:
         args += row_of(dispatch)
-    args += (2 if commit.coalesces else int(commit.landed), int(commit.decided))
-    args += (0,) if commit.wake is None else (1, *commit.wake)
+    args += (2 if commit.coalesces else int(commit.pending), int(commit.decided))
+    args += (0,) if commit.orchestration is None else (1, *commit.orchestration)
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
     args.append(int(commit.outlives))

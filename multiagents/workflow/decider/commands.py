@@ -11,54 +11,18 @@ from datetime import UTC, datetime
 
 from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.decider.probes import asks_probe
+from multiagents.workflow.decider.unknown_outcomes import asks_probe
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import Parent, RunState, RunStatus
 
 __all__ = [
-    "ABANDONED",
-    "CANCEL_REQUESTED",
-    "CHOSEN",
-    "GATHERED",
-    "LAID_OUT",
     "NOT_YET",
-    "REACHED",
-    "RECALLED",
-    "RECEIVED",
-    "ROLLED_BACK",
-    "SIGNALLED",
-    "SKIPPED",
-    "TAKEN_OVER",
     "command",
     "compensation",
     "start_event",
     "status",
 ]
 
-#: What a status event says of a step: its ``when`` was false.
-SKIPPED = "skipped"
-#: The attempt in flight was taken back before anybody had claimed it: it had no effect.
-RECALLED = "recalled"
-#: The run goes back and does not wait for the attempt in flight: the step is cancel-safe (rule S5).
-ABANDONED = "abandoned"
-#: The chooser of a choice has answered: the steps of the other branches are skipped with it.
-CHOSEN = "chosen"
-#: A step that waits for a signal has it: its data is the step's result.
-RECEIVED = "received"
-#: The list of a map is known: its items are steps from now on.
-LAID_OUT = "laid_out"
-#: The items of a map are done, or what was done of them is to be undone in one go: its result is the list of theirs.
-GATHERED = "gathered"
-#: A save-point is reached.
-REACHED = "reached"
-#: All that stands behind a save-point is undone: from now on there is another pass of it.
-ROLLED_BACK = "rolled_back"
-#: The run is a fork, and the one that it was forked from had done the step.
-TAKEN_OVER = "taken_over"
-#: What a person says to the run; it is a fact before anything follows from it.
-CANCEL_REQUESTED = "cancel_requested"
-#: A signal came: it is kept until a step takes it.
-SIGNALLED = "signalled"
 
 #: The time of what was only asked for, to see what is due.
 NOT_YET = datetime.min.replace(tzinfo=UTC)

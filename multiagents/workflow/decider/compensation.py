@@ -12,6 +12,7 @@ __all__ = [
     "is_late_in_part",
     "is_told_to_stop",
     "needs_undo",
+    "stops_others",
     "turn_of",
     "undone_in_bulk",
 ]
@@ -72,6 +73,18 @@ def is_told_to_stop(definition: Definition, state: RunState, name: str) -> bool:
         and definition.steps[failed].block == definition.steps[name].block
         for failed, step in state.steps.items()
     )
+
+
+def stops_others(definition: Definition, before: RunState, after: RunState) -> bool:
+    """Whether steps in flight are to be told that the run is to stop: on a cancel, or as a failed step's block says."""
+    if after.status is RunStatus.TERMINATED or (after.cancel_requested and not before.cancel_requested):
+        return True
+    if before.status is RunStatus.COMPENSATING or after.status is not RunStatus.COMPENSATING or after.back_to:
+        return False
+    if after.cause is not Cause.FAILURE:
+        return True
+    over = (name for name, step in after.steps.items() if step.do.is_over and name not in definition.superseded)
+    return any(definition.steps[name].cancel_siblings for name in over)
 
 
 def turn_of(definition: Definition, state: RunState) -> list[str]:

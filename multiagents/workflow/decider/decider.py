@@ -9,8 +9,9 @@ commands go out.
 - `decide` is evolve, then react until nothing more is due.
 
 No clock, no ids, no randomness: an event's time is "now", ids follow from what they name, jitter is drawn from the
-correlation id. What only user code can answer (``when``, ``inputs``) is asked of the shell through ``ask``, and
-recorded.
+correlation id. What only user code can answer (``when``, ``inputs``) comes out as a question, and what is answered is
+recorded (`multiagents.workflow.decider.questions`): `deciding` and `advancing` hand their questions to whoever drives
+them, `decide` and `advance` take every command as it is.
 
 The rules are where they are kept: `multiagents.workflow.state.activity` and `multiagents.workflow.state.run_state`
 hold the transition tables, `multiagents.workflow.decider.evolve` and `multiagents.workflow.decider.react` begin with
@@ -21,72 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Event
-from multiagents.workflow.decider.commands import (
-    ABANDONED,
-    CANCEL_REQUESTED,
-    CHOSEN,
-    GATHERED,
-    LAID_OUT,
-    REACHED,
-    RECALLED,
-    RECEIVED,
-    ROLLED_BACK,
-    SIGNALLED,
-    SKIPPED,
-    TAKEN_OVER,
-    start_event,
-)
-from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo
-from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.questions import Decision, Question, Turn, answered, as_it_is, needs_answer
 from multiagents.workflow.decider.react import PAGE, react
-from multiagents.workflow.definition import Definition, StepDefinition, item_name
-from multiagents.workflow.state.run_state import RUN, RunState, RunStatus
+from multiagents.workflow.definition import Definition, item_name
+from multiagents.workflow.state.run_state import RunState, RunStatus
 
-__all__ = [
-    "ABANDONED",
-    "CANCEL_REQUESTED",
-    "CHOSEN",
-    "GATHERED",
-    "LAID_OUT",
-    "REACHED",
-    "RECALLED",
-    "RECEIVED",
-    "ROLLED_BACK",
-    "RUN",
-    "SIGNALLED",
-    "SKIPPED",
-    "TAKEN_OVER",
-    "Ask",
-    "advance",
-    "decide",
-    "evolve",
-    "fills_page",
-    "fold",
-    "is_told_to_stop",
-    "needs_undo",
-    "react",
-    "start_event",
-]
-
-#: Asked of the shell for each command before it is recorded: the same command (with the answer of ``inputs`` as its
-#: payload), a status event when ``when`` is false or a choice was made, or an error event when the callable raised. And
-#: for each signal that a step takes: the same event with the signal's data.
-Ask = Callable[[StepDefinition, Event], Event]
-
-
-#: What is said of a step and has data that the shell gives, or is told of.
-_ASKED = (RECEIVED, GATHERED, REACHED, ROLLED_BACK)
-
-
-def _as_it_is(_step: StepDefinition, said: Event) -> Event:
-    return said
+__all__ = ["advance", "advancing", "decide", "neighbourhood"]
 
 
 def decide(
-    definition: Definition, state: RunState, event: Event, ask: Ask = _as_it_is
-) -> tuple[RunState, tuple[Event, ...]]:
+    definition: Definition, state: RunState, event: Event, answer: Callable[[Question], Event | None] = as_it_is
+) -> Decision:
     """Record an event and say what follows from it; calling it again with the same event gives no commands.
 
     Nothing is sent: whoever calls it commits the state, the event and the commands in one step.
@@ -94,10 +45,9 @@ def decide(
     Args:
         definition: what the run follows.
         state: the run; or a projection of it that holds at least the step the event is about, if the run goes on
-            forward. When the new state goes back (``status`` is neither running nor completed), a decision made from a
-            projection is to be thrown away and made from the whole.
+            forward.
         event: a result, an error or a status.
-        ask: answers for user code; the default takes every command as it is.
+        answer: answers for user code; the default takes every command as it is.
 
     Returns:
         The new state, and the commands in the order in which they are to be recorded.
@@ -109,6 +59,7 @@ def decide(
 
     >>> from datetime import UTC, datetime
     >>> from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent
+    >>> from multiagents.workflow.decider.commands import start_event
     >>> from multiagents import WorkflowBuilder
     >>> order = (
     ...     WorkflowBuilder("decided")
@@ -117,12 +68,12 @@ def decide(
     ...     .build()
     ... )
     >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    >>> state, said = decide(order, RunState("A-1", "decided"), start_event(order, "A-1", now=noon))
-    >>> [event.correlation_id for event in said]
+    >>> state, events, *_ = decide(order, RunState("A-1", "decided"), start_event(order, "A-1", now=noon))
+    >>> [event.correlation_id for event in events]
     ['A-1/reserve/do/1']
     >>> reserved = ResultEvent(transaction_id="A-1", correlation_id="A-1/reserve/do/1", step="reserve", timestamp=noon)
-    >>> state, said = decide(order, state, reserved)
-    >>> [event.correlation_id for event in said]
+    >>> state, events, *_ = decide(order, state, reserved)
+    >>> [event.correlation_id for event in events]
     ['A-1/charge/do/1']
     >>> declined = ErrorEvent(
     ...     transaction_id="A-1",
@@ -132,100 +83,129 @@ def decide(
     ...     retryable=False,
     ...     error=ErrorInfo(type="CardDeclined", message="no funds"),
     ... )
-    >>> state, said = decide(order, state, declined)
-    >>> [event.correlation_id or event.status for event in said]
+    >>> state, events, *_ = decide(order, state, declined)
+    >>> [event.correlation_id or event.status for event in events]
     ['compensating', 'A-1/reserve/undo/1']
     """
     after = evolve(definition, state, event)
     if after is state:
-        return state, ()
-    definition = definition.expanded(after.sizes, after.rollbacks)
-    near = None if event.step is None else (event.step, *definition.successors[event.step])
-    return advance(definition, after, now=event.at, ask=ask, near=near)
+        return Decision(state, ())
+    expanded = definition.expanded(after.sizes, after.rollbacks)
+    return answered(advancing(definition, after, now=event.at, near=neighbourhood(expanded, event)), answer)
+
+
+def neighbourhood(definition: Definition, event: Event) -> tuple[str, ...] | None:
+    """The steps that an event can have made due, as long as the run goes forward; None is all of them."""
+    return None if event.step is None else (event.step, *definition.successors[event.step])
 
 
 def advance(
+    definition: Definition, state: RunState, *, answer: Callable[[Question], Event | None] = as_it_is, **how: Any
+) -> Decision:
+    """Say what is due; the default takes every command as it is.
+
+    Args:
+        definition: what the run follows.
+        state: the run or a projection of it.
+        answer: answers for user code.
+        how: the further arguments of `advancing`.
+    """
+    return answered(advancing(definition, state, **how), answer)
+
+
+def advancing(
     definition: Definition,
     state: RunState,
     *,
     now: datetime,
-    ask: Ask = _as_it_is,
     near: Iterable[str] | None = None,
     unclaimed: Collection[str] = (),
-    without: Collection[str] = (),
-) -> tuple[RunState, tuple[Event, ...]]:
-    """React, record what was said, and react again, until nothing more is due, or a page is full (`fills_page`).
+    projected: bool = False,
+) -> Turn:
+    """React, record what was said, and react again, until nothing more is due, or a page is full.
 
     Args:
         definition: what the run follows.
         state: the run or a projection of it.
         now: the time that the commands are stamped with.
-        ask: answers for user code.
         near: look at these steps only; None is all of them.
-        unclaimed: steps in flight whose attempt no worker has taken: taken back if the run goes back.
-        without: steps that are not to be begun here: whoever calls lacks their code, and others will begin them.
+        unclaimed: steps in flight whose attempt no worker has taken: revoked if the run goes back.
+        projected: the state is a projection. Where a step fails before anybody was asked to do it, what follows is then
+            left to a decision over the whole run.
     """
-    said: list[Event] = []
+    events: list[Event] = []
+    left: set[str] = set()
+    full = turned = False
     steps = None if near is None else tuple(near)
     definition = definition.expanded(state.sizes, state.rollbacks)
-    while commands := _but(without, due := react(definition, state, steps, _untaken(state, unclaimed, said), now)):
-        room = PAGE if len(said) + len(commands) <= PAGE else PAGE - _sent(said)
-        events = [_asked(definition, command, ask) for command in commands[:room]]
-        # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
-        refused = [event for event in events if isinstance(event, ErrorEvent)]
-        for event in refused or events:
-            state = evolve(definition, state, event)
-        said += refused or events
-        if fills_page(said):
+    while not (full or turned):
+        due = react(definition, state, steps, _unclaimed(state, unclaimed, events), now)
+        commands = tuple(event for event in due if not _is_left(definition, event, left)) if left else due
+        if not commands:
             break
+        room = PAGE if len(events) + len(commands) <= PAGE else PAGE - _sent(events)
+        said: Sequence[Event] = commands[:room]
+        questions = tuple(
+            Question(definition.steps[event.step], event, definition, events)
+            for event in said
+            if event.step is not None and needs_answer(definition.steps[event.step], event)
+        )
+        if questions:
+            answers = dict(zip((question.event.id for question in questions), (yield questions), strict=True))
+            left.update(question.step.name for question in questions if answers[question.event.id] is None)
+            said = [each for event in said if (each := answers.get(event.id, event)) is not None]
+        # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
+        failed = [event for event in said if isinstance(event, ErrorEvent)]
+        said = failed or said
+        for event in said:
+            state = evolve(definition, state, event)
+        events += said
+        full = len(events) >= PAGE and _sent(events) >= PAGE
+        turned = projected and bool(failed)
         definition = definition.expanded(state.sizes, state.rollbacks)
-        if not refused:
-            # What was due is said. More can only be due behind a step that settled just now without having been done
-            # (it was skipped, or took its signal), or for a step that waits for a signal which is there already.
-            settled = [event.step for event in events if event.step and not isinstance(event, CommandEvent)]
-            for choice in [definition.steps[step] for step in settled if definition.steps[step].branches]:
-                settled += [name for names in choice.branches.values() for name in names]
-            settled += [item_name(step, index) for step in settled for index in range(definition.sizes.get(step, 0))]
-            waiting = [event.step for event in events if event.step and isinstance(event, CommandEvent)]
-            ahead = [after for step in settled for after in definition.successors[step]]
-            again = steps or () if len(due) == PAGE else ()
-            found = tuple(dict.fromkeys([*settled, *ahead, *(waiting if state.signals else ()), *again]))
-            # Where the run goes another way, everything may be due.
-            everything = any(event.step is None for event in events) or (steps is None and len(due) == PAGE)
-            steps = None if everything else found
-            if not everything and not found:
+        if not failed:
+            steps = _next_due(definition, state, said, steps, full_page=len(due) == PAGE)
+            if steps == ():
                 break
-    return state, tuple(said)
+    return Decision(state, tuple(events), frozenset(left), full or turned)
 
 
-def _sent(said: Iterable[Event]) -> int:
-    """How many attempts are sent out, or taken back: each costs the store as much."""
+def _next_due(
+    definition: Definition, state: RunState, said: Sequence[Event], steps: tuple[str, ...] | None, *, full_page: bool
+) -> tuple[str, ...] | None:
+    """The steps for which more can be due now that what was due is said; None is all of them.
+
+    That is so only behind a step that settled just now without having been done (it was skipped, or took its signal),
+    or for a step that waits for a signal which is there already.
+    """
+    # Where the run goes another way, everything may be due.
+    if any(event.step is None for event in said) or (steps is None and full_page):
+        return None
+    settled = [event.step for event in said if event.step and not isinstance(event, CommandEvent)]
+    for choice in [definition.steps[step] for step in settled if definition.steps[step].branches]:
+        settled += [name for names in choice.branches.values() for name in names]
+    settled += [item_name(step, index) for step in settled for index in range(definition.sizes.get(step, 0))]
+    waiting = [event.step for event in said if event.step and isinstance(event, CommandEvent)] if state.signals else []
+    ahead = [after for step in settled for after in definition.successors[step]]
+    again = steps or () if full_page else ()
+    return tuple(dict.fromkeys([*settled, *ahead, *waiting, *again]))
+
+
+def _sent(events: Iterable[Event]) -> int:
+    """How many attempts are sent out, or revoked: each costs the store as much."""
     return sum(
-        isinstance(event, CommandEvent | CompensationEvent) or getattr(event, "status", None) in (RECALLED, ABANDONED)
-        for event in said
+        isinstance(event, CommandEvent | CompensationEvent)
+        or getattr(event, "status", None) in (Fact.REVOKED, Fact.ATTEMPT_ABANDONED)
+        for event in events
     )
 
 
-def fills_page(said: Sequence[Event]) -> bool:
-    """Whether so much is to be sent out, or taken back, that the rest is left to a commit of its own."""
-    return len(said) >= PAGE and _sent(said) >= PAGE
+def _is_left(definition: Definition, event: Event, left: Collection[str]) -> bool:
+    return event.step is not None and event.step in left and needs_answer(definition.steps[event.step], event)
 
 
-def _but(without: Collection[str], commands: tuple[Event, ...]) -> tuple[Event, ...]:
-    if not without:
-        return commands
-    return tuple(event for event in commands if not (isinstance(event, CommandEvent) and event.step in without))
-
-
-def _untaken(state: RunState, unclaimed: Collection[str], said: Iterable[Event]) -> Collection[str]:
+def _unclaimed(state: RunState, unclaimed: Collection[str], events: Iterable[Event]) -> Collection[str]:
     """Steps whose attempt nobody has: beside those that the store knows of, what this very decision is to send."""
     if state.status is not RunStatus.COMPENSATING:
         return unclaimed
-    return {*unclaimed, *(event.step for event in said if isinstance(event, CommandEvent) and event.step)}
-
-
-def _asked(definition: Definition, command: Event, ask: Ask) -> Event:
-    asks = isinstance(command, CommandEvent) and command.attempt == 1
-    if command.step is not None and (asks or getattr(command, "status", None) in _ASKED):
-        return ask(definition.steps[command.step], command)
-    return command
+    return {*unclaimed, *(event.step for event in events if isinstance(event, CommandEvent) and event.step)}

@@ -25,25 +25,12 @@ from multiagents.events import (
 )
 from multiagents.exceptions import UnexpectedEventError, UnknownStepError
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.decider.commands import (
-    ABANDONED,
-    CANCEL_REQUESTED,
-    CHOSEN,
-    GATHERED,
-    LAID_OUT,
-    REACHED,
-    RECALLED,
-    RECEIVED,
-    ROLLED_BACK,
-    SIGNALLED,
-    SKIPPED,
-    TAKEN_OVER,
-)
 from multiagents.workflow.decider.compensation import undone_in_bulk
-from multiagents.workflow.decider.interventions import VERBS, operated
-from multiagents.workflow.decider.parking import is_parked, past_pivot
+from multiagents.workflow.decider.facts import FACTS, Fact, Source
+from multiagents.workflow.decider.interventions import operated
 from multiagents.workflow.decider.retries import attach, failed
 from multiagents.workflow.decider.timers import is_early
+from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import (
     ACTIVITY,
@@ -62,14 +49,6 @@ from multiagents.workflow.state.run_state import (
 
 __all__ = ["evolve", "fold"]
 
-#: What a status says of a step, where that is all.
-_TRIGGERS = {
-    SKIPPED: Trigger.SKIP,
-    CHOSEN: Trigger.CHOICE,
-    REACHED: Trigger.CHOICE,
-    GATHERED: Trigger.CHOICE,
-    ABANDONED: Trigger.DOUBT,
-}
 _FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
 
@@ -99,11 +78,12 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
     if event.step is not None and event.step not in definition.steps:
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
-        if event.status in VERBS:
+        kind = FACTS.get(event.status)
+        if kind is not None and kind.source is Source.OPERATOR:
             return operated(definition, state, event)
         if event.step is None:
             return _run_status(definition, state, event)
-        if event.status == TAKEN_OVER:
+        if event.status == Fact.TAKEN_OVER:
             return _taken_over(state, event, event.step)
         return _step_status(definition, state, event, event.step)
     if event.step is not None:
@@ -123,9 +103,9 @@ def _facts(event: StatusEvent) -> Mapping[str, Any]:
 
 def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
     facts = _facts(event)
-    if event.status == CANCEL_REQUESTED:
+    if event.status == Fact.CANCEL_REQUESTED:
         return _cancel_requested(definition, state)
-    if event.status == SIGNALLED:
+    if event.status == Fact.SIGNALLED:
         if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return state  # Too late: it is on record, and changes nothing (rule S23).
         signal = Signal(facts["signal"], facts["key"], bool(facts.get("refuses")))
@@ -200,28 +180,29 @@ def _parent(facts: Mapping[str, Any]) -> Parent | None:
 
 
 def _step_status(definition: Definition, state: RunState, event: StatusEvent, name: str) -> RunState:
-    if event.status in (CHOSEN, SKIPPED):
+    if event.status in (Fact.CHOSEN, Fact.SKIPPED):
         state = _branches_skipped(definition.steps[name], state, event)
     step = state.step(name)
     activity = step.do
-    if event.status == RECEIVED:
+    if event.status == Fact.RECEIVED:
         return _received(state, event, name)
-    if event.status == ROLLED_BACK:
+    if event.status == Fact.ROLLED_BACK:
         return state._replace(rollbacks=(*state.rollbacks, name)) if state.back_to == name else state
-    if event.status == LAID_OUT:
+    if event.status == Fact.EXPANDED:
         known = name in state.sizes or activity.status is not ActivityStatus.IDLE
         return state if known else state._replace(sizes={**state.sizes, name: _facts(event)["count"]})
-    trigger = _TRIGGERS.get(event.status)
-    if event.status == RECALLED and activity.in_flight:
+    kind = FACTS.get(event.status)
+    trigger = None if kind is None else kind.trigger
+    if event.status == Fact.REVOKED and activity.in_flight:
         trigger = activity.revoked
-    elif event.status == GATHERED and _facts(event).get("in_part"):
+    elif event.status == Fact.GATHERED and _facts(event).get("in_part"):
         trigger = Trigger.PART
     if trigger is None:
         return state
     status = ACTIVITY.get((activity.status, trigger))
     if status is None:
         return state
-    if event.status == RECALLED:
+    if event.status == Fact.REVOKED:
         activity = activity._replace(status=status)
     else:
         activity = activity._replace(
@@ -246,7 +227,7 @@ def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent)
     if not step.branches or state.step(step.name).do.status is not ActivityStatus.IDLE:
         return state
     facts = _facts(event)
-    chosen = facts.get("label") if event.status == CHOSEN else None
+    chosen = facts.get("label") if event.status == Fact.CHOSEN else None
     skipped = StepState(Activity(ActivityStatus.SKIPPED, finished_at=to_ms(event.at)))
     others = {name: skipped for label, names in step.branches.items() if label != chosen for name in names}
     return state._replace(steps={**state.steps, **others})

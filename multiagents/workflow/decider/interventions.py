@@ -20,43 +20,21 @@ from collections.abc import Callable, Iterator, Mapping
 
 from multiagents.events import StatusEvent
 from multiagents.names import Direction
-from multiagents.workflow.decider.parking import is_parked, past_pivot
-from multiagents.workflow.decider.timers import (
-    DEADLINE_UPDATED,
-    PAUSE,
-    RESUME,
-    TIMER_UPDATED,
-    paused,
-    resumed,
-    stops_timers,
-    with_deadline,
-)
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.timers import paused, resumed, stops_timers, with_deadline
+from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RUN, Activity, ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [
-    "ABANDON",
-    "DEADLINE_UPDATED",
-    "PAUSE",
-    "RESUME",
-    "RETRY",
-    "SKIP",
-    "SUPPLY",
-    "TIMER_UPDATED",
-    "VERBS",
     "is_so_already",
     "operated",
     "settleable",
     "why_not",
 ]
 
-RETRY = "retry_requested"
-SKIP = "skip_requested"
-SUPPLY = "result_supplied"
-ABANDON = "abandon_requested"
-#: The verbs that are facts of their own; the others are the status that they lead to.
-VERBS = frozenset({PAUSE, RESUME, RETRY, SKIP, SUPPLY, ABANDON, TIMER_UPDATED, DEADLINE_UPDATED})
-_ON_STEPS = frozenset({RETRY, SKIP, SUPPLY, ABANDON})
+#: The verbs that are about what waits for a person.
+_ON_STEPS = frozenset({Fact.RETRY_REQUESTED, Fact.SKIP_REQUESTED, Fact.RESULT_SUPPLIED, Fact.ABANDON_REQUESTED})
 
 
 def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, Direction]]:
@@ -70,17 +48,18 @@ def settleable(definition: Definition, state: RunState) -> Iterator[tuple[str, D
 
 def operated(definition: Definition, state: RunState, event: StatusEvent) -> RunState:
     """The run after a verb; one that does not fit returns the very same state."""
-    if event.status == PAUSE:
-        return state if is_so_already(state, event) or _why_not_pausable(state, PAUSE) else paused(state, event)
-    if event.status == RESUME:
+    if event.status == Fact.PAUSE_REQUESTED:
+        fits = not is_so_already(state, event) and _why_not_pausable(state, event.status) is None
+        return paused(state, event) if fits else state
+    if event.status == Fact.RESUME_REQUESTED:
         return resumed(definition, state, event.at) if state.paused else state
-    if event.status == DEADLINE_UPDATED:
+    if event.status == Fact.DEADLINE_UPDATED:
         return with_deadline(state, event)
-    if event.status == TIMER_UPDATED:
+    if event.status == Fact.TIMER_UPDATED:
         return state
     for name, direction in _meant(definition, state, event):
         step = state.step(name)
-        if event.status == ABANDON:
+        if event.status == Fact.ABANDON_REQUESTED:
             state = state.with_step(name, step._replace(abandoned=True))
             continue
         activity = _SETTLED[event.status](step.activity(direction))
@@ -90,9 +69,9 @@ def operated(definition: Definition, state: RunState, event: StatusEvent) -> Run
 
 def _meant(definition: Definition, state: RunState, event: StatusEvent) -> list[tuple[str, Direction]]:
     meant = [each for each in settleable(definition, state) if event.step in (None, each[0])]
-    if event.status == ABANDON:
+    if event.status == Fact.ABANDON_REQUESTED:
         return [each for each in meant if each[1] is Direction.UNDO]
-    if event.status == RETRY and state.cause is not None and not past_pivot(definition, state):
+    if event.status == Fact.RETRY_REQUESTED and state.cause is not None and not past_pivot(definition, state):
         # What goes back does nothing again, but it may ask again.
         return [each for each in meant if each[1] is Direction.UNDO or definition.own(each[0]).resolve_with]
     return meant
@@ -111,25 +90,29 @@ def _supplied(activity: Activity) -> Activity:
     return activity._replace(status=ActivityStatus.SUCCEEDED, in_doubt=False, retry_in=None, error=None)
 
 
-_SETTLED: Mapping[str, Callable[[Activity], Activity]] = {RETRY: _retried, SKIP: _skipped, SUPPLY: _supplied}
+_SETTLED: Mapping[str, Callable[[Activity], Activity]] = {
+    Fact.RETRY_REQUESTED: _retried,
+    Fact.SKIP_REQUESTED: _skipped,
+    Fact.RESULT_SUPPLIED: _supplied,
+}
 
 
 def is_so_already(state: RunState, event: StatusEvent) -> bool:
     """Whether the run is as the verb wants it: who got no answer may ask again."""
-    if event.status == PAUSE:
+    if event.status == Fact.PAUSE_REQUESTED:
         return state.paused and (state.stopped_at is not None or not stops_timers(event))
-    if event.status == RESUME:
+    if event.status == Fact.RESUME_REQUESTED:
         return not state.paused and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
     if event.status == RunStatus.COMPENSATING:
         return state.cause is Cause.REQUEST
-    if event.status == ABANDON and event.step is not None:
+    if event.status == Fact.ABANDON_REQUESTED and event.step is not None:
         return state.step(event.step).abandoned
     return event.status == state.status
 
 
 def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str | None:
     """Why a verb does not fit the run, in words; None when it does."""
-    if event.status in (PAUSE, RESUME):
+    if event.status in (Fact.PAUSE_REQUESTED, Fact.RESUME_REQUESTED):
         return _why_not_pausable(state, event.status)
     if event.status in _ON_STEPS:
         return None if _meant(definition, state, event) else _why_not_settled(definition, state, event)
@@ -143,7 +126,7 @@ def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str 
 
 
 def _why_not_pausable(state: RunState, verb: str) -> str | None:
-    if verb == RESUME:
+    if verb == Fact.RESUME_REQUESTED:
         return None if state.paused else f"it is {state.status}, and nobody has paused it"
     may_be_paused = state.paused or state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING)
     return None if may_be_paused else f"it is {state.status}"
@@ -154,9 +137,9 @@ def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent
     found = f"it is {state.status}, and " + (
         f"what waits for a person is: {waiting}" if waiting else "nothing waits for a person"
     )
-    if waiting and event.status == ABANDON:
+    if waiting and event.status == Fact.ABANDON_REQUESTED:
         found += "; only an undo can be abandoned"
-    if event.status == RETRY and waiting and event.step in (None, *dict(settleable(definition, state))):
+    if event.status == Fact.RETRY_REQUESTED and waiting and event.step in (None, *dict(settleable(definition, state))):
         return (
             f"{found}, but the run goes back, and nothing is done again then: skip() the step if it took no effect, "
             f"supply() its result if it did, or cancel() the run to have it undone in any case"

@@ -21,16 +21,7 @@ from datetime import datetime
 from itertools import islice
 
 from multiagents.events import ErrorInfo, Event
-from multiagents.workflow.decider.commands import (
-    ABANDONED,
-    GATHERED,
-    NOT_YET,
-    RECALLED,
-    RECEIVED,
-    command,
-    compensation,
-    status,
-)
+from multiagents.workflow.decider.commands import NOT_YET, command, compensation, status
 from multiagents.workflow.decider.compensation import (
     end_of,
     is_clear,
@@ -39,9 +30,9 @@ from multiagents.workflow.decider.compensation import (
     is_told_to_stop,
     turn_of,
 )
-from multiagents.workflow.decider.parking import is_parked, past_pivot
-from multiagents.workflow.decider.probes import asks_probe
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
+from multiagents.workflow.decider.unknown_outcomes import asks_probe, is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepKind
 from multiagents.workflow.state.run_state import RUN, ActivityStatus, Cause, RunState, RunStatus
 
@@ -142,12 +133,12 @@ def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ..
             error = None
             if taken.refuses and step.kind is StepKind.APPROVAL:
                 error = ErrorInfo(type="ApprovalRejected", message=f"step {name!r} was not approved")
-            yield status(state, RECEIVED, at, step=name, error=error, payload={"key": taken.key})
+            yield status(state, Fact.RECEIVED, at, step=name, error=error, payload={"key": taken.key})
 
 
 def _gathered(definition: Definition, state: RunState, name: str, at: datetime, *, in_part: bool = False) -> Event:
     facts = {"count": definition.sizes[name]} | ({"in_part": True} if in_part else {})
-    return status(state, GATHERED, at, step=name, payload=facts)
+    return status(state, Fact.GATHERED, at, step=name, payload=facts)
 
 
 def _asks_probe(definition: Definition, state: RunState, name: str) -> bool:
@@ -223,9 +214,11 @@ def _settling(
         if state.step(name).do.probing:
             continue
         if name in unclaimed:
-            yield status(state, RECALLED, at, step=name, reason="the run goes back, and nobody had claimed it")
+            yield status(state, Fact.REVOKED, at, step=name, reason="the run goes back, and nobody had claimed it")
         elif definition.steps[name].cancel_safe and is_told_to_stop(definition, state, name):
-            yield status(state, ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe")
+            yield status(
+                state, Fact.ATTEMPT_ABANDONED, at, step=name, reason="the run goes back, and the step is cancel-safe"
+            )
 
 
 def _reopened(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:

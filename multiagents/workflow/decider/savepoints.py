@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from multiagents.events import Event
-from multiagents.workflow.decider.commands import REACHED, ROLLED_BACK, compensation, status
+from multiagents.workflow.decider.commands import compensation, status
 from multiagents.workflow.decider.compensation import is_clear
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
@@ -43,7 +44,7 @@ def reached(definition: Definition, state: RunState, name: str, at: datetime, *,
     attempt = _times(definition, state, name) + (2 if again else 1)
     error = state.error and {"type": state.error.type, "message": state.error.message}
     result = {definition.origins.get(name, name): {"attempt": attempt, "error": error if again else None}}
-    return status(state, ROLLED_BACK if again else REACHED, at, step=name, payload={"result": result})
+    return status(state, Fact.ROLLED_BACK if again else Fact.REACHED, at, step=name, payload={"result": result})
 
 
 def undone_by(definition: Definition, state: RunState) -> Collection[str]:

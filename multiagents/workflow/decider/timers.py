@@ -23,10 +23,6 @@ from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import Cause, RunState, RunStatus
 
 __all__ = [
-    "DEADLINE_UPDATED",
-    "PAUSE",
-    "RESUME",
-    "TIMER_UPDATED",
     "deadline_of",
     "is_early",
     "later",
@@ -36,13 +32,6 @@ __all__ = [
     "stops_timers",
     "with_deadline",
 ]
-
-PAUSE = "pause_requested"
-RESUME = "resume_requested"
-#: Somebody has moved what a step waits for; where it is now is the store's.
-TIMER_UPDATED = "timer_updated"
-#: Somebody has moved the run's deadline.
-DEADLINE_UPDATED = "deadline_updated"
 
 
 def deadline_of(definition: Definition, state: RunState) -> int | None:

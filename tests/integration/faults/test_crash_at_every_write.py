@@ -77,32 +77,31 @@ INLINE: dict[WriteSite, Plays] = {
         (NEAR, (1, 2, 3)),
         (ROLLED_BACK, (4,)),
     ],
-    WriteSite.SETTLE_WHOLE: [
+    WriteSite.RECORD: [
         (BACK, (1,)),
         (PROBED_BACK, (1,)),
         (FAMILY, (1,)),
         (FAMILY_REFUSED, (1, 2)),
-        (MAP, (1,)),
         (ROLLED_BACK, (1,)),
     ],
-    WriteSite.SETTLE_UNDO: [
+    WriteSite.RECORD_UNDO: [
         (BACK, (1, 2, 3, 4, 5)),
         (PARKED, (1,)),
         (FAMILY, (2, 3)),
-        (MAP_FAMILY, (4, 7)),
+        (MAP_BACK, (1, 3)),
+        (MAP_FAMILY, (2, 4, 7)),
         (ROLLED_BACK, (1, 2)),
     ],
-    WriteSite.LAND_UNDO: [(MAP_BACK, (1, 3)), (MAP_FAMILY, (2,))],
-    WriteSite.ADVANCE: [(FORWARD, (1,)), (FAMILY, (1,)), (MAP, (1,)), (MAP_FAMILY, (2,))],
-    WriteSite.ADVANCE_UNDO: [(FAMILY_CANCEL, (1,)), (MAP_BACK, (1,))],
+    WriteSite.ADVANCE: [(FORWARD, (1,)), (BACK, (1,)), (FAMILY, (1,)), (MAP, (1,)), (MAP_FAMILY, (2,))],
+    WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 5)), (PARKED, (1,)), (FAMILY_CANCEL, (1,)), (MAP_BACK, (1,))],
     WriteSite.LINK: [(BACK, (1, 2))],
 }
 QUEUED: dict[WriteSite, Plays] = {
-    WriteSite.LAND: [(FORWARD, (1, 2, 3, 6)), (BACK, (5,)), (PROBED, (1, 2, 3)), (PROBED_BACK, (4,))],
-    WriteSite.LAND_UNDO: [(BACK, (1, 2, 3, 5)), (PARKED, (1,))],
+    WriteSite.RECORD: [(FORWARD, (1, 2, 3, 6)), (BACK, (5,)), (PROBED, (1, 2, 3)), (PROBED_BACK, (4,))],
+    WriteSite.RECORD_UNDO: [(BACK, (1, 2, 3, 5)), (PARKED, (1,))],
     WriteSite.ADVANCE: [(FORWARD, (1, 3, 6)), (BACK, (5,)), (PROBED, (1, 2))],
     WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 3)), (PARKED, (1,))],
-    WriteSite.LINK_WAKE: [(BACK, (1, 2))],
+    WriteSite.LINK_ORCHESTRATE: [(BACK, (1, 2))],
 }
 BOTH: dict[WriteSite, Plays] = {
     WriteSite.START: [(CALLER, (1,)), (REPLACED, (1,)), (FAMILY, (1,)), (MAP_FAMILY, (1, 3))],
@@ -115,7 +114,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.OPERATE: [(PAUSE, (1,)), (STOPPED, (1, 2)), (FAMILY, (1,)), (MAP_FAMILY, (2,))],
     WriteSite.UPDATE_TIMER: [(HURRIED, (1,))],
     WriteSite.SIGNAL: [(SIGNAL, (1,))],
-    WriteSite.WAKE_UP: [(SIGNAL, (1,))],
+    WriteSite.COMPLETE: [(SIGNAL, (1,))],
     WriteSite.LOCK: [(LOCKED, (1,))],
     WriteSite.UNLOCK: [(LOCKED, (1,))],
     WriteSite.TAKE_SLOT: [(LIMITED, (1, 2))],
@@ -191,7 +190,7 @@ OUTBOX: dict[WriteSite, Plays] = {
     WriteSite.PUBLISH_AGAIN: [(FORWARD, (1,)), (BACK, (1,))],
     WriteSite.POSTPONE: [(BUSY, (1,))],
 }
-OUTBOX_QUEUED: dict[WriteSite, Plays] = {WriteSite.WAKE: [(FORWARD, (1, 3)), (BACK, (1,))]}
+OUTBOX_QUEUED: dict[WriteSite, Plays] = {WriteSite.ORCHESTRATE: [(FORWARD, (1, 3)), (BACK, (1,))]}
 
 
 # --- what `make test` has ------------------------------------------------------------------------------------------
@@ -202,12 +201,13 @@ WARM = {
     WriteSite.START: CALLER,
     WriteSite.CLAIM: FORWARD,
     WriteSite.SETTLE: FORWARD,
-    WriteSite.SETTLE_WHOLE: BACK,
+    WriteSite.RECORD: BACK,
     WriteSite.ADVANCE: FORWARD,
     WriteSite.DISPATCH: FORWARD,
     WriteSite.TAKE_DUE: FORWARD,
     WriteSite.CLAIM_UNDO: BACK,
-    WriteSite.SETTLE_UNDO: BACK,
+    WriteSite.RECORD_UNDO: BACK,
+    WriteSite.ADVANCE_UNDO: BACK,
     WriteSite.DISPATCH_UNDO: BACK,
     WriteSite.LINK: BACK,
     WriteSite.GIVE_UP: MUTE,
@@ -215,14 +215,14 @@ WARM = {
     WriteSite.CANCEL: CANCEL,
     WriteSite.OPERATE: PAUSE,
     WriteSite.SIGNAL: SIGNAL,
-    WriteSite.WAKE_UP: SIGNAL,
+    WriteSite.COMPLETE: SIGNAL,
     WriteSite.LOCK: LOCKED,
 }
 
 #: Of the writes by which parent and child tell each other: what passes them, and which one of them it is there.
 WARM_FAMILIES: dict[WriteSite, tuple[Play, tuple[int, ...]]] = {
     WriteSite.START: (MAP_FAMILY, (2,)),
-    WriteSite.SETTLE_WHOLE: (FAMILY_REFUSED, (2,)),
+    WriteSite.RECORD: (FAMILY_REFUSED, (2,)),
     WriteSite.OPERATE: (FAMILY, (1,)),
     WriteSite.CANCEL: (FAMILY_CANCEL, (2,)),
 }

@@ -12,9 +12,10 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, W
 from multiagents.events import ErrorKind
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.engine.children import Children
 from multiagents.state_store.records import Claim, Delivery
 from multiagents.testing import wait_until
-from multiagents.workflow.decider.decider import fold
+from multiagents.workflow.decider.evolve import fold
 from multiagents.workflow.definition import Definition, definitions
 from tests.support.apps import scripted
 
@@ -286,10 +287,13 @@ def _with_child(name: str) -> Definition:
     return WorkflowBuilder(name).add_child("own", child).build()
 
 
-def test_S11_a_child_that_nobody_has_started_is_not_started_when_its_parent_goes_back(orchestrator: Any) -> None:
+def test_S11_a_child_that_nobody_has_started_is_not_started_when_its_parent_goes_back(
+    orchestrator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: whoever was to start the child has died before he did.
-    orchestrator.engine._sender.children = lambda _parent, _steps: None
-    run = orchestrator.start(_with_child("unstarted"))
+    with monkeypatch.context() as dead:
+        dead.setattr(orchestrator.engine, "_carry_out", lambda _follow_ups: ())
+        run = orchestrator.start(_with_child("unstarted"))
 
     run.cancel()
 
@@ -299,17 +303,22 @@ def test_S11_a_child_that_nobody_has_started_is_not_started_when_its_parent_goes
         orchestrator.get(f"{run.transaction_id}:own")
 
 
-def test_S11_a_child_that_is_started_while_its_parent_turns_back_is_cancelled(orchestrator: Any) -> None:
+def test_S11_a_child_that_is_started_while_its_parent_turns_back_is_cancelled(
+    orchestrator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given: somebody has looked at the parent before it was cancelled, and starts the child only now.
     engine = orchestrator.engine
-    engine._sender.children = lambda _parent, _steps: None
-    run = orchestrator.start(_with_child("overtaken"))
+    with monkeypatch.context() as slow:
+        slow.setattr(engine, "_carry_out", lambda _follow_ups: ())
+        run = orchestrator.start(_with_child("overtaken"))
     before = orchestrator.store.load(run.transaction_id)
     run.cancel()
     own = Correlation(run.transaction_id, "own", Direction.DO, 1)
 
-    engine.children._start(before, own, lambda: orchestrator.store.payloads(run.transaction_id))
-    engine.children._stop_unwanted(run.transaction_id, [own])
+    children = Children(engine.pipeline)
+    children._start(before, own, lambda: orchestrator.store.payloads(run.transaction_id))
+    children._stop_unwanted(run.transaction_id, [own])
+    engine._carry_out(children.follow_ups)
 
     assert orchestrator.get(f"{run.transaction_id}:own").status == "cancelled"
     assert run.status == "cancelled"

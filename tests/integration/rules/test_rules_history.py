@@ -16,7 +16,7 @@ from multiagents import (
 )
 from multiagents.events import ErrorKind
 from multiagents.testing import wait_until
-from multiagents.workflow.decider.joins import MERGED
+from multiagents.workflow.decider.facts import Fact
 from tests.support.scenario import Deployment, Scenario, events, statuses
 
 CHAIN = (
@@ -118,7 +118,7 @@ def test_the_history_notes_where_two_branches_return_the_same_key(rules: Scenari
     run = rules.start(workflow, right=[{"score": 2, "m": 1}], right2=[{"m": 2}], **script)
     seen = rules.end(run)
 
-    [note] = [event for event in events(run, StatusEvent) if event.status == MERGED]
+    [note] = [event for event in events(run, StatusEvent) if event.status == Fact.MERGED]
     assert (seen.context["score"], seen.context["n"], seen.context["m"]) == (2, 1, 2)
     assert (note.step, note.payload) == ("last", {"overlaps": {"score": ["left", "right"]}})
     assert note.reason == (
@@ -136,7 +136,7 @@ def test_the_history_notes_the_same_key_also_where_branches_meet_in_the_end_of_t
     run = rules.start(workflow, l=[{"score": 1}], r=[{"score": 2}])
     seen = rules.end(run)
 
-    [note] = [event for event in events(run, StatusEvent) if event.status == MERGED]
+    [note] = [event for event in events(run, StatusEvent) if event.status == Fact.MERGED]
     assert (seen.context["score"], note.step, note.payload) == (2, None, {"overlaps": {"score": ["l", "r"]}})
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from multiagents import CommandEvent, CompensationEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.testing import wait_until
-from multiagents.workflow.decider.decider import RECALLED
+from multiagents.workflow.decider.facts import Fact
 from tests.support.scenario import Deployment
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
@@ -104,7 +104,7 @@ def test_S20_ten_thousand_messages_that_nobody_has_taken_are_taken_back_in_pages
     assert run.status == "cancelled"
     assert longest < LONGEST
     assert len(counted(run, CommandEvent)) == 10_000
-    pages = Counter(event.at for event in run.history() if getattr(event, "status", None) == RECALLED)
+    pages = Counter(event.at for event in run.history() if getattr(event, "status", None) == Fact.REVOKED)
     assert (sum(pages.values()), max(pages.values())) == (10_000, 500)
 
 

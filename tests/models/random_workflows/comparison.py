@@ -11,8 +11,9 @@ from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
 from multiagents.orchestrator import Run
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.decider import fold
-from multiagents.workflow.decider.interventions import PAUSE, RESUME, settleable
+from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.interventions import settleable
 from tests.models.random_workflows.case import Case
 from tests.models.random_workflows.elements import MAX_ATTEMPTS, MAX_UNDOS, Model, out_of_round, seen_as
 from tests.models.random_workflows.stage import Entry, Stage, hear_again, on_stage
@@ -237,6 +238,10 @@ def _what_is_in_flight_settles_first(run: Run, stage: Stage) -> None:
 def _nothing_is_sent_while_it_is_held(run: Run) -> None:
     held = False
     for event in run.history():
-        if isinstance(event, StatusEvent) and event.status in (PAUSE, RESUME, "cancel_requested"):
-            held = event.status == PAUSE
+        if isinstance(event, StatusEvent) and event.status in (
+            Fact.PAUSE_REQUESTED,
+            Fact.RESUME_REQUESTED,
+            "cancel_requested",
+        ):
+            held = event.status == Fact.PAUSE_REQUESTED
         assert not (held and isinstance(event, CommandEvent | CompensationEvent)), "something was sent out meanwhile"

@@ -63,7 +63,7 @@ def test_the_priority_of_its_task_goes_before_that_of_the_start() -> None:
 def test_where_the_start_is_decided_elsewhere_the_message_that_says_so_waits_likewise() -> None:
     sends = dispatcher()
 
-    first, later = sends.wake("order-1", first=True), sends.wake("order-1")
+    first, later = sends.orchestration("order-1", first=True), sends.orchestration("order-1")
 
     assert first is not None
     assert later is not None

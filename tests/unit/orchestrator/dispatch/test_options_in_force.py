@@ -13,7 +13,9 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.celery import HARD_LIMIT_GRACE
 from multiagents.state_store.records import limits_of
 from multiagents.worker_sdk import workers
-from multiagents.workflow.decider.decider import advance, decide, evolve, start_event
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.decider import advance, decide
+from multiagents.workflow.decider.evolve import evolve
 from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -102,10 +104,10 @@ def test_no_attempt_is_made_that_could_not_begin_before_schedule_to_close(kind, 
     policy = RetryPolicy(max_attempts=0, initial_interval=2.0, backoff_coefficient=1.0, jitter=False)
     definition = step(schedule_to_close=10, retry=policy)
     state = evolve(definition, RunState("t", ""), start_event(definition, "t", now=NOW))
-    state, _ = advance(definition, state, now=NOW)
+    state, *_ = advance(definition, state, now=NOW)
 
     # When: its first attempt does not succeed.
-    state, commands = decide(
+    state, commands, *_ = decide(
         definition,
         state,
         ErrorEvent(

@@ -23,7 +23,7 @@ from multiagents.events import (
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.payloads.history_codec import pack, unpack
+from multiagents.state_store.payloads import pack, unpack
 
 RUN = "order-1"
 

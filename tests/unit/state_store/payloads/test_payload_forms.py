@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from multiagents.exceptions import ConfigurationError, DecodeError
 from multiagents.settings import Settings
-from multiagents.state_store.payloads import PayloadPolicy, Writing, dumps, policy_of
+from multiagents.state_store.payloads import PayloadPolicy, Writing, dumps, has_marks, policy_of
 from multiagents.state_store.payloads.archives import HistoryArchive
 from multiagents.state_store.payloads.archives.file import FileArchive
 from multiagents.state_store.payloads.codecs import PayloadCodec
 from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
 from multiagents.state_store.payloads.codecs.gzip import GzipCodec
-from multiagents.state_store.payloads.envelope import has_marks, parse_reference, reference, seal, unseal
+from multiagents.state_store.payloads.envelope import parse_reference, reference, seal, unseal
 from multiagents.state_store.payloads.offload import PayloadStore
 from multiagents.state_store.payloads.offload.memory import InMemoryPayloadStore
 from multiagents.state_store.payloads.offload.redis import RedisPayloadStore

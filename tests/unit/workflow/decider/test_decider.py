@@ -13,7 +13,11 @@ from multiagents.exceptions import DecodeError, UnexpectedEventError, UnknownSte
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.decider import RECALLED, SKIPPED, decide, evolve, react, start_event
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.decider import decide
+from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.react import react
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState, StepStatus
 from tests.support.driven_run import RunOf
 
@@ -41,7 +45,7 @@ def test_a_start_asks_for_the_first_step_and_pins_the_run_to_its_definition_S26(
     definition = order().build(register=False)
     started = start_event(definition, "A-1", now=NOON, max_lost=7)
 
-    state, said = decide(definition, RunState("A-1", "order"), started)
+    state, said, *_ = decide(definition, RunState("A-1", "order"), started)
 
     assert said == (
         CommandEvent(
@@ -286,7 +290,7 @@ def answering(**answers: Any) -> Any:
             case None:
                 return command
             case False:
-                return StatusEvent(**common, status=SKIPPED)
+                return StatusEvent(**common, status=Fact.SKIPPED)
             case Exception() as raised:
                 error = ErrorInfo(type=type(raised).__name__, message=str(raised))
                 attempt = {"correlation_id": command.correlation_id, "attempt": 1}
@@ -350,7 +354,7 @@ def test_a_step_that_nobody_asked_for_fails_only_by_its_own_code(run_of: RunOf) 
 
 def test_the_late_failure_of_an_attempt_that_was_taken_back_changes_nothing(run_of: RunOf) -> None:
     run = run_of(order())
-    recalled = evolve(run.definition, run.state, run.status(RECALLED, step="reserve"))
+    recalled = evolve(run.definition, run.state, run.status(Fact.REVOKED, step="reserve"))
 
     assert evolve(run.definition, recalled, run.error("reserve", Direction.DO, 1)) is recalled
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from multiagents.workflow.builder import Child, Step, WorkflowBuilder
-from multiagents.workflow.decider.decider import evolve, is_told_to_stop, needs_undo, start_event
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo
+from multiagents.workflow.decider.evolve import evolve
 from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
 from tests.support.driven_run import RunOf
 

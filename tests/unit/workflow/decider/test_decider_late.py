@@ -7,7 +7,9 @@ from typing import Any
 from multiagents.events import ErrorInfo
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.decider import ABANDONED, CANCEL_REQUESTED, advance, evolve
+from multiagents.workflow.decider.decider import advance
+from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider.facts import Fact
 from tests.support.driven_run import DrivenRun, RunOf
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -140,9 +142,9 @@ def test_S5_a_cancel_safe_step_is_not_waited_for_and_undone_again_if_it_succeeds
 def test_S5_an_attempt_that_nobody_has_claimed_is_taken_back_and_not_abandoned(run_of: RunOf) -> None:
     run = run_of(order(charge={"cancel_safe": True, "on_unknown": "park"}, reserve={"cancel_safe": True}))
     run.succeeds("reserve")
-    asked = evolve(run.definition, run.state, run.status(CANCEL_REQUESTED))
+    asked = evolve(run.definition, run.state, run.status(Fact.CANCEL_REQUESTED))
 
-    state, said = advance(run.definition, asked, now=run.now, unclaimed={"charge"})
+    state, said, *_ = advance(run.definition, asked, now=run.now, unclaimed={"charge"})
 
     assert [(event.step, getattr(event, "status", "undo")) for event in said] == [
         (None, "compensating"),
@@ -156,6 +158,6 @@ def test_only_what_is_in_flight_can_be_abandoned(run_of: RunOf) -> None:
     run = run_of(order())
     before = run.state
 
-    assert run.takes(run.status(ABANDONED, step="charge")) == []
+    assert run.takes(run.status(Fact.ATTEMPT_ABANDONED, step="charge")) == []
     assert run.is_recalled("charge") == []
     assert run.state is before

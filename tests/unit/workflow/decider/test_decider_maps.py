@@ -9,19 +9,13 @@ import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.decider import (
-    ABANDONED,
-    GATHERED,
-    LAID_OUT,
-    RECALLED,
-    advance,
-    evolve,
-    fold,
-    start_event,
-)
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.decider import advance
+from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import StepDefinition, StepKind
 from multiagents.workflow.state.run_state import RunState, RunStatus
-from tests.support.driven_run import RunOf
+from tests.support.driven_run import RunOf, by
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -38,7 +32,7 @@ def sized(**sizes: int) -> Any:
                 timestamp=said.timestamp,
                 occurred_at=said.occurred_at,
                 step=step.name,
-                status=LAID_OUT,
+                status=Fact.EXPANDED,
                 payload=facts,
             )
         return said
@@ -187,8 +181,8 @@ def test_S7_cancel_safe_items_are_not_waited_for_when_the_run_is_cancelled(run_o
 
     assert run.is_cancelled() == [
         "compensating",
-        f"resize[0] {ABANDONED}",
-        f"resize[1] {ABANDONED}",
+        f"resize[0] {Fact.ATTEMPT_ABANDONED}",
+        f"resize[1] {Fact.ATTEMPT_ABANDONED}",
         "resize[1]/undo/1",
         "resize[0]/undo/1",
     ]
@@ -214,8 +208,8 @@ def paged(definition: Any, count: int) -> tuple[RunState, list[Event], list[int]
     ask = sized(resize=count)
     started = start_event(definition, "A-1", now=NOON)
     state, history, pages = evolve(definition, RunState("A-1", definition.name), started), [started], []
-    while (answer := advance(definition, state, now=NOON, ask=ask))[1]:
-        state, said = answer
+    while (answer := advance(definition, state, now=NOON, answer=by(ask))).events:
+        state, said, *_ = answer
         history += said
         pages.append(sum(isinstance(event, CommandEvent) for event in said))
     return state, history, pages
@@ -238,8 +232,8 @@ def test_a_long_map_is_taken_back_in_pages_of_500() -> None:
 
     pages = []
     while state.status is RunStatus.COMPENSATING:
-        state, said = advance(definition, state, now=NOON, unclaimed=unclaimed)
-        pages.append(sum(getattr(event, "status", None) == RECALLED for event in said))
+        state, said, *_ = advance(definition, state, now=NOON, unclaimed=unclaimed)
+        pages.append(sum(getattr(event, "status", None) == Fact.REVOKED for event in said))
 
     assert pages == [500, 500, 200]
     assert state.status == "failed"
@@ -252,9 +246,9 @@ def test_a_map_is_laid_out_once_and_gathered_once(run_of: RunOf) -> None:
     run = run_of(album(), ask=sized(resize=1))
     run.succeeds("open")
     before = run.state
-    again = run.status(LAID_OUT, step="resize", payload={"count": 7})
+    again = run.status(Fact.EXPANDED, step="resize", payload={"count": 7})
     assert evolve(run.definition, before, again) is before
 
     run.succeeds("resize[0]")
     before = run.state
-    assert evolve(run.definition, before, run.status(GATHERED, step="resize", payload={"count": 1})) is before
+    assert evolve(run.definition, before, run.status(Fact.GATHERED, step="resize", payload={"count": 1})) is before

@@ -11,7 +11,8 @@ from multiagents.exceptions import DefinitionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, settleable, why_not
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.interventions import settleable, why_not
 from multiagents.workflow.state.run_state import RunStatus
 from tests.support.driven_run import DrivenRun, RunOf
 
@@ -46,10 +47,10 @@ def test_S12_what_fails_behind_the_pivot_waits_for_a_person_and_nothing_is_undon
     assert run.fails_for_good("book") == ["paused"]
     assert run.said[0].reason == "step book failed behind the pivot"
     assert list(settleable(run.definition, run.state)) == [("book", Direction.DO)]
-    assert run.takes(run.status(RETRY, step="book")) == ["running", "book/do/2"]
+    assert run.takes(run.status(Fact.RETRY_REQUESTED, step="book")) == ["running", "book/do/2"]
     assert run.succeeds("book") == ["notify/do/1"]
     assert run.fails_for_good("notify") == ["paused"]
-    assert run.takes(run.status(SKIP, step="notify", reason="told by phone")) == ["running", "completed"]
+    assert run.takes(run.status(Fact.SKIP_REQUESTED, step="notify", reason="told by phone")) == ["running", "completed"]
 
 
 def test_S12_S20_a_cancel_behind_the_pivot_is_recorded_and_changes_nothing(run_of: RunOf) -> None:
@@ -76,10 +77,10 @@ def test_S12_S22_a_pivot_that_succeeds_while_the_run_is_held_on_its_way_back_sen
     run = run_of(transfer())
     run.succeeds("hold")
     run.is_cancelled()
-    assert run.takes(run.status(PAUSE)) == ["paused"]
+    assert run.takes(run.status(Fact.PAUSE_REQUESTED)) == ["paused"]
     assert run.succeeds("pay") == []
 
-    assert run.takes(run.status(RESUME)) == ["running", "book/do/1"]
+    assert run.takes(run.status(Fact.RESUME_REQUESTED)) == ["running", "book/do/1"]
     assert (run.state.cause, run.state.cancel_requested, run.state.error) == (None, False, None)
 
 

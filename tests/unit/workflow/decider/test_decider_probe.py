@@ -11,8 +11,9 @@ from multiagents.exceptions import ResolutionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.interventions import PAUSE, RESUME, RETRY, SKIP, SUPPLY, settleable
-from multiagents.workflow.decider.probes import resolved
+from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.interventions import settleable
+from multiagents.workflow.decider.probe_answer import resolved
 from multiagents.workflow.decider.react import react
 from multiagents.workflow.state.activity import ActivityStatus
 from multiagents.workflow.state.run_state import Activity, RunStatus, StepState
@@ -136,7 +137,7 @@ def test_S3_in_a_run_that_goes_back_a_probe_is_retried_and_what_it_cannot_tell_i
     assert run.is_lost("charge") == ["charge/do/3 by its probe"]
     assert run.fails("charge", kind=ErrorKind.UNKNOWN) == ["paused"]
     # Nobody does the step any more: who has it tried again has its probe asked again.
-    assert run.takes(run.status(RETRY, step="charge")) == ["compensating", "charge/do/4 by its probe"]
+    assert run.takes(run.status(Fact.RETRY_REQUESTED, step="charge")) == ["compensating", "charge/do/4 by its probe"]
     assert run.fails("charge", kind=ErrorKind.NO_EFFECT) == ["reserve/undo/1"]
 
 
@@ -224,7 +225,7 @@ def test_S5_a_late_success_after_the_probe_found_nothing_is_undone(run_of: RunOf
 def test_S5_in_a_run_that_goes_back_a_late_success_has_told_what_the_probe_would(run_of: RunOf) -> None:
     run = run_of(order())
     run.succeeds("reserve")
-    run.takes(run.status(PAUSE))
+    run.takes(run.status(Fact.PAUSE_REQUESTED))
     run.fails("charge", kind=ErrorKind.UNKNOWN)
     assert run.succeeds("charge", attempt=1) == []
 
@@ -237,7 +238,11 @@ def test_S5_in_a_run_that_goes_back_a_late_success_has_told_what_the_probe_would
 
 @pytest.mark.parametrize(
     ("verb", "said"),
-    [(RETRY, ["running", "charge/do/3"]), (SKIP, ["running", "ship/do/1"]), (SUPPLY, ["running", "ship/do/1"])],
+    [
+        (Fact.RETRY_REQUESTED, ["running", "charge/do/3"]),
+        (Fact.SKIP_REQUESTED, ["running", "ship/do/1"]),
+        (Fact.RESULT_SUPPLIED, ["running", "ship/do/1"]),
+    ],
 )
 def test_S3_a_person_settles_what_the_probe_could_not_tell(run_of: RunOf, verb: str, said: list[str]) -> None:
     run = probed(run_of)
@@ -249,7 +254,7 @@ def test_S3_a_person_settles_what_the_probe_could_not_tell(run_of: RunOf, verb: 
 def test_S3_what_was_tried_again_and_is_unknown_again_is_asked_about_again(run_of: RunOf) -> None:
     run = probed(run_of)
     run.fails("charge", kind=ErrorKind.UNKNOWN)
-    run.takes(run.status(RETRY, step="charge"))
+    run.takes(run.status(Fact.RETRY_REQUESTED, step="charge"))
 
     assert run.fails("charge", kind=ErrorKind.UNKNOWN) == ["charge/do/4 by its probe"]
 
@@ -257,16 +262,16 @@ def test_S3_what_was_tried_again_and_is_unknown_again_is_asked_about_again(run_o
 def test_S22_in_a_paused_run_no_probe_is_sent_until_it_is_resumed(run_of: RunOf) -> None:
     run = run_of(order())
     run.succeeds("reserve")
-    run.takes(run.status(PAUSE))
+    run.takes(run.status(Fact.PAUSE_REQUESTED))
 
     assert run.fails("charge", kind=ErrorKind.UNKNOWN) == []
-    assert run.takes(run.status(RESUME)) == ["running", "charge/do/2 by its probe"]
+    assert run.takes(run.status(Fact.RESUME_REQUESTED)) == ["running", "charge/do/2 by its probe"]
 
 
 def test_S22_a_cancel_of_a_paused_run_does_not_decide_about_what_its_probe_was_not_asked(run_of: RunOf) -> None:
     run = run_of(order())
     run.succeeds("reserve")
-    run.takes(run.status(PAUSE))
+    run.takes(run.status(Fact.PAUSE_REQUESTED))
     run.fails("charge", kind=ErrorKind.UNKNOWN)
 
     assert run.is_cancelled() == ["compensating", "charge/do/2 by its probe"]

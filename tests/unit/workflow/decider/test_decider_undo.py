@@ -10,10 +10,13 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, Error
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.decider import SKIPPED, advance, decide, evolve, needs_undo
+from multiagents.workflow.decider.compensation import needs_undo
+from multiagents.workflow.decider.decider import advance, decide
+from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state.run_state import RunState
-from tests.support.driven_run import DrivenRun, RunOf
+from tests.support.driven_run import DrivenRun, RunOf, by, with_code
 
 ONCE = RetryPolicy(max_attempts=1)
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)
@@ -57,7 +60,7 @@ def test_failed_charge_releases_the_reserved_stock(run_of: RunOf) -> None:
     run.succeeds("reserve")
     declined = run.error("charge", Direction.DO, retryable=False)
 
-    state, said = decide(run.definition, run.state, declined)
+    state, said, *_ = decide(run.definition, run.state, declined)
 
     assert said[1:] == (
         CompensationEvent(
@@ -318,10 +321,10 @@ def test_S7_a_step_that_the_same_decision_was_to_send_is_taken_back_and_not_aban
 
     def ask(step: StepDefinition, command: CommandEvent) -> Any:
         if step.name == "fraud":
-            return run.status(SKIPPED, step="fraud")
+            return run.status(Fact.SKIPPED, step="fraud")
         return run.error("limit", Direction.DO, 1, retryable=False) if step.name == "limit" else command
 
-    state, said = advance(run.definition, planned, now=run.now, ask=ask)
+    state, said, *_ = advance(with_code(run.definition), planned, now=run.now, answer=by(ask))
 
     assert [(event.step, event.status) for event in said if isinstance(event, StatusEvent)] == [
         ("fraud", "skipped"),

@@ -8,14 +8,14 @@ import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.workflow.builder import Choice, Parallel, Step, Wait, WorkflowBuilder
-from multiagents.workflow.decider.decider import SIGNALLED
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import StepDefinition
 from multiagents.workflow.state.run_state import RunStatus, Signal
 from tests.support.driven_run import DrivenRun, RunOf
 
 
 def signal(run: DrivenRun, name: str, key: str, **facts: Any) -> list[str]:
-    return run.takes(run.status(SIGNALLED, payload={"signal": name, "key": key, "refuses": False, **facts}))
+    return run.takes(run.status(Fact.SIGNALLED, payload={"signal": name, "key": key, "refuses": False, **facts}))
 
 
 def shipping() -> WorkflowBuilder:

@@ -7,8 +7,9 @@ from typing import Any
 
 from multiagents.events import StatusEvent
 from multiagents.workflow.builder import Step, WorkflowBuilder
+from multiagents.workflow.decider.context import merge_note, overlaps
 from multiagents.workflow.decider.decider import decide
-from multiagents.workflow.decider.joins import MERGED, merge_note, overlaps
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state.run_state import RunState
 
@@ -34,7 +35,7 @@ def test_a_key_that_two_branches_return_is_an_overlap_and_the_one_defined_later_
         timestamp=NOON,
         occurred_at=NOON,
         step="ship",
-        status=MERGED,
+        status=Fact.MERGED,
         reason="results with the same key were merged in definition order: "
         '"score" of fraud, limit: that of limit counts',
         payload={"overlaps": {"score": ["fraud", "limit"]}},
@@ -64,4 +65,4 @@ def test_the_note_of_an_overlap_changes_no_state() -> None:
     for step in ("ship", None):
         said = note({"fraud": {"score": 1}, "credit": {"score": 2}}, step)
         assert said is not None
-        assert decide(risk(), state, said) == (state, ())
+        assert decide(risk(), state, said)[:2] == (state, ())

@@ -20,16 +20,8 @@ from multiagents.events import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.decider import (
-    ABANDONED,
-    CANCEL_REQUESTED,
-    CHOSEN,
-    GATHERED,
-    RECALLED,
-    SKIPPED,
-    TAKEN_OVER,
-    evolve,
-)
+from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.state.run_state import (
     ACTIVITY,
     RUN,
@@ -73,15 +65,15 @@ def event_of(trigger: Trigger, direction: Direction, attempt: int) -> Event:
         case Trigger.DOUBT:
             return ErrorEvent(**common, **about, error=ERROR, kind=ErrorKind.UNKNOWN)
         case Trigger.SKIP:
-            return StatusEvent(**common, status=SKIPPED)
+            return StatusEvent(**common, status=Fact.SKIPPED)
         case Trigger.CHOICE:
-            return StatusEvent(**common, status=CHOSEN, payload={"label": "paid"})
+            return StatusEvent(**common, status=Fact.CHOSEN, payload={"label": "paid"})
         case Trigger.PART:
-            return StatusEvent(**common, status=GATHERED, payload={"count": 2, "in_part": True})
+            return StatusEvent(**common, status=Fact.GATHERED, payload={"count": 2, "in_part": True})
         case Trigger.RECALL:
-            return StatusEvent(**common, status=RECALLED)
+            return StatusEvent(**common, status=Fact.REVOKED)
         case Trigger.TAKEOVER:
-            return StatusEvent(**common, status=TAKEN_OVER, payload={"outcome": "succeeded", "origin": "A-0"})
+            return StatusEvent(**common, status=Fact.TAKEN_OVER, payload={"outcome": "succeeded", "origin": "A-0"})
 
 
 @pytest.mark.parametrize("trigger", Trigger)
@@ -110,7 +102,7 @@ def test_an_activity_moves_as_the_table_says_and_else_stays(
 @pytest.mark.parametrize("status", ActivityStatus)
 def test_what_is_in_flight_can_be_abandoned_and_nothing_else(status: ActivityStatus) -> None:
     before = state_of(status, Direction.DO)
-    abandoned = StatusEvent(transaction_id="A-1", step="charge", timestamp=NOON, status=ABANDONED)
+    abandoned = StatusEvent(transaction_id="A-1", step="charge", timestamp=NOON, status=Fact.ATTEMPT_ABANDONED)
 
     after = evolve(ORDER, before, abandoned)
 
@@ -138,7 +130,7 @@ def test_a_run_moves_as_the_table_says_and_else_stays(status: RunStatus, said: R
 @pytest.mark.parametrize("status", RunStatus)
 def test_S20_a_cancel_is_recorded_until_the_run_is_over(status: RunStatus) -> None:
     before = RunState("A-1", "order", status=status)
-    event = StatusEvent(transaction_id="A-1", timestamp=NOON, status=CANCEL_REQUESTED)
+    event = StatusEvent(transaction_id="A-1", timestamp=NOON, status=Fact.CANCEL_REQUESTED)
 
     after = evolve(ORDER, before, event)
 

@@ -1,28 +1,19 @@
-"""Probes: the workers that find out whether a step took effect when nobody knows (rules S3, S13).
+"""What a probe answers, and what that says of its step (rule S3).
 
-The rules:
-
-1. A step with ``on_unknown="resolve"`` whose outcome is unknown for good is asked about at once, whichever way the run
-   goes. What a person has decided is not asked about; nor, in a run that goes back, what a late success has told.
-2. Asking is one more attempt to do the step, which its probe runs in the place of its worker: with the retry policy and
-   the limits of the probe. It is never taken back, as going back has to know.
-3. *succeeded* counts as the success of the step, *failed* as a definite failure, whatever the attempts before left in
-   doubt. All else, *unknown* or a probe that is given up, leaves the step to a person, as ``on_unknown="park"`` does.
+*succeeded* counts as the success of the step, *failed* as a definite failure, whatever the attempts before left in
+doubt. All else, *unknown* or a probe that is given up, leaves the step to a person, as ``on_unknown="park"`` does. When
+a probe is asked is in `multiagents.workflow.decider.unknown_outcomes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import ResolutionError
-from multiagents.workflow.state.activity import ActivityStatus, StepState
 
-if TYPE_CHECKING:
-    from multiagents.workflow.definition import StepDefinition
-
-__all__ = ["OUTCOMES", "Resolution", "asks_probe", "needs_probe", "resolved"]
+__all__ = ["OUTCOMES", "Resolution", "resolved"]
 
 #: What a probe may answer.
 OUTCOMES = ("succeeded", "failed", "unknown")
@@ -44,30 +35,6 @@ class Resolution(TypedDict):
     result: NotRequired[Any]
     #: a line for people, kept with the error of the step
     reason: NotRequired[str]
-
-
-def needs_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
-    """Whether a step's probe has to be asked, and has not been yet.
-
-    Args:
-        own: the step's definition.
-        step: its state.
-        forward: the run goes forward. A late success then settles nothing, as it is no progress.
-    """
-    if (
-        own.resolve_with is None
-        or step.do.probing
-        or not step.do.is_over
-        or step.do.status is not ActivityStatus.UNKNOWN
-    ):
-        return False
-    decided = step.undo_again or step.undo.status is not ActivityStatus.IDLE
-    return not decided and (forward or step.outcome == "unknown")
-
-
-def asks_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
-    """Whether the next attempt to do a step is its probe's: the first one, or one more after it failed or was lost."""
-    return (step.do.probing and step.do.will_retry) or needs_probe(own, step, forward=forward)
 
 
 def resolved(event: ResultEvent, probe: str) -> ResultEvent | ErrorEvent:

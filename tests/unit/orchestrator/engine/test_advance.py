@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from multiagents.events import StatusEvent
-from multiagents.orchestrator.engine.optimistic_retry import LONGEST_PAUSE, RACES_AT_ONCE, fence, let_others_first
+from multiagents.orchestrator.engine.advance import LONGEST_PAUSE, RACES_AT_ONCE, fence, let_others_first
+from multiagents.orchestrator.engine.pipeline import Decided
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider.commands import command
-from multiagents.workflow.decider.decider import evolve
+from multiagents.workflow.decider.evolve import evolve
 from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -27,7 +28,7 @@ def fenced(before: RunState, *steps: str, also: Any = None, paged: bool = True) 
     for fact in [*facts, *([also] if also else [])]:
         after = evolve(FLOW, after, fact)
     snapshot = Snapshot(before, FLOW, {}, 7, 3, NOON)
-    return fence(snapshot, after, [*facts, *([also] if also else [])], paged=paged)
+    return fence(snapshot, Decided(FLOW, after, [*facts, *([also] if also else [])], pending=paged))
 
 
 def test_a_page_of_first_attempts_is_refused_if_the_run_has_turned_or_they_were_sent_out() -> None:
@@ -53,7 +54,7 @@ def test_any_other_decision_is_refused_if_anything_was_committed(given: dict[str
 
 def test_who_loses_again_and_again_lets_others_first(monkeypatch: pytest.MonkeyPatch) -> None:
     paused: list[float] = []
-    monkeypatch.setattr("multiagents.orchestrator.engine.optimistic_retry.time.sleep", paused.append)
+    monkeypatch.setattr("multiagents.orchestrator.engine.advance.time.sleep", paused.append)
 
     for race in range(100):
         let_others_first(race)

@@ -1,4 +1,4 @@
-"""What foreign producers publish in the place of a probe; what a worker of ours answers is read where it runs."""
+"""Results that foreign producers publish on the bus; what a worker of ours answers is read where it runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from multiagents.exceptions import ResolutionError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.probes import resolved
+from multiagents.workflow.decider.probe_answer import resolved
 
 
-def as_told(store: StateStore, snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> ResultEvent | ErrorEvent:
+def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> ResultEvent | ErrorEvent:
     """A published outcome, as what it says of its step: the answer of a probe is read, all else stays as it is.
 
     Args:
@@ -35,6 +35,6 @@ def _asked_probe(store: StateStore, snapshot: Snapshot, attempt: Correlation) ->
     if attempt.attempt == snapshot.state.step(attempt.step).do.attempt:
         return snapshot.state.is_probe(attempt)
     return any(
-        isinstance(said, CommandEvent) and said.probe and said.correlation_id == str(attempt)
-        for said in store.history(attempt.transaction_id)
+        isinstance(event, CommandEvent) and event.probe and event.correlation_id == str(attempt)
+        for event in store.history(attempt.transaction_id)
     )

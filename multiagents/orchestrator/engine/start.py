@@ -1,0 +1,88 @@
+"""How a run begins: created with its first steps sent, in one script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from multiagents.events import Event
+from multiagents.failpoints import WriteSite
+from multiagents.orchestrator.engine.commit_plan import digest
+from multiagents.orchestrator.engine.conflict_policy import OnConflict
+from multiagents.orchestrator.engine.follow_ups import FollowUp
+from multiagents.orchestrator.engine.fork import Fork
+from multiagents.orchestrator.engine.pipeline import Pipeline
+from multiagents.orchestrator.engine.user_code import Answers
+from multiagents.orchestrator.engine.view import StartView
+from multiagents.state_store.records import Started
+from multiagents.workflow.decider.commands import start_event
+from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.definition import Definition
+from multiagents.workflow.state.run_state import Parent, RunState
+
+__all__ = ["start"]
+
+
+def start(
+    pipeline: Pipeline,
+    definition: Definition,
+    transaction_id: str,
+    input: dict[str, Any],
+    on_conflict: OnConflict = OnConflict.RETURN_SAME,
+    attributes: Mapping[str, str] | None = None,
+    parent: Parent | None = None,
+    fork: Fork | None = None,
+) -> tuple[Started, Sequence[FollowUp]]:
+    """Create a run and send its first steps.
+
+    What cannot be said here (it takes code that is elsewhere, or does not fit into one commit) is left to the
+    orchestrator's task: whoever starts a run may be no worker.
+
+    Args:
+        pipeline: decides and commits.
+        definition: what it follows.
+        transaction_id: its id.
+        input: what it is started with.
+        on_conflict: what is done if there is a run with this id.
+        attributes: what it is found by, as it is stored.
+        parent: the attempt that it is, if it is a child.
+        fork: what it takes over, if it is a fork.
+
+    Returns:
+        whether it is new, and what is left to be done.
+    """
+    now, first = pipeline.store.now(), parent is None
+    before = RunState(transaction_id, workflow="")
+    view = StartView(definition, before, input, None if fork is None else fork.results)
+    begun = start_event(definition, transaction_id, now=now, max_lost=pipeline.settings.max_lost, parent=parent)
+    events: list[Event] = [begun] if fork is None else fork.facts(begun)
+    state = before
+    for event in events:
+        state = evolve(definition, state, event)
+    near = definition.entries if fork is None else None
+    decided = pipeline.decide(view, state, events, Answers(view, None), now, near=near)
+    dispatches = pipeline.outbox.dispatches(decided.definition, decided.after, decided.events, first=first)
+    commit = pipeline.plan(
+        view,
+        decided,
+        dispatches,
+        site=WriteSite.START if fork is None else WriteSite.FORK,
+        first=first,
+        hand_over=True,
+        deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
+        attributes=attributes,
+    )
+    started = pipeline.store.start(
+        definition,
+        decided.after,
+        commit,
+        input,
+        digest(input) if fork is None else fork.digest,
+        call="" if on_conflict.gives_existing else uuid4().hex,
+        replaces=on_conflict.replaces,
+    )
+    if not started.created:
+        return started, ()
+    pipeline.versions.look_at(started, definition, transaction_id)
+    return started, pipeline.publish(view, decided, dispatches, first=first, hand_over=True)
