@@ -8,6 +8,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
+from multiagents.testing.servers import server_kind
+
 # celery.contrib.pytest comes first: pytest-celery hides its fixtures of the same names behind Docker ones.
 pytest_plugins = (
     "celery.contrib.pytest",
@@ -30,6 +32,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "laptop")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="the random workflow that `make soak` has printed the seed of")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if server_kind() == "rabbitmq":
+        # Who drops a Celery app leaves it to the collector to close its connections. Those of redis-py say nothing.
+        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
 
 
 @pytest.fixture

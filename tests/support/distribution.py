@@ -2,7 +2,7 @@
 
 The tests of the rules share one warm worker for each pool and mode, over all their files; each setup of the crash
 matrix has workers of its own. These take seconds to start: a process that has them gets all the tests that use them.
-Everything else goes by file.
+Everything else goes by file, and first: there are the tests that take minutes, and none of them should be the last.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ def group(node_id: str) -> str:
     return f"{PurePosixPath(file).parent} on {deployment[0]}" if deployment else file
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("loadgroup", default=False):  # xdist tells its processes so
+        items.sort(key=lambda item: " on " in group(item.nodeid))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
     from xdist.scheduler import LoadScopeScheduling
@@ -35,4 +41,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
         def _split_scope(self, nodeid: str) -> str:
             return group(nodeid)
 
-    return Grouping(config, log) if config.getoption("dist") == "loadgroup" else None
+    if config.getoption("dist") != "loadgroup":
+        return None
+    config.option.loadscopereorder = False  # by the number of tests
+    return Grouping(config, log)
