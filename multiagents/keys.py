@@ -22,9 +22,9 @@ class Keys:
         self.partitions = partitions
         self._partitions: dict[int, PartitionKeys] = {}
 
-    def partition_of(self, transaction_id: str) -> int:
-        """The partition that holds a run: crc32 of its id, modulo the number of partitions."""
-        return 0 if self.partitions == 1 else crc32(transaction_id.encode()) % self.partitions
+    def partition_of(self, name: str) -> int:
+        """The partition of a run or of a business key: crc32 of its name, modulo the number of partitions."""
+        return 0 if self.partitions == 1 else crc32(name.encode()) % self.partitions
 
     def tag(self, partition: int) -> str:
         """The hash tag that every key of a partition starts with."""
@@ -40,6 +40,14 @@ class Keys:
         if known is None:
             known = self._partitions[partition] = PartitionKeys(self.tag(partition))
         return known
+
+    def of_key(self, key: str) -> PartitionKeys:
+        """The keys of the partition in which a business key is locked and limited: runs of all partitions share it."""
+        return self.of_partition(self.partition_of(key))
+
+    def of_each_partition(self) -> list[PartitionKeys]:
+        """The keys of one partition after the other."""
+        return [self.of_partition(number) for number in range(self.partitions)]
 
 
 class PartitionKeys:

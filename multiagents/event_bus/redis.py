@@ -84,7 +84,7 @@ class RedisEventBus(EventBus):
         self._redis: Any = _from_url(url) if client is None else _like(client)
         self._where = _where(self._redis)
         self._keys = Keys(prefix, partitions)
-        self._streams = [self._keys.of_partition(each).bus for each in range(partitions)]
+        self._streams = [part.bus for part in self._keys.of_each_partition()]
         self._cursors = Cursors(partitions)
         self.maxlen = maxlen
         self._trim_every = max(maxlen // 100, 1)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from multiagents.failpoints import WriteSite, write
-from multiagents.keys import Keys, PartitionKeys
+from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Isolation, Lock, Slot
 from multiagents.state_store.records import DueKind
@@ -28,11 +28,8 @@ class RedisIsolation(Isolation):
         self._keys = keys
         self._lease_ms = lease_ms
 
-    def _of_key(self, key: str) -> PartitionKeys:
-        return self._keys.of_partition(self._keys.partition_of(key))
-
     def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
-        part = self._of_key(key)
+        part = self._keys.of_key(key)
         keys = [part.lock(key), part.lock_line(key), part.lock_asking(key), part.meta, part.due]
         args = [DueKind.LOCK.entry(key), holder, lease_ms, asking_ms, over, LOCK_CHECK_MS]
         granted, now, token, held_by, place = self._server.run(WriteSite.LOCK, "lock", keys, args)
@@ -40,12 +37,12 @@ class RedisIsolation(Isolation):
         return Lock(granted == 1, int(token), held_by, place)
 
     def unlock(self, key: str, token: int) -> bool:
-        part = self._of_key(key)
+        part = self._keys.of_key(key)
         keys = [part.lock(key), part.due]
         return bool(self._server.run(WriteSite.UNLOCK, "unlock", keys, [DueKind.LOCK.entry(key), token])[0])
 
     def lock_of(self, key: str) -> Lock | None:
-        read = partial(self._client.hmget, self._of_key(key).lock(key), ["token", "holder", "until"])
+        read = partial(self._client.hmget, self._keys.of_key(key).lock(key), ["token", "holder", "until"])
         token, holder, until = self._server.call(read)
         return None if token is None else Lock(False, int(token), holder, until_ms=int(until))
 
@@ -59,7 +56,7 @@ class RedisIsolation(Isolation):
         pause_ms: int = 0,
         keep: bool = False,
     ) -> Slot:
-        part = self._of_key(key)
+        part = self._keys.of_key(key)
         keys = [part.slots(key), part.next_start(key), part.limited(key)]
         args = [str(correlation), concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
         site = WriteSite.TAKE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.TAKE_SLOT
@@ -69,5 +66,5 @@ class RedisIsolation(Isolation):
 
     def free_slot(self, key: str, correlation: Correlation) -> None:
         site = WriteSite.FREE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.FREE_SLOT
-        give_back = partial(self._client.zrem, self._of_key(key).slots(key), str(correlation))
+        give_back = partial(self._client.zrem, self._keys.of_key(key).slots(key), str(correlation))
         self._server.call(lambda: write(site, give_back))

@@ -274,8 +274,7 @@ class RedisStateStore(StateStore):
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
         entries: list[Due] = []
         until_next: list[int] = []
-        for number in range(self.keys.partitions):
-            part = self.keys.of_partition(number)
+        for number, part in enumerate(self.keys.of_each_partition()):
             now, soonest, *members = self._server.run(
                 WriteSite.TAKE_DUE,
                 "take_due",
@@ -290,7 +289,7 @@ class RedisStateStore(StateStore):
 
     def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
         found: dict[str, list[Due]] = {}
-        for part in map(self.keys.of_partition, range(self.keys.partitions)):
+        for part in self.keys.of_each_partition():
             for target in self._server.call(partial(self._client.hkeys, part.sequence)):
                 if named in target:
                     sent = self._server.call(partial(self._client.zrange, part.sent(target), 0, limit - 1))

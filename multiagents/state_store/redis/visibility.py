@@ -67,7 +67,7 @@ class RedisVisibility(Visibility):
         """Ask the partitions one after the other, each with one script."""
         found: list[Place] = []
         looked_to: list[Place] = []
-        for part in map(self._keys.of_partition, range(self._keys.partitions)):
+        for part in self._keys.of_each_partition():
             indexes = [part.by_attribute(one.name, one.kind, one.text) for one in search.walked]
             done, score, name, flat = self._server.run(None, "search", indexes, arguments_of_search(search, part.runs))
             if not done:
@@ -133,7 +133,7 @@ class RedisVisibility(Visibility):
     def _of_each_partition(self, ask: Callable[[Any, PartitionKeys], Any]) -> list[Any]:
         """What all partitions answer, in one round trip."""
         with self._client.pipeline(transaction=False) as pipe:
-            for number in range(self._keys.partitions):
-                ask(pipe, self._keys.of_partition(number))
+            for part in self._keys.of_each_partition():
+                ask(pipe, part)
             answers: list[Any] = self._server.call(pipe.execute)
         return answers

@@ -25,7 +25,7 @@ from multiagents import (
     worker,
 )
 from multiagents.exceptions import UnknownStepError, WorkflowError
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.decider.evolve import fold
 
 ONCE = RetryPolicy(max_attempts=1)

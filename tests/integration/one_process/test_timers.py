@@ -15,7 +15,7 @@ from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, StatusE
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.names import Correlation
 from multiagents.orchestrator.recovery.sweep import Sweep
-from multiagents.state_store.memory.store import InMemoryStateStore
+from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import Delivery, parse_attempt_key
 from multiagents.workflow.decider.evolve import fold
 
