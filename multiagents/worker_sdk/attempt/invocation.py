@@ -81,18 +81,35 @@ class Invocation:
             DecodeError: when what is stored of the run cannot be read; nothing was called, and that was handed on.
             Exception: what the worker raised, after it was handed on.
         """
-        store, settings = self._runtime.store, self._runtime.settings
-        correlation = _correlation(kwargs)
-        timeout = worker.step_timeout
+        claim = self._claim(worker, _correlation(kwargs), kwargs["definition"], hostname)
+        settled, failure = self._run_claimed(worker, claim, hostname, pool, may_go_on=True)
+        until = time.monotonic() + LOCAL_FOR
+        while (local := settled.local) is not None:
+            name = local.definition.steps[local.correlation.step].worker
+            try:
+                may_go_on = time.monotonic() < until
+                settled, _ = self._run_claimed(workers[name], local, hostname, pool, may_go_on=may_go_on)
+            except ClaimRefused as refused:  # it was given back, because a limit is reached
+                logger.info("%s", refused)
+                break
+        if failure is None:
+            return settled.links
+        try:
+            raise failure
+        finally:
+            del failure  # else its traceback and this frame keep each other
+
+    def _claim(self, worker: Worker, correlation: Correlation, definition_hash: str, hostname: str) -> Claim:
+        store, timeout = self._runtime.store, worker.step_timeout
         # The token has to be this execution's alone: a claim under the same one gets the same answer.
         owner = f"{self._token}:{os.getpid()}:{next(self._numbers)}"
         try:
-            claim = store.claim(
+            return store.claim(
                 correlation,
-                kwargs["definition"],
+                definition_hash,
                 owner=owner,
                 worker=hostname,
-                timeout=(settings.step_timeout if timeout is None else timeout) or None,
+                timeout=(self._runtime.settings.step_timeout if timeout is None else timeout) or None,
                 heartbeat_timeout=worker.heartbeat_timeout,
                 task=worker.name,
             )
@@ -102,38 +119,22 @@ class Invocation:
             # It would be the same at the next attempt, and for ever: what is stored cannot be read (rule S27).
             self._runtime.unclaimable(_unreadable(correlation, error, at=store.now(), hostname=hostname), owner)
             raise
-        following, failure = self._run(worker, claim, hostname, pool, may_go_on=True)
-        until = time.monotonic() + LOCAL_FOR
-        while (local := following.local) is not None:
-            name = local.definition.steps[local.correlation.step].worker
-            try:
-                following, _ = self._run(workers[name], local, hostname, pool, may_go_on=time.monotonic() < until)
-            except ClaimRefused as refused:  # it was given back, because a limit is reached
-                logger.info("%s", refused)
-                break
-        if failure is None:
-            return following.links
-        try:
-            raise failure
-        finally:
-            del failure  # else its traceback and this frame keep each other
 
-    def _run(
+    def _run_claimed(
         self, worker: Worker, claim: Claim, hostname: str, pool: str, *, may_go_on: bool
     ) -> tuple[Settled, Exception | None]:
-        """Run an attempt that is claimed, and hand on what came of it."""
         seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
         lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
         try:
-            event, failure = self._attempt(worker, claim, lease, seconds, hostname, pool)
-            following = self._runtime.settle(event, claim, may_go_on=may_go_on)
+            event, failure = self._outcome(worker, claim, lease, seconds, hostname, pool)
+            settled = self._runtime.settle(event, claim, may_go_on=may_go_on)
         finally:
             self._leases.remove(lease)
         if lease.slot is not None:
             lease.slot.free()
-        return following, failure
+        return settled, failure
 
-    def _attempt(
+    def _outcome(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
         step = StepContext(claim, lease, self._load_results)
