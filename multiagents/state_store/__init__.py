@@ -5,9 +5,32 @@ from __future__ import annotations
 from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
 from multiagents.state_store.base import StateStore
+from multiagents.state_store.isolation import (
+    LOCK_CHECK_MS,
+    Isolation,
+    Lock,
+    Slot,
+    holder_of,
+    parse_holder,
+    pause_ms,
+)
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy
+from multiagents.state_store.schedules import Schedules
+from multiagents.state_store.visibility import Visibility
 
-__all__ = ["StateStore", "open_store"]
+__all__ = [
+    "LOCK_CHECK_MS",
+    "Isolation",
+    "Lock",
+    "Schedules",
+    "Slot",
+    "StateStore",
+    "Visibility",
+    "holder_of",
+    "open_store",
+    "parse_holder",
+    "pause_ms",
+]
 
 
 def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0, policy: PayloadPolicy = PLAIN) -> StateStore:

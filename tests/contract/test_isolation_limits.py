@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.isolation import Slot
+from multiagents.state_store import Slot
 from tests.support.store_kit import StoreKit
 
 LEASE_MS = 500

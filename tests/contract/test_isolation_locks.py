@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from multiagents.state_store.isolation import Lock
+from multiagents.state_store import Lock
 from multiagents.state_store.records import DueKind
 from tests.support.store_kit import StoreKit
 

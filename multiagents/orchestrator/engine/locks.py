@@ -14,7 +14,7 @@ from multiagents.names import Correlation
 from multiagents.orchestrator.engine.attempts import complete
 from multiagents.orchestrator.engine.follow_ups import FollowUp
 from multiagents.orchestrator.engine.pipeline import Pipeline
-from multiagents.state_store.isolation import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
+from multiagents.state_store import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
 from multiagents.state_store.records import Delivery, Due, InFlight, Snapshot, parse_attempt_key
 
 

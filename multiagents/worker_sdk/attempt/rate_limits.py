@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from multiagents.clock import to_ms
 from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
-from multiagents.state_store.isolation import pause_ms
+from multiagents.state_store import pause_ms
 from multiagents.state_store.records import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition import Limit, filled_template
 from multiagents.workflow.state.run_state import RunStatus
