@@ -141,9 +141,10 @@ def page() -> str:
     """The page as it should be."""
     text = PAGE.read_text()
     for name, made in {"picture": picture(), "rooms": table()}.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        before, _, rest = text.partition(begin)
-        text = before + begin + made + end + rest.partition(end)[2]
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        assert text.count(begin) == text.count(end) == 1, f"expected {begin}...{end} in {PAGE}, once"
+        before, rest = text.split(begin)
+        text = before + begin + made + "\n" + end + rest.split(end)[1]
     return text
 
 
