@@ -21,6 +21,7 @@ class Keys:
         self.prefix = prefix
         self.partitions = partitions
         self._partitions: dict[int, PartitionKeys] = {}
+        self._last: tuple[str, RunKeys | None] = ("", None)
 
     def partition_of(self, name: str) -> int:
         """The partition of a run or of a business key: crc32 of its name, modulo the number of partitions."""
@@ -32,7 +33,11 @@ class Keys:
 
     def of_run(self, transaction_id: str) -> RunKeys:
         """The keys of one run and of the partition it lives in."""
-        return RunKeys(self.of_partition(self.partition_of(transaction_id)), transaction_id)
+        last, run = self._last  # a step asks for the keys of its run several times
+        if last != transaction_id or run is None:
+            run = RunKeys(self.of_partition(self.partition_of(transaction_id)), transaction_id)
+            self._last = transaction_id, run
+        return run
 
     def of_partition(self, partition: int) -> PartitionKeys:
         """The keys that the runs of a partition share."""

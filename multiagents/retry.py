@@ -49,6 +49,8 @@ class RetryPolicy(BaseModel):
 
     def retries(self, error: BaseException) -> bool:
         """Whether this error may be retried at all, however often it was tried."""
+        if not self.non_retryable:
+            return True
         names = set(self.non_retryable)
         return not any(_qualified_name(kind) in names or kind.__name__ in names for kind in type(error).__mro__)
 

@@ -24,6 +24,7 @@ from multiagents.orchestrator.engine.timers import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import SnapshotView
 from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, attempt_key_of
+from multiagents.workflow.decider.children import concerns_others
 from multiagents.workflow.decider.evolve import evolve
 from multiagents.workflow.decider.joins import changed_steps
 from multiagents.workflow.definition import Definition
@@ -147,7 +148,7 @@ def _once(
     )
     if committed.verdict is not Verdict.APPLIED:
         return Outcome(committed.verdict, before)
-    follow_ups = pipeline.publish(view, decided, dispatches)
+    follow_ups = pipeline.publish(decided, dispatches)
     links = pipeline.outbox.links(snapshot.definition, decided.events) if may_link else ()
     return Outcome(Verdict.APPLIED, decided.after, decided.events, links, follow_ups)
 
@@ -296,7 +297,8 @@ def _record_late(pipeline: Pipeline, view: SnapshotView, event: ResultEvent | Er
     kept = event if keeps else event.model_copy(update={"payload": None})
     # In a run that goes forward it calls for nothing, unless the step was undone with its pass.
     pending = changes and (after.status is not RunStatus.RUNNING or step in view.definition.superseded)
-    decided = Decided(view.definition, after, (kept,), pending=pending)
+    tells = concerns_others(view.definition, before, after)
+    decided = Decided(view.definition, after, (kept,), pending=pending, concerns_others=tells)
     # A decision that is pending already is not made here, so its entry has to stay.
     committed = pipeline.commit(view, decided, (), site=WriteSite.LATE, version=view.snapshot.version)
     if committed.verdict is Verdict.APPLIED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError
@@ -50,18 +50,19 @@ def commit_of(
     """
     before = view.state
     changed = changed_steps(before, after)
-    own = {event.step: result for event in events if event.step and not says_nothing(result := result_of(event))}
+    data = _data_of(events)
     back = after.rollbacks is not before.rollbacks
     joined = fan_in(
         definition,
         before,
         after,
         changed,
-        own,
-        results=view.results() if not view.whole or meets(definition, before, after) else {},
+        data.results,
+        results=view.results() if not view.whole or meets(definition, before, after, changed) else {},
         context=view.payloads().context if back else None,
         now=events[-1].at if events else NOT_YET,
     )
+    undone = {name: step for name, step in changed.items() if step.undo.attempt}
     header = changed_header(before, after)
     moved = None
     retention_ms: int | None = None
@@ -78,16 +79,16 @@ def commit_of(
         header["stop"] = "1"
     return Commit(
         transaction_id=after.transaction_id,
-        events=[*(without_payload(event) for event in events), *joined.notes],
+        events=[*data.events, *joined.notes],
         header=header,
         steps=changed,
-        results=own,
-        inputs=_inputs_in(events),
-        signals=_signals_in(events),
+        results=data.results,
+        inputs=data.inputs,
+        signals=data.signals,
         context=joined.context,
         forgotten=joined.forgotten,
-        dead_letters=_dead_letters(view, definition, after, changed),
-        answered=_settled_by_hand(before, after),
+        dead_letters=_dead_letters(view, definition, after, undone) if undone else {},
+        answered=_settled_by_hand(before, undone, after.transaction_id) if undone else (),
         dispatches=dispatches,
         arrivals=joined.arrivals,
         moved=moved,
@@ -99,25 +100,41 @@ def commit_of(
     )
 
 
-def _inputs_in(events: Sequence[Event]) -> dict[str, Any]:
-    """What ``inputs`` have answered; of a map, what its items share, and each item."""
-    found: dict[str, Any] = {}
+class _Data(NamedTuple):
+    """What events bring, each thing where it is kept: a payload lives once, and the history has its digest."""
+
+    events: list[Event]
+    results: dict[str, Any]
+    #: what ``inputs`` have answered; of a map, what its items share, and each item
+    inputs: dict[str, Any]
+    #: key -> the data of a signal
+    signals: dict[str, Any]
+
+
+def _data_of(events: Sequence[Event]) -> _Data:
+    data = _Data([], {}, {}, {})
     for event in events:
-        if isinstance(event, CommandEvent) and event.step and event.payload is not None:
-            found[event.step] = event.payload
-        elif isinstance(event, StatusEvent) and event.status == Fact.TAKEN_OVER and event.step:
-            if "input" in event.payload:
-                found[event.step] = event.payload["input"]
-        elif isinstance(event, StatusEvent) and event.status == Fact.EXPANDED and event.step:
-            found[event.step] = event.payload["shared"]
-            for index, item in enumerate(event.payload["items"]):
-                found[item_name(event.step, index)] = {"item": item, "index": index}
-    return found
+        data.events.append(without_payload(event))
+        step = event.step
+        if step and not says_nothing(result := result_of(event)):
+            data.results[step] = result
+        if isinstance(event, CommandEvent):
+            if step and event.payload is not None:
+                data.inputs[step] = event.payload
+        elif isinstance(event, StatusEvent):
+            _take_data(data, event, step)
+    return data
 
 
-def _signals_in(events: Sequence[Event]) -> dict[str, Any]:
-    found = [event.payload for event in events if isinstance(event, StatusEvent) and event.status == Fact.SIGNALLED]
-    return {payload["key"]: payload["data"] for payload in found}
+def _take_data(data: _Data, event: StatusEvent, step: str | None) -> None:
+    if event.status == Fact.SIGNALLED:
+        data.signals[event.payload["key"]] = event.payload["data"]
+    elif step and event.status == Fact.TAKEN_OVER and "input" in event.payload:
+        data.inputs[step] = event.payload["input"]
+    elif step and event.status == Fact.EXPANDED:
+        data.inputs[step] = event.payload["shared"]
+        for index, item in enumerate(event.payload["items"]):
+            data.inputs[item_name(step, index)] = {"item": item, "index": index}
 
 
 def _attributes_set(events: Sequence[Event], answered: tuple[str, str] | None) -> Mapping[str, str]:
@@ -149,25 +166,22 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
     return changed | {name: "" for name in old if name not in new}
 
 
-def _settled_by_hand(before: RunState, after: RunState) -> list[str]:
+def _settled_by_hand(before: RunState, undone: Mapping[str, StepState], transaction_id: str) -> list[str]:
     """The dead letters of undos that a person has settled."""
-    return [
-        str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))
-        for name, step in before.steps.items()
-        if step.undo.is_over and not step.abandoned and _is_settled(after.step(name))
-    ]
-
-
-def _is_settled(step: StepState) -> bool:
-    return step.abandoned or not step.undo.is_over
+    settled = []
+    for name, step in undone.items():
+        old = before.step(name)
+        if old.undo.is_over and not old.abandoned and (step.abandoned or not step.undo.is_over):
+            settled.append(str(Correlation(transaction_id, name, Direction.UNDO, old.undo.attempt)))
+    return settled
 
 
 def _dead_letters(
-    view: RunView, definition: Definition, after: RunState, changed: Mapping[str, StepState]
+    view: RunView, definition: Definition, after: RunState, undone: Mapping[str, StepState]
 ) -> dict[str, Any]:
     """Rule S17: an undo that is over without success goes to the dead letters, with what it takes to act on it."""
     letters: dict[str, Any] = {}
-    for name, step in changed.items():
+    for name, step in undone.items():
         if not step.undo.is_over or view.state.step(name).undo.is_over:
             continue
         data, unread = _readable(view.payloads)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from multiagents.events import ErrorEvent, Event, ResultEvent
@@ -37,11 +38,14 @@ from multiagents.settings import Settings
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Claim, InFlight, Settled, Snapshot, Started, Verdict
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.state.run_state import RunStatus
 
 logger = logging.getLogger(__name__)
 
 #: Seconds for which the outcome of a step is kept while the store is away (at least: ten leases, if that is longer).
 OUTAGE = 300.0
+#: A run that compensates or is over may have word for its children, its parent, or who is told of ends.
+HAS_WORD = frozenset(status for status in RunStatus if status.is_end or status is RunStatus.COMPENSATING)
 
 
 class Engine:
@@ -104,10 +108,13 @@ class Engine:
     def _told(self, transaction_id: str, *, may_link: bool) -> Outcome:
         """Tell others what concerns them of a run, then say what is due of it."""
         snapshot = self.store.load(transaction_id)
-        children = Children(self.pipeline)
-        children.tell(snapshot)
+        word: Sequence[FollowUp] = ()
+        if snapshot.state.status in HAS_WORD:
+            children = Children(self.pipeline)
+            children.tell(snapshot)
+            word = children.follow_ups
         outcome = advance(self.pipeline, transaction_id, snapshot=snapshot, may_link=may_link)
-        return outcome._replace(follow_ups=[*children.follow_ups, *outcome.follow_ups])
+        return outcome._replace(follow_ups=[*word, *outcome.follow_ups]) if word else outcome
 
     def _decide(self, transaction_id: str, event: Event | Callable[[Snapshot], Event], /, **how: Any) -> Outcome:
         outcome = advance(self.pipeline, transaction_id, event, **how)
@@ -127,7 +134,7 @@ class Engine:
         Returns:
             what is left to the caller: links for its task (the next undo, if there is just one), or a local step.
         """
-        outcome = self._outlasting(lambda: settle(self.pipeline, event, claim, may_go_on=may_go_on))
+        outcome = self._outlasting(partial(settle, self.pipeline, event, claim, may_go_on=may_go_on))
         links = self._carry_out(outcome.follow_ups) if outcome.follow_ups else ()
         return Settled(outcome.links or links, outcome.held)
 

@@ -38,7 +38,7 @@ def local_step(pipeline: Pipeline, decided: Decided, event: ResultEvent | ErrorE
     if len(decided.events) != 2:
         return None
     definition, after, command = decided.definition, decided.after, decided.events[1]
-    dispatcher, settings = pipeline.dispatcher, pipeline.settings
+    dispatcher, settings = pipeline.outbox.dispatcher, pipeline.settings
     if not isinstance(command, CommandEvent) or command.delay or command.step is None or command.probe:
         return None
     step = definition.steps[command.step]

@@ -21,14 +21,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from multiagents.events import Event
-from multiagents.failpoints import WriteSite
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.orchestrator.engine.commit_plan import commit_of
 from multiagents.orchestrator.engine.follow_ups import Advance, FollowUp
 from multiagents.orchestrator.engine.outbox import Outbox
 from multiagents.orchestrator.engine.user_code import Answers, CodeElsewhere
 from multiagents.orchestrator.engine.version_check import Versions
-from multiagents.orchestrator.engine.view import ClaimView, RunView, SnapshotView
+from multiagents.orchestrator.engine.view import RunView, SnapshotView
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Claim, Commit, Committed, Dispatch, Snapshot, Verdict
@@ -50,6 +49,7 @@ class Decided(NamedTuple):
         events: the event that came, and those that follow from it.
         elsewhere: a step that is due and whose code is in another process.
         pending: more is due than it says.
+        concerns_others: the run's parent, or its children, are to be told of it.
     """
 
     definition: Definition
@@ -57,15 +57,7 @@ class Decided(NamedTuple):
     events: Sequence[Event]
     elsewhere: str | None = None
     pending: bool = False
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether somebody has yet to say what else is due."""
-        return self.pending or self.elsewhere is not None
-
-    def is_left(self, *, hand_over: bool) -> bool:
-        """Whether the orchestrator's task is to say it, in whatever process."""
-        return self.elsewhere is not None or (hand_over and self.pending)
+    concerns_others: bool = False
 
 
 class Outcome(NamedTuple):
@@ -118,10 +110,6 @@ class Pipeline:
         """How attempts go out."""
         return self.outbox.dispatcher
 
-    def of_claim(self, claim: Claim) -> ClaimView:
-        """A run as a claim shows it."""
-        return ClaimView(claim, partial(self.store.payloads, claim.correlation.transaction_id))
-
     def of_snapshot(self, snapshot: Snapshot) -> SnapshotView:
         """A run as it was loaded."""
         return SnapshotView(snapshot, partial(self.store.payloads, snapshot.state.transaction_id))
@@ -151,8 +139,15 @@ class Pipeline:
         turn = advancing(view.definition, state, now=now, near=near, unclaimed=unclaimed, projected=not view.whole)
         after, said, left, more = answered(turn, answers)
         definition = view.definition.expanded(after.sizes, after.rollbacks)
-        coded = [step for step in left if definition.steps[step].lacks_code]
-        return Decided(definition, after, [*events, *said], next(iter(coded), None), more or len(left) > len(coded))
+        coded = [step for step in left if definition.steps[step].lacks_code] if left else ()
+        return Decided(
+            definition,
+            after,
+            [*events, *said],
+            coded[0] if coded else None,
+            more or len(left) > len(coded),
+            concerns_others(definition, view.state, after),
+        )
 
     def plan(
         self,
@@ -160,7 +155,6 @@ class Pipeline:
         decided: Decided,
         dispatches: Sequence[Dispatch],
         *,
-        site: WriteSite,
         first: bool = False,
         hand_over: bool = False,
         decides: bool = False,
@@ -172,21 +166,22 @@ class Pipeline:
             view: the run that was decided upon.
             decided: the decision.
             dispatches: how its commands go out.
-            site: where it is made.
             first: the run is started by it, and is no child.
             hand_over: what is pending is decided by the orchestrator's task.
             decides: this is the decision that was pending.
-            fences: ``answers``, ``epoch``, ``version``, ... of the `Commit`.
+            fences: ``site``, ``answers``, ``epoch``, ``version``, ... of the `Commit`.
         """
-        pending = decided.is_pending or concerns_others(decided.definition, view.state, decided.after)
+        pending = decided.pending or decided.elsewhere is not None or decided.concerns_others
         message = None
-        if decided.is_left(hand_over=hand_over):
-            message = self.dispatcher.orchestration(decided.after.transaction_id, first=first)
-        return self._commit_of(
+        if decided.elsewhere is not None or (hand_over and decided.pending):
+            message = self.outbox.dispatcher.orchestration(decided.after.transaction_id, first=first)
+        return commit_of(
             view,
-            decided,
+            decided.definition,
+            decided.after,
+            decided.events,
             dispatches,
-            site=site,
+            retention=self.settings.retention,
             pending=pending,
             decided=decides and not pending,
             orchestration=message,
@@ -197,46 +192,47 @@ class Pipeline:
         """Apply a decision, or have it refused; the arguments are those of `plan`."""
         return self.store.commit(self.plan(view, decided, dispatches, **how))
 
-    def record(self, view: RunView, decided: Decided, *, coalesces: bool, **fences: Any) -> bool | Verdict:
+    def record(self, view: RunView, after: RunState, event: Event, *, coalesces: bool, **fences: Any) -> bool | Verdict:
         """Put an event down as it is.
 
         Args:
             view: the run.
-            decided: the run after the event.
+            after: the run after the event.
+            event: what has come.
             coalesces: many come at once: only the first who records until somebody decides has the run decided.
-            fences: ``answers``, ``epoch``, ... of the `Commit`.
+            fences: ``site``, ``answers``, ``epoch``, ... of the `Commit`.
 
         Returns:
             whether whoever asks is to have the run decided; or the verdict, if it was refused.
         """
-        commit = self._commit_of(view, decided, (), coalesces=coalesces, pending=not coalesces, **fences)
+        commit = commit_of(
+            view,
+            view.definition,
+            after,
+            (event,),
+            (),
+            retention=self.settings.retention,
+            coalesces=coalesces,
+            pending=not coalesces,
+            **fences,
+        )
         committed = self.store.commit(commit)
         if committed.verdict is not Verdict.APPLIED:
             return committed.verdict
         return committed.decision_due or not coalesces
 
-    def _commit_of(self, view: RunView, decision: Decided, dispatches: Sequence[Dispatch], **how: Any) -> Commit:
-        definition, after, events = decision.definition, decision.after, decision.events
-        return commit_of(view, definition, after, events, dispatches, retention=self.settings.retention, **how)
-
     def publish(
-        self,
-        view: RunView,
-        decided: Decided,
-        dispatches: Sequence[Dispatch],
-        *,
-        first: bool = False,
-        hand_over: bool = False,
+        self, decided: Decided, dispatches: Sequence[Dispatch], *, first: bool = False, hand_over: bool = False
     ) -> list[FollowUp]:
         """Get out what an applied commit could not push itself; the arguments are those of `plan`.
 
         Returns:
             what is left to be done.
         """
-        after = decided.after
-        follow_ups = self.outbox.publish(decided.definition, after, dispatches, first=first)
-        if decided.is_left(hand_over=hand_over) and not self.dispatcher.atomic:
-            self.outbox.orchestrate(after.transaction_id, first=first)
-        if (decided.pending and not hand_over) or concerns_others(decided.definition, view.state, after):
-            follow_ups.append(Advance(after.transaction_id))
+        transaction_id, outbox = decided.after.transaction_id, self.outbox
+        follow_ups = outbox.publish(decided.definition, decided.after, dispatches, first=first)
+        if not outbox.dispatcher.atomic and (decided.elsewhere is not None or (hand_over and decided.pending)):
+            outbox.orchestrate(transaction_id, first=first)
+        if decided.concerns_others or (decided.pending and not hand_over):
+            follow_ups.append(Advance(transaction_id))
         return follow_ups

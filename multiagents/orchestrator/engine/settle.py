@@ -9,13 +9,15 @@ orchestrator's task advances the run.
 
 from __future__ import annotations
 
+from functools import partial
+
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
 from multiagents.orchestrator.engine.advance import came_late, take_in
 from multiagents.orchestrator.engine.follow_ups import Advance
 from multiagents.orchestrator.engine.local_steps import local_step
-from multiagents.orchestrator.engine.pipeline import Decided, Outcome, Pipeline
+from multiagents.orchestrator.engine.pipeline import Outcome, Pipeline
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import ClaimView
 from multiagents.state_store.records import Claim, Delivery, Verdict, attempt_key_of, record_prefix
@@ -58,10 +60,11 @@ def settle(pipeline: Pipeline, event: ResultEvent | ErrorEvent, claim: Claim, *,
     correlation = claim.correlation
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     answers = (correlation.step, record_prefix(attempt_key, Delivery.CLAIMED, claim.owner))
-    view, after = pipeline.of_claim(claim), evolve(claim.definition, claim.state, event)
+    view = ClaimView(claim, partial(pipeline.store.payloads, correlation.transaction_id))
+    after = evolve(claim.definition, claim.state, event)
     queued = pipeline.settings.orchestration == "queued"
     # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
-    if is_enough(claim, after) and not (queued and map_of(correlation.step) is None):
+    if is_enough(claim, after) and (not queued or map_of(correlation.step) is not None):
         return _decide_at_once(pipeline, view, event, after, answers, queued=queued, may_go_on=may_go_on)
     return _record(pipeline, view, event, after, answers, queued=queued)
 
@@ -88,7 +91,7 @@ def _decide_at_once(
     )
     if committed.verdict is not Verdict.APPLIED:
         return _not_applied(pipeline, view, event, answers, committed.verdict)
-    follow_ups = pipeline.publish(view, decided, dispatches, hand_over=queued)
+    follow_ups = pipeline.publish(decided, dispatches, hand_over=queued)
     if committed.decision_due and queued:
         pipeline.outbox.orchestrate(claim.correlation.transaction_id)
     elif committed.decision_due and not decided.pending:
@@ -112,7 +115,8 @@ def _record(
     linked = queued and undo and succeeded
     is_due = pipeline.record(
         view,
-        Decided(view.definition, after, (event,)),
+        after,
+        event,
         coalesces=queued or map_of(view.claim.correlation.step) is not None,
         site=WriteSite.RECORD_UNDO if undo else WriteSite.RECORD,
         answers=answers,

@@ -85,4 +85,4 @@ def start(
     if not started.created:
         return started, ()
     pipeline.versions.look_at(started, definition, transaction_id)
-    return started, pipeline.publish(view, decided, dispatches, first=first, hand_over=True)
+    return started, pipeline.publish(decided, dispatches, first=first, hand_over=True)

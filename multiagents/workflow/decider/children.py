@@ -30,7 +30,7 @@ def concerns_others(definition: Definition, before: RunState, after: RunState) -
         return False
     if after.status.is_end and (after.parent is not None or definition.on_end is not None):
         return True
-    if after.status not in (RunStatus.COMPENSATING, RunStatus.TERMINATED):
+    if after.status not in (RunStatus.COMPENSATING, RunStatus.TERMINATED) or not definition.has_children:
         return False
     return any(step.do.in_flight and definition.own(name).workflow is not None for name, step in after.steps.items())
 

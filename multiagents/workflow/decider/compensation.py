@@ -95,8 +95,8 @@ def turn_of(definition: Definition, state: RunState) -> list[str]:
     turn = []
     unwound: dict[str, bool] = {}
     for name in reversed(definition.order):
-        free = all(unwound[after] for after in definition.successors[name])
-        clear = is_clear(definition.steps[name], state.step(name))
+        free = all(map(unwound.__getitem__, definition.successors[name]))
+        clear = name not in state.steps or is_clear(definition.steps[name], state.steps[name])
         unwound[name] = free and clear
         if free and not clear:
             turn.append(name)

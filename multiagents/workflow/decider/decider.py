@@ -20,7 +20,7 @@ what they follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +33,9 @@ from multiagents.workflow.definition import Definition, item_name
 from multiagents.workflow.state.run_state import RunState, RunStatus
 
 __all__ = ["advance", "advancing", "decide", "neighbourhood"]
+
+#: What asks for an attempt, and settles nothing.
+_ATTEMPTS = frozenset({CommandEvent, CompensationEvent})
 
 
 def decide(
@@ -139,30 +142,36 @@ def advancing(
     steps = None if near is None else tuple(near)
     definition = definition.expanded(state.sizes, state.rollbacks)
     while not (full or turned):
-        due = react(definition, state, steps, _unclaimed(state, unclaimed, events), now)
+        untaken = unclaimed
+        if state.status is RunStatus.COMPENSATING:
+            untaken = {*unclaimed, *_sent_by(events)}
+        due = react(definition, state, steps, untaken, now)
         commands = tuple(event for event in due if not _is_left(definition, event, left)) if left else due
         if not commands:
             break
         room = PAGE if len(events) + len(commands) <= PAGE else PAGE - _sent(events)
         said: Sequence[Event] = commands[:room]
-        questions = tuple(
-            Question(definition.steps[event.step], event, definition, events)
+        questions = [
+            Question(step, event, definition, events)
             for event in said
-            if event.step is not None and needs_answer(definition.steps[event.step], event)
-        )
+            if event.step is not None and needs_answer(step := definition.steps[event.step], event)
+        ]
         if questions:
-            answers = dict(zip((question.event.id for question in questions), (yield questions), strict=True))
+            given = yield tuple(questions)
+            answers = dict(zip((question.event.id for question in questions), given, strict=True))
             left.update(question.step.name for question in questions if answers[question.event.id] is None)
             said = [each for event in said if (each := answers.get(event.id, event)) is not None]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
         failed = [event for event in said if isinstance(event, ErrorEvent)]
         said = failed or said
+        before = state
         for event in said:
             state = evolve(definition, state, event)
+        if state.sizes is not before.sizes or state.rollbacks is not before.rollbacks:
+            definition = definition.expanded(state.sizes, state.rollbacks)
         events += said
         full = len(events) >= PAGE and _sent(events) >= PAGE
         turned = projected and bool(failed)
-        definition = definition.expanded(state.sizes, state.rollbacks)
         if not failed:
             steps = _next_due(definition, state, said, steps, full_page=len(due) == PAGE)
             if steps == ():
@@ -178,6 +187,8 @@ def _next_due(
     That is so only behind a step that settled just now without having been done (it was skipped, or took its signal),
     or for a step that waits for a signal which is there already.
     """
+    if not state.signals and not full_page and _ATTEMPTS.issuperset(map(type, said)):
+        return ()
     # Where the run goes another way, everything may be due.
     if any(event.step is None for event in said) or (steps is None and full_page):
         return None
@@ -204,8 +215,6 @@ def _is_left(definition: Definition, event: Event, left: Collection[str]) -> boo
     return event.step is not None and event.step in left and needs_answer(definition.steps[event.step], event)
 
 
-def _unclaimed(state: RunState, unclaimed: Collection[str], events: Iterable[Event]) -> Collection[str]:
-    """Steps whose attempt nobody has: beside those that the store knows of, what this very decision is to send."""
-    if state.status is not RunStatus.COMPENSATING:
-        return unclaimed
-    return {*unclaimed, *(event.step for event in events if isinstance(event, CommandEvent) and event.step)}
+def _sent_by(events: Iterable[Event]) -> Iterator[str]:
+    """Steps whose attempt nobody can have: it is what this very decision is to send."""
+    return (event.step for event in events if isinstance(event, CommandEvent) and event.step)

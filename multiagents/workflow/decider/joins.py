@@ -53,13 +53,13 @@ def newly_done(before: RunState, changed: Mapping[str, StepState]) -> list[str]:
     return [name for name, step in changed.items() if step.is_done and not before.step(name).is_done]
 
 
-def meets(definition: Definition, before: RunState, after: RunState) -> bool:
+def meets(definition: Definition, before: RunState, after: RunState, changed: Mapping[str, StepState]) -> bool:
     """Whether branches meet in a decision, so that `fan_in` needs the results of all steps."""
     if after.rollbacks is not before.rollbacks:
         return True
     if before.status is not after.status is RunStatus.COMPLETED and len(definition.exits) > 1:
         return True
-    done = newly_done(before, changed_steps(before, after))
+    done = newly_done(before, changed)
     return any(definition.is_trunk(name) and definition.parts(name) for name in done)
 
 

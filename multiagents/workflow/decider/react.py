@@ -41,6 +41,7 @@ __all__ = ["PAGE", "react"]
 #: How much is said at once; what is due beyond that is said when this is so. A script that pushes 10,000 messages
 #: would hold up the server for 60 to 90 ms.
 PAGE = 500
+_UNSUCCESSFUL = (ActivityStatus.FAILED, ActivityStatus.UNKNOWN)
 
 
 def react(
@@ -83,22 +84,31 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
     late = list(left_behind(definition, state, at)) if definition.superseded else []
     if definition.superseded:
         names = tuple(name for name in names if name not in definition.superseded)
-    over = (name for name in names if state.step(name).do.is_over)
-    failed = next((name for name in over if not _asks_probe(definition, state, name)), None)
-    if failed is not None:
-        yield _failed(definition, state, failed, at)
-        return
-    yield from (undo for undo in late if not state.step(undo.step or "").undo.in_flight)
-    for name in names:
-        activity = state.step(name).do
+    doing = {name: state.step(name).do for name in names}
+    for name, activity in doing.items():
+        if activity.status in _UNSUCCESSFUL and activity.is_over and not _asks_probe(definition, state, name):
+            yield _failed(definition, state, name, at)
+            return
+    for undo in late:
+        if not state.step(undo.step or "").undo.in_flight:
+            yield undo
+    for name, activity in doing.items():
         if activity.status is ActivityStatus.IDLE:
-            if all(state.step(before).is_done for before in definition.steps[name].after):
+            if _are_done(state, definition.steps[name].after):
                 yield _due(definition, state, name, at)
-        elif activity.will_retry or (activity.is_over and _asks_probe(definition, state, name)):
+        elif activity.status in _UNSUCCESSFUL:  # it is to be tried again, or its probe is to be asked
             yield command(definition, state, name, at, activity.retry_in or 0.0)
-    yield from _signals_taken(definition, state, names, at)
-    if not late and all(state.step(name).is_done for name in definition.exits):
+    if state.signals:
+        yield from _signals_taken(definition, state, names, at)
+    if not late and _are_done(state, definition.exits):
         yield status(state, RunStatus.COMPLETED, at)
+
+
+def _are_done(state: RunState, names: Iterable[str]) -> bool:
+    for name in names:  # noqa: SIM110 - this is asked at every step: a generator would double the time
+        if not state.step(name).is_done:
+            return False
+    return True
 
 
 def _failed(definition: Definition, state: RunState, name: str, at: datetime) -> Event:
@@ -123,7 +133,7 @@ def _due(definition: Definition, state: RunState, name: str, at: datetime) -> Ev
 def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ...], at: datetime) -> Iterator[Event]:
     """Each step that waits takes the oldest signal of its name; an approval that gets a no fails with it."""
     left = list(state.signals)
-    for name in names if left else ():
+    for name in names:
         step = definition.steps[name]
         if not (step.awaits_signal and state.step(name).do.in_flight):
             continue
@@ -142,7 +152,8 @@ def _gathered(definition: Definition, state: RunState, name: str, at: datetime, 
 
 
 def _asks_probe(definition: Definition, state: RunState, name: str) -> bool:
-    return asks_probe(definition.steps[name], state.step(name), forward=state.cause is None)
+    own = definition.steps[name]
+    return own.resolve_with is not None and asks_probe(own, state.step(name), forward=state.cause is None)
 
 
 def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:

@@ -29,15 +29,7 @@ def needs_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
         step: its state.
         forward: the run goes forward. A late success then settles nothing, as it is no progress.
     """
-    if (
-        own.resolve_with is None
-        or step.do.probing
-        or not step.do.is_over
-        or step.do.status is not ActivityStatus.UNKNOWN
-    ):
-        return False
-    decided = step.undo_again or step.undo.status is not ActivityStatus.IDLE
-    return not decided and (forward or step.outcome == "unknown")
+    return own.resolve_with is not None and not step.do.probing and step.is_unsettled(forward=forward)
 
 
 def asks_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
@@ -47,7 +39,9 @@ def asks_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
 
 def past_pivot(definition: Definition, state: RunState) -> bool:
     """Whether there is no way back any more."""
-    return any(state.step(name).do.status is ActivityStatus.SUCCEEDED for name in definition.pivots)
+    return bool(definition.pivots) and any(
+        state.step(name).do.status is ActivityStatus.SUCCEEDED for name in definition.pivots
+    )
 
 
 def is_parked(definition: Definition, state: RunState, name: str) -> bool:
@@ -55,9 +49,10 @@ def is_parked(definition: Definition, state: RunState, name: str) -> bool:
     if name in definition.superseded:
         return False  # It is undone, and another pass has taken its place.
     step, own = state.step(name), definition.steps[name]
-    if needs_probe(own, step, forward=state.cause is None):
+    if not step.do.is_over:
         return False
-    policy = "compensate" if own.on_unknown == "compensate" and not own.pivot else "park"
-    if step.is_parked(policy, forward=state.cause is None):
-        return True
-    return step.do.is_over and past_pivot(definition, state)
+    forward = state.cause is None
+    if needs_probe(own, step, forward=forward):
+        return False
+    parks = own.pivot or own.on_unknown != "compensate"
+    return (parks and step.is_unsettled(forward=forward)) or past_pivot(definition, state)

@@ -182,7 +182,16 @@ class StepDefinition:
     @property
     def has_code(self) -> bool:
         """Whether part of this step is code, which its data can only mention."""
-        return any(callable(code) for code in self._code)
+        item = self.item
+        return (
+            callable(self.when)
+            or callable(self.inputs)
+            or callable(self.seconds)
+            or callable(self.chooser)
+            or callable(self.over)
+            or callable(self.key)
+            or (item is not None and callable(item.inputs))
+        )
 
     @property
     def lacks_code(self) -> bool:

@@ -214,17 +214,16 @@ class StepState(NamedTuple):
         """Whether steps after this one may start."""
         return self.do.status in (ActivityStatus.SUCCEEDED, ActivityStatus.SKIPPED)
 
-    def is_parked(self, on_unknown: str, *, forward: bool) -> bool:
-        """Whether a person has to say what is to become of this step, and nobody has yet (rule S3).
+    def is_unsettled(self, *, forward: bool) -> bool:
+        """Whether nobody knows if the step took effect, and nobody has decided what is to be done about it (rule S3).
 
         Args:
-            on_unknown: what its definition says is to be done about an unknown outcome.
-            forward: the run goes forward. A late success then settles nothing, as it is no progress; in a run that goes
-                back it tells what is to be undone.
+            forward: the run goes forward. A late success then settles nothing, as it is no progress; in a run that
+                compensates it tells what is to be undone.
         """
         decided = self.undo_again or self.undo.status is not ActivityStatus.IDLE
         unknown = self.do.status is ActivityStatus.UNKNOWN if forward else self.outcome == "unknown"
-        return on_unknown == "park" and self.do.is_over and unknown and not decided
+        return self.do.is_over and unknown and not decided
 
     @property
     def outcome(self) -> str | None:
