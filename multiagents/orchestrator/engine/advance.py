@@ -300,7 +300,8 @@ def _record_late(pipeline: Pipeline, view: SnapshotView, event: ResultEvent | Er
     tells = concerns_others(view.definition, before, after)
     decided = Decided(view.definition, after, (kept,), pending=pending, concerns_others=tells)
     # A decision that is pending already is not made here, so its entry has to stay.
-    committed = pipeline.commit(view, decided, (), site=WriteSite.LATE, version=view.snapshot.version)
+    snapshot, supersedes = view.snapshot, _supersedes(view.snapshot, after, None)
+    committed = pipeline.commit(view, decided, (), site=WriteSite.LATE, version=snapshot.version, supersedes=supersedes)
     if committed.verdict is Verdict.APPLIED:
         logger.info("event %s came late or twice; it is recorded", event.correlation_id)
     follow_ups = [Advance(after.transaction_id)] if pending else []

@@ -145,5 +145,7 @@ def _not_applied(
         may_link = isinstance(event, ResultEvent)
         return take_in(pipeline, event, answers, may_link=may_link, generation=generation)
     late = came_late(pipeline, event, generation)
+    if pipeline.settings.orchestration == "queued":
+        return late
     # If it is our own commit that came twice, the first answer is lost, and with it whether a decision is due.
     return late._replace(follow_ups=[*late.follow_ups, Advance(transaction_id)])
