@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multiagents.workflow.state.run_state import ACTIVITY, RUN, ActivityStatus, RunStatus
+from multiagents.workflow.state import ACTIVITY, RUN, ActivityStatus, RunStatus
 
 PAGE = """# The states of a run and of a step
 

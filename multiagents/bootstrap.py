@@ -19,8 +19,8 @@ from celery import Celery, bootsteps
 from multiagents import celery_signals as _celery_signals  # noqa: F401 - listens from now on
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.api import Orchestrator
-from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.recovery.maintenance import Upkeep
+from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.recovery import Upkeep
 from multiagents.worker_sdk import WorkerRuntime, install
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
 from multiagents.orchestrator.dispatch.celery import CeleryDispatcher
-from multiagents.orchestrator.engine.eager import EagerDispatcher, EagerEngine
-from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.dispatch.eager import EagerDispatcher
+from multiagents.orchestrator.engine import EagerEngine, Engine
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
 from multiagents.state_store.payloads import PayloadPolicy, policy_of

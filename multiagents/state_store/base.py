@@ -39,7 +39,7 @@ from multiagents.state_store.records import (
 from multiagents.state_store.schedules import Schedules
 from multiagents.state_store.visibility import Visibility
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
+from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.
 MAX_DELETED = 10_000

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from multiagents.state_store.records import Page, Search
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 
 class Visibility(ABC):

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 from multiagents import Orchestrator, WorkflowBuilder, WorkflowNotEndedError, WorkflowNotFoundError
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 ORDER = WorkflowBuilder("deleted-order").add_step("reserve", "reserve_stock").build(register=False)
 

@@ -12,7 +12,7 @@ from celery import Celery
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, Step, WorkflowBuilder
 from multiagents.names import Correlation
 from multiagents.state_store.records import Claim, Delivery, parse_attempt_key
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 from multiagents.workflow.definition import definitions
 
 LARGE = "x" * 2_000

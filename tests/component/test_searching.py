@@ -22,7 +22,7 @@ from multiagents import (
     worker,
 )
 from multiagents.exceptions import WorkflowError
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 
 ORDER = WorkflowBuilder("searched-order").add_step("reserve", "reserve_stock").build(register=False)
 FOREIGN = WorkflowBuilder("searched-foreign").add_step("ask", external=True).add_step("then", "x").build(register=False)

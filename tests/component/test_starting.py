@@ -27,9 +27,9 @@ from multiagents import (
 )
 from multiagents.exceptions import WorkflowError
 from multiagents.names import TRANSACTION_ID, Correlation, Direction, transaction_id_of
-from multiagents.orchestrator.engine.conflict_policy import OnConflict
+from multiagents.orchestrator.engine import OnConflict
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 ORDER = WorkflowBuilder("keyed-order").add_step("reserve", "reserve_stock").build(register=False)
 RETURN = WorkflowBuilder("keyed-return").add_step("reserve", "reserve_stock").build(register=False)

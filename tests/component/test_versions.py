@@ -16,9 +16,9 @@ from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.version_check import Versions
 from multiagents.orchestrator.engine.view import StartView
 from multiagents.state_store.records import Started
-from multiagents.workflow.decider.questions import Question
+from multiagents.workflow.decider import Question
 from multiagents.workflow.definition import Definition, DefinitionRegistry
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 _numbers = count()
 

@@ -20,7 +20,7 @@ from multiagents.state_store.records import Commit, Condition, Delivery, Dispatc
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 from tests.support.catalogue import writers
 from tests.support.store_kit import LIST, RedisKit
 

@@ -17,7 +17,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import ClaimRefused, Commit, Delivery, Dispatch, DueKind
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, Cause, RunStatus, StepState
+from multiagents.workflow.state import Activity, ActivityStatus, Cause, RunStatus, StepState
 from tests.support.store_kit import StoreKit
 
 CELERY = "celery"

@@ -20,7 +20,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.redis import arguments as module
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 from tests.support.store_kit import RedisKit, StoreKit
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)

@@ -12,7 +12,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import Commit, Delivery, Dispatch, DueKind, Verdict
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
+from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.store_kit import StoreKit
 
 CELERY = "celery"

@@ -13,8 +13,8 @@ import redis
 from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError, PayloadStoreError
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.settings import Settings
 from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
@@ -24,7 +24,7 @@ from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
 from multiagents.state_store.payloads.redaction import redactor
 from multiagents.state_store.records import Commit
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, StepState
+from multiagents.workflow.state import Activity, ActivityStatus, StepState
 from tests.support.store_kit import RedisKit, StoreKit
 
 SECRET = "4111-1111-1111-1111"

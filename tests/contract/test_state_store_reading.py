@@ -20,7 +20,7 @@ from multiagents.state_store.records import Commit, Delivery, Dispatch, DueKind,
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.server_check import findings_of
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)

@@ -14,7 +14,7 @@ from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.payloads.codecs.gzip import GzipCodec
 from multiagents.state_store.records import ClaimRefused, Verdict
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepState
+from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.store_kit import RedisKit, StoreKit
 
 OTHER = WorkflowBuilder("other").add_step("reserve", "reserve_stock").build(register=False)

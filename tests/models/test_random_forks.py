@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from multiagents import Orchestrator
 from multiagents.exceptions import WorkflowError
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 from tests.models.random_workflows.case import Case, flat
 from tests.models.random_workflows.comparison import be_the_people
 from tests.models.random_workflows.elements import Rounds

@@ -28,14 +28,9 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Erro
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.compensation import needs_undo
-from multiagents.workflow.decider.decider import advance, decide
-from multiagents.workflow.decider.evolve import evolve, fold
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.react import react
+from multiagents.workflow.decider import Fact, advance, decide, evolve, fold, needs_undo, react, start_event
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus
+from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus
 from tests.support.driven_run import by
 
 ID = "A-1"

@@ -26,13 +26,13 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction, child_id
-from multiagents.orchestrator.recovery.maintenance import GROUP
+from multiagents.orchestrator.recovery import GROUP
 from multiagents.state_store.records import Delivery, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
-from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider import evolve, fold
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
+from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps import crash_sagas
 from tests.support.due import unfinished

@@ -11,14 +11,9 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Erro
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.decider import advance, decide
-from multiagents.workflow.decider.evolve import evolve, fold
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.questions import Question, as_it_is
-from multiagents.workflow.decider.react import react
+from multiagents.workflow.decider import Fact, Question, advance, as_it_is, decide, evolve, fold, react, start_event
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

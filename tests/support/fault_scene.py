@@ -19,9 +19,9 @@ from multiagents.orchestrator import Run
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider import evolve, fold
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps.fault_sagas import FOLDER, Ledger, make_app
 from tests.support.due import unfinished

@@ -14,7 +14,7 @@ from multiagents import ErrorEvent, ResultEvent, StatusEvent
 from multiagents.event_bus import RedisEventBus
 from multiagents.events import Event
 from multiagents.testing import WorkerProcess, wait_until
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 from tests.support import ROOT
 from tests.support.apps import scripted
 from tests.support.due import unfinished

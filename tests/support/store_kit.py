@@ -26,7 +26,7 @@ from multiagents.state_store.records import Claim, Commit, Committed, Delivery, 
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
+from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
 #: Seconds; short, because some tests wait until one has run out.
 LEASE = 0.5

@@ -14,9 +14,9 @@ from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent
 from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.records import Claim
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 from tests.support.apps import scripted
 
 #: Seconds. Who is frozen for longer has lost what he had in hand.

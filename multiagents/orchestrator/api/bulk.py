@@ -16,7 +16,7 @@ from multiagents.exceptions import MultiAgentsError, StateStoreError, WorkflowEr
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.search import Filter
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 #: How many runs are looked up at a time.
 PAGE = 100

@@ -9,7 +9,7 @@ from multiagents.exceptions import DecodeError, WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 
 class DeadLetter(dict[str, Any]):

@@ -15,7 +15,7 @@ from multiagents.names import Correlation, Direction, child_id
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Snapshot, Verdict
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 #: How often it is tried while others change the run.
 MAX_RACES = 100

@@ -18,8 +18,7 @@ from multiagents.orchestrator.api.schedule import Input, Schedule, Schedules
 from multiagents.orchestrator.api.search import Filter, Statuses
 from multiagents.orchestrator.api.start import start
 from multiagents.orchestrator.dispatch.celery import CeleryDispatcher
-from multiagents.orchestrator.engine.conflict_policy import OnConflict
-from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.engine import Engine, OnConflict
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import CeleryTicks
 from multiagents.settings import Settings

@@ -16,12 +16,11 @@ from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
 from multiagents.orchestrator.dispatch.celery import assert_may_wait
-from multiagents.orchestrator.engine.signals import SignalOutcome
+from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.state_store.payloads import dumps
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.interventions import settleable
-from multiagents.workflow.state.run_state import Cause, RunStatus
+from multiagents.workflow.decider import Fact, settleable
+from multiagents.workflow.state import Cause, RunStatus
 
 
 class Run:

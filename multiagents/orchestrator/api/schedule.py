@@ -18,7 +18,7 @@ from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import ConfigurationError, WorkflowError, did_you_mean
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.start import start
-from multiagents.orchestrator.engine.conflict_policy import OnConflict
+from multiagents.orchestrator.engine import OnConflict
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import Ticks
 from multiagents.state_store.payloads import dumps

@@ -22,7 +22,7 @@ from multiagents.state_store.records import (
     encode_attributes,
 )
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 #: What the history calls it when what a run is found by was set from outside.
 ATTRIBUTES_SET = "attributes_set"

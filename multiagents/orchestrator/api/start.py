@@ -8,8 +8,7 @@ from uuid import uuid4
 
 from multiagents.exceptions import WorkflowError
 from multiagents.orchestrator.api.run import Run
-from multiagents.orchestrator.engine.commit_plan import digest
-from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
+from multiagents.orchestrator.engine import OnConflict, digest, identity_of
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import encode_attributes

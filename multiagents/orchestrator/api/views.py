@@ -10,12 +10,12 @@ from typing import Any
 from multiagents.clock import from_ms, to_ms
 from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction, parse_origin
-from multiagents.orchestrator.engine.children import child_of
+from multiagents.orchestrator.engine import child_of
 from multiagents.state_store.payloads import Payloads, merge
 from multiagents.state_store.records import Delivery, InFlight, Snapshot, decode_attribute
-from multiagents.workflow.decider.timers import deadline_of, later
+from multiagents.workflow.decider import deadline_of, later
 from multiagents.workflow.definition import item_name, map_of
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunStatus, StepStatus
+from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepStatus
 
 
 @dataclass(frozen=True)

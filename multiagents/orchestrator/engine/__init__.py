@@ -1,5 +1,30 @@
-"""Runs are moved on here: load or claim, decide, commit, publish. Begin with `engine.Engine`.
+"""Runs are moved on here: decide, commit, publish, follow up. Begin with `pipeline`, then `engine.Engine`.
 
-The decisions are those of `multiagents.workflow.decider`; here is what it takes to make them last: the user's own
-code is asked, the commit is tried again when another came first, what it says is sent.
+Three ways lead into the pipeline: `start` begins a run, `settle` takes what came of a claimed attempt, `advance`
+decides upon a whole run. The decisions are those of `multiagents.workflow.decider`; here is what it takes to make them
+last. Rules do not belong here.
 """
+
+from __future__ import annotations
+
+from multiagents.orchestrator.engine.advance import LEFT_FOR
+from multiagents.orchestrator.engine.attempts import why_unclaimable
+from multiagents.orchestrator.engine.children import child_of, is_done_by_child
+from multiagents.orchestrator.engine.commit_plan import digest
+from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
+from multiagents.orchestrator.engine.eager import EagerEngine
+from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.engine.signals import SignalOutcome
+
+__all__ = [
+    "LEFT_FOR",
+    "EagerEngine",
+    "Engine",
+    "OnConflict",
+    "SignalOutcome",
+    "child_of",
+    "digest",
+    "identity_of",
+    "is_done_by_child",
+    "why_unclaimable",
+]

@@ -24,11 +24,9 @@ from multiagents.orchestrator.engine.timers import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import SnapshotView
 from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, attempt_key_of
-from multiagents.workflow.decider.children import concerns_others
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.decider.joins import changed_steps
+from multiagents.workflow.decider import changed_steps, concerns_others, evolve
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
+from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 
 __all__ = ["advance", "bury", "came_late", "fence", "let_others_first", "take_in"]
 

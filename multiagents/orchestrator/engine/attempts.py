@@ -26,7 +26,7 @@ from multiagents.state_store.records import (
     encode_attributes,
     record_prefix,
 )
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 __all__ = ["complete", "give_up", "not_registered", "receive", "revoked", "unclaimable", "why_unclaimable"]
 

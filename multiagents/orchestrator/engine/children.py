@@ -36,9 +36,9 @@ from multiagents.state_store.records import (
     attempt_key_of,
     parse_attempt_key,
 )
-from multiagents.workflow.decider.children import failure_of_child, is_to_stop, is_undone, running_children
+from multiagents.workflow.decider import failure_of_child, is_to_stop, is_undone, running_children
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind, definitions
-from multiagents.workflow.state.run_state import Cause, Parent, RunStatus
+from multiagents.workflow.state import Cause, Parent, RunStatus
 
 __all__ = ["Children", "child_of", "is_done_by_child"]
 

@@ -13,12 +13,9 @@ from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.orchestrator.engine.view import RunView
 from multiagents.state_store.payloads import Payloads, dumps
 from multiagents.state_store.records import REVIVED, Commit, Dispatch, encode_attributes
-from multiagents.workflow.decider.commands import NOT_YET
-from multiagents.workflow.decider.compensation import stops_others
-from multiagents.workflow.decider.facts import FACTS, Fact, result_of
-from multiagents.workflow.decider.joins import changed_steps, fan_in, meets
+from multiagents.workflow.decider import FACTS, NOT_YET, Fact, changed_steps, fan_in, meets, result_of, stops_others
 from multiagents.workflow.definition import Definition, item_name
-from multiagents.workflow.state.run_state import RunState, RunStatus, StepState
+from multiagents.workflow.state import RunState, RunStatus, StepState
 
 __all__ = ["changed_header", "commit_of", "digest", "says_nothing"]
 

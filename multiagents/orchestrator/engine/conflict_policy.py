@@ -7,7 +7,7 @@ from enum import StrEnum
 from multiagents.exceptions import WorkflowAlreadyExistsError, WorkflowError, did_you_mean
 from multiagents.names import check_transaction_id, transaction_id_of
 from multiagents.state_store.records import Started
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 _ENDED = frozenset(status for status in RunStatus if status.is_end)
 

@@ -23,7 +23,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.names import Correlation
-from multiagents.orchestrator.dispatch.base import Dispatcher
+from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine import attempts
 from multiagents.orchestrator.engine.advance import advance
 from multiagents.orchestrator.engine.children import Children
@@ -38,7 +38,7 @@ from multiagents.settings import Settings
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Claim, InFlight, Settled, Snapshot, Started, Verdict
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from multiagents.exceptions import ResolutionError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.probe_answer import resolved
+from multiagents.workflow.decider import resolved
 
 
 def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> ResultEvent | ErrorEvent:

@@ -19,10 +19,9 @@ from multiagents.orchestrator.engine.user_code import settled
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import Payloads, dumps
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.fork import Takeover, takeover
+from multiagents.workflow.decider import Fact, Takeover, takeover
 from multiagents.workflow.definition import Definition, item_name, map_of
-from multiagents.workflow.state.run_state import ActivityStatus, StepStatus
+from multiagents.workflow.state import ActivityStatus, StepStatus
 
 
 def plan_fork(

@@ -20,10 +20,8 @@ from multiagents.orchestrator.engine.timers import deadline_moved, timer_moved, 
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.interventions import is_so_already, why_not
-from multiagents.workflow.decider.timers import is_early
-from multiagents.workflow.state.run_state import Cause, RunStatus
+from multiagents.workflow.decider import Fact, is_early, is_so_already, why_not
+from multiagents.workflow.state import Cause, RunStatus
 
 __all__ = ["Interventions"]
 

@@ -10,12 +10,12 @@ from typing import Any
 from multiagents.events import CommandEvent, CompensationEvent, Event
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import Correlation
-from multiagents.orchestrator.dispatch.base import Dispatcher, plan_dispatches
+from multiagents.orchestrator.dispatch import Dispatcher, plan_dispatches
 from multiagents.orchestrator.engine.follow_ups import AskForLock, FollowUp, TendChildren
 from multiagents.settings import Settings
 from multiagents.state_store.records import Delivery, Dispatch, parse_attempt_key
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from multiagents.events import Event
-from multiagents.orchestrator.dispatch.base import Dispatcher
+from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine.commit_plan import commit_of
 from multiagents.orchestrator.engine.follow_ups import Advance, FollowUp
 from multiagents.orchestrator.engine.outbox import Outbox
@@ -31,11 +31,9 @@ from multiagents.orchestrator.engine.view import RunView, SnapshotView
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Claim, Commit, Committed, Dispatch, Snapshot, Verdict
-from multiagents.workflow.decider.children import concerns_others
-from multiagents.workflow.decider.decider import advancing
-from multiagents.workflow.decider.questions import answered
+from multiagents.workflow.decider import advancing, answered, concerns_others
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 __all__ = ["Decided", "Outcome", "Pipeline"]
 

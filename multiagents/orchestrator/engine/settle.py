@@ -21,10 +21,9 @@ from multiagents.orchestrator.engine.pipeline import Outcome, Pipeline
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import ClaimView
 from multiagents.state_store.records import Claim, Delivery, Verdict, attempt_key_of, record_prefix
-from multiagents.workflow.decider.decider import neighbourhood
-from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider import evolve, neighbourhood
 from multiagents.workflow.definition import map_of
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 __all__ = ["is_enough", "settle"]
 

@@ -13,7 +13,7 @@ from multiagents.exceptions import UnknownSignalError, WorkflowError
 from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Verdict
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact
 from multiagents.workflow.definition import Definition, code_elsewhere
 
 

@@ -16,10 +16,9 @@ from multiagents.orchestrator.engine.pipeline import Pipeline
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import StartView
 from multiagents.state_store.records import Started
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.evolve import evolve
+from multiagents.workflow.decider import evolve, start_event
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import Parent, RunState
+from multiagents.workflow.state import Parent, RunState
 
 __all__ = ["start"]
 

@@ -12,9 +12,8 @@ from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Direction
 from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.timers import deadline_of, later, moved_to
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.decider import Fact, deadline_of, later, moved_to
+from multiagents.workflow.state import RunState, RunStatus
 
 __all__ = ["deadline_moved", "deadline_set", "moved_timers", "timer_moved", "wanted_time"]
 

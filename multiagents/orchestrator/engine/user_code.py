@@ -21,8 +21,7 @@ from multiagents.orchestrator.engine.view import RunView
 from multiagents.settings import Settings
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.facts import Fact, result_of
-from multiagents.workflow.decider.questions import Question
+from multiagents.workflow.decider import Fact, Question, result_of
 from multiagents.workflow.definition import (
     Definition,
     StepDefinition,

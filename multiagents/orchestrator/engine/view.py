@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import Claim, InFlight, Snapshot
-from multiagents.workflow.decider.context import merge
+from multiagents.workflow.decider import merge
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import ActivityStatus, RunState
+from multiagents.workflow.state import ActivityStatus, RunState
 
 __all__ = ["ClaimView", "RunView", "SnapshotView", "StartView"]
 

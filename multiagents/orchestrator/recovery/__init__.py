@@ -2,3 +2,10 @@
 
 `maintenance` is the thread: the sweep, the intake of foreign results, the worker's own announcements.
 """
+
+from __future__ import annotations
+
+from multiagents.orchestrator.recovery.maintenance import GROUP, Upkeep
+from multiagents.orchestrator.recovery.sweep import Sweep
+
+__all__ = ["GROUP", "Sweep", "Upkeep"]

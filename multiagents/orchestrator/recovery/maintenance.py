@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiagents.event_bus import EventBus
 from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.exceptions import MultiAgentsError
-from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.recovery.sweep import Sweep
 
 logger = logging.getLogger(__name__)

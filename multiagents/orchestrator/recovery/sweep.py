@@ -16,16 +16,11 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import QUARANTINE_SUFFIX, Correlation
-from multiagents.orchestrator.dispatch.active_queues import CONSUMED_FOR
-from multiagents.orchestrator.dispatch.base import CHILD_GRACE_MS, outbox_grace_ms
-from multiagents.orchestrator.engine.advance import LEFT_FOR
-from multiagents.orchestrator.engine.attempts import why_unclaimable
-from multiagents.orchestrator.engine.children import is_done_by_child
-from multiagents.orchestrator.engine.engine import Engine
+from multiagents.orchestrator.dispatch import CHILD_GRACE_MS, CONSUMED_FOR, outbox_grace_ms
+from multiagents.orchestrator.engine import LEFT_FOR, Engine, is_done_by_child, why_unclaimable
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Delivery, Due, DueKind, InFlight, Snapshot, parse_attempt_key
-from multiagents.workflow.decider import timeouts
-from multiagents.workflow.decider.timeouts import Silence
+from multiagents.workflow.decider import Silence, timeouts
 
 logger = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 
 class InMemoryStateStore(StateStore):

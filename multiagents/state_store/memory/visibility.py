@@ -12,7 +12,7 @@ from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.records import Delivery, DueKind, Page, Search, Snapshot
 from multiagents.state_store.records.page import parse_cursor
 from multiagents.state_store.visibility import Visibility
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 
 class InMemoryVisibility(Visibility):

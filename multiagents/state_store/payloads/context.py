@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from multiagents.exceptions import DecodeError
-from multiagents.workflow.decider.context import as_given, as_mapping, merge
+from multiagents.workflow.decider import as_given, as_mapping, merge
 from multiagents.workflow.definition import Definition, map_of
 
 __all__ = ["Payloads", "as_given", "as_mapping", "dumps", "merge", "signal_field"]

@@ -36,8 +36,8 @@ from multiagents.state_store.payloads.envelope import (
 )
 from multiagents.state_store.payloads.history_codec import pack
 from multiagents.state_store.payloads.offload import PayloadStore
-from multiagents.workflow.decider.facts import is_replayed
-from multiagents.workflow.state.run_state import StepState
+from multiagents.workflow.decider import is_replayed
+from multiagents.workflow.state import StepState
 
 _K = TypeVar("_K")
 

@@ -15,15 +15,7 @@ from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import Reading, as_given, as_mapping, has_marks, merge
 from multiagents.workflow.definition import Definition, map_of
-from multiagents.workflow.state.run_state import (
-    Cause,
-    RunState,
-    RunStatus,
-    StepState,
-    parent_of,
-    rollbacks_of,
-    sizes_of,
-)
+from multiagents.workflow.state import Cause, RunState, RunStatus, StepState, parent_of, rollbacks_of, sizes_of
 
 
 class Claim(NamedTuple):

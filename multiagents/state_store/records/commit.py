@@ -11,7 +11,7 @@ from multiagents.events import Event
 from multiagents.failpoints import WriteSite
 from multiagents.state_store.payloads import Writing, pack, signal_field
 from multiagents.state_store.records.attempt import Dispatch
-from multiagents.workflow.state.run_state import StepState
+from multiagents.workflow.state import StepState
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 #: In place of a retention: a run comes back from its end (rule S5), and its keys must not expire any more.

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import WorkflowError
 from multiagents.state_store.records.page import Page
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 #: What an attribute's name may be: a part of a key, in which ``:`` parts it from the value.
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")

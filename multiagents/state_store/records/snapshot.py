@@ -9,7 +9,7 @@ from datetime import datetime
 from multiagents.clock import from_ms
 from multiagents.state_store.records.attempt import Delivery, InFlight
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, StepState, rollbacks_of, sizes_of
+from multiagents.workflow.state import RunState, StepState, rollbacks_of, sizes_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, findings_of
 from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 #: What the script ``start`` answers when it does not have the definition.
 _NOT_KEPT = 2

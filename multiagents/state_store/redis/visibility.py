@@ -15,7 +15,7 @@ from multiagents.state_store.records.page import parse_cursor
 from multiagents.state_store.redis.arguments import arguments_of_search
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.visibility import Visibility
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 
 class RedisVisibility(Visibility):

@@ -31,7 +31,7 @@ from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import StepContext, running
 from multiagents.worker_sdk.execution import event_loop, threads, timeouts
 from multiagents.worker_sdk.registry import Worker, workers
-from multiagents.workflow.decider.probe_answer import resolved
+from multiagents.workflow.decider import resolved
 
 if TYPE_CHECKING:
     from multiagents.retry import RetryPolicy

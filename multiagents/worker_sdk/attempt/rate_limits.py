@@ -17,7 +17,7 @@ from multiagents.names import Direction
 from multiagents.state_store import pause_ms
 from multiagents.state_store.records import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition import Limit, filled_template
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 
 if TYPE_CHECKING:
     from multiagents.names import Correlation

@@ -16,7 +16,7 @@ from multiagents.events import ErrorInfo, ErrorKind
 from multiagents.workflow.decider.compensation import is_told_to_stop
 from multiagents.workflow.decider.savepoints import undone_by
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 __all__ = ["concerns_others", "failure_of_child", "is_to_stop", "is_undone", "running_children"]
 

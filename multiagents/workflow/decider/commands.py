@@ -13,7 +13,7 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, Statu
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.decider.unknown_outcomes import asks_probe
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import Parent, RunState, RunStatus
+from multiagents.workflow.state import Parent, RunState, RunStatus
 
 __all__ = [
     "NOT_YET",

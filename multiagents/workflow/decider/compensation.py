@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiagents.workflow.definition import Definition, StepDefinition, item_name, map_of
-from multiagents.workflow.state.run_state import ActivityStatus, Cause, RunState, RunStatus, StepState
+from multiagents.workflow.state import ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [
     "end_of",

@@ -30,7 +30,7 @@ from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.questions import Decision, Question, Turn, answered, as_it_is, needs_answer
 from multiagents.workflow.decider.react import PAGE, react
 from multiagents.workflow.definition import Definition, item_name
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 __all__ = ["advance", "advancing", "decide", "neighbourhood"]
 

@@ -32,7 +32,7 @@ from multiagents.workflow.decider.retries import attach, failed
 from multiagents.workflow.decider.timers import is_early
 from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.state.run_state import (
+from multiagents.workflow.state import (
     ACTIVITY,
     RUN,
     Activity,

@@ -27,8 +27,7 @@ from typing import Any, NamedTuple
 
 from multiagents.events import Event, ResultEvent, StatusEvent
 from multiagents.names import Direction
-from multiagents.workflow.state.activity import Trigger
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus, Trigger
 
 __all__ = ["FACTS", "Fact", "FactKind", "Source", "is_replayed", "result_of"]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from multiagents.exceptions import WorkflowError
 from multiagents.workflow.definition import Definition, item_name, map_of
-from multiagents.workflow.state.run_state import ActivityStatus, RunState
+from multiagents.workflow.state import ActivityStatus, RunState
 
 __all__ = ["Takeover", "takeover"]
 

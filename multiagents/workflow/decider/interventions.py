@@ -24,7 +24,7 @@ from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.timers import paused, resumed, stops_timers, with_deadline
 from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RUN, Activity, ActivityStatus, Cause, RunState, RunStatus, StepState
+from multiagents.workflow.state import RUN, Activity, ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [
     "is_so_already",

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from multiagents.events import StatusEvent
 from multiagents.workflow.decider.context import as_mapping, merge, merge_note
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, RunStatus, StepState
+from multiagents.workflow.state import RunState, RunStatus, StepState
 
 __all__ = ["FanIn", "changed_steps", "fan_in", "meets", "newly_done"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 __all__ = ["Decision", "Question", "Turn", "answered", "as_it_is", "needs_answer"]
 

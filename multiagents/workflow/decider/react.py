@@ -34,7 +34,7 @@ from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
 from multiagents.workflow.decider.unknown_outcomes import asks_probe, is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepKind
-from multiagents.workflow.state.run_state import RUN, ActivityStatus, Cause, RunState, RunStatus
+from multiagents.workflow.state import RUN, ActivityStatus, Cause, RunState, RunStatus
 
 __all__ = ["PAGE", "react"]
 

@@ -15,7 +15,7 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
 from multiagents.names import Direction
 from multiagents.retry import UNDO_RETRY, RetryPolicy
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.state.run_state import ACTIVITY, Activity, RunState, RunStatus, Trigger
+from multiagents.workflow.state import ACTIVITY, Activity, RunState, RunStatus, Trigger
 
 __all__ = ["attach", "failed"]
 

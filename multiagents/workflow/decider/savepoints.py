@@ -19,7 +19,7 @@ from multiagents.workflow.decider.commands import compensation, status
 from multiagents.workflow.decider.compensation import is_clear
 from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 __all__ = ["left_behind", "reached", "savepoint_before", "turned_forward", "undone_by"]
 

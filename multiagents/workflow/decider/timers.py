@@ -20,7 +20,7 @@ from typing import Any
 from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import Cause, RunState, RunStatus
+from multiagents.workflow.state import Cause, RunState, RunStatus
 
 __all__ = [
     "deadline_of",

@@ -16,7 +16,7 @@ The rules:
 from __future__ import annotations
 
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.state.run_state import ActivityStatus, RunState, StepState
+from multiagents.workflow.state import ActivityStatus, RunState, StepState
 
 __all__ = ["asks_probe", "is_parked", "needs_probe", "past_pivot"]
 

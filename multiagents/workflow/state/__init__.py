@@ -3,3 +3,36 @@
 `run_state` has the run as a whole, `activity` one step in one direction (its work or its undo). Both tables are drawn
 in docs/states.md. Only `multiagents.workflow.decider` makes new states.
 """
+
+from __future__ import annotations
+
+from multiagents.workflow.state.activity import ACTIVITY, Activity, ActivityStatus, StepState, StepStatus, Trigger
+from multiagents.workflow.state.run_state import (
+    RUN,
+    Cause,
+    Parent,
+    RunState,
+    RunStatus,
+    Signal,
+    parent_of,
+    rollbacks_of,
+    sizes_of,
+)
+
+__all__ = [
+    "ACTIVITY",
+    "RUN",
+    "Activity",
+    "ActivityStatus",
+    "Cause",
+    "Parent",
+    "RunState",
+    "RunStatus",
+    "Signal",
+    "StepState",
+    "StepStatus",
+    "Trigger",
+    "parent_of",
+    "rollbacks_of",
+    "sizes_of",
+]

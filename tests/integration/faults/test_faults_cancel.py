@@ -14,7 +14,7 @@ import pytest
 from multiagents.exceptions import WorkflowError
 from multiagents.orchestrator import Run
 from multiagents.testing.plugin import WorkerStarter
-from multiagents.workflow.state.run_state import Cause, RunStatus
+from multiagents.workflow.state import Cause, RunStatus
 from tests.support.apps.fault_sagas import LINE, SAGA
 from tests.support.fault_scene import Scene
 

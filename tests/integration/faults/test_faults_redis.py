@@ -15,7 +15,7 @@ from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import StateStoreError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator import Run
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
 from tests.support.apps.fault_sagas import LINE, ONE, SAGA

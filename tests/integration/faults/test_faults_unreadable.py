@@ -10,7 +10,7 @@ import pytest
 
 from multiagents import Step, WorkflowBuilder
 from multiagents.keys import RunKeys
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import server_kind, wait_until
 from tests.support.scenario import Deployment, Scenario
 

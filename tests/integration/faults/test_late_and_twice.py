@@ -18,7 +18,7 @@ import pytest
 
 from multiagents import ErrorEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.names import ORCHESTRATOR_TASK, Correlation, Direction
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.records import Claim, ClaimRefused
 from multiagents.testing import wait_until
 from tests.support.worker_by_hand import WorkerByHand, came_to

@@ -12,7 +12,7 @@ from celery import Celery
 from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.names import Correlation
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder import Child, Map
 

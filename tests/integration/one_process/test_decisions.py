@@ -15,7 +15,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine.children import Children
 from multiagents.state_store.records import Claim, Delivery
 from multiagents.testing import wait_until
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 from multiagents.workflow.definition import Definition, definitions
 from tests.support.apps import scripted
 

@@ -26,7 +26,7 @@ from multiagents import (
 )
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 
 ONCE = RetryPolicy(max_attempts=1)
 #: what the workers did: (direction, step, idempotency key)

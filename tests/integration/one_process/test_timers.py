@@ -14,10 +14,10 @@ from celery import Celery
 from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, StatusEvent, WorkflowBuilder, init_app
 from multiagents.exceptions import UnknownStepError, WorkflowError
 from multiagents.names import Correlation
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import Delivery, parse_attempt_key
-from multiagents.workflow.decider.evolve import fold
+from multiagents.workflow.decider import fold
 
 SLOWLY = RetryPolicy(max_attempts=3, initial_interval=60, jitter=False)
 

@@ -33,7 +33,7 @@ from multiagents import WorkflowBuilder, current_step, worker
 from multiagents.clock import from_ms
 from multiagents.state_store.records import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk import WorkerRuntime, install
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 URL = os.environ["MULTIAGENTS_REDIS_URL"]
 app = Celery("pools", broker=os.environ["CELERY_BROKER_URL"])

@@ -16,7 +16,7 @@ from multiagents import (
 )
 from multiagents.events import ErrorKind
 from multiagents.testing import wait_until
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact
 from tests.support.scenario import Deployment, Scenario, events, statuses
 
 CHAIN = (

@@ -14,7 +14,7 @@ from redis import Redis
 
 from multiagents import Orchestrator, ResultEvent, WorkflowBuilder
 from multiagents.names import Correlation
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import wait_until
 from tests.support.apps import scripted
 from tests.support.scenario import Deployment

@@ -15,7 +15,7 @@ import pytest
 
 from multiagents import CommandEvent, CompensationEvent, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.testing import wait_until
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact
 from tests.support.scenario import Deployment
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]

@@ -11,9 +11,7 @@ from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
 from multiagents.orchestrator import Run
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider.evolve import fold
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.interventions import settleable
+from multiagents.workflow.decider import Fact, fold, settleable
 from tests.models.random_workflows.case import Case
 from tests.models.random_workflows.elements import MAX_ATTEMPTS, MAX_UNDOS, Model, out_of_round, seen_as
 from tests.models.random_workflows.stage import Entry, Stage, hear_again, on_stage

@@ -35,6 +35,7 @@ from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator.api import Schedule
 from multiagents.orchestrator.dispatch import base as dispatcher
+from multiagents.orchestrator.dispatch import plan
 from multiagents.orchestrator.recovery import maintenance as upkeep
 from multiagents.state_store.records import Delivery
 from multiagents.testing import faults, wait_until
@@ -56,7 +57,7 @@ if IN_DANGER:
     # What waits for half a minute or more in production waits here for about a lease.
     upkeep.STALE_AFTER = LEASE
     dispatcher.OUTBOX_GRACE_MS = 500
-    dispatcher.CHILD_GRACE_MS = 800
+    plan.CHILD_GRACE_MS = 800
 
 ledger = redis.Redis.from_url(os.environ.get("LEDGER_URL", "redis://127.0.0.1:1/0"), decode_responses=True)
 

@@ -16,8 +16,8 @@ from typing import Any
 from celery import Celery, current_task
 
 from multiagents import RetryPolicy, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
-from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import wait_until
 
 #: Where the ledger and the gates are.

@@ -13,10 +13,8 @@ from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.celery import HARD_LIMIT_GRACE
 from multiagents.state_store.records import limits_of
 from multiagents.worker_sdk import workers
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.decider import advance, decide
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.state.run_state import ActivityStatus, RunState, RunStatus
+from multiagents.workflow.decider import advance, decide, evolve, start_event
+from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DO, UNDO = Direction.DO, Direction.UNDO

@@ -12,9 +12,8 @@ from multiagents.orchestrator.engine.advance import LONGEST_PAUSE, RACES_AT_ONCE
 from multiagents.orchestrator.engine.pipeline import Decided
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.commands import command
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState
+from multiagents.workflow.decider import command, evolve
+from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FLOW = WorkflowBuilder("fenced").add_step("a").add_step("b", after=[]).build(register=False)

@@ -9,7 +9,7 @@ from importlib.resources import files
 from multiagents.keys import Keys, PartitionKeys, RunKeys
 from multiagents.state_store.records import Delivery, DueKind, InFlight
 from multiagents.state_store.redis import scripts
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 from tests.support.catalogue import DUE, FIELDS, OF_A_PARTITION, OF_A_RUN, PAGE, SCRIPTS, names, rows
 
 LUA = {

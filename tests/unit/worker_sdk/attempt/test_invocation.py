@@ -36,7 +36,7 @@ from multiagents.worker_sdk.attempt import Invocation
 from multiagents.worker_sdk.execution import event_loop
 from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 NAMES = ["transaction_id", "correlation_id", "workflow", "step", "attempt", "direction", "idempotency_key"]
 NAMES += ["input", "result", "outcome", "error"]

@@ -13,12 +13,8 @@ from multiagents.exceptions import DecodeError, UnexpectedEventError, UnknownSte
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.decider import decide
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.react import react
-from multiagents.workflow.state.run_state import Activity, ActivityStatus, RunState, RunStatus, StepState, StepStatus
+from multiagents.workflow.decider import Fact, decide, evolve, react, start_event
+from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus, StepState, StepStatus
 from tests.support.driven_run import RunOf
 
 TWICE = RetryPolicy(max_attempts=2, initial_interval=3, jitter=False)

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from multiagents.workflow.builder import Child, Step, WorkflowBuilder
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.state.run_state import Cause, Parent, RunState, RunStatus
+from multiagents.workflow.decider import evolve, is_told_to_stop, needs_undo, start_event
+from multiagents.workflow.state import Cause, Parent, RunState, RunStatus
 from tests.support.driven_run import RunOf
 
 PAY = WorkflowBuilder("pay").add_step("hold", compensation="release").build(register=False)

@@ -10,9 +10,8 @@ from multiagents.events import ErrorInfo, ErrorKind
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.decider.react import react
-from multiagents.workflow.state.run_state import Cause, RunState
+from multiagents.workflow.decider import evolve, react
+from multiagents.workflow.state import Cause, RunState
 from tests.support.driven_run import DrivenRun, RunOf
 
 ONCE = RetryPolicy(max_attempts=1)

@@ -7,9 +7,7 @@ from typing import Any
 from multiagents.events import ErrorInfo
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.decider import advance
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact, advance, evolve
 from tests.support.driven_run import DrivenRun, RunOf
 
 ONCE = RetryPolicy(max_attempts=1)

@@ -9,12 +9,9 @@ import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.commands import start_event
-from multiagents.workflow.decider.decider import advance
-from multiagents.workflow.decider.evolve import evolve, fold
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact, advance, evolve, fold, start_event
 from multiagents.workflow.definition import StepDefinition, StepKind
-from multiagents.workflow.state.run_state import RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 from tests.support.driven_run import RunOf, by
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -11,9 +11,8 @@ from multiagents.exceptions import DefinitionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.interventions import settleable, why_not
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.decider import Fact, settleable, why_not
+from multiagents.workflow.state import RunStatus
 from tests.support.driven_run import DrivenRun, RunOf
 
 

@@ -11,12 +11,8 @@ from multiagents.exceptions import ResolutionError
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.interventions import settleable
-from multiagents.workflow.decider.probe_answer import resolved
-from multiagents.workflow.decider.react import react
-from multiagents.workflow.state.activity import ActivityStatus
-from multiagents.workflow.state.run_state import Activity, RunStatus, StepState
+from multiagents.workflow.decider import Fact, react, resolved, settleable
+from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepState
 from tests.support.driven_run import DrivenRun, RunOf
 
 ONCE = RetryPolicy(max_attempts=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multiagents import Step, WorkflowBuilder
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.state.run_state import RunStatus
+from multiagents.workflow.state import RunStatus
 from tests.support.driven_run import RunOf
 
 ONCE = RetryPolicy(max_attempts=1)

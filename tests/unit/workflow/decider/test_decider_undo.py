@@ -10,12 +10,9 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, Error
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.compensation import needs_undo
-from multiagents.workflow.decider.decider import advance, decide
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact, advance, decide, evolve, needs_undo
 from multiagents.workflow.definition import Definition, StepDefinition
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 from tests.support.driven_run import DrivenRun, RunOf, by, with_code
 
 ONCE = RetryPolicy(max_attempts=1)

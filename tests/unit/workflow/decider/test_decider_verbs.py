@@ -10,9 +10,8 @@ from multiagents.events import ErrorInfo, ErrorKind, StatusEvent
 from multiagents.names import Direction
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.decider.interventions import settleable, why_not
-from multiagents.workflow.state.run_state import RunStatus, StepState
+from multiagents.workflow.decider import Fact, settleable, why_not
+from multiagents.workflow.state import RunStatus, StepState
 from tests.support.driven_run import DrivenRun, RunOf
 
 ONCE = RetryPolicy(max_attempts=1)

@@ -8,9 +8,9 @@ import pytest
 
 from multiagents.events import CommandEvent, Event, StatusEvent
 from multiagents.workflow.builder import Choice, Parallel, Step, Wait, WorkflowBuilder
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact
 from multiagents.workflow.definition import StepDefinition
-from multiagents.workflow.state.run_state import RunStatus, Signal
+from multiagents.workflow.state import RunStatus, Signal
 from tests.support.driven_run import DrivenRun, RunOf
 
 

@@ -7,11 +7,9 @@ from typing import Any
 
 from multiagents.events import StatusEvent
 from multiagents.workflow.builder import Step, WorkflowBuilder
-from multiagents.workflow.decider.context import merge_note, overlaps
-from multiagents.workflow.decider.decider import decide
-from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider import Fact, decide, merge_note, overlaps
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state.run_state import RunState
+from multiagents.workflow.state import RunState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

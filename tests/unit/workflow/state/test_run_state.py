@@ -10,15 +10,7 @@ from hypothesis import strategies as st
 
 from multiagents.events import ErrorInfo
 from multiagents.names import Direction
-from multiagents.workflow.state.run_state import (
-    Activity,
-    ActivityStatus,
-    Cause,
-    RunState,
-    RunStatus,
-    StepState,
-    StepStatus,
-)
+from multiagents.workflow.state import Activity, ActivityStatus, Cause, RunState, RunStatus, StepState, StepStatus
 
 LIVE = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPENSATING}
 

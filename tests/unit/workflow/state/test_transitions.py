@@ -20,9 +20,8 @@ from multiagents.events import (
 )
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
-from multiagents.workflow.decider.evolve import evolve
-from multiagents.workflow.decider.facts import Fact
-from multiagents.workflow.state.run_state import (
+from multiagents.workflow.decider import Fact, evolve
+from multiagents.workflow.state import (
     ACTIVITY,
     RUN,
     Activity,
