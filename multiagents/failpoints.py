@@ -40,7 +40,7 @@ class WriteSite(StrEnum):
     #: A decision over the whole run: after a record or a join, upon an outcome that came when the run had turned, or
     #: one that nobody came to make.
     ADVANCE = "store.advance"
-    #: The same while the run goes back.
+    #: The same while the run compensates.
     ADVANCE_UNDO = "store.advance_undo"
     #: An outcome that a foreign producer published on the bus.
     RECEIVE = "store.receive"

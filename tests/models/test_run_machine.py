@@ -28,7 +28,18 @@ from multiagents.events import CommandEvent, CompensationEvent, ErrorEvent, Erro
 from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.retry import RetryPolicy
-from multiagents.workflow.decider import Fact, advance, decide, evolve, fold, needs_undo, react, start_event
+from multiagents.workflow.decider import (
+    Fact,
+    advance,
+    changed_steps,
+    decide,
+    evolve,
+    fan_in,
+    fold,
+    needs_undo,
+    react,
+    start_event,
+)
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus
 from tests.support.driven_run import by
@@ -117,6 +128,8 @@ class RunMachine(RuleBasedStateMachine):
         #: claimed attempts whose workers still run: also those that count as lost
         self.working: list[Correlation] = []
         self.undone: Counter[str] = Counter()
+        #: join -> how many of its members have arrived
+        self.arrived: Counter[str] = Counter()
         #: steps of unknown outcome of which a person has said that they are to be undone
         self.decided: set[str] = set()
         self.accepted: set[str] = set()
@@ -300,14 +313,26 @@ class RunMachine(RuleBasedStateMachine):
         elif seen.status not in forward:
             assert whole.status not in forward
 
+    def each_that_is_done_arrives_once(self, before: RunState, after: RunState) -> None:
+        """What decisions bring to a join adds up to those of its members that are done: so it is decided, and once."""
+        changed = changed_steps(before, after)
+        brought = fan_in(self.definition, before, after, changed, {}, results={}, context=None, now=self.now)
+        for join, (arriving, _) in brought.arrivals.items():
+            self.arrived[join] += arriving
+        for join, step in self.definition.steps.items():
+            if len(step.after) > 1:
+                assert self.arrived[join] == sum(after.step(name).is_done for name in step.after)
+
     def commit(self, event: Event, state: RunState) -> None:
         """As the engine does: decide on the whole run, take back what nobody claimed, and record it all."""
         ended = self.state.status.is_end
         doing = {n: each for n, each in self.records.items() if each.correlation.direction is Direction.DO}
         unclaimed = {n for n, each in doing.items() if not each.claimed and not self.definition.steps[n].external}
+        before = self.state
         state, said, *_ = advance(self.definition, state, now=self.now, answer=by(ask), unclaimed=unclaimed)
         facts = [event, *said]
         self.state = state
+        self.each_that_is_done_arrives_once(before, state)
         replayed = fold(self.definition, ID, self.history)
         # A step that nobody had taken was taken back: whatever it declares, nothing of it is in doubt.
         unclaimed |= {fact.step for fact in said if isinstance(fact, CommandEvent) and not fact.probe}

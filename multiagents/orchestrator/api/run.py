@@ -193,7 +193,7 @@ class Run:
         return self._operate(Fact.PAUSE_REQUESTED, payload=payload, reason=reason, actor=actor)
 
     def resume(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
-        """Let a paused run go on where it was held; a run that goes on already is left as it is.
+        """Let a paused run go on where it was paused; a run that goes on already is left as it is.
 
         Returns:
             the status the run has then.

@@ -152,7 +152,7 @@ class Interventions:
         return self._store.load(transaction_id).state.status
 
     def deadline_passed(self, transaction_id: str) -> bool:
-        """Turn a run back that is not over at its deadline; one that goes back already, or is over, stays as it is.
+        """Have a run compensate that has not ended by its deadline; one that compensates or has ended stays as it is.
 
         Returns:
             False when the deadline is still to come: it has been moved, or stands still; or when the run goes back to a
@@ -228,10 +228,10 @@ class Interventions:
 
         def event(snapshot: Snapshot) -> Event:
             snapshots.append(snapshot)
-            said = moved(snapshot)
-            if said is None:
+            moving = moved(snapshot)
+            if moving is None:
                 raise _IsSoAlready
-            return said.model_copy(update={"reason": reason, "actor": actor})
+            return moving.model_copy(update={"reason": reason, "actor": actor})
 
         try:
             self._decide(transaction_id, event, site=WriteSite.UPDATE_TIMER)

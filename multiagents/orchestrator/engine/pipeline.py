@@ -135,13 +135,13 @@ class Pipeline:
             unclaimed: steps in flight that no worker has taken.
         """
         turn = advancing(view.definition, state, now=now, near=near, unclaimed=unclaimed, projected=not view.whole)
-        after, said, left, more = answered(turn, answers)
+        after, following, left, more = answered(turn, answers)
         definition = view.definition.expanded(after.sizes, after.rollbacks)
         coded = [step for step in left if definition.steps[step].lacks_code] if left else ()
         return Decided(
             definition,
             after,
-            [*events, *said],
+            [*events, *following],
             coded[0] if coded else None,
             more or len(left) > len(coded),
             concerns_others(definition, view.state, after),

@@ -24,7 +24,7 @@ class SignalOutcome(StrEnum):
     RECEIVED = "received"
     #: no step waits for it yet: it is kept for the one that will
     KEPT = "kept"
-    #: the run goes back or is over: it is on record, and changes nothing (rule S23)
+    #: the run compensates or has ended: it is on record, and changes nothing (rule S23)
     LATE = "late"
     #: a signal with this key has come before: nothing was done
     REPEATED = "repeated"

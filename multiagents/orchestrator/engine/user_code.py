@@ -70,8 +70,8 @@ class Answers:
 
     def _fresh(self, question: Question) -> dict[str, Any]:
         """Results that no store has yet: of the event that has come, and of what this decision has said so far."""
-        said = question.before if self._event is None else (self._event, *question.before)
-        return {event.step: result for event in said if event.step and (result := result_of(event)) is not None}
+        events = question.before if self._event is None else (self._event, *question.before)
+        return {event.step: result for event in events if event.step and (result := result_of(event)) is not None}
 
     def _received(self, event: StatusEvent) -> Event:
         """A step takes a signal, which has just come or is kept: its data is put in."""

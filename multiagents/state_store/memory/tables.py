@@ -223,16 +223,16 @@ class Tables:
             joined = joined or arrived >= members
         for dispatch in commit.dispatches:
             self.send(row, commit.transaction_id, dispatch)
-        owed = DueKind.DECISION.entry(commit.transaction_id)
+        decision = DueKind.DECISION.entry(commit.transaction_id)
         message = commit.orchestration
         if commit.coalesces:
-            joined = joined or owed not in self.due
-            self.due.setdefault(owed, self.now() + lease_ms)
+            joined = joined or decision not in self.due
+            self.due.setdefault(decision, self.now() + lease_ms)
             message = commit.orchestration if joined else None
         elif commit.pending or joined:
-            self.due[owed] = self.now() + lease_ms
+            self.due[decision] = self.now() + lease_ms
         elif commit.decided:
-            self.due.pop(owed, None)
+            self.due.pop(decision, None)
         if message is not None:
             self.push(*message)
         if commit.deadline_ms is not None:

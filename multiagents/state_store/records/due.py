@@ -13,7 +13,7 @@ class DueKind(StrEnum):
     ATTEMPT = "a"
     #: an attempt that had to be claimed by now: ``q|<run>|<step>|<attempt key>``
     UNCLAIMED = "q"
-    #: a run that a decision is owed: ``r|<run>``
+    #: a run with a pending decision: ``r|<run>``
     DECISION = "r"
     #: a run whose deadline has passed: ``t|<run>``
     DEADLINE = "t"

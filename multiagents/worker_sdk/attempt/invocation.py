@@ -244,8 +244,8 @@ def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
 def _unreadable(correlation: Correlation, error: Exception, *, at: datetime, hostname: str) -> ErrorEvent:
     told = describe(error, correlation.attempt)
     message = f"step {correlation.step!r} was not run, because what is stored of it cannot be read: {told.message}"
-    said = told.model_copy(update={"message": message})
-    return ErrorEvent.about(correlation, said, at=at, retryable=False, worker=hostname)
+    shown = told.model_copy(update={"message": message})
+    return ErrorEvent.about(correlation, shown, at=at, retryable=False, worker=hostname)
 
 
 def _policy_in_force(worker: Worker, claim: Claim) -> RetryPolicy | None:

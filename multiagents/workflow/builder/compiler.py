@@ -1,4 +1,4 @@
-"""Compile elements, laid out, to the steps of a definition.
+"""Compile elements, in their layout, to the steps of a definition.
 
 An option that an element and a `StepDefinition` both have is taken over unchanged, so that a new one is written down
 twice: there with its docstring for those who write workflows, here for those who run them.

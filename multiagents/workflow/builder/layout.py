@@ -58,7 +58,7 @@ class Layout:
         self.blocks: dict[str, BlockDefinition] = {}
         #: a block, a choice or a loop -> what whoever follows it waits for
         self._ends: dict[str, tuple[str, ...]] = {}
-        #: what the names of the round being laid out end in, such as ``#2``
+        #: what the names of the round being expanded end in, such as ``#2``
         self._round = ""
         self._sequence(elements, ())
         if not self.placed:
@@ -182,7 +182,7 @@ class Layout:
         self._ends[element.name] = tuple(dict.fromkeys([*map(Itself, checks), follows]))
 
     def _skip_from(self, checks: list[str]) -> None:
-        """What each check of a loop skips once the loop is done: all that was laid out behind it."""
+        """What each check of a loop skips once the loop is done: all that was expanded behind it."""
         names = list(self.placed)
         at = {name: number for number, name in enumerate(names)}
         for name in checks:

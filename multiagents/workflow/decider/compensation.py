@@ -1,4 +1,4 @@
-"""What is to be undone of a run that goes back, in which order, and what that comes to."""
+"""What is to be undone of a run that compensates, in which order, and in which end state that results."""
 
 from __future__ import annotations
 

@@ -150,53 +150,53 @@ def advancing(
         if not commands:
             break
         room = PAGE if len(events) + len(commands) <= PAGE else PAGE - _sent(events)
-        said: Sequence[Event] = commands[:room]
+        batch: Sequence[Event] = commands[:room]
         questions = [
             Question(step, event, definition, events)
-            for event in said
+            for event in batch
             if event.step is not None and needs_answer(step := definition.steps[event.step], event)
         ]
         if questions:
             given = yield tuple(questions)
             answers = dict(zip((question.event.id for question in questions), given, strict=True))
             left.update(question.step.name for question in questions if answers[question.event.id] is None)
-            said = [each for event in said if (each := answers.get(event.id, event)) is not None]
+            batch = [each for event in batch if (each := answers.get(event.id, event)) is not None]
         # A step whose user code raised turns the run back: nothing is dispatched beside it only to be undone.
-        failed = [event for event in said if isinstance(event, ErrorEvent)]
-        said = failed or said
+        failed = [event for event in batch if isinstance(event, ErrorEvent)]
+        batch = failed or batch
         before = state
-        for event in said:
+        for event in batch:
             state = evolve(definition, state, event)
         if state.sizes is not before.sizes or state.rollbacks is not before.rollbacks:
             definition = definition.expanded(state.sizes, state.rollbacks)
-        events += said
+        events += batch
         full = len(events) >= PAGE and _sent(events) >= PAGE
         turned = projected and bool(failed)
         if not failed:
-            steps = _next_due(definition, state, said, steps, full_page=len(due) == PAGE)
+            steps = _next_due(definition, state, batch, steps, full_page=len(due) == PAGE)
             if steps == ():
                 break
     return Decision(state, tuple(events), frozenset(left), full or turned)
 
 
 def _next_due(
-    definition: Definition, state: RunState, said: Sequence[Event], steps: tuple[str, ...] | None, *, full_page: bool
+    definition: Definition, state: RunState, batch: Sequence[Event], steps: tuple[str, ...] | None, *, full_page: bool
 ) -> tuple[str, ...] | None:
     """The steps for which more can be due now that what was due is said; None is all of them.
 
     That is so only behind a step that settled just now without having been done (it was skipped, or took its signal),
     or for a step that waits for a signal which is there already.
     """
-    if not state.signals and not full_page and _ATTEMPTS.issuperset(map(type, said)):
+    if not state.signals and not full_page and _ATTEMPTS.issuperset(map(type, batch)):
         return ()
     # Where the run goes another way, everything may be due.
-    if any(event.step is None for event in said) or (steps is None and full_page):
+    if any(event.step is None for event in batch) or (steps is None and full_page):
         return None
-    settled = [event.step for event in said if event.step and not isinstance(event, CommandEvent)]
+    settled = [event.step for event in batch if event.step and not isinstance(event, CommandEvent)]
     for choice in [definition.steps[step] for step in settled if definition.steps[step].branches]:
         settled += [name for names in choice.branches.values() for name in names]
     settled += [item_name(step, index) for step in settled for index in range(definition.sizes.get(step, 0))]
-    waiting = [event.step for event in said if event.step and isinstance(event, CommandEvent)] if state.signals else []
+    waiting = [event.step for event in batch if event.step and isinstance(event, CommandEvent)] if state.signals else []
     ahead = [after for step in settled for after in definition.successors[step]]
     again = steps or () if full_page else ()
     return tuple(dict.fromkeys([*settled, *ahead, *waiting, *again]))

@@ -26,7 +26,7 @@ class Question(NamedTuple):
         event: its first command (``when``, ``inputs``, ... may turn it into something else), or a status that lacks
             its data: that of a signal, or the results of a map's items.
         definition: what the run follows, expanded as it is by then.
-        before: what the same decision has said already: results that no store has yet.
+        before: the events of the same decision so far: they bring results that no store has yet.
     """
 
     step: StepDefinition
@@ -42,7 +42,7 @@ class Decision(NamedTuple):
         after: the run after it.
         events: what follows, in the order in which it is to be recorded.
         left: steps that are due and that nobody here could answer for.
-        more: more is due than was said: it did not fit, or it takes the whole run to know.
+        more: more is due than these events: it did not fit, or it takes the whole run to know.
     """
 
     after: RunState

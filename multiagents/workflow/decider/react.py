@@ -112,7 +112,7 @@ def _are_done(state: RunState, names: Iterable[str]) -> bool:
 
 
 def _failed(definition: Definition, state: RunState, name: str, at: datetime) -> Event:
-    """A step is over without success: a person is asked, or the run goes back."""
+    """A step is over without success: a person is asked, or the run starts to compensate."""
     if is_parked(definition, state, name):
         return _paused(state, name, at)
     payload = {"cause": Cause.FAILURE.value}
@@ -163,7 +163,7 @@ def _cancelled(state: RunState, at: datetime) -> Iterator[Event]:
 
 
 def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[Event]:
-    """A held run goes on its way, or back, when nobody holds it and a person has settled what nobody knew."""
+    """A paused run goes on when nobody pauses it any more and a person has settled what nobody knew."""
     if state.paused or any(is_parked(definition, state, name) for name in state.steps):
         return
     if past_pivot(definition, state):

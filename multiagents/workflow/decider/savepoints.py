@@ -48,7 +48,7 @@ def reached(definition: Definition, state: RunState, name: str, at: datetime, *,
 
 
 def undone_by(definition: Definition, state: RunState) -> Collection[str]:
-    """The steps that a run which goes back undoes, as far as they have been done."""
+    """The steps that a compensating run undoes, as far as they have been done."""
     return definition.behind(state.back_to) if state.back_to else definition.steps.keys()
 
 

@@ -46,7 +46,7 @@ class RunStatus(StrEnum):
     PENDING = "pending"
     #: going forward
     RUNNING = "running"
-    #: held: somebody has paused it, or a person has to decide (an unknown outcome that is to be parked)
+    #: somebody has paused it, or a person has to decide (an unknown outcome that is to be parked)
     PAUSED = "paused"
     #: going back: in-flight steps settle, then finished ones are undone
     COMPENSATING = "compensating"
@@ -77,7 +77,7 @@ _LIVE = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunSt
 
 
 class Cause(StrEnum):
-    """Why a run goes back; it decides the end state."""
+    """Why a run compensates; it decides the end state."""
 
     FAILURE = "failure"
     CANCEL = "cancel"
