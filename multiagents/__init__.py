@@ -25,8 +25,7 @@ _HOMES = {
         "WorkflowNotFoundError",
     ),
     "orchestrator.api": ("BulkResult", "DeadLetter", "Run", "Schedule", "WorkflowState"),
-    "orchestrator.engine.conflict_policy": ("OnConflict",),
-    "orchestrator.engine.signals": ("SignalOutcome",),
+    "orchestrator.engine": ("OnConflict", "SignalOutcome"),
     "retry": ("RetryPolicy",),
     "settings": ("Settings",),
     "worker_sdk": ("WorkerManager", "celery_task", "current_step"),
@@ -45,9 +44,9 @@ _HOMES = {
         "Wait",
         "WorkflowBuilder",
     ),
-    "workflow.decider.probe_answer": ("Resolution",),
+    "workflow.decider": ("Resolution",),
     "workflow.definition": ("Definition", "Limit"),
-    "workflow.state.run_state": ("RunStatus", "StepStatus"),
+    "workflow.state": ("RunStatus", "StepStatus"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -74,8 +73,8 @@ if TYPE_CHECKING:
     from multiagents.orchestrator.api import Run as Run
     from multiagents.orchestrator.api import Schedule as Schedule
     from multiagents.orchestrator.api import WorkflowState as WorkflowState
-    from multiagents.orchestrator.engine.conflict_policy import OnConflict as OnConflict
-    from multiagents.orchestrator.engine.signals import SignalOutcome as SignalOutcome
+    from multiagents.orchestrator.engine import OnConflict as OnConflict
+    from multiagents.orchestrator.engine import SignalOutcome as SignalOutcome
     from multiagents.retry import RetryPolicy as RetryPolicy
     from multiagents.settings import Settings as Settings
     from multiagents.worker_sdk import WorkerManager as WorkerManager
@@ -94,11 +93,11 @@ if TYPE_CHECKING:
     from multiagents.workflow.builder import Step as Step
     from multiagents.workflow.builder import Wait as Wait
     from multiagents.workflow.builder import WorkflowBuilder as WorkflowBuilder
-    from multiagents.workflow.decider.probe_answer import Resolution as Resolution
+    from multiagents.workflow.decider import Resolution as Resolution
     from multiagents.workflow.definition import Definition as Definition
     from multiagents.workflow.definition import Limit as Limit
-    from multiagents.workflow.state.run_state import RunStatus as RunStatus
-    from multiagents.workflow.state.run_state import StepStatus as StepStatus
+    from multiagents.workflow.state import RunStatus as RunStatus
+    from multiagents.workflow.state import StepStatus as StepStatus
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - made of the table, too
 

@@ -21,22 +21,9 @@ from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction
-from multiagents.workflow.state.activity import ACTIVITY, Activity, ActivityStatus, StepState, StepStatus, Trigger
+from multiagents.workflow.state.activity import StepState
 
-__all__ = [
-    "ACTIVITY",
-    "RUN",
-    "Activity",
-    "ActivityStatus",
-    "Cause",
-    "Parent",
-    "RunState",
-    "RunStatus",
-    "Signal",
-    "StepState",
-    "StepStatus",
-    "Trigger",
-]
+__all__ = ["RUN", "Cause", "Parent", "RunState", "RunStatus", "Signal", "parent_of", "rollbacks_of", "sizes_of"]
 
 
 class RunStatus(StrEnum):
