@@ -9,6 +9,7 @@ orchestrator's task advances the run.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 
 from multiagents.events import ErrorEvent, ResultEvent
@@ -54,8 +55,10 @@ def settle(pipeline: Pipeline, event: ResultEvent | ErrorEvent, claim: Claim, *,
         claim: the attempt.
         may_go_on: a local step that follows may be held for this process, which is to run it now.
     """
-    if event.timestamp is None:
-        event = event.model_copy(update={"timestamp": pipeline.store.now()})
+    now = event.timestamp
+    if now is None:
+        now = pipeline.store.now()
+        event = event.model_copy(update={"timestamp": now})
     correlation = claim.correlation
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     answers = (correlation.step, record_prefix(attempt_key, Delivery.CLAIMED, claim.owner))
@@ -64,7 +67,7 @@ def settle(pipeline: Pipeline, event: ResultEvent | ErrorEvent, claim: Claim, *,
     queued = pipeline.settings.orchestration == "queued"
     # Of an item no user code follows; and to decide upon each from the whole run would cost the square of them.
     if is_enough(claim, after) and (not queued or map_of(correlation.step) is not None):
-        return _decide_at_once(pipeline, view, event, after, answers, queued=queued, may_go_on=may_go_on)
+        return _decide_at_once(pipeline, view, event, after, answers, now, queued=queued, may_go_on=may_go_on)
     return _record(pipeline, view, event, after, answers, queued=queued)
 
 
@@ -74,13 +77,14 @@ def _decide_at_once(
     event: ResultEvent | ErrorEvent,
     after: RunState,
     answers: tuple[str, str],
+    now: datetime,
     *,
     queued: bool,
     may_go_on: bool,
 ) -> Outcome:
     claim = view.claim
     near = neighbourhood(claim.definition, event)
-    decided = pipeline.decide(view, after, (event,), Answers(view, event), event.at, near=near)
+    decided = pipeline.decide(view, after, (event,), Answers(view, event), now, near=near)
     held = local_step(pipeline, decided, event, claim) if may_go_on else None
     dispatches = (
         [held.dispatch] if held else pipeline.outbox.dispatches(decided.definition, decided.after, decided.events)

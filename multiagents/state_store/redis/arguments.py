@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from multiagents.keys import RunKeys
@@ -33,13 +33,13 @@ def arguments_of(run: RunKeys, commit: Commit, written: Written) -> list[Any]:
         written: as text.
     """
     args: list[Any] = []
-    _add_pairs(args, written.fields)
+    args += (len(written.fields), *chain.from_iterable(written.fields.items()))
     args += (len(written.removed), *written.removed)
-    _add_pairs(args, written.context)
+    args += (len(written.context), *chain.from_iterable(written.context.items()))
     args += (len(commit.forgotten), *commit.forgotten)
-    _add_pairs(args, written.results)
+    args += (len(written.results), *chain.from_iterable(written.results.items()))
     args += (len(written.history), *written.history)
-    _add_pairs(args, written.dead_letters)
+    args += (len(written.dead_letters), *chain.from_iterable(written.dead_letters.items()))
     args += (len(commit.answered), *commit.answered)
     args.append(len(commit.arrivals))
     for step, (arriving, members) in commit.arrivals.items():
@@ -52,18 +52,11 @@ def arguments_of(run: RunKeys, commit: Commit, written: Written) -> list[Any]:
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
     args.append(int(commit.outlives))
-    _add_pairs(args, commit.attributes)
+    args += (len(commit.attributes), *chain.from_iterable(commit.attributes.items()))
     if commit.attributes:
         args += (run.attributes, MAX_ATTRIBUTES)
-    _add_pairs(args, written.blobs)
+    args += (len(written.blobs), *chain.from_iterable(written.blobs.items()))
     return args
-
-
-def _add_pairs(args: list[Any], pairs: Mapping[str, str]) -> None:
-    """Their number, and each name with its text."""
-    args.append(len(pairs))
-    for pair in pairs.items():
-        args += pair
 
 
 def row_of(dispatch: Dispatch) -> tuple[Any, ...]:

@@ -83,8 +83,11 @@ def stops_others(definition: Definition, before: RunState, after: RunState) -> b
         return False
     if after.cause is not Cause.FAILURE:
         return True
-    over = (name for name, step in after.steps.items() if step.do.is_over and name not in definition.superseded)
-    return any(definition.steps[name].cancel_siblings for name in over)
+    return any(
+        definition.steps[name].cancel_siblings
+        for name, step in after.steps.items()
+        if step.do.is_over and name not in definition.superseded
+    )
 
 
 def turn_of(definition: Definition, state: RunState) -> list[str]:

@@ -186,17 +186,20 @@ def _paused(state: RunState, name: str, at: datetime) -> Event:
 
 def _back(definition: Definition, state: RunState, unclaimed: Collection[str], at: datetime) -> Iterator[Event]:
     undone = undone_by(definition, state)
-    probes = [name for name in state.steps if name in undone and _asks_probe(definition, state, name)]
+    unsuccessful = [name for name, step in state.steps.items() if step.do.status in _UNSUCCESSFUL]
+    probes = [name for name in unsuccessful if name in undone and _asks_probe(definition, state, name)]
     for name in probes:
         yield command(definition, state, name, at, state.step(name).do.retry_in or 0.0)
-    in_flight = [name for name, step in state.steps.items() if step.do.in_flight and name in undone]
+    in_flight = [
+        name for name, step in state.steps.items() if step.do.status is ActivityStatus.IN_FLIGHT and name in undone
+    ]
     yield from _settling(definition, state, in_flight, unclaimed, at)
     if probes or in_flight:
         return
-    if past_pivot(definition, state):
+    if definition.pivots and past_pivot(definition, state):
         yield status(state, RunStatus.RUNNING, at, reason="its pivot has succeeded meanwhile: there is no way back")
         return
-    parked = next((name for name in state.steps if is_parked(definition, state, name)), None)
+    parked = next((name for name in unsuccessful if is_parked(definition, state, name)), None)
     if parked is not None:
         yield _paused(state, parked, at)
         return
