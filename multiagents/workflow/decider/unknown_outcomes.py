@@ -39,7 +39,9 @@ def asks_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
 
 def past_pivot(definition: Definition, state: RunState) -> bool:
     """Whether there is no way back any more."""
-    return any(state.step(name).do.status is ActivityStatus.SUCCEEDED for name in definition.pivots)
+    return bool(definition.pivots) and any(
+        state.step(name).do.status is ActivityStatus.SUCCEEDED for name in definition.pivots
+    )
 
 
 def is_parked(definition: Definition, state: RunState, name: str) -> bool:
