@@ -8,7 +8,6 @@ what follows from its success; it is refused by the store if the run has gone an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, Protocol
 
 from multiagents.state_store.payloads import Payloads
@@ -124,11 +123,6 @@ class SnapshotView:
     def generation(self) -> int:
         """Which of the runs that had its id it is."""
         return self.snapshot.generation
-
-    @property
-    def now(self) -> datetime:
-        """The store's clock when it was loaded."""
-        return self.snapshot.now
 
     def context(self, definition: Definition, step: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
         """The context of any step."""
