@@ -1,7 +1,8 @@
 """Every key that the library puts into Redis. What is in each: `state_store/redis/scripts/README.md`.
 
-Every key of a run carries the tag of its partition, ``{<prefix>:<n>}``, so that one script may touch the run and its
-partition's timers, indexes, dead letters and bus together, also on a cluster.
+Every key begins with ``<prefix>:{<n>}:``. The prefix comes first, so that a user of the server who may touch
+``~team:*`` may touch all keys of a deployment whose prefix is ``team``, and no other's. The number of the partition is
+in braces, the hash tag, so that one script may touch a run and its partition's timers, indexes and bus together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ class Keys:
     """The Redis keys of one deployment.
 
     Args:
-        prefix: what every key's tag starts with (``multiagents_key_prefix``).
+        prefix: what every key starts with (``multiagents_key_prefix``).
         partitions: over how many tags runs are spread (``multiagents_partitions``).
     """
 
@@ -28,8 +29,8 @@ class Keys:
         return 0 if self.partitions == 1 else crc32(name.encode()) % self.partitions
 
     def tag(self, partition: int) -> str:
-        """The hash tag that every key of a partition starts with."""
-        return f"{{{self.prefix}:{partition}}}"
+        """What every key of a partition starts with; what is in its braces is the hash tag."""
+        return f"{self.prefix}:{{{partition}}}"
 
     def of_run(self, transaction_id: str) -> RunKeys:
         """The keys of one run and of the partition it lives in."""

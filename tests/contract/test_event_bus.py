@@ -613,7 +613,7 @@ def test_json_written_by_a_plain_xadd_in_another_language_is_an_event(redis_url:
     client = redis.Redis.from_url(redis_url)
     with bus.subscribe(seen, group="billing"):
         client.execute_command(
-            "XADD", f"{{{prefix}:0}}:bus", "*",
+            "XADD", f"{prefix}:{{0}}:bus", "*",
             "event", '{"type":"result","transaction_id":"o-1","correlation_id":"o-1/pay/do/1","payload":{"ok":true}}',
         )  # fmt: skip
         event = seen.next()
@@ -627,7 +627,7 @@ def test_json_written_by_a_plain_xadd_in_another_language_is_an_event(redis_url:
 def test_an_entry_without_the_field_event_is_set_aside_with_what_it_had(redis_url: str, prefix: str) -> None:
     bus = RedisEventBus(redis_url, prefix=prefix)
     client = redis.Redis.from_url(redis_url)
-    client.xadd(f"{{{prefix}:0}}:bus", {"data": '{"type":"result"}'})
+    client.xadd(f"{prefix}:{{0}}:bus", {"data": '{"type":"result"}'})
 
     assert bus.read() == []
 
@@ -695,7 +695,7 @@ def test_an_acknowledgement_that_an_outage_cut_off_is_made_up_for(redis_url: str
         assert broken.wait(WAIT)
         time.sleep(0.6)  # longer than redelivery takes
         client.replicaof("NO", "ONE")
-        assert eventually(lambda: client.xpending(f"{{{prefix}:0}}:bus", "billing")["pending"] == 0)
+        assert eventually(lambda: client.xpending(f"{prefix}:{{0}}:bus", "billing")["pending"] == 0)
     assert len(calls) == 1
     bus.close()
     client.close()
@@ -708,7 +708,7 @@ def test_a_subscription_goes_on_after_the_stream_and_its_group_were_deleted(redi
     with bus.subscribe(seen, group="billing"):
         bus.publish(result(0))
         assert seen.numbers(1) == [0]
-        client.delete(f"{{{prefix}:0}}:bus")
+        client.delete(f"{prefix}:{{0}}:bus")
         bus.publish(result(1))
 
         assert seen.numbers(1) == [1]
@@ -723,9 +723,9 @@ def test_a_stopped_consumer_leaves_no_trace_in_its_group(redis_url: str, prefix:
     with bus.subscribe(seen, group="billing"):
         bus.publish(result(0))
         seen.next()
-        assert len(client.xinfo_consumers(f"{{{prefix}:0}}:bus", "billing")) == 1
+        assert len(client.xinfo_consumers(f"{prefix}:{{0}}:bus", "billing")) == 1
 
-    assert client.xinfo_consumers(f"{{{prefix}:0}}:bus", "billing") == []
+    assert client.xinfo_consumers(f"{prefix}:{{0}}:bus", "billing") == []
     bus.close()
     client.close()
 

@@ -227,7 +227,7 @@ def test_every_key_has_the_tag_of_its_partition(redis_kit: RedisKit, verb: str, 
 
     for _, keys, _ in sent.calls:
         assert len({key.partition("}")[0] for key in keys}) == 1
-        assert all(re.match(r"\{ma:[0-2]\}:", key) for key in keys)
+        assert all(re.match(r"ma:\{[0-2]\}:", key) for key in keys)
     # Schedules belong to no run.
     tag = redis_kit.keys.tag(0 if verb == "tick" else redis_kit.keys.partition_of("order-1"))
     swept = {f"{redis_kit.keys.tag(number)}:meta" for number in range(3)}
@@ -241,7 +241,7 @@ def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: RedisKit) -
     for name in names:
         redis_kit.begin(name)
     tags = {key.partition("}")[0] for key in redis_kit.client.keys("*") if key != "celery"}
-    assert tags == {"{ma:0", "{ma:1", "{ma:2"}
+    assert tags == {"ma:{0", "ma:{1", "ma:{2"}
 
     other = type(redis_kit.store)(redis_kit.store.url, keys=Keys("other"))
     assert other.visibility.count(RunStatus.RUNNING) == 0
@@ -396,13 +396,13 @@ def test_expire_leaves_other_attempts_alone(redis_kit: RedisKit) -> None:
 def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_kit: RedisKit) -> None:
     names = ["B", "_", "a", "b", "order-1", ".", "Z9", "Z", "aB"]
     of = redis_kit.keys.of_run("order-1")
-    redis_kit.client.zadd("{ma:0}:some", dict.fromkeys(names, 5))
+    redis_kit.client.zadd("ma:{0}:some", dict.fromkeys(names, 5))
     for name in names:
-        redis_kit.client.hset(f"{{ma:0}}:run:{name}", mapping={"workflow": "w", "status": "running", "started": 5})
+        redis_kit.client.hset(f"ma:{{0}}:run:{name}", mapping={"workflow": "w", "status": "running", "started": 5})
 
     def found(after: str) -> list[str]:
-        args = ["{ma:0}:run:", 100, 100, "", "", 5, after, "", "", 0]
-        flat = run(redis_kit, "search", ["{ma:0}:some"], args)[3]
+        args = ["ma:{0}:run:", 100, 100, "", "", 5, after, "", "", 0]
+        flat = run(redis_kit, "search", ["ma:{0}:some"], args)[3]
         return [str(name) for name in flat[1::2]]
 
     ordered = sorted(names, reverse=True)
@@ -412,12 +412,12 @@ def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_k
 
 
 def test_search_walks_the_shortest_index_and_looks_no_further_than_it_was_told(redis_kit: RedisKit) -> None:
-    redis_kit.client.zadd("{ma:0}:long", {f"run-{number}": number for number in range(500)})
-    redis_kit.client.zadd("{ma:0}:short", {f"run-{number}": number for number in range(300)})
+    redis_kit.client.zadd("ma:{0}:long", {f"run-{number}": number for number in range(500)})
+    redis_kit.client.zadd("ma:{0}:short", {f"run-{number}": number for number in range(300)})
     redis_kit.client.config_resetstat()
 
     reply = run(
-        redis_kit, "search", ["{ma:0}:long", "{ma:0}:short"], ["{ma:0}:run:", 200, 10, "", "", "", "", "", "", 0]
+        redis_kit, "search", ["ma:{0}:long", "ma:{0}:short"], ["ma:{0}:run:", 200, 10, "", "", "", "", "", "", 0]
     )
 
     assert reply == [0, "100", "run-100", []]

@@ -141,7 +141,7 @@ def _start(lane: Lane, identity: str, definition: Definition) -> None:
 
 
 def _started_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.redis.hdel("{ma:0}:meta", "partitions")
+    lane.redis.hdel("ma:{0}:meta", "partitions")
     lane.caller("start", definition.name, identity)
     lane.start(definition, identity)  # who got no answer asks again
 
@@ -259,7 +259,7 @@ def _answered_by_a_producer_who_may_die(lane: Lane, identity: str, definition: D
 
 
 def _answered_on_a_new_stream(lane: Lane, identity: str, definition: Definition) -> None:
-    lane.redis.delete("{ma:0}:bus")
+    lane.redis.delete("ma:{0}:bus")
     _answered(lane, identity, definition)
 
 
@@ -270,13 +270,13 @@ def _answered_and_left_lying(lane: Lane, identity: str, definition: Definition) 
     event = crash_sagas.result_of(identity, "ext").model_dump_json()
     with lane.redis.pipeline(transaction=True) as pipe:
         # A reader that dies at once: the event lies with it, and nobody else is handed it.
-        pipe.xadd("{ma:0}:bus", {FIELD: event})
-        pipe.xreadgroup(GROUP, "ghost", {"{ma:0}:bus": ">"})
+        pipe.xadd("ma:{0}:bus", {FIELD: event})
+        pipe.xreadgroup(GROUP, "ghost", {"ma:{0}:bus": ">"})
         pipe.execute()
 
 
 def _beside_an_unreadable_entry(lane: Lane, identity: str, definition: Definition) -> None:
-    entry = lane.redis.xadd("{ma:0}:bus", {FIELD: "no event"})
+    entry = lane.redis.xadd("ma:{0}:bus", {FIELD: "no event"})
     lane.start(definition, identity)
     wait_until(lambda: any(entry in letter.entry_id for letter in lane.bus.dead_letters()), PATIENCE, "the dead letter")
 
@@ -422,20 +422,20 @@ def _at_rest(lane: Lane, identity: str) -> tuple[Snapshot, list[Event]] | None:
 
 
 def _left_over(lane: Lane, identity: str) -> list[str]:
-    keys = ["{ma:0}:due", *lane.redis.keys("{ma:0}:sent:*")]
+    keys = ["ma:{0}:due", *lane.redis.keys("ma:{0}:sent:*")]
     members = [member for key in keys for member in lane.redis.zrange(key, 0, -1)]
     return [member for member in unfinished(members) if identity in member.split("|")]
 
 
 def _is_forgotten(lane: Lane, identity: str) -> bool:
-    keys = lane.redis.keys(f"{{ma:0}}:*:{identity}")
+    keys = lane.redis.keys(f"ma:{{0}}:*:{identity}")
     indexed = [
         key
-        for key in [*lane.redis.keys("{ma:0}:index:*"), *lane.redis.keys("{ma:0}:attribute:*")]
+        for key in [*lane.redis.keys("ma:{0}:index:*"), *lane.redis.keys("ma:{0}:attribute:*")]
         if lane.redis.zscore(key, identity) is not None
     ]
-    due = [member for member in lane.redis.zrange("{ma:0}:due", 0, -1) if identity in member]
-    apart = lane.apart.keys(f"{{ma:0}}:*:{identity}")
+    due = [member for member in lane.redis.zrange("ma:{0}:due", 0, -1) if identity in member]
+    apart = lane.apart.keys(f"ma:{{0}}:*:{identity}")
     return not (keys or indexed or due or apart)
 
 
@@ -459,7 +459,7 @@ def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> 
 
 
 def _is_read(lane: Lane) -> bool:
-    pending: int = lane.redis.xpending("{ma:0}:bus", GROUP)["pending"]
+    pending: int = lane.redis.xpending("ma:{0}:bus", GROUP)["pending"]
     return pending == 0
 
 

@@ -206,10 +206,10 @@ def test_the_recording_is_of_all_these_runs(replay: Replay) -> None:
 def test_S26_the_same_workflow_has_the_same_content_hash_in_both_releases(replay: Replay) -> None:
     built = {value for value in vars(recorded_app).values() if isinstance(value, Definition)}
 
-    stored = replay.recorded["keys"]["{ma:0}:versions"]["value"]
+    stored = replay.recorded["keys"]["ma:{0}:versions"]["value"]
 
     assert {f"{definition.name}|{definition.version}": definition.content_hash for definition in built} == stored
-    for text in replay.recorded["keys"]["{ma:0}:definitions"]["value"].values():
+    for text in replay.recorded["keys"]["ma:{0}:definitions"]["value"].values():
         assert Definition.from_json(text).to_json() == text
 
 
@@ -250,7 +250,7 @@ def test_messages_that_an_older_release_has_sent_are_understood(
 ) -> None:
     with Deployment(new_redis_url(), tmp_path) as today:
         # Without entries the sweep has nothing to send again: what goes on does so by its message.
-        today.redis.delete("{ma:0}:due")
+        today.redis.delete("ma:{0}:due")
         today.worker.start().ready()
 
         today.until_ended("not-begun", "posted", "undecided", "linked")

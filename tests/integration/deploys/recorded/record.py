@@ -139,8 +139,8 @@ def begin_runs(url: str, folder: Path, checkout: Path) -> Any:
     wait_until(lambda: orchestrator.get("behind-pivot").status == "paused", 20, "the run behind its pivot")
     wait_until(lambda: orchestrator.get("retrying").describe().steps["b"].due_at, 20, "the retry")
     wait_until(lambda: orchestrator.get("turned-away").describe().steps["a"].due_at, 20, "the limit")
-    wait_until(lambda: client.hget("{ma:0}:run:undoing", "l:b").startswith("u1|c|"), 20, "the undo")
-    wait_until(lambda: client.hget("{ma:0}:run:child-undone:payment", "l:charge").startswith("u1|c|"), 20, "the undo")
+    wait_until(lambda: client.hget("ma:{0}:run:undoing", "l:b").startswith("u1|c|"), 20, "the undo")
+    wait_until(lambda: client.hget("ma:{0}:run:child-undone:payment", "l:charge").startswith("u1|c|"), 20, "the undo")
     until_in_list("later", 2)  # the second step of "posted", and the second undo of "linked", as its link
     until_in_list("decisions", 1)
 
