@@ -806,7 +806,7 @@ CLIENT_ERRORS = [
 def test_every_error_of_the_client_becomes_an_event_bus_error_that_says_what_to_do(
     kind: type[Exception], redis_url: str
 ) -> None:
-    assert kind.__name__ in ADVICE, f"say in multiagents/redis.py what to do about {kind.__name__}"
+    assert kind.__name__ in ADVICE, f"say in multiagents/redis/errors.py what to do about {kind.__name__}"
     bus = RedisEventBus(redis_url)
     error = kind.__new__(kind)
     error.args = ("the server's words",)

@@ -359,7 +359,7 @@ CLIENT_ERRORS = [
 def test_every_error_of_the_client_becomes_ours_and_says_what_to_do(
     kind: type[Exception], redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert kind.__name__ in ADVICE, f"say in multiagents/redis.py what to do about {kind.__name__}"
+    assert kind.__name__ in ADVICE, f"say in multiagents/redis/errors.py what to do about {kind.__name__}"
     store = RedisStateStore(redis_url)
     error = kind.__new__(kind)
     error.args = ("the server's words",)
