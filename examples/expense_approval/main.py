@@ -77,7 +77,7 @@ def show_who_decided(scene: Scene, claims: list[Any]) -> None:
     for claim in claims:
         decisions = [event for event in claim.history() if getattr(event, "status", "") == "signalled"]
         for event in decisions:
-            mark = Text("no", style="red") if event.payload["refuses"] else Text("yes", style="green")
+            mark = Text("yes", style="green") if event.payload["answer"] == "yes" else Text("no", style="red")
             rows.append((claim.transaction_id, mark, event.actor, event.reason, f"{event.at:%H:%M:%S}"))
         if not decisions:
             rows.append((claim.transaction_id, Text("no", style="red"), "nobody", "time ran out", ""))

@@ -142,7 +142,8 @@ class Run:
 
         Args:
             name: the signal's name, as ``add_wait`` or ``add_approval`` has it.
-            data: what the waiting step's result is to be; anything that can be written as JSON.
+            data: what the waiting step's result is to be; anything that can be written as JSON. To an approval it says
+                ``{"approved": True}`` or ``{"approved": False}``, with whatever else.
             key: names this very signal: given twice with one key, it counts once. None makes one up.
             reason: why, for the history.
             actor: who, for the history.
@@ -154,7 +155,8 @@ class Run:
         Raises:
             WorkflowNotFoundError: when there is no such run.
             UnknownSignalError: when no step of its workflow waits for such a signal.
-            WorkflowError: when the data does not fit the step's schema, or cannot be written as JSON.
+            WorkflowError: when the data does not fit the step's schema, cannot be written as JSON, or says neither yes
+                nor no to an approval; the run waits on.
 
         >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
         <SignalOutcome.RECEIVED: 'received'>

@@ -244,10 +244,10 @@ def take_in(
 
     try:
         outcome = advance(pipeline, event.transaction_id, reported, answers=answers, **how)
+        if outcome.verdict in (Verdict.LATE, Verdict.MISSING):
+            return came_late(pipeline, event, generation)
     except (WorkflowNotFoundError, UnknownStepError, DecodeError) as error:
         return bury(pipeline, event, str(error))
-    if outcome.verdict in (Verdict.LATE, Verdict.MISSING):
-        return came_late(pipeline, event, generation)
     return outcome
 
 

@@ -1,25 +1,36 @@
-"""Results that foreign producers publish on the bus; what a worker of ours answers is read where it runs."""
+"""Results that foreign producers publish on the bus; what a worker of ours answers is read where it runs.
+
+What ends a wait or an approval has to fit it as a signal has to: an approval is given by a clear yes, whoever brings it
+(rule S31).
+"""
 
 from __future__ import annotations
 
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ResultEvent
-from multiagents.exceptions import ResolutionError
+from multiagents.exceptions import DecodeError, ResolutionError
 from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.engine.signals import checked
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import resolved
+from multiagents.workflow.decider import Answer, answer_of, rejected, resolved
+from multiagents.workflow.definition import StepDefinition, StepKind
 
 
 def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> ResultEvent | ErrorEvent:
-    """A published outcome, as what it says of its step: the answer of a probe is read, all else stays as it is.
+    """A published outcome, as what it says of its step: the answer of a probe, or to an approval, is read.
 
     Args:
         store: where the run's history is; asked only about an attempt that is not the step's last.
         snapshot: the run.
         event: its correlation id is of this run.
+
+    Raises:
+        DecodeError: when it does not fit the wait that it is to end; the step waits on.
     """
     attempt = Correlation.parse(event.correlation_id)
     own = snapshot.definition.steps.get(attempt.step)
+    if own is not None and own.awaits_signal and isinstance(event, ResultEvent):
+        return _as_signal(own, event)
     probe = None if own is None or attempt.direction is Direction.UNDO else own.resolve_with
     if probe is None or not isinstance(event, ResultEvent) or not _asked_probe(store, snapshot, attempt):
         return event
@@ -29,6 +40,16 @@ def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | Erro
         facts = {name: value for name, value in event if name not in ("type", "payload", "digest")}
         shown = ErrorInfo(type="multiagents.exceptions.ResolutionError", message=str(error), attempt=attempt.attempt)
         return ErrorEvent(**facts, retryable=False, error=shown)
+
+
+def _as_signal(own: StepDefinition, event: ResultEvent) -> ResultEvent | ErrorEvent:
+    data, refusal = checked(own, event.payload, event.payload)
+    if refusal is not None:
+        raise DecodeError(f"a result of step {own.name!r} was not taken: {refusal}; the step waits on")
+    if own.kind is StepKind.APPROVAL and answer_of(data) is not Answer.YES:
+        facts = {name: value for name, value in event if name not in ("type", "payload", "digest")}
+        return ErrorEvent(**facts, retryable=False, error=rejected(own.name))
+    return event.model_copy(update={"payload": data})
 
 
 def _asked_probe(store: StateStore, snapshot: Snapshot, attempt: Correlation) -> bool:

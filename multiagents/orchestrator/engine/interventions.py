@@ -20,7 +20,7 @@ from multiagents.orchestrator.engine.timers import deadline_moved, timer_moved, 
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, is_early, is_so_already, why_not
+from multiagents.workflow.decider import Fact, answer_of, is_early, is_so_already, why_not
 from multiagents.workflow.state import Cause, RunStatus
 
 __all__ = ["Interventions"]
@@ -62,12 +62,12 @@ class Interventions:
         Raises:
             WorkflowNotFoundError: when there is no such run.
             UnknownSignalError: when no step of it waits for such a signal.
-            WorkflowError: when the data cannot be written as JSON, or does not fit the step's schema.
+            WorkflowError: when the data cannot be written as JSON, does not fit the step's schema, or says neither yes
+                nor no to an approval.
         """
         snapshot = self._store.load(transaction_id)
         data = fitting(snapshot.definition, name, data)
         now = self._store.now()
-        refuses = isinstance(data, Mapping) and data.get("approved") is False
         event = StatusEvent(
             id=f"{transaction_id}/signal/{key}",
             transaction_id=transaction_id,
@@ -76,7 +76,7 @@ class Interventions:
             status=Fact.SIGNALLED,
             reason=reason,
             actor=actor,
-            payload={"signal": name, "key": key, "refuses": refuses, "data": data},
+            payload={"signal": name, "key": key, "answer": answer_of(data).value, "data": data},
         )
         outcome = self._decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(key))
         return outcome_of(outcome, key)

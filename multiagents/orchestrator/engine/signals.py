@@ -13,8 +13,8 @@ from multiagents.exceptions import UnknownSignalError, WorkflowError
 from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Verdict
-from multiagents.workflow.decider import Fact
-from multiagents.workflow.definition import Definition, code_elsewhere
+from multiagents.workflow.decider import Answer, Fact, answer_of, why_unclear
+from multiagents.workflow.definition import Definition, StepDefinition, StepKind, code_elsewhere
 
 
 class SignalOutcome(StrEnum):
@@ -34,30 +34,25 @@ def fitting(definition: Definition, name: str, data: Any) -> Any:
     """A signal's data as it is recorded.
 
     It is checked where the signal is given, so that whoever gives it is told; where the code of the workflow is not
-    loaded, it is taken as it is.
+    loaded, no schema is asked.
 
     Raises:
         UnknownSignalError: when no step waits for such a signal.
-        WorkflowError: when it does not fit the step's schema, or cannot be written as JSON.
+        WorkflowError: when it does not fit the step's schema, cannot be written as JSON, or says neither yes nor no to
+            an approval (rule S31).
     """
     waiting = [step for step in definition.steps.values() if step.signal == name]
     if not waiting:
         known = {step.signal for step in definition.steps.values() if step.signal is not None}
         raise UnknownSignalError(definition.name, name, sorted(known))
+    given = data
     for step in waiting:
-        if step.schema is None or step.schema is code_elsewhere:
-            continue
-        adapter = _adapter(step.schema)
-        try:
-            data = adapter.dump_python(adapter.validate_python(data), mode="json")
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, each['loc'])) or 'data'}: {each['msg']}" for each in error.errors()
-            )
+        data, refusal = checked(step, given, data)
+        if refusal is not None:
             raise WorkflowError(
-                f'signal "{name}" of workflow "{definition.name}" was not given: its data does not fit the schema of '
-                f'step "{step.name}": {problems}; the run waits on: give the signal again with data that fits'
-            ) from None
+                f'signal "{name}" of workflow "{definition.name}" was not given: {refusal}; the run waits on: give the '
+                f"signal again with data that fits"
+            )
     try:
         dumps(data)
     except (TypeError, ValueError) as error:
@@ -66,6 +61,39 @@ def fitting(definition: Definition, name: str, data: Any) -> Any:
             f"{error}; use str, int, float, bool, None, lists and dicts"
         ) from None
     return data
+
+
+def checked(step: StepDefinition, given: Any, data: Any) -> tuple[Any, str | None]:
+    """Data as a step that waits for it takes it, and why it does not, in words.
+
+    An approval's answer is looked for in what was given: a schema may read ``"no"`` as a bool, or have a default.
+
+    Args:
+        step: what waits.
+        given: the data as it was given.
+        data: the same, as others that wait for it have read it.
+    """
+    if step.schema is not None and step.schema is not code_elsewhere:
+        adapter = _adapter(step.schema)
+        try:
+            data = adapter.dump_python(adapter.validate_python(data), mode="json")
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or 'data'}: {each['msg']}" for each in error.errors()
+            )
+            return data, f'its data does not fit the schema of step "{step.name}": {problems}'
+    if step.kind is StepKind.APPROVAL:
+        if answer_of(given) is Answer.NONE:
+            return (
+                data,
+                f'step "{step.name}" is an approval, and its data says neither yes nor no: {why_unclear(given)}',
+            )
+        if answer_of(data) is not answer_of(given):
+            return data, (
+                f'step "{step.name}" is an approval, and its schema does not keep a clear {answer_of(given)}: '
+                f"{why_unclear(data)}; have the schema keep `approved` as it is"
+            )
+    return data, None
 
 
 @cache

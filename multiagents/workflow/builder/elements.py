@@ -348,15 +348,16 @@ class Wait:
 class Approval:
     """Wait until a person says yes: ``run.signal(name, {"approved": True}, actor="ann")``.
 
-    A no (``approved`` is false) fails the step for certain, so that the run goes back. Who decided, and why, is in the
-    history.
+    Nothing but the literal ``True`` approves. A no, the literal ``False``, fails the step for certain, so that the run
+    goes back. What is neither is refused where it is given, and the run waits on (rule S31). Who decided, and why, is
+    in the history.
 
     Args:
         name: what the step is called, and its signal.
         timeout: seconds to wait at most; None waits as long as it takes.
         on_timeout: what it means that nobody decided: ``reject``, or ``continue`` without a result.
         signal: another name for the signal.
-        schema: a model that the data has to fit; None asks for ``approved`` alone.
+        schema: a model that the data has to fit besides; it keeps ``approved``.
         after: the steps or blocks it waits for; None is the one added before.
         when: called with the context; the step is skipped where it answers false.
         summary: a line for people.

@@ -26,12 +26,14 @@ from multiagents.workflow.decider.joins import changed_steps, fan_in, meets
 from multiagents.workflow.decider.probe_answer import Resolution, resolved
 from multiagents.workflow.decider.questions import Decision, Question, answered, as_it_is
 from multiagents.workflow.decider.react import react
+from multiagents.workflow.decider.signals import Answer, answer_of, rejected, why_unclear
 from multiagents.workflow.decider.timeouts import Silence
 from multiagents.workflow.decider.timers import deadline_of, is_early, later, moved_to
 
 __all__ = [
     "FACTS",
     "NOT_YET",
+    "Answer",
     "Decision",
     "Fact",
     "Question",
@@ -40,6 +42,7 @@ __all__ = [
     "Takeover",
     "advance",
     "advancing",
+    "answer_of",
     "answered",
     "as_given",
     "as_it_is",
@@ -68,6 +71,7 @@ __all__ = [
     "neighbourhood",
     "overlaps",
     "react",
+    "rejected",
     "resolved",
     "result_of",
     "running_children",
@@ -76,4 +80,5 @@ __all__ = [
     "stops_others",
     "takeover",
     "why_not",
+    "why_unclear",
 ]

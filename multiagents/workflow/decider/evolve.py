@@ -108,7 +108,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
     if event.status == Fact.SIGNALLED:
         if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return state  # Too late: it is on record, and changes nothing (rule S23).
-        signal = Signal(facts["signal"], facts["key"], bool(facts.get("refuses")))
+        signal = Signal(facts["signal"], facts["key"], facts.get("answer", ""))
         return state._replace(signals=(*state.signals, signal))
     if event.status == state.status == RunStatus.COMPENSATING and state.back_to and facts.get("to") == "":
         return state._replace(back_to="", steps=_settled(state.steps, state.steps))  # It goes back all the way.
@@ -234,7 +234,7 @@ def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent)
 
 
 def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
-    """A step takes its signal; an approval that got a no has failed."""
+    """A step takes its signal; an approval that got no clear yes has failed."""
     step = state.step(name)
     facts = _facts(event)
     status = ACTIVITY.get((step.do.status, Trigger.RESULT if event.error is None else Trigger.FAILURE))

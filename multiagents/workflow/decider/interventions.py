@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator, Mapping
 from multiagents.events import StatusEvent
 from multiagents.names import Direction
 from multiagents.workflow.decider.facts import Fact
+from multiagents.workflow.decider.signals import Answer, answer_of, why_unclear
 from multiagents.workflow.decider.timers import paused, resumed, stops_timers, with_deadline
 from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition import Definition, StepKind
 from multiagents.workflow.state import RUN, Activity, ActivityStatus, Cause, RunState, RunStatus, StepState
 
 __all__ = [
@@ -115,7 +116,9 @@ def why_not(definition: Definition, state: RunState, event: StatusEvent) -> str 
     if event.status in (Fact.PAUSE_REQUESTED, Fact.RESUME_REQUESTED):
         return _why_not_pausable(state, event.status)
     if event.status in _ON_STEPS:
-        return None if _meant(definition, state, event) else _why_not_settled(definition, state, event)
+        if not (meant := _meant(definition, state, event)):
+            return _why_not_settled(definition, state, event)
+        return _why_not_approved(definition, event, meant) if event.status == Fact.RESULT_SUPPLIED else None
     if event.status == RunStatus.COMPENSATING and state.status is not RunStatus.COMPLETED:
         return f"it is {state.status}; only a completed run can be taken back: cancel() one that goes on"
     if event.status not in RUN.get(state.status, ()):
@@ -147,6 +150,15 @@ def _why_not_settled(definition: Definition, state: RunState, event: StatusEvent
     if event.step is None:
         return found
     return f"step {event.step!r} is {_shown(state.step(event.step))}; {found}"
+
+
+def _why_not_approved(definition: Definition, event: StatusEvent, meant: list[tuple[str, Direction]]) -> str | None:
+    result = (event.payload or {}).get("result")
+    for name, direction in meant:
+        own = definition.own(name)
+        if own.kind is StepKind.APPROVAL and direction is Direction.DO and answer_of(result) is not Answer.YES:
+            return f"step {name!r} is an approval, which nothing but a clear yes gives: {why_unclear(result)}"
+    return None
 
 
 def _shown(step: StepState) -> str:

@@ -32,6 +32,7 @@ from multiagents.workflow.decider.compensation import (
 )
 from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
+from multiagents.workflow.decider.signals import Answer, rejected
 from multiagents.workflow.decider.unknown_outcomes import asks_probe, is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepKind
 from multiagents.workflow.state import RUN, ActivityStatus, Cause, RunState, RunStatus
@@ -131,7 +132,7 @@ def _due(definition: Definition, state: RunState, name: str, at: datetime) -> Ev
 
 
 def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ...], at: datetime) -> Iterator[Event]:
-    """Each step that waits takes the oldest signal of its name; an approval that gets a no fails with it."""
+    """Each step that waits takes the oldest signal of its name; an approval that gets no clear yes fails with it."""
     left = list(state.signals)
     for name in names:
         step = definition.steps[name]
@@ -140,9 +141,8 @@ def _signals_taken(definition: Definition, state: RunState, names: tuple[str, ..
         taken = next((signal for signal in left if signal.name == step.signal), None)
         if taken is not None:
             left.remove(taken)
-            error = None
-            if taken.refuses and step.kind is StepKind.APPROVAL:
-                error = ErrorInfo(type="ApprovalRejected", message=f"step {name!r} was not approved")
+            given = step.kind is not StepKind.APPROVAL or taken.answer == Answer.YES
+            error = None if given else rejected(name)
             yield status(state, Fact.RECEIVED, at, step=name, error=error, payload={"key": taken.key})
 
 

@@ -117,8 +117,8 @@ class Signal(NamedTuple):
 
     name: str
     key: str
-    #: for an approval: it says no
-    refuses: bool = False
+    #: what it says to an approval: ``yes``, ``no``, or neither
+    answer: str = ""
 
 
 class Parent(NamedTuple):

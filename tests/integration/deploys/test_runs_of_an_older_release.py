@@ -56,7 +56,8 @@ ENDS = {
     "locked-out": ("completed", "a b"),
     "limited": ("completed", "a"),
     "turned-away": ("completed", "a"),
-    "waiting": ("completed", "a b"),
+    # That release kept of a decision whether it was a no; only what says yes in so many words is one (S31).
+    "waiting": ("compensated", "a a.undo"),
     "approving": ("completed", "a b"),
     "not-begun": ("completed", "a b c"),
     "linked": ("compensated", UNDONE),

@@ -22,6 +22,8 @@ PAID = (
     .build()
 )
 
+APPROVED = WorkflowBuilder("approved").add_approval("manager").add_step("pay", "play").build()
+
 
 def waits(rules: Scenario, run: Any, step: str) -> None:
     wait_until(lambda: step in rules.store.load(run.transaction_id).in_flight, 20, f"{step} to wait")
@@ -142,6 +144,19 @@ def test_an_approval_lets_the_run_go_on_with_what_was_decided(rules: Scenario) -
     run.signal("manager", {"approved": True, "limit": 7}, actor="ann")
 
     assert rules.end(run).steps["pay"].result == {"pay_saw": {"limit": 7}}
+
+
+def test_S31_an_unclear_answer_is_refused_and_can_be_given_again(rules: Scenario) -> None:
+    run = rules.start(APPROVED)
+    waits(rules, run, "manager")
+
+    for said in (None, {}, {"approved": "yes"}, {"aproved": True}):
+        with pytest.raises(WorkflowError, match="neither yes nor no"):
+            run.signal("manager", said)
+    assert rules.began(run, "pay") == []
+    run.signal("manager", {"approved": True}, actor="ann")
+
+    assert rules.end(run).status == "completed"
 
 
 def test_a_no_undoes_the_run_and_says_so(rules: Scenario) -> None:

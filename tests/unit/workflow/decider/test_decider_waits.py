@@ -15,7 +15,7 @@ from tests.support.driven_run import DrivenRun, RunOf
 
 
 def signal(run: DrivenRun, name: str, key: str, **facts: Any) -> list[str]:
-    return run.takes(run.status(Fact.SIGNALLED, payload={"signal": name, "key": key, "refuses": False, **facts}))
+    return run.takes(run.status(Fact.SIGNALLED, payload={"signal": name, "key": key, "answer": "", **facts}))
 
 
 def shipping() -> WorkflowBuilder:
@@ -103,16 +103,17 @@ def test_a_yes_lets_the_run_go_on(run_of: RunOf) -> None:
     run = run_of(expense())
     run.succeeds("book")
 
-    assert signal(run, "manager", "k1") == ["manager received", "pay/do/1"]
+    assert signal(run, "manager", "k1", answer="yes") == ["manager received", "pay/do/1"]
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_a_no_turns_the_run_back_whenever_it_comes(run_of: RunOf, early: bool) -> None:
+@pytest.mark.parametrize("answer", ["no", "", "maybe"])
+def test_S31_all_but_a_clear_yes_turns_the_run_back_whenever_it_comes(run_of: RunOf, answer: str, early: bool) -> None:
     run = run_of(expense())
-    said = signal(run, "manager", "k1", refuses=True) if early else []
+    said = signal(run, "manager", "k1", answer=answer) if early else []
     said += run.succeeds("book")
     if not early:
-        said = signal(run, "manager", "k1", refuses=True)
+        said = signal(run, "manager", "k1", answer=answer)
 
     assert said[-2:] == ["compensating", "book/undo/1"]
     assert run.state.error is not None
