@@ -95,7 +95,8 @@ class WriteSite(StrEnum):
     DISPATCH_UNDO = "store.dispatch_undo"
     #: The sweep leases what is due.
     TAKE_DUE = "store.take_due"
-    #: The sweep looks at an entry again later, because its message may still wait in another broker.
+    #: An entry is looked at at another time: later, as its message may still wait in another broker; or now, as the
+    #: parent of its run has gone.
     POSTPONE = "store.postpone"
     #: The sweep drops an entry that asks for nothing any more.
     DISCARD = "store.discard"

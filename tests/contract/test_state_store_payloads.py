@@ -335,31 +335,6 @@ def test_payloads_kept_apart_go_with_their_run(kit: StoreKit) -> None:
     assert kit.stored() == {}
 
 
-def test_payloads_kept_apart_expire_with_their_run_and_come_back_with_it(redis_kit: RedisKit) -> None:
-    redis_kit.under(APART)
-    redis_kit.begin(input=LARGE)
-    of = redis_kit.keys.of_run("order-1")
-    ttl = redis_kit.client.pttl
-    assert ttl(of.blobs) == -1
-
-    redis_kit.end(retention_ms=60_000)
-    assert 3_600_000 < ttl(of.blobs) <= 3_660_000
-    redis_kit.store.commit(Commit("order-1", [], version=2, retention_ms=-1))
-    assert (ttl(of.blobs), ttl(of.results)) == (-1, -1)
-
-
-def test_a_payload_that_comes_after_the_end_expires_with_its_run(redis_kit: RedisKit) -> None:
-    redis_kit.under(APART)
-    redis_kit.begin()
-    redis_kit.end(retention_ms=60_000)
-    of = redis_kit.keys.of_run("order-1")
-
-    redis_kit.store.commit(Commit("order-1", [], version=2, results={"reserve": LARGE}))
-
-    assert redis_kit.store.results("order-1") == {"reserve": LARGE}
-    assert redis_kit.client.pexpiretime(of.blobs) == redis_kit.client.pexpiretime(of.results) > 0
-
-
 def test_a_claim_takes_one_more_round_trip_when_something_is_kept_apart_and_else_none(redis_kit: RedisKit) -> None:
     def calls() -> int:
         stats = redis_kit.client.info("commandstats")

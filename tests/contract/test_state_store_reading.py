@@ -21,7 +21,7 @@ from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.server_check import findings_of
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state import RunStatus
-from tests.support.store_kit import MemoryKit, RedisKit, StoreKit
+from tests.support.store_kit import StoreKit
 
 OTHER = WorkflowBuilder("other").add_step("one", "first").build(register=False)
 EVERY = list(RunStatus)
@@ -277,36 +277,7 @@ def test_all_of_a_process_share_one_memory_for_each_prefix() -> None:
     assert first.visibility.dead_letters() == {}
 
 
-def test_in_memory_a_run_expires_as_it_would_on_redis(kit_in_memory: MemoryKit) -> None:
-    kit_in_memory.begin()
-    kit_in_memory.end(retention_ms=60_000)
-    kit_in_memory.sleep(60 + 3_590)
-    assert kit_in_memory.store.load("order-1").state.status is RunStatus.COMPLETED
-
-    kit_in_memory.sleep(20)
-
-    with pytest.raises(WorkflowNotFoundError):
-        kit_in_memory.store.load("order-1")
-
-
 # --- on Redis --------------------------------------------------------------------------------------------------------
-
-
-def test_what_belongs_to_a_finished_run_expires_even_if_no_sweep_ever_comes(redis_kit: RedisKit) -> None:
-    redis_kit.begin()
-    redis_kit.claim()
-    redis_kit.finish(result={"a": 1}, context={"a": 1})
-    run = redis_kit.keys.of_run("order-1")
-    keys = [run.run, run.context, run.results, run.history]
-    assert [redis_kit.client.pttl(key) for key in keys] == [-1] * 4
-
-    redis_kit.end(retention_ms=60_000)
-
-    for key in keys:
-        assert 60_000 < redis_kit.client.pttl(key) <= 60_000 + 3_600_000
-
-    redis_kit.end(status="compensating", retention_ms=-1)
-    assert [redis_kit.client.pttl(key) for key in keys] == [-1] * 4
 
 
 def test_another_number_of_partitions_is_refused(new_redis_url: Any) -> None:

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction, child_id
+from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.engine import children_of
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Snapshot, Verdict
@@ -100,13 +101,9 @@ def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[T
 
 
 def _children(store: StateStore, snapshot: Snapshot) -> Iterator[str]:
-    """The runs that are steps of this one, as far as they are there; a detached one is a run of its own."""
+    """The runs that go with this one, as far as they are there."""
     state = snapshot.state
-    for name, step in state.steps.items():
-        own = snapshot.definition.own(name)
-        if own.workflow is None or own.detached or not step.do.attempt:
-            continue
-        child = child_id(state.transaction_id, name, snapshot.generation)
+    for child in children_of(snapshot):
         with suppress(WorkflowNotFoundError):
             parent = store.load(child).state.parent
             if parent is None or parent.started_at != state.started_at:

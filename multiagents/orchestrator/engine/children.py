@@ -16,9 +16,10 @@ from uuid import uuid4
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, Event, ResultEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction, child_id, origin_of, parse_origin
+from multiagents.names import Correlation, Direction, child_id
 from multiagents.orchestrator.engine.advance import advance
 from multiagents.orchestrator.engine.attempts import receive
+from multiagents.orchestrator.engine.child_ids import child_of
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.engine.follow_ups import FollowUp, Progressed
 from multiagents.orchestrator.engine.interventions import Interventions
@@ -40,7 +41,7 @@ from multiagents.workflow.decider import failure_of_child, is_to_stop, is_undone
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind, definitions
 from multiagents.workflow.state import Cause, Parent, RunStatus
 
-__all__ = ["Children", "child_of", "is_done_by_child"]
+__all__ = ["Children", "is_done_by_child"]
 
 #: When the sweep looks again at a child whose end somebody died over; it is looked at right away, too.
 RESUMED_MS = 5_000
@@ -308,13 +309,6 @@ def is_done_by_child(definition: Definition, correlation: Correlation) -> bool:
     if correlation.direction is Direction.UNDO:
         return step.is_undone_as_child
     return step.kind is StepKind.CHILD
-
-
-def child_of(parent: Snapshot, step: str) -> str:
-    """The id of the run that a step is; of one that a fork has taken over, it is that of its original."""
-    origin = parent.state.step(step).origin or origin_of(parent.state.transaction_id, parent.generation)
-    transaction_id, generation = parse_origin(origin)
-    return child_id(transaction_id, step, generation)
 
 
 def _parent(parent: Snapshot, correlation: Correlation) -> Parent:

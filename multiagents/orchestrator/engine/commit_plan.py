@@ -90,7 +90,6 @@ def commit_of(
         arrivals=joined.arrivals,
         moved=moved,
         retention_ms=retention_ms,
-        outlives=after.parent is not None,
         attributes=attributes or _attributes_set(events, fences.get("answers")),
         site=site,
         **fences,

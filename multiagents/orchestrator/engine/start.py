@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 from multiagents.events import Event
+from multiagents.exceptions import MultiAgentsError, StateStoreError
 from multiagents.failpoints import WriteSite
+from multiagents.orchestrator.engine.child_ids import children_of
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.engine.follow_ups import FollowUp
@@ -15,7 +18,8 @@ from multiagents.orchestrator.engine.fork import Fork
 from multiagents.orchestrator.engine.pipeline import Pipeline
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import StartView
-from multiagents.state_store.records import Started
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import DueKind, Started
 from multiagents.workflow.decider import evolve, start_event
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Parent, RunState
@@ -72,6 +76,7 @@ def start(
         deadline_ms=None if definition.deadline is None else max(1, round(definition.deadline * 1000)),
         attributes=attributes,
     )
+    orphaned = _orphaned_by(pipeline.store, transaction_id, on_conflict)
     started = pipeline.store.start(
         definition,
         decided.after,
@@ -83,5 +88,19 @@ def start(
     )
     if not started.created:
         return started, ()
+    with suppress(StateStoreError):  # the sweep looks at them in any case, only later
+        for child in orphaned:
+            pipeline.store.postpone(DueKind.EXPIRY.entry(child), child, 0)
     pipeline.versions.look_at(started, definition, transaction_id)
     return started, pipeline.publish(decided, dispatches, first=first, hand_over=True)
+
+
+def _orphaned_by(store: StateStore, transaction_id: str, on_conflict: OnConflict) -> list[str]:
+    """The children of a run that is to be replaced; none if it cannot be read, as if it had none."""
+    if not on_conflict.replaces:
+        return []
+    with suppress(MultiAgentsError):
+        found = store.load(transaction_id)
+        if found.state.status in on_conflict.replaces:
+            return list(children_of(found))
+    return []

@@ -18,6 +18,7 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.names import QUARANTINE_SUFFIX, Correlation
 from multiagents.orchestrator.dispatch import CHILD_GRACE_MS, CONSUMED_FOR, outbox_grace_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine, is_done_by_child, why_unclaimable
+from multiagents.orchestrator.recovery.retention import Retention
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Delivery, Due, DueKind, InFlight, Snapshot, parse_attempt_key
 from multiagents.workflow.decider import Silence, timeouts
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 #: The longest pause between two publications of the same attempt through another broker.
 OUTBOX_LONGEST_MS = 15 * 60_000
-#: How often it is looked whether the parent of a child whose retention is over is still there.
-CHILD_KEPT_MS = 3_600_000
 #: The longest pause between two looks at a child that has not said that it is over.
 CHILD_LOOKED_AT_MS = 15 * 60_000
 #: How many due entries one tick handles at most, so that a tick stays short.
@@ -48,6 +47,7 @@ class Sweep:
         self._backlogs: dict[str, int] = {}
         #: runs whose children are looked at in this tick: one look at the parent does for many of them
         self._parents: dict[str, Snapshot] = {}
+        self._retention = Retention(self.store)
         #: until when others are let first: they can decide what this process cannot
         self._yields_until = 0.0
         #: when to look next whether somebody waits in a quarantine in vain
@@ -63,6 +63,7 @@ class Sweep:
         """
         self._backlogs.clear()
         self._parents.clear()
+        self._retention = Retention(self.store)
         entries, until_next = self.store.take_due(limit=BATCH)
         for entry in entries:
             self._try(entry, self._handle)
@@ -117,7 +118,7 @@ class Sweep:
                 settings = self.engine.settings
                 self._yields_until = time.monotonic() + settings.lease / LEFT_FOR + 2 * settings.sweep_interval
         elif entry.kind == DueKind.EXPIRY:
-            self._forget(entry)
+            self._retention.is_over(entry)
         elif entry.kind == DueKind.LOCK:
             self.engine.locks.look_after(entry)
         elif entry.kind == "t":
@@ -156,23 +157,6 @@ class Sweep:
         self.store.bury(entry.transaction_id, entry.transaction_id, {"why": why, "waits": entry.member})
         settings = self.engine.settings
         self._yields_until = time.monotonic() + settings.lease + 2 * settings.sweep_interval
-
-    def _forget(self, entry: Due) -> None:
-        state = self.store.load(entry.transaction_id).state
-        if state.status.is_end and state.parent is not None and self._exists(state.parent.correlation_id):
-            # It may be undone with its parent, and is shown with it.
-            self.store.postpone(entry.member, entry.transaction_id, CHILD_KEPT_MS)
-        elif state.status.is_end:
-            self.store.forget(entry.transaction_id, entry.seen_ms)
-        else:
-            self.store.discard(entry.member, entry.transaction_id)
-
-    def _exists(self, correlation_id: str) -> bool:
-        try:
-            self.store.status(Correlation.parse(correlation_id).transaction_id)
-        except WorkflowNotFoundError:
-            return False
-        return True
 
     def _attempt(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
         now = to_ms(snapshot.now)

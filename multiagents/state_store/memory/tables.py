@@ -28,8 +28,6 @@ from multiagents.workflow.definition import Definition
 WINDOW = 1_000
 #: How many attempts of a list one look may find lost.
 LOST_AT_ONCE = 500
-#: The net below the entry that removes a run: its keys expire this much later.
-EXPIRY_GRACE_MS = 3_600_000
 
 _NUMBERED = re.compile(r'"multiagents": "\d+:(\d+)"')
 
@@ -45,7 +43,6 @@ class Row:
     history: list[str] = field(default_factory=list)
     #: payloads that are kept apart, by name
     blobs: dict[str, str] = field(default_factory=dict)
-    expires_ms: int | None = None
 
     def record(self, step: str) -> str | None:
         """The record of the attempt of a step that is in flight."""
@@ -138,12 +135,8 @@ class Tables:
         return int(self.clock() * 1000)
 
     def row(self, transaction_id: str) -> Row | None:
-        """A run, unless it has expired."""
-        found = self.rows.get(transaction_id)
-        if found is not None and found.expires_ms is not None and self.now() >= found.expires_ms:
-            del self.rows[transaction_id]
-            return None
-        return found
+        """A run."""
+        return self.rows.get(transaction_id)
 
     def erase(self, transaction_id: str) -> None:
         """Take a run away with all that belongs to it."""
@@ -238,7 +231,7 @@ class Tables:
         if commit.deadline_ms is not None:
             self.due[DueKind.DEADLINE.entry(commit.transaction_id)] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
-            self._end(row, commit, commit.retention_ms)
+            self._end(commit, commit.retention_ms)
         for name, stored in commit.attributes.items():
             field = f"a:{name}"
             if not stored:
@@ -247,18 +240,16 @@ class Tables:
                 row.fields[field] = stored
         return joined
 
-    def _end(self, row: Row, commit: Commit, retention_ms: int) -> None:
+    def _end(self, commit: Commit, retention_ms: int) -> None:
         """The run is over, or (below zero) comes back from its end."""
         about, expiry = commit.transaction_id, DueKind.EXPIRY.entry(commit.transaction_id)
         if retention_ms == REVIVED:
-            row.expires_ms = None
             self.due.pop(expiry, None)
             return
         if not (commit.pending or commit.coalesces):
             self.due.pop(DueKind.DECISION.entry(about), None)
         self.due.pop(DueKind.DEADLINE.entry(about), None)
         self.due[expiry] = self.now() + retention_ms
-        row.expires_ms = None if commit.outlives else self.now() + retention_ms + EXPIRY_GRACE_MS
         self.ended.notify_all()
 
     # --- what is due -------------------------------------------------------------------------------------------------

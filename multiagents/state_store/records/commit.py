@@ -51,7 +51,6 @@ class Commit(NamedTuple):
         moved: (workflow, status before, status after): the run changes its place in the indexes.
         deadline_ms: the run is to be undone if it is not over after that long from now. None leaves that as it is.
         retention_ms: the run is over; keep it that long; or `REVIVED`. None while it is not.
-        outlives: the keys of the run, which is over, do not expire by themselves: it goes after its parent.
         supersedes: it changes a step that a worker has in hand, who is to load the run before it decides.
         attributes: what the run is found by, as `encode_attribute` writes it; an empty value removes one.
         site: where the engine makes it.
@@ -84,7 +83,6 @@ class Commit(NamedTuple):
     moved: tuple[str, str, str] | None = None
     deadline_ms: int | None = None
     retention_ms: int | None = None
-    outlives: bool = False
     supersedes: bool = False
     attributes: Mapping[str, str] = _NOTHING
     site: WriteSite = WriteSite.ADVANCE

@@ -51,7 +51,6 @@ def arguments_of(run: RunKeys, commit: Commit, written: Written) -> list[Any]:
     args += (0,) if commit.orchestration is None else (1, *commit.orchestration)
     args.append(int(commit.moved is not None))
     args += (commit.deadline_ms or 0, commit.retention_ms or 0, run.channel, commit.header.get("status", ""))
-    args.append(int(commit.outlives))
     args += (len(commit.attributes), *chain.from_iterable(commit.attributes.items()))
     if commit.attributes:
         args += (run.attributes, MAX_ATTRIBUTES)

@@ -22,8 +22,6 @@ local function write(command, key, n)
   return reply
 end
 
-local own = {1, 2, 3, 4, 12} -- the keys that are the run's alone
-
 -- fields: what else goes into the run's hash, in the one command that writes it
 -- Returns 1 if a join was completed, or the first of what coalesces has landed, and how many events the history has now
 -- (0 if none was added)
@@ -66,30 +64,22 @@ local function transition(tid, sent, lease, fields)
     redis.call('ZADD', KEYS[10], started, tid)
   end
   local deadline, retention, channel, status = tonumber(take()), tonumber(take()), take(), take()
-  local outlives = take() == '1'
   local attributes = rows(2)
   if #attributes > 0 then
     local prefix, limit = take(), tonumber(take())
     for _, row in ipairs(attributes) do tag(run, prefix, tid, row[1], row[2], limit) end
   end
   local blobs = tonumber(take())
-  if blobs > 0 then
-    write('HSET', KEYS[12], blobs * 2)
-    -- What a run that is over gets so late goes with the rest of it.
-    local left = redis.call('PTTL', run)
-    if left > 0 then redis.call('PEXPIRE', KEYS[12], left) end
-  end
+  if blobs > 0 then write('HSET', KEYS[12], blobs * 2) end
   if deadline > 0 then redis.call('ZADD', due, now + deadline, 't|' .. tid) end
   if retention > 0 then
-    -- The entry removes the run from the indexes; the keys' own expiry is the net below it.
+    -- Nothing of a run expires by itself: it would stay in the indexes. The sweep that finds this entry removes all of it.
     redis.call('ZADD', due, now + retention, 'x|' .. tid)
     redis.call('ZREM', due, 't|' .. tid)
     if landed == '0' then redis.call('ZREM', due, 'r|' .. tid) end
-    for _, i in ipairs(outlives and {} or own) do redis.call('PEXPIRE', KEYS[i], retention + 3600000) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
     redis.call('ZREM', due, 'x|' .. tid)
-    for _, i in ipairs(own) do redis.call('PERSIST', KEYS[i]) end
   end
   return joined, events
 end
