@@ -24,6 +24,7 @@
      │    └── OutcomeUnknownError      raised by users: it may have taken effect
      ├── EventBusError
      ├── StateStoreError
+     │    ├── StateRefusedError        the server is there, and refused this very call
      │    └── PayloadStoreError        the store for large payloads, or the archive, where it is another one
      └── DecodeError
 
@@ -48,6 +49,7 @@ __all__ = [
     "PayloadStoreError",
     "ResolutionError",
     "StateConflictError",
+    "StateRefusedError",
     "StateStoreError",
     "StepCycleError",
     "TerminalError",
@@ -296,6 +298,10 @@ class EventBusError(MultiAgentsError):
 
 class StateStoreError(MultiAgentsError):
     """The state store does not answer, or refuses a call; nothing acknowledged is lost."""
+
+
+class StateRefusedError(StateStoreError):
+    """The state store answers, and refuses this very call over what it is about; others may be done."""
 
 
 class PayloadStoreError(StateStoreError):

@@ -80,6 +80,10 @@ ADVICE = {
 
 #: Trying again does not help against these: the configuration is wrong.
 _CONFIGURATION = frozenset({"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "ExternalAuthProviderError"})
+#: What a server answers that would do no such call now, whatever it is about: it is full, no master, or not ready ...
+_NOT_NOW = frozenset({"ClusterDownError", "MasterDownError", "OutOfMemoryError", "ReadOnlyError", "TryAgainError"})
+#: ... and how such answers begin that have no class of their own.
+_NOT_NOW_WORDS = ("BUSY ", "MISCONF ", "NOAUTH ", "NOREPLICAS ", "UNKILLABLE ")
 
 
 def advice(error: BaseException, prefix: str) -> str:
@@ -95,6 +99,15 @@ def advice(error: BaseException, prefix: str) -> str:
 def is_configuration(error: BaseException) -> bool:
     """Whether trying again will not help."""
     return _kind(error) in _CONFIGURATION
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server is there and refused a call over what that call is about, so that others may be done."""
+    return (
+        isinstance(error, redis.ResponseError)
+        and _kind(error) not in _NOT_NOW
+        and not str(error).startswith(_NOT_NOW_WORDS)
+    )
 
 
 def _kind(error: BaseException) -> str:

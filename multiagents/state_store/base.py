@@ -269,6 +269,13 @@ class StateStore(ABC):
     def now(self) -> datetime:
         """The store's clock."""
 
+    def reach(self) -> None:  # noqa: B027 - what is in this process is always within reach
+        """Ask the server for a sign of life.
+
+        Raises:
+            StateStoreError: when it gives none.
+        """
+
     @abstractmethod
     def check(self) -> list[str]:
         """What is wrong with the server's version and settings, in words; it raises when it cannot be used at all."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from multiagents.exceptions import MultiAgentsError, StateStoreError, WorkflowError, did_you_mean
+from multiagents.exceptions import MultiAgentsError, StateRefusedError, StateStoreError, WorkflowError, did_you_mean
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.search import Filter
 from multiagents.orchestrator.runtime import Runtime
@@ -94,7 +94,8 @@ def bulk(
             except MultiAgentsError as error:
                 outcome = type(error).__name__
                 errors[identity] = str(error)
-                if isinstance(error, StateStoreError):  # it would be the same with the next: from here again
+                refused = isinstance(error, StateRefusedError)
+                if isinstance(error, StateStoreError) and not refused:  # the next would be the same: from here again
                     outcomes.setdefault(outcome, []).append(identity)
                     return BulkResult(verb, dry_run, outcomes, errors, cursor or "")
             outcomes.setdefault(outcome, []).append(identity)

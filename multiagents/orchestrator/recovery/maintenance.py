@@ -11,17 +11,12 @@ import threading
 from collections.abc import Callable
 
 from multiagents.event_bus import EventBus
-from multiagents.events import ErrorEvent, ResultEvent
-from multiagents.exceptions import MultiAgentsError
+from multiagents.exceptions import MultiAgentsError, StateRefusedError, StateStoreError
 from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.recovery.intake import Intake
 from multiagents.orchestrator.recovery.sweep import Sweep
 
 logger = logging.getLogger(__name__)
-
-#: The consumer group under which all workers read the bus.
-GROUP = "multiagents"
-#: Seconds until an event that a dead worker had read from the bus is read by another.
-STALE_AFTER = 30.0
 
 
 class Upkeep:
@@ -55,41 +50,64 @@ class Upkeep:
             self._thread = None
 
     def _run(self) -> None:
-        engine = self._open_engine()
-        sweep = Sweep(engine)
-        interval = engine.settings.sweep_interval
-        bus: EventBus | None = None
-        silent = False
-        checked = False
-        announced = False
+        duties = _Duties(self._open_engine(), self._open_bus, self._consumer)
         pause = 0.0
         while not self._stopped.wait(pause):
-            pause = interval
+            pause = duties.do()
+
+
+class _Duties:
+    """What there is to do, and when; a duty that comes to grief keeps none of the others from being done."""
+
+    def __init__(self, engine: Engine, bus: Callable[[], EventBus], consumer: str) -> None:
+        self._engine = engine
+        self._open_bus = bus
+        self._consumer = consumer
+        self._sweep = Sweep(engine)
+        self._intake: Intake | None = None
+        self._checked = False
+        self._announced = False
+        self._pause = 0.0
+        self._duties = {"check": self._check, "announce": self._announce, "sweep": self._tick, "read": self._read}
+        #: duties of which it has been said that they wait
+        self._said: set[str] = set()
+
+    def do(self) -> float:
+        """Do what is due.
+
+        Returns:
+            the seconds until there may be more.
+        """
+        self._pause = self._engine.settings.sweep_interval
+        for name, duty in self._duties.items():
             try:
-                if not checked:
-                    for finding in engine.store.check():
-                        logger.error("state store: %s", finding)
-                    checked = True
-                if not announced:
-                    engine.store.announce_workers(engine.dispatcher.workers_here())
-                    announced = True
-                pause = sweep.tick()
-                bus = bus or self._open_bus()
-                self._read(bus, engine)
-                silent = False
+                duty()
+                self._said.discard(name)
             except MultiAgentsError as error:
                 # An outage is no news after the first line; whatever is due stays due.
-                logger.log(logging.DEBUG if silent else logging.ERROR, "upkeep waits: %s", error)
-                silent = True
-                announced = False  # the server that comes back may have forgotten it
-                pause = interval
+                logger.log(logging.DEBUG if name in self._said else logging.ERROR, "upkeep waits: %s", error)
+                self._said.add(name)
+                if isinstance(error, StateStoreError) and not isinstance(error, StateRefusedError):
+                    self._announced = False  # the server that comes back may have forgotten it
+                    break
             except Exception:
                 logger.exception("upkeep met an error; it goes on")
+        return self._pause
 
-    def _read(self, bus: EventBus, engine: Engine) -> None:
-        events = bus.read_group(GROUP, self._consumer)
-        events += bus.claim_stale(GROUP, self._consumer, round(STALE_AFTER * 1000))
-        for entry, event in events:
-            if isinstance(event, ResultEvent | ErrorEvent):
-                engine.receive(event)
-            bus.ack(GROUP, entry)
+    def _check(self) -> None:
+        if not self._checked:
+            for finding in self._engine.store.check():
+                logger.error("state store: %s", finding)
+            self._checked = True
+
+    def _announce(self) -> None:
+        if not self._announced:
+            self._engine.store.announce_workers(self._engine.dispatcher.workers_here())
+            self._announced = True
+
+    def _tick(self) -> None:
+        self._pause = self._sweep.tick()
+
+    def _read(self) -> None:
+        self._intake = self._intake or Intake(self._open_bus(), self._engine, self._consumer)
+        self._intake.read()

@@ -13,7 +13,13 @@ from collections.abc import Callable
 
 from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
-from multiagents.exceptions import PayloadStoreError, StateConflictError, StateStoreError, WorkflowNotFoundError
+from multiagents.exceptions import (
+    PayloadStoreError,
+    StateConflictError,
+    StateRefusedError,
+    StateStoreError,
+    WorkflowNotFoundError,
+)
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import QUARANTINE_SUFFIX, Correlation
 from multiagents.orchestrator.dispatch import CHILD_GRACE_MS, CONSUMED_FOR, outbox_grace_ms
@@ -65,32 +71,51 @@ class Sweep:
         self._parents.clear()
         self._retention = Retention(self.store)
         entries, until_next = self.store.take_due(limit=BATCH)
+        settings = self.engine.settings
+        give_up = time.monotonic() + settings.lease / 2
         for entry in entries:
             self._try(entry, self._handle)
+            if time.monotonic() > give_up:
+                break  # slow ones: the rest is due again in half a lease, and by then somebody else may have time
         self._look_into_quarantine()
-        interval = self.engine.settings.sweep_interval
+        interval = settings.sweep_interval
         if len(entries) == BATCH:
             return 0.0
         return interval if time.monotonic() < self._yields_until else min(interval, max(until_next, 0.01))
 
     def _try(self, entry: Due, handle: Callable[[Due], None]) -> None:
+        """Handle one entry; whatever comes of it, the ones behind it are handled.
+
+        Raises:
+            StateStoreError: when the store is away.
+        """
         try:
-            handle(entry)
-        except WorkflowNotFoundError as error:
-            if error.name == entry.transaction_id:
-                self.store.discard(entry.member, entry.transaction_id)
-            else:  # the run is there, and its definition is not
-                self._note(entry, error)
+            try:
+                handle(entry)
+            except Exception as error:  # noqa: BLE001 - whatever a run's data, or the code that reads it, comes to
+                self._failed(entry, error)
         except PayloadStoreError as error:
             # The runs themselves are within reach, and most entries need nothing of what is kept apart.
             logger.warning("due entry %s will be due again: %s", entry.member, error)
-        except StateStoreError:
-            raise
-        except StateConflictError as error:
+        except StateStoreError as error:
+            self.store.reach()  # away: nothing can be handled now
+            logger.error("due entry %s was refused, and will be due again: %s", entry.member, error)
+
+    def _failed(self, entry: Due, error: Exception) -> None:
+        """See to an entry that was not handled."""
+        if isinstance(error, WorkflowNotFoundError) and error.name == entry.transaction_id:
+            self.store.discard(entry.member, entry.transaction_id)
+        elif isinstance(error, StateConflictError):
             logger.info("due entry %s will be due again: %s", entry.member, error)
-        except Exception as error:
-            logger.exception("due entry %s was not handled; it will be due again", entry.member)
+        elif isinstance(error, StateRefusedError):
+            self._note(entry, error)  # nobody else will fare better
+        elif isinstance(error, StateStoreError):
+            raise error
+        else:
+            if not isinstance(error, WorkflowNotFoundError):  # else the run is there, and its definition is not
+                logger.error("due entry %s was not handled; it will be due again", entry.member, exc_info=error)
             self._note(entry, error)
+            self._let_others_first()
 
     def _look_into_quarantine(self) -> None:
         """Send steps back to their own queues that wait in a quarantine whose consumers have left (rule S1a).
@@ -151,10 +176,12 @@ class Sweep:
     def _note(self, entry: Due, error: Exception) -> None:
         """A run that cannot be moved on, because it cannot be read, waits where a person sees it (rule S27).
 
-        It goes on by itself when it can be read again, and others, who may be able to, are let first; the letter stays.
+        It goes on by itself when it can be read again; the letter stays.
         """
         why = f"the run could not be moved on, and is tried again once a lease: {type(error).__name__}: {error}"
         self.store.bury(entry.transaction_id, entry.transaction_id, {"why": why, "waits": entry.member})
+
+    def _let_others_first(self) -> None:
         settings = self.engine.settings
         self._yields_until = time.monotonic() + settings.lease + 2 * settings.sweep_interval
 

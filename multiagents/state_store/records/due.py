@@ -48,7 +48,7 @@ class Due(NamedTuple):
 
     @classmethod
     def decode(cls, member: str, seen_ms: int = 0) -> Due:
-        """Take an entry apart."""
-        kind, transaction_id, *rest = member.split("|", 1 if member[0] == DueKind.LOCK else -1)
-        step, attempt_key = rest or ("", "")
+        """Take an entry apart; what is none has what it lacks empty, and is about nothing that there is."""
+        parts = member.split("|", 1 if member.startswith(DueKind.LOCK) else 3)
+        kind, transaction_id, step, attempt_key = (*parts, "", "", "")[:4]
         return cls(kind, transaction_id, step, attempt_key, member, seen_ms)

@@ -12,9 +12,9 @@ import redis
 from hiredis import pack_command
 
 from multiagents import failpoints
-from multiagents.exceptions import ConfigurationError, StateStoreError
+from multiagents.exceptions import ConfigurationError, StateRefusedError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, patient_client, without_password
+from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, is_refusal, patient_client, without_password
 from multiagents.state_store.redis.scripts import script
 
 
@@ -137,5 +137,7 @@ class ScriptServer:
     def mapped(self, error: Exception) -> Exception:
         """An error of the client as one of ours, which says what to do."""
         message = f"the state store at {self.where} did not do what it was asked: {type(error).__name__}: {error}; "
-        kind = ConfigurationError if is_configuration(error) else StateStoreError
+        kind: type[Exception] = StateRefusedError if is_refusal(error) else StateStoreError
+        if is_configuration(error):
+            kind = ConfigurationError
         return kind(message + advice(error, self._prefix))

@@ -430,6 +430,9 @@ class RedisStateStore(StateStore):
         noted = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).workers))
         return {name: from_json(facts) for name, facts in noted.items()}
 
+    def reach(self) -> None:
+        self._server.call(self._client.time)
+
     def check(self) -> list[str]:
         findings = findings_of(self._server.call(self._client.info), self._server.where)
         meta = self.keys.of_partition(0).meta

@@ -36,7 +36,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator.api import Schedule
 from multiagents.orchestrator.dispatch import base as dispatcher
 from multiagents.orchestrator.dispatch import plan
-from multiagents.orchestrator.recovery import maintenance as upkeep
+from multiagents.orchestrator.recovery import intake
 from multiagents.state_store.records import Delivery
 from multiagents.testing import faults, wait_until
 
@@ -55,7 +55,7 @@ app.conf.update(
 orchestrator = init_app(app)
 if IN_DANGER:
     # What waits for half a minute or more in production waits here for about a lease.
-    upkeep.STALE_AFTER = LEASE
+    intake.STALE_AFTER = LEASE
     dispatcher.OUTBOX_GRACE_MS = 500
     plan.CHILD_GRACE_MS = 800
 

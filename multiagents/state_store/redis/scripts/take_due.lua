@@ -23,9 +23,10 @@ if now - tonumber(meta[3] or 0) >= 500 then
   redis.call('HSET', KEYS[2], 'looked', now)
   local pattern = '"multiagents": "' .. ARGV[5] .. ':(%d+)"'
   for _, list in ipairs(redis.call('HKEYS', KEYS[3])) do
-    local oldest, length = '+inf', redis.call('LLEN', list)
+    local oldest, length = '+inf', redis.pcall('LLEN', list)
+    if type(length) ~= 'number' then length = 1001 end -- somebody keeps something else under that name
     local from = 1
-    while from <= length and from <= 1000 do
+    while from <= length and length ~= 1001 and from <= 1000 do
       local to = math.min(from + 49, length)
       local window = redis.call('LRANGE', list, -to, -from)
       for i = #window, 1, -1 do
@@ -53,8 +54,9 @@ for i = 1, #found, 2 do
   -- A score of 0 is `expire`'s: that worker is known to be dead.
   if grace > now and score > 0 and score ~= extended and string.sub(member, 1, 2) == 'a|' then
     local tid, step, attempt_key = string.match(member, '^a|([^|]*)|(.*)|(%w+)$')
-    local record = redis.call('HGET', ARGV[4] .. tid, 'l:' .. step) or ''
-    if string.sub(record, 1, #attempt_key + 3) == attempt_key .. '|c|' then
+    -- What cannot be read is handed out: whoever handles it says so, and nobody else waits for that.
+    local record = attempt_key and redis.pcall('HGET', ARGV[4] .. tid, 'l:' .. step)
+    if type(record) == 'string' and string.sub(record, 1, #attempt_key + 3) == attempt_key .. '|c|' then
       redis.call('ZADD', due, grace, member)
       hidden = nil
     end

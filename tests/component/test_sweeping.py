@@ -1,0 +1,302 @@
+"""One bad thing holds up none of the others: runs that cannot be handled, and events that cannot be taken in."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from multiagents import Orchestrator, Run, WorkflowBuilder
+from multiagents.event_bus import RedisEventBus
+from multiagents.event_bus.base import MAX_DELIVERIES
+from multiagents.exceptions import StateRefusedError, StateStoreError
+from multiagents.keys import RunKeys
+from multiagents.orchestrator.recovery import GROUP, Sweep, intake
+from multiagents.orchestrator.recovery.intake import Intake
+
+NAP = WorkflowBuilder("sweeping_nap").add_sleep("nap", 0.01).add_step("last", external=True).build(register=False)
+ASKS = WorkflowBuilder("sweeping_asks").add_step("ask", external=True).build(register=False)
+
+
+@pytest.fixture
+def orchestrator(new_redis_url: Callable[[], str]) -> Iterator[Orchestrator]:
+    """An orchestrator on Redis; nothing goes on by itself."""
+    app = Celery("sweeping", broker=new_redis_url(), set_as_current=False)
+    made = Orchestrator(app, {"lease": 1})
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def client(orchestrator: Orchestrator) -> Iterator[Any]:
+    with redis.Redis.from_url(orchestrator.runtime.store_url, decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def bus(orchestrator: Orchestrator) -> Iterator[RedisEventBus]:
+    made = RedisEventBus(orchestrator.runtime.store_url, prefix=orchestrator.keys.prefix)
+    yield made
+    made.close()
+
+
+def started(orchestrator: Orchestrator, workflow: Any, *names: str) -> list[Run]:
+    return [orchestrator.start(workflow, {}, transaction_id=name) for name in names]
+
+
+def keys(orchestrator: Orchestrator, name: str) -> RunKeys:
+    return orchestrator.keys.of_run(name)
+
+
+def make_due(orchestrator: Orchestrator, client: Any) -> None:
+    time.sleep(0.02)  # the naps are over
+    due = orchestrator.keys.of_partition(0).due
+    for member in client.zrange(due, 0, -1):
+        client.zadd(due, {member: 1_000})
+
+
+def went_on(runs: list[Run]) -> list[bool]:
+    return [str(run.describe().steps["nap"].status) == "succeeded" for run in runs]
+
+
+def publish(client: Any, orchestrator: Orchestrator, name: str, payload: str, **fields: Any) -> None:
+    event = {
+        "type": "result",
+        "version": 1,
+        "id": f"{name}-answer",
+        "transaction_id": name,
+        "correlation_id": f"{name}/ask/do/1",
+        "occurred_at": "2026-11-30T06:00:00Z",
+        **fields,
+    }
+    text = json.dumps(event)[:-1] + f', "payload": {payload}}}'
+    client.xadd(orchestrator.keys.of_partition(0).bus, {"event": text})
+
+
+# --- the sweep -------------------------------------------------------------------------------------------------------
+
+
+def wrong_type(orchestrator: Orchestrator, client: Any) -> None:
+    run = keys(orchestrator, "a-bad").run
+    client.delete(run)
+    client.set(run, "no hash")
+
+
+def wrong_type_of_results(orchestrator: Orchestrator, client: Any) -> None:
+    results = keys(orchestrator, "a-bad").results
+    client.delete(results)
+    client.set(results, "no hash")
+
+
+def wrong_type_of_history(orchestrator: Orchestrator, client: Any) -> None:
+    history = keys(orchestrator, "a-bad").history
+    client.delete(history)
+    client.set(history, "no list")
+
+
+def version_that_is_no_number(orchestrator: Orchestrator, client: Any) -> None:
+    client.hset(keys(orchestrator, "a-bad").run, "epoch", "seven")
+
+
+def record_of_another_make(orchestrator: Orchestrator, client: Any) -> None:
+    client.hset(keys(orchestrator, "a-bad").run, "l:nap", "d1")
+
+
+def state_that_is_no_json(orchestrator: Orchestrator, client: Any) -> None:
+    client.hset(keys(orchestrator, "a-bad").run, "s:nap", "{")
+
+
+def entries_that_are_none(orchestrator: Orchestrator, client: Any) -> None:
+    due = orchestrator.keys.of_partition(0).due
+    client.zadd(due, dict.fromkeys(["", "a", "a|", "a|x", "a|x|y|z|1", "q|a-bad", "k|", "|||", "?|x", "r", "x|"], 500))
+
+
+def list_that_is_none(orchestrator: Orchestrator, client: Any) -> None:
+    client.hset(orchestrator.keys.of_partition(0).sequence, "no-list", "1")
+    client.set("no-list", "text")
+
+
+SPOILS = [
+    wrong_type,
+    wrong_type_of_results,
+    wrong_type_of_history,
+    version_that_is_no_number,
+    record_of_another_make,
+    state_that_is_no_json,
+    entries_that_are_none,
+    list_that_is_none,
+]
+
+
+@pytest.mark.parametrize("after_an_outage", [False, True], ids=["", "after-an-outage"])
+@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
+def test_S34_what_cannot_be_handled_holds_up_nothing_that_is_due_with_it(
+    orchestrator: Orchestrator, client: Any, spoil: Callable[..., None], after_an_outage: bool
+) -> None:
+    _, *good = started(orchestrator, NAP, "a-bad", "b-1", "b-2", "b-3")
+    sweep = Sweep(orchestrator.engine)
+    spoil(orchestrator, client)
+    make_due(orchestrator, client)
+    if after_an_outage:
+        client.hset(orchestrator.keys.of_partition(0).meta, "swept", 1_000)
+
+    sweep.tick()
+
+    assert went_on(good) == [True, True, True]
+
+
+def test_S34_what_the_server_refuses_of_a_run_is_told_in_its_dead_letter(
+    orchestrator: Orchestrator, client: Any
+) -> None:
+    started(orchestrator, NAP, "a-bad")
+    wrong_type(orchestrator, client)
+    make_due(orchestrator, client)
+
+    Sweep(orchestrator.engine).tick()
+
+    assert "WRONGTYPE" in orchestrator.dead_letters()["a-bad"].why
+
+
+def test_a_server_that_is_away_ends_the_tick_and_one_that_refuses_a_call_does_not(
+    orchestrator: Orchestrator, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = started(orchestrator, NAP, "a-bad")
+    sweep = Sweep(orchestrator.engine)
+    make_due(orchestrator, client)
+
+    def fail(*_args: Any) -> None:
+        raise StateStoreError("the state store did not answer in time")
+
+    monkeypatch.setattr(orchestrator.store, "load", fail)
+    assert sweep.tick() > 0  # it answers, so it was this call
+    make_due(orchestrator, client)
+    monkeypatch.setattr(orchestrator.store, "reach", fail)
+    with pytest.raises(StateStoreError):
+        sweep.tick()
+
+    monkeypatch.undo()
+    make_due(orchestrator, client)
+    sweep.tick()
+    assert went_on([run]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", True),
+        ("attempt to perform arithmetic on a nil value script: 0, on @user_script:14.", True),
+        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", False),
+        ("MISCONF Redis is configured to save RDB snapshots, but is currently unable to persist on disk.", False),
+        ("NOREPLICAS Not enough good replicas to write.", False),
+    ],
+)
+def test_a_refusal_of_one_call_is_told_from_a_server_that_does_none(
+    orchestrator: Orchestrator, answer: str, refused: bool
+) -> None:
+    def do() -> None:
+        raise redis.ResponseError(answer)
+
+    with pytest.raises(StateStoreError) as raised:
+        orchestrator.store._server.call(do)  # type: ignore[attr-defined]
+
+    assert isinstance(raised.value, StateRefusedError) is refused
+
+
+# --- the bus ---------------------------------------------------------------------------------------------------------
+
+#: Payloads that no run can take in, and what the dead letter has of them.
+POISON = {
+    "a number beyond all numbers": ('{"total": 1e999}', {"total": "1e999"}),
+    "nested too deep": ("[" * 300 + "]" * 300, None),
+    "no text that can be written": ('{"name": "\\ud800"}', None),
+}
+
+
+@pytest.mark.parametrize("payload", POISON)
+def test_S23_S34_an_event_that_cannot_be_taken_in_is_a_dead_letter_and_holds_up_none(
+    orchestrator: Orchestrator, client: Any, bus: RedisEventBus, payload: str
+) -> None:
+    bad, behind, later = started(orchestrator, ASKS, "bad", "behind", "later")
+    reader = Intake(bus, orchestrator.engine, "one")
+    text, kept = POISON[payload]
+    publish(client, orchestrator, "bad", text)
+    publish(client, orchestrator, "behind", '{"ok": 1}')
+
+    reader.read()
+    publish(client, orchestrator, "later", '{"ok": 1}')
+    reader.read()
+
+    assert [str(run.status) for run in (behind, later)] == ["completed", "completed"]
+    assert client.xpending(orchestrator.keys.of_partition(0).bus, GROUP)["pending"] == 0
+    letter = orchestrator.dead_letters().get("bad/ask/do/1")
+    if kept is not None:
+        assert letter is not None
+        assert "could not be taken in" in letter.why
+        assert letter["event"]["payload"] == kept
+    else:  # not even read
+        assert [str(bad.status), len(bus.dead_letters())] == ["running", 1]
+
+
+def test_S23_S34_an_event_of_a_run_that_cannot_be_read_comes_again_and_is_then_a_dead_letter(
+    orchestrator: Orchestrator, client: Any, bus: RedisEventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, behind = started(orchestrator, ASKS, "a-bad", "behind")
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.0)
+    wrong_type(orchestrator, client)
+    publish(client, orchestrator, "a-bad", '{"ok": 1}')
+    publish(client, orchestrator, "behind", '{"ok": 1}')
+    reader = Intake(bus, orchestrator.engine, "one")
+
+    for _ in range(MAX_DELIVERIES - 1):
+        reader.take()
+    assert "a-bad/ask/do/1" not in orchestrator.dead_letters()
+    assert str(behind.status) == "completed"
+
+    reader.take()
+    assert orchestrator.dead_letters()["a-bad/ask/do/1"]["event"]["payload"] == {"ok": 1}
+    assert client.xpending(orchestrator.keys.of_partition(0).bus, GROUP)["pending"] == 0
+
+
+def test_an_event_that_waited_for_its_run_to_be_readable_again_counts(
+    orchestrator: Orchestrator, client: Any, bus: RedisEventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = started(orchestrator, ASKS, "a-bad")
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.0)
+    name = keys(orchestrator, "a-bad").run
+    client.rename(name, "aside")
+    client.set(name, "no hash")
+    publish(client, orchestrator, "a-bad", '{"ok": 1}')
+    reader = Intake(bus, orchestrator.engine, "one")
+    reader.take()
+
+    client.rename("aside", name)
+    reader.take()
+
+    assert str(run.status) == "completed"
+
+
+def test_events_wait_on_the_bus_while_the_store_is_away(
+    orchestrator: Orchestrator, client: Any, bus: RedisEventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = started(orchestrator, ASKS, "good")
+    monkeypatch.setattr(intake, "STALE_AFTER", 0.0)
+    publish(client, orchestrator, "good", '{"ok": 1}')
+    reader = Intake(bus, orchestrator.engine, "one")
+
+    def fail(*_args: Any) -> None:
+        raise StateStoreError("the state store did not answer in time")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(orchestrator.store, "load", fail)
+        patch.setattr(orchestrator.store, "reach", fail)
+        with pytest.raises(StateStoreError):
+            reader.take()
+
+    reader.take()
+    assert str(run.status) == "completed"
+    assert orchestrator.dead_letters() == {}
