@@ -25,11 +25,11 @@ from multiagents.workflow.builder.elements import (
     Sleep,
     Step,
     Wait,
-    worker_name,
 )
 from multiagents.workflow.builder.layout import Layout
 from multiagents.workflow.builder.option_checks import check_workflow
-from multiagents.workflow.builder.saga_checks import check_saga, undo_order
+from multiagents.workflow.builder.saga_checks import check_depth, check_passes, check_saga, undo_order
+from multiagents.workflow.builder.workers import worker_name
 from multiagents.workflow.definition import Definition, definitions
 
 __all__ = ["WorkflowBuilder"]
@@ -166,6 +166,8 @@ class WorkflowBuilder:
             on_end=worker_name(self._on_end),
         )
         check_saga(definition)
+        check_passes(definition)
+        check_depth(definition)
         for name, step in steps.items():
             if step.timeout == 0:
                 warnings.warn(

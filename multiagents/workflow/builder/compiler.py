@@ -10,9 +10,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
-from multiagents.workflow.builder.elements import Approval, Child, Map, Node, Step, Wait, worker_name
+from multiagents.workflow.builder.elements import Approval, Child, Map, Node, Step, Wait
 from multiagents.workflow.builder.layout import Layout
 from multiagents.workflow.builder.option_checks import names_after
+from multiagents.workflow.builder.workers import worker_name
 from multiagents.workflow.definition import Definition, StepDefinition, definitions
 
 __all__ = ["compiled"]

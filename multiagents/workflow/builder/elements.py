@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
 from multiagents.retry import RetryPolicy
+from multiagents.workflow.builder.workers import is_listing, worker_name
 from multiagents.workflow.definition import Limit, StepKind
 
 __all__ = [
@@ -28,8 +29,6 @@ __all__ = [
     "Sleep",
     "Step",
     "Wait",
-    "is_listing",
-    "worker_name",
 ]
 
 
@@ -109,6 +108,12 @@ class Step:
 
     kind = StepKind.WORK
 
+    @property
+    def multiagents_name(self) -> str | None:
+        """The name of its worker, where nothing but a worker is meant; None if it says more than that."""
+        plain = Step(self.name, self.worker) == self
+        return (worker_name(self.worker) or self.name) if plain else None
+
     def __repr__(self) -> str:
         given = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
         shown = [repr(self.name)] + ([repr(self.worker)] if self.worker is not None else [])
@@ -181,6 +186,9 @@ class Choice:
     summary: str | None = None
 
     kind = StepKind.CHOICE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "branches", _read(self.branches))
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,22 +491,8 @@ Node = Wait | Approval | Sleep | Savepoint | Choice | Child | Map | Lock
 Element = Step | Node | Parallel | Loop
 
 
-def is_listing(value: Any) -> bool:
-    """Whether a value is meant as a list: it can be walked through, and is not a text or a mapping."""
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-
-
-def worker_name(worker: Any) -> str | None:
-    """The name of a worker given by name, as a decorated function or as a Celery task; None when it has none."""
-    if isinstance(worker, str):
-        return worker.strip() or None
-    for attribute in ("multiagents_name", "name"):
-        name = getattr(worker, attribute, None)
-        if isinstance(name, str) and name:
-            return name
-    return None
-
-
 def _read(given: Any) -> Any:
     """What was given, walked through once: an iterator could not be built from twice."""
-    return list(given) if is_listing(given) else given
+    if isinstance(given, Mapping):
+        return {key: _read(value) for key, value in given.items()}
+    return [_read(each) for each in given] if is_listing(given) else given

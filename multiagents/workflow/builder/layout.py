@@ -15,11 +15,10 @@ from multiagents.workflow.builder.elements import (
     Node,
     Parallel,
     Step,
-    is_listing,
-    worker_name,
 )
 from multiagents.workflow.builder.loops import AGAIN, DONE, again, holds_steps, names_in, renamed
 from multiagents.workflow.builder.option_checks import check_element
+from multiagents.workflow.builder.workers import is_listing, taken_for_worker, worker_name
 from multiagents.workflow.definition import BlockDefinition
 
 
@@ -203,8 +202,9 @@ class Layout:
                 return steps
         worker = worker_name(branch)
         if worker is None:
+            found, instead = taken_for_worker(branch) or (f"{branch!r}", "")
             raise DefinitionError(
-                f'workflow "{self.workflow}" {where} holds {branch!r}; expected a Step, a worker, or a list of at '
-                f"least one of these"
+                f'workflow "{self.workflow}" {where} holds {found}; expected a Step, a worker, or a list of at '
+                f"least one of these{instead and f': {instead}'}"
             )
         return [Step(worker)]

@@ -15,9 +15,8 @@ from multiagents.workflow.builder.elements import (
     Parallel,
     Step,
     Wait,
-    is_listing,
-    worker_name,
 )
+from multiagents.workflow.builder.workers import is_listing, worker_name
 
 #: What the check behind a round of a loop answers.
 AGAIN, DONE = "again", "done"

@@ -26,9 +26,8 @@ from multiagents.workflow.builder.elements import (
     Sleep,
     Step,
     Wait,
-    is_listing,
-    worker_name,
 )
+from multiagents.workflow.builder.workers import is_listing, taken_for_worker, worker_name
 from multiagents.workflow.definition import ON_UNKNOWN, Definition, Limit, template_fields
 
 __all__ = ["check_element", "check_workflow", "names_after"]
@@ -367,12 +366,9 @@ def _check_template(options: _Options, key: Any) -> None:
 def _check_worker(where: str, option: str, given: Any) -> None:
     if given is None or worker_name(given) is not None:
         return
-    if callable(given):
-        name = getattr(given, "__name__", "worker")
-        raise DefinitionError(
-            f"{where} has the function {name} as its {option}, which is not a worker; decorate it with "
-            f'@worker("{name}"), or give the name of one'
-        )
+    if mistaken := taken_for_worker(given):
+        found, instead = mistaken
+        raise DefinitionError(f"{where} has {found} as its {option}, which is not a worker; {instead}")
     raise DefinitionError(
         f"{where} has {option}={given!r}; expected the name of a worker, a function decorated with @worker or a Celery "
         f"task"

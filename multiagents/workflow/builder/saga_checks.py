@@ -9,10 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from multiagents.exceptions import DefinitionError, did_you_mean
-from multiagents.workflow.builder.elements import is_listing
+from multiagents.workflow.builder.workers import is_listing
 from multiagents.workflow.definition import Definition, StepDefinition
 
-__all__ = ["check_saga", "undo_order"]
+__all__ = ["check_depth", "check_passes", "check_saga", "undo_order"]
+
+#: How deep workflows may lie in each other: JSON that is nested further cannot be read by everybody.
+MAX_DEPTH = 40
 
 
 def check_saga(definition: Definition) -> None:
@@ -29,6 +32,31 @@ def check_saga(definition: Definition) -> None:
         _check_pivot(definition, pivot)
     if definition.strict:
         _check_strictness(definition)
+
+
+def check_depth(definition: Definition) -> None:
+    """Refuse workflows in workflows beyond what can be stored as one piece of data."""
+    if definition.depth > MAX_DEPTH:
+        raise DefinitionError(
+            f'workflow "{definition.name}" runs workflows in workflows, {definition.depth} deep; expected {MAX_DEPTH} '
+            f"at most, as each definition is stored with all that it runs: have a step of a lower one start the rest "
+            f"as a run of its own (orchestrator.start), or use a loop"
+        )
+
+
+def check_passes(definition: Definition) -> None:
+    """Refuse names that the steps of a later pass would have, too: a run that goes back knows its steps by them."""
+    savepoints = [name for name, step in definition.steps.items() if step.retries is not None]
+    passes = 1 + sum(definition.steps[name].retries or 0 for name in savepoints)
+    for name in definition.steps if savepoints else ():
+        origin, _, number = name.rpartition("#")
+        behind = next((each for each in savepoints if origin in definition.behind(each)), None)
+        if behind is not None and 1 < int(number) <= passes:
+            raise DefinitionError(
+                f'workflow "{definition.name}" has step "{origin}" behind save-point "{behind}", whose pass {number} '
+                f'would be called "{name}", as a round of a loop is called already; rename the step, or what the loop '
+                f"runs"
+            )
 
 
 def undo_order(workflow: str, steps: Mapping[str, StepDefinition], given: Any) -> tuple[str, ...] | None:

@@ -108,6 +108,12 @@ class Definition:
         return any((step.item or step).workflow is not None for step in self.steps.values())
 
     @cached_property
+    def depth(self) -> int:
+        """How many runs of other workflows lie in each other below a run of this one."""
+        nested = [(step.item or step).workflow for step in self.steps.values()]
+        return max((1 + each.depth for each in nested if each is not None), default=0)
+
+    @cached_property
     def pivots(self) -> tuple[str, ...]:
         """The steps after which there is no way back (rule S12)."""
         return tuple(name for name, step in self.steps.items() if step.pivot)

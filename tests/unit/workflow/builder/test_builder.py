@@ -111,6 +111,8 @@ def test_a_worker_is_named_by_a_string_a_decorated_function_or_a_celery_task() -
     class Task:
         name = "shop.tasks.charge"
 
+        def apply_async(self) -> None: ...
+
     class Decorated:
         name = "other"
         multiagents_name = "charge_card"
