@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, bootsteps
 
 from multiagents import celery_signals as _celery_signals  # noqa: F401 - listens from now on
+from multiagents.address import Kind
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.api import Orchestrator
 from multiagents.orchestrator.engine import Engine
@@ -68,7 +69,7 @@ class UpkeepStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_kwargs: Any) -> None:
         orchestrator: Orchestrator = worker.app.multiagents
         # A wrong setting ends the worker here, and says why: a signal's receivers would only log it.
-        _ = orchestrator.settings, orchestrator.runtime.store_url, orchestrator.runtime.payload_policy
+        _ = orchestrator.settings, orchestrator.runtime.address, orchestrator.runtime.payload_policy
         self._upkeep = Upkeep(lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname)
 
     def start(self, _worker: Any) -> None:
@@ -90,14 +91,14 @@ def _patient(orchestrator: Orchestrator) -> Engine:
 
 
 def _bus(orchestrator: Orchestrator) -> EventBus:
-    url = orchestrator.runtime.store_url
-    if url.startswith("memory://"):
+    address = orchestrator.runtime.address
+    if address.kind is Kind.MEMORY:
         from multiagents.event_bus import InMemoryEventBus
 
         return InMemoryEventBus()
     from multiagents.event_bus import RedisEventBus
 
-    return RedisEventBus(url, prefix=orchestrator.keys.prefix, partitions=orchestrator.keys.partitions)
+    return RedisEventBus(address, prefix=orchestrator.keys.prefix, partitions=orchestrator.keys.partitions)
 
 
 def _worker_runtime(orchestrator: Orchestrator) -> WorkerRuntime:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
+from multiagents.address import Address, Kind
 from multiagents.exceptions import ConfigurationError, did_you_mean
 
 __all__ = ["Settings"]
@@ -32,6 +33,10 @@ _log = logging.getLogger(__name__)
 
 #: What every setting's name starts with, in the Celery configuration; in upper case, in the environment.
 PREFIX = "multiagents_"
+#: What keys begin with where neither a setting nor the broker says.
+DEFAULT_KEY_PREFIX = "ma"
+#: What they may begin with.
+KEY_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: What the tests and the benchmarks put into the environment, after the prefix: no settings, and no typing errors.
 _NO_SETTINGS = ("test_", "bench_")
 
@@ -129,9 +134,17 @@ def _codecs(value: Any) -> tuple[Any, ...]:
     return tuple(_named(one, "encode", "decode") for one in _several(value))
 
 
+def _server(value: Any, source: str = "multiagents_redis_url") -> str:
+    if not isinstance(value, str) or Address.parse(value, source).kind is Kind.MEMORY:
+        raise ValueError
+    return value
+
+
 def _payload_store(value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"(rediss?|unix)://\S+", value):
-        return value
+    if isinstance(value, str) and "://" in value:
+        source = "multiagents_claim_check_store"
+        Address.parse(value, source).checked(source)
+        return _server(value, source)
     return _named(value, "put", "get", "forget")
 
 
@@ -171,8 +184,8 @@ _CODECS = _Rule('codecs: "gzip", "aes-gcm", dotted paths or objects with encode 
 _QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
 
 _RULES: dict[str, _Rule] = {
-    "redis_url": _matching(r"(rediss?|unix)://\S+", "a URL that starts with redis://, rediss:// or unix://"),
-    "key_prefix": _matching(r"[A-Za-z0-9._:-]{1,64}", "1 to 64 characters of A-Z a-z 0-9 . _ : -"),
+    "redis_url": _Rule("a URL that begins redis://, rediss://, unix:// or sentinel://", _server, secret=True),
+    "key_prefix": _matching(KEY_PREFIX.pattern, "1 to 64 characters of A-Z a-z 0-9 . _ : -"),
     "partitions": _count(1),
     "orchestration": _one_of("inline", "queued"),
     "lease": _seconds(1),
@@ -184,7 +197,7 @@ _RULES: dict[str, _Rule] = {
     "max_result_bytes": _count(1, "a number of bytes"),
     "claim_check_bytes": _count(1, "a number of bytes"),
     "claim_check_store": _Rule(
-        "a redis:// URL, a dotted path or an object with put, get and forget", _payload_store, secret=True
+        "the URL of a Redis, a dotted path or an object with put, get and forget", _payload_store, secret=True
     ),
     "payload_codec": _CODECS,
     "payload_decode": _CODECS,
@@ -219,10 +232,12 @@ class Settings:
     multiagents.exceptions.ConfigurationError: multiagents_lease must be a number of seconds of at least 1, got 'soon'
     """
 
-    #: URL of the Redis or Valkey that holds the runs; None: the Redis broker, else the Redis result backend.
-    redis_url: str | None = None
-    #: What every Redis key of this deployment starts with.
-    key_prefix: str = "ma"
+    #: URL of the Redis or Valkey that holds the runs (see `multiagents.address`); None: the Redis broker with all its
+    #: options, else the Redis result backend with its own.
+    redis_url: str | None = field(default=None, repr=False)
+    #: What every Redis key of this deployment starts with; None: ``ma``, behind the ``global_keyprefix`` of the broker
+    #: (or of the result backend) where the runs live there.
+    key_prefix: str | None = None
     #: Over how many hash tags runs are spread; fixed at first use.
     partitions: int = 1
     #: Where a result is decided: ``inline`` in the process that produced it, or ``queued`` as a Celery task of its own.
@@ -244,7 +259,7 @@ class Settings:
     #: A payload (input, result, answer of ``inputs``, part of the context) that takes more than this as it is stored is
     #: kept apart from the run and fetched by the steps that read it.
     claim_check_bytes: int = 256 * 1024
-    #: Where such payloads are kept: a ``redis://`` URL, a dotted path, or an object with ``put``, ``get``, ``forget``;
+    #: Where such payloads are kept: the URL of a Redis, a dotted path, or an object with ``put``, ``get``, ``forget``;
     #: None: beside the run.
     claim_check_store: Any = field(default=None, repr=False)
     #: What every stored payload, error and dead letter goes through, in this order: ``"gzip"``, ``"aes-gcm"``, dotted
@@ -325,8 +340,7 @@ def _parse(name: str, value: Any, label: str) -> Any:
     try:
         return rule.parse(value)
     except (ValueError, OverflowError):
-        shown = re.sub(r"//.*@", "//***@", value) if isinstance(value, str) else value
-        shown = f"a {type(value).__name__} that is not shown" if rule.secret else repr(shown)
+        shown = f"a {type(value).__name__} that is not shown" if rule.secret else repr(value)
         raise ConfigurationError(f"{label} must be {rule.expected}, got {shown}") from None
 
 

@@ -24,6 +24,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 from typing_extensions import override
 
+from multiagents.address import Address
 from multiagents.event_bus.base import EventBus
 from multiagents.event_bus.cursor import Cursors, order
 from multiagents.event_bus.entry import FIELD, DeadLetter, Entry
@@ -31,7 +32,7 @@ from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
-from multiagents.redis import CLIENT_ERRORS, advice
+from multiagents.redis import CLIENT_ERRORS, advice, pool_of
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
@@ -53,7 +54,8 @@ class RedisEventBus(EventBus):
     """Publish and subscribe through Redis or Valkey; safe to use from many threads and after a fork.
 
     Args:
-        url: the server, e.g. ``redis://localhost:6379/0``; default the environment's ``MULTIAGENTS_REDIS_URL``.
+        address: the server, e.g. ``redis://localhost:6379/0`` (see `multiagents.address`); default the environment's
+            ``MULTIAGENTS_REDIS_URL``.
         client: take server and credentials from this client instead. Its connections are not used: the bus makes its
             own, with its own time limits and without silent re-sends.
         prefix: what the keys' tags start with (``multiagents_key_prefix``).
@@ -65,12 +67,12 @@ class RedisEventBus(EventBus):
     Nothing connects before the first use.
 
     Raises:
-        ConfigurationError: when neither a URL nor a client is given, or the URL is none.
+        ConfigurationError: when neither an address nor a client is given, or it is none.
     """
 
     def __init__(
         self,
-        url: str | None = None,
+        address: Address | str | None = None,
         *,
         client: redis.Redis | None = None,
         prefix: str = "ma",
@@ -81,7 +83,7 @@ class RedisEventBus(EventBus):
     ) -> None:
         super().__init__(event_monitor=event_monitor, logger=logger)
         # redis-py types every command as sync-or-async; Any keeps the casts out of each call.
-        self._redis: Any = _from_url(url) if client is None else _like(client)
+        self._redis: Any = _client_of(address) if client is None else _like(client)
         self._where = _where(self._redis)
         self._keys = Keys(prefix, partitions)
         self._streams = [part.bus for part in self._keys.of_each_partition()]
@@ -314,23 +316,17 @@ class RedisEventBus(EventBus):
             raise EventBusError(f"could not {deed} at {self._where}: {kind}: {error}; {todo}") from error
 
 
-def _from_url(url: str | None) -> redis.Redis:
-    url = url or os.environ.get(URL_VARIABLE)
-    if not url:
+def _client_of(address: Address | str | None) -> redis.Redis:
+    given = address or os.environ.get(URL_VARIABLE)
+    if not given:
         raise ConfigurationError(
             f"the event bus was given no server; pass RedisEventBus('redis://localhost:6379/0') or set {URL_VARIABLE}"
         )
-    try:
-        client = redis.Redis.from_url(url, protocol=2, retry=Retry(NoBackoff(), 0))
-    except ValueError:
-        # Neither the URL nor the client's words about it: a mistyped URL may show its password in either.
-        raise ConfigurationError(
-            f"the event bus cannot use the URL it was given, which begins {url.partition(':')[0][:10]!r}; "
-            f"expected e.g. redis://user:password@host:6379/0 or rediss://... or unix://..."
-        ) from None
-    # A time limit in the URL's query would win over an argument: these must not.
-    client.connection_pool.connection_kwargs.update(_CONNECTION)
-    return client
+    found = (
+        Address.parse(given, "the event bus's URL").checked("the event bus's URL") if isinstance(given, str) else given
+    )
+    # A time limit of the address must not win over ours.
+    return redis.Redis.from_pool(pool_of(found, retry=Retry(NoBackoff(), 0), **_CONNECTION))
 
 
 def _like(client: redis.Redis) -> redis.Redis:

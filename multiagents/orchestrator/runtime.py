@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from multiagents.address import Address
 from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
+from multiagents.orchestrator.addresses import key_prefix_at, store_address
 from multiagents.orchestrator.dispatch.celery import CeleryDispatcher
 from multiagents.orchestrator.dispatch.eager import EagerDispatcher
 from multiagents.orchestrator.engine import EagerEngine, Engine
-from multiagents.settings import Settings
+from multiagents.settings import DEFAULT_KEY_PREFIX, Settings
 from multiagents.state_store import StateStore, open_store
 from multiagents.state_store.payloads import PayloadPolicy, policy_of
 
@@ -39,17 +42,17 @@ class Runtime:
     @cached_property
     def settings(self) -> Settings:
         """The settings in force."""
-        if isinstance(self._overrides, Settings):
-            return self._overrides
-        return Settings.load(self.app.conf, overrides=self._overrides)
+        given = self._overrides
+        read = given if isinstance(given, Settings) else Settings.load(self.app.conf, overrides=given)
+        return replace(read, key_prefix=key_prefix_at(store_address(self.app.conf, read), read))
 
     @cached_property
     def keys(self) -> Keys:
         """The names of the keys in Redis."""
-        return Keys(self.settings.key_prefix, self.settings.partitions)
+        return Keys(self.settings.key_prefix or DEFAULT_KEY_PREFIX, self.settings.partitions)
 
     @cached_property
-    def store_url(self) -> str:
+    def address(self) -> Address:
         """Where runs live: ``multiagents_redis_url``, else the Redis broker, else the Redis result backend.
 
         With ``task_always_eager`` no broker is asked for anything: the memory of this process, if no URL is set.
@@ -57,18 +60,14 @@ class Runtime:
         Raises:
             ConfigurationError: when none of them is a Redis.
         """
-        conf = self.app.conf
-        if conf.task_always_eager:
-            return self.settings.redis_url or "memory://"
-        candidates = (self.settings.redis_url, conf.broker_write_url or conf.broker_url, conf.result_backend)
-        for url in candidates:
-            if isinstance(url, str) and url.startswith(("redis://", "rediss://", "unix://", "memory://")):
-                return url.partition(";")[0]
-        raise ConfigurationError(
-            f"Celery app {self.app.main!r} has no Redis to keep runs in: multiagents_redis_url is not set, and neither "
-            f"the broker nor the result backend is a redis:// URL; set app.conf.multiagents_redis_url = "
-            f"'redis://host:6379/0'"
-        )
+        found = store_address(self.app.conf, self.settings)
+        if found is None:
+            raise ConfigurationError(
+                f"Celery app {self.app.main!r} has no Redis to keep runs in: multiagents_redis_url is not set, and "
+                f"neither the broker nor the result backend is a redis:// URL; set app.conf.multiagents_redis_url = "
+                f"'redis://host:6379/0'"
+            )
+        return found
 
     @cached_property
     def payload_policy(self) -> PayloadPolicy:
@@ -82,7 +81,7 @@ class Runtime:
 
     def new_store(self) -> StateStore:
         """The same store, with connections of its own."""
-        return open_store(self.store_url, keys=self.keys, lease=self.settings.lease, policy=self.payload_policy)
+        return open_store(self.address, keys=self.keys, lease=self.settings.lease, policy=self.payload_policy)
 
     def check_store(self) -> None:
         """Look at the server's version and settings, once for each process; what is merely risky is logged."""
@@ -95,7 +94,7 @@ class Runtime:
     @cached_property
     def dispatcher(self) -> CeleryDispatcher:
         """How attempts go out."""
-        return CeleryDispatcher(self.app, self.settings, self.store_url, self.keys, self.store.announced_workers)
+        return CeleryDispatcher(self.app, self.settings, self.address, self.keys, self.store.announced_workers)
 
     @property
     def engine(self) -> Engine:

@@ -1,7 +1,8 @@
-"""Clients of a Redis or Valkey, made from a URL, and what to do about each kind of error that they raise."""
+"""Clients of a Redis or Valkey, made for its address, and what to do about each kind of error that they raise."""
 
-from multiagents.redis.clients import hasty_client, patient_client, without_password
+from multiagents.redis.clients import hasty_client, patient_client
 from multiagents.redis.errors import ADVICE, CLIENT_ERRORS, advice, is_configuration, is_refusal
+from multiagents.redis.pools import pool_of
 
 __all__ = [
     "ADVICE",
@@ -11,5 +12,5 @@ __all__ = [
     "is_configuration",
     "is_refusal",
     "patient_client",
-    "without_password",
+    "pool_of",
 ]

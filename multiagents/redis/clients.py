@@ -1,12 +1,17 @@
-"""Clients of a Redis or Valkey, made from a URL."""
+"""Clients of a Redis or Valkey, made for its address."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
-#: Seconds a call may take before it is sent again; every script may be sent twice.
+from multiagents.address import Address
+from multiagents.redis.pools import pool_of
+
+#: Seconds a call may take before it is sent again, unless the address says another; every script may be sent twice.
 SOCKET_TIMEOUT = 5.0
 #: How often a call is sent again while the server does not answer (about ten seconds in all).
 RETRIES = 6
@@ -14,23 +19,25 @@ RETRIES = 6
 SWEEP_TIMEOUT = 1.0
 
 
-def patient_client(url: str) -> redis.Redis:
+def patient_client(address: Address | str) -> redis.Redis:
     """A client that tries again for a while when the server does not answer."""
-    return _client(url, SOCKET_TIMEOUT, Retry(ExponentialBackoff(base=0.05, cap=2.0), RETRIES))
+    found = _read(address)
+    limits = {
+        "socket_timeout": found.options.get("socket_timeout", SOCKET_TIMEOUT),
+        "socket_connect_timeout": found.options.get("socket_connect_timeout", SOCKET_TIMEOUT),
+    }
+    return _client(found, Retry(ExponentialBackoff(base=0.05, cap=2.0), RETRIES), **limits)
 
 
-def hasty_client(url: str) -> redis.Redis:
+def hasty_client(address: Address | str) -> redis.Redis:
     """A client that gives up at once."""
-    return _client(url, SWEEP_TIMEOUT, Retry(NoBackoff(), 0))
+    limits = {"socket_timeout": SWEEP_TIMEOUT, "socket_connect_timeout": SWEEP_TIMEOUT}
+    return _client(_read(address), Retry(NoBackoff(), 0), **limits)
 
 
-def _client(url: str, timeout: float, retry: Retry) -> redis.Redis:
-    return redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry
-    )
+def _client(address: Address, retry: Retry, **arguments: Any) -> redis.Redis:
+    return redis.Redis.from_pool(pool_of(address, retry=retry, decode_responses=True, **arguments))
 
 
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://***@{tail}" if at else url
+def _read(address: Address | str) -> Address:
+    return Address.parse(address).checked("the URL") if isinstance(address, str) else address

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from multiagents.exceptions import ConfigurationError
+from multiagents.address import Address, Kind
 from multiagents.keys import Keys
 from multiagents.state_store.base import StateStore
 from multiagents.state_store.isolation import (
@@ -33,27 +33,25 @@ __all__ = [
 ]
 
 
-def open_store(url: str, *, keys: Keys | None = None, lease: float = 30.0, policy: PayloadPolicy = PLAIN) -> StateStore:
+def open_store(
+    address: Address | str, *, keys: Keys | None = None, lease: float = 30.0, policy: PayloadPolicy = PLAIN
+) -> StateStore:
     """Make the store that a URL names; nothing is connected before it is first used.
 
     Args:
-        url: ``redis://``, ``rediss://``, ``unix://``, or ``memory://`` for one that lives in this process.
+        address: of a Redis or Valkey, or the memory of this process; as a URL, see `multiagents.address`.
         keys: the key names.
         lease: seconds after which an attempt whose worker says nothing counts as lost.
         policy: in what form data is stored.
 
     Raises:
-        ConfigurationError: when there is no store for such a URL.
+        ConfigurationError: when it is a URL that cannot be read.
     """
-    scheme = url.partition("://")[0]
-    if scheme in ("redis", "rediss", "unix"):
-        from multiagents.state_store.redis import RedisStateStore
-
-        return RedisStateStore(url, keys=keys, lease=lease, policy=policy)
-    if scheme == "memory":
+    where = Address.parse(address).checked("the URL") if isinstance(address, str) else address
+    if where.kind is Kind.MEMORY:
         from multiagents.state_store.memory import InMemoryStateStore
 
         return InMemoryStateStore.shared(keys=keys, lease=lease, policy=policy)
-    raise ConfigurationError(
-        f"there is no state store for {url!r}; expected a redis://, rediss:// or unix:// URL in multiagents_redis_url"
-    )
+    from multiagents.state_store.redis import RedisStateStore
+
+    return RedisStateStore(where, keys=keys, lease=lease, policy=policy)

@@ -34,13 +34,13 @@ def orchestrator(new_redis_url: Callable[[], str]) -> Iterator[Orchestrator]:
 
 @pytest.fixture
 def client(orchestrator: Orchestrator) -> Iterator[Any]:
-    with redis.Redis.from_url(orchestrator.runtime.store_url, decode_responses=True) as made:
+    with redis.Redis.from_url(str(orchestrator.runtime.address), decode_responses=True) as made:
         yield made
 
 
 @pytest.fixture
 def bus(orchestrator: Orchestrator) -> Iterator[RedisEventBus]:
-    made = RedisEventBus(orchestrator.runtime.store_url, prefix=orchestrator.keys.prefix)
+    made = RedisEventBus(orchestrator.runtime.address, prefix=orchestrator.keys.prefix)
     yield made
     made.close()
 

@@ -243,7 +243,7 @@ def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: RedisKit) -
     tags = {key.partition("}")[0] for key in redis_kit.client.keys("*") if key != "celery"}
     assert tags == {"ma:{0", "ma:{1", "ma:{2"}
 
-    other = type(redis_kit.store)(redis_kit.store.url, keys=Keys("other"))
+    other = type(redis_kit.store)(redis_kit.store.address, keys=Keys("other"))
     assert other.visibility.count(RunStatus.RUNNING) == 0
     assert redis_kit.store.visibility.count(RunStatus.RUNNING) == 30
     other.close()

@@ -31,7 +31,7 @@ def test_without_any_setting_the_documented_defaults_hold():
     assert (settings.lease, settings.max_lost, settings.sweep_interval) == (30, 5, 1)
     assert (settings.retention, settings.step_timeout, settings.schedule_to_start) == (7 * 86400, 3600, 300)
     assert (settings.redis_url, settings.queue, settings.orchestrator_queue) == (None, None, None)
-    assert (settings.key_prefix, settings.partitions, settings.orchestration) == ("ma", 1, "inline")
+    assert (settings.key_prefix, settings.partitions, settings.orchestration) == (None, 1, "inline")
     assert settings.lean_qos is True
 
 
@@ -219,8 +219,6 @@ def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept:
 @pytest.mark.parametrize(
     ("name", "given", "expected"),
     [
-        ("redis_url", "amqp://localhost", "a URL that starts with redis://, rediss:// or unix://"),
-        ("redis_url", 6379, "a URL that starts with redis://, rediss:// or unix://"),
         ("key_prefix", "{ma}", "1 to 64 characters of A-Z a-z 0-9 . _ : -"),
         ("partitions", 0, "a whole number of at least 1"),
         ("partitions", 1.5, "a whole number of at least 1"),

@@ -20,9 +20,11 @@ from celery.canvas import Signature
 from celery.result import assert_will_not_block  # type: ignore[attr-defined]  # its stubs lack it
 from kombu import Connection
 
+from multiagents.address import Address
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
 from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction
+from multiagents.orchestrator.addresses import broker_address
 from multiagents.orchestrator.dispatch import kombu as wire
 from multiagents.orchestrator.dispatch.active_queues import ConsumedQueues
 from multiagents.orchestrator.dispatch.base import Dispatcher, outbox_grace_ms, task_of
@@ -54,7 +56,7 @@ class CeleryDispatcher(Dispatcher):
     Args:
         app: the user's app.
         settings: the deployment's settings.
-        store_url: where runs live; when the broker is that very database, commits push messages themselves.
+        store: where runs live; when the broker is that very database, commits push messages themselves.
         keys: the key names.
         announced: reads what worker processes have announced of their workers.
     """
@@ -63,13 +65,13 @@ class CeleryDispatcher(Dispatcher):
         self,
         app: Celery,
         settings: Settings,
-        store_url: str,
+        store: Address,
         keys: Keys,
         announced: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
     ) -> None:
         self.app = app
         self.settings = settings
-        self._store_url = store_url
+        self._store = store
         self._keys = keys
         self._templates: dict[tuple[Any, ...], MessageTemplate] = {}
         self._lists: dict[tuple[str, int | None], str] = {}
@@ -81,7 +83,8 @@ class CeleryDispatcher(Dispatcher):
 
     @cached_property
     def atomic(self) -> bool:  # type: ignore[override]
-        return wire.is_same_database(self.app.conf.broker_write_url, self._store_url)
+        broker = broker_address(self.app.conf)
+        return broker is not None and self._store.is_same_database(broker)
 
     @cached_property
     def _start_priority(self) -> int | None:

@@ -77,14 +77,6 @@ def message(
     )
 
 
-def is_same_database(broker: Any, store: str) -> bool:
-    """Whether the broker is the very Redis database that the store uses, so that one script may write to both."""
-    if not isinstance(broker, str) or ";" in broker:
-        return False
-    first, second = (_database(url) for url in (broker, store))
-    return first is not None and first == second
-
-
 def list_of(queue: str, priority: int | None, options: Mapping[str, Any]) -> str:
     """The Redis list that holds a queue's messages of a priority, as kombu's Redis transport names it.
 
@@ -111,13 +103,3 @@ def start_priority(chosen: int | None, broker: Any) -> int | None:
         redis = str(url).partition("://")[0].lower() in ("redis", "rediss", "redis+socket", "sentinel")
         chosen = START_PRIORITY if redis else 0
     return chosen or None
-
-
-def _database(url: str) -> tuple[Any, ...] | None:
-    scheme = url.partition("://")[0]
-    if scheme not in ("redis", "rediss"):
-        return None
-    found = Connection(url).info()
-    host = "127.0.0.1" if found["hostname"] in (None, "localhost", "::1") else found["hostname"]
-    database = str(found["virtual_host"] or "0").strip("/") or "0"
-    return scheme, host, found["port"] or 6379, database

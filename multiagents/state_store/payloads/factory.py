@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
-from multiagents.settings import Settings
+from multiagents.settings import DEFAULT_KEY_PREFIX, Settings
 from multiagents.state_store.payloads.archives import HistoryArchive
 from multiagents.state_store.payloads.codecs import PayloadCodec
 from multiagents.state_store.payloads.offload import PayloadStore
@@ -75,7 +75,7 @@ def _payload_store(settings: Settings) -> PayloadStore | None:
     if isinstance(entry, str) and "://" in entry:
         from multiagents.state_store.payloads.offload.redis import RedisPayloadStore
 
-        return RedisPayloadStore(entry, keys=Keys(settings.key_prefix, settings.partitions))
+        return RedisPayloadStore(entry, keys=Keys(settings.key_prefix or DEFAULT_KEY_PREFIX, settings.partitions))
     store: PayloadStore = _fulfilled(_STORE, entry, "multiagents_claim_check_store", settings)
     return store
 

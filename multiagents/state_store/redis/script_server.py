@@ -12,9 +12,10 @@ import redis
 from hiredis import pack_command
 
 from multiagents import failpoints
+from multiagents.address import Address
 from multiagents.exceptions import ConfigurationError, StateRefusedError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, is_refusal, patient_client, without_password
+from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, is_refusal, patient_client
 from multiagents.state_store.redis.scripts import script
 
 
@@ -22,14 +23,14 @@ class ScriptServer:
     """A server that runs scripts, and whose clock is the only one.
 
     Args:
-        url: where it is.
-        client: how to reach it; it must decode responses. None: one made from the URL.
+        address: where it is.
+        client: how to reach it; it must decode responses. None: one made for the address.
         prefix: what the keys' tags start with, for advice about ACLs.
     """
 
-    def __init__(self, url: str, client: redis.Redis | None, prefix: str) -> None:
-        self.url = url
-        self.client = client or patient_client(url)
+    def __init__(self, address: Address, client: redis.Redis | None, prefix: str) -> None:
+        self.address = address
+        self.client = client or patient_client(address)
         self._prefix = prefix
         #: idle connections of this process, outside the client's pool
         self._lines: list[Any] = []
@@ -39,8 +40,8 @@ class ScriptServer:
 
     @property
     def where(self) -> str:
-        """The URL without its password."""
-        return without_password(self.url)
+        """Its address, as it may be shown."""
+        return str(self.address)
 
     def run(self, site: WriteSite | None, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run a script by its SHA; a server that does not know it gets its text.

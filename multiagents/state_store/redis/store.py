@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from pydantic_core import from_json
 
+from multiagents.address import Address
 from multiagents.clock import from_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
@@ -59,27 +60,27 @@ class RedisStateStore(StateStore):
     """Keep runs in Redis (7.0 or newer) or Valkey (7.2 or newer).
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        address: where it is; as a URL, see `multiagents.address`.
         keys: the key names; the default has the prefix ``ma`` and one partition.
         lease: seconds after which an attempt whose worker says nothing counts as lost.
-        client: a client to use in place of one made from the URL; it must decode responses.
+        client: a client to use in place of one made for the address; it must decode responses.
         policy: in what form data is stored.
     """
 
     def __init__(
         self,
-        url: str,
+        address: Address | str,
         *,
         keys: Keys | None = None,
         lease: float = 30.0,
         client: redis.Redis | None = None,
         policy: PayloadPolicy = PLAIN,
     ) -> None:
-        self.url = url
+        self.address = Address.parse(address).checked("the URL") if isinstance(address, str) else address
         self.keys = keys or Keys()
         self.policy = policy
         self.lease_ms = round(lease * 1000)
-        self._server = ScriptServer(url, client, self.keys.prefix)
+        self._server = ScriptServer(self.address, client, self.keys.prefix)
         # redis-py types every command as sync-or-async; Any keeps the casts out of each call.
         self._client: Any = self._server.client
         self._definitions = DefinitionCache()
@@ -443,8 +444,10 @@ class RedisStateStore(StateStore):
         return findings
 
     def for_sweep(self) -> RedisStateStore:
-        hasty = hasty_client(self.url)
-        return RedisStateStore(self.url, keys=self.keys, lease=self.lease_ms / 1000, client=hasty, policy=self.policy)
+        hasty = hasty_client(self.address)
+        return RedisStateStore(
+            self.address, keys=self.keys, lease=self.lease_ms / 1000, client=hasty, policy=self.policy
+        )
 
     @property
     def client(self) -> redis.Redis:

@@ -95,7 +95,7 @@ def test_queue_limit_priority_and_retries_are_those_that_the_worker_announced(st
     app = scripted.make_app("redis://127.0.0.1:1/0")
     orchestrator = app.multiagents
     dispatcher = CeleryDispatcher(
-        app, Settings(), orchestrator.runtime.store_url, orchestrator.keys, announced=store.announced_workers
+        app, Settings(), orchestrator.runtime.address, orchestrator.keys, announced=store.announced_workers
     )
 
     do, undo = (
@@ -113,7 +113,7 @@ def test_what_nobody_has_announced_goes_where_it_went_and_has_no_limit_of_ours(s
     app = scripted.make_app("redis://127.0.0.1:1/0")
     orchestrator = app.multiagents
     dispatcher = CeleryDispatcher(
-        app, Settings(), orchestrator.runtime.store_url, orchestrator.keys, announced=store.announced_workers
+        app, Settings(), orchestrator.runtime.address, orchestrator.keys, announced=store.announced_workers
     )
 
     sent = dispatcher.address(FLOW, Correlation("order-1", "a", Direction.DO, 1))

@@ -79,7 +79,7 @@ def test_sagas_run_are_retried_limited_and_undone_on_this_pool(
         "cancelled": "cancelled",
     }
     assert runs["good"].result(1)["m"] == 2
-    with scripted.client(orchestrator.runtime.store_url) as journal:
+    with scripted.client(orchestrator.runtime.address) as journal:
         begun = [json.loads(entry) for entry in journal.lrange(f"journal:{runs['bad'].transaction_id}", 0, -1)]
     assert [entry["attempt"] for entry in begun if entry["direction"] == "undo"] == [1, 2]
     assert orchestrator.store.visibility.unattended() == []

@@ -439,7 +439,7 @@ def main(deed: str, *arguments: str) -> None:
         wait_until(lambda: _is_known(arguments[0]), 30)
         orchestrator.get(arguments[0]).signal("payment", {"amount": 5}, key="webhook-1")
     elif deed == "publish":
-        bus = RedisEventBus(orchestrator.runtime.store_url, maxlen=int(arguments[2]))
+        bus = RedisEventBus(orchestrator.runtime.address, maxlen=int(arguments[2]))
         bus.publish(result_of(arguments[0], arguments[1]))
 
 

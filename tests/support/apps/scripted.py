@@ -32,6 +32,8 @@ from multiagents import (
     init_app,
     worker,
 )
+from multiagents.address import Address
+from multiagents.redis import pool_of
 
 #: Leases are short, so that losses are found soon; longer than any pause a busy test machine makes.
 SETTINGS = {"lease": 2.0, "sweep_interval": 0.3, "max_lost": 3, "schedule_to_start": 4.0}
@@ -52,13 +54,14 @@ app = make_app(os.environ.get("CELERY_BROKER_URL"))
 # --- journal and gates ----------------------------------------------------------------------------------------------
 
 
-def client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, decode_responses=True, socket_timeout=40)
+def client(server: Address | str) -> redis.Redis:
+    address = Address.parse(server) if isinstance(server, str) else server
+    return redis.Redis.from_pool(pool_of(address, decode_responses=True, socket_timeout=40))
 
 
 def _here() -> closing[redis.Redis]:
     # A connection of its own each time: it works in every pool, thread and event loop alike.
-    return closing(client(current_app.multiagents.runtime.store_url))
+    return closing(client(current_app.multiagents.runtime.address))
 
 
 def note(**more: Any) -> None:

@@ -12,9 +12,9 @@ from multiagents.orchestrator.runtime import Runtime
 
 RABBIT, BROKER, RESULTS, OWN = (
     "amqp://guest@127.0.0.1//",
-    "redis://broker/0",
-    "redis://results/1",
-    "rediss://own/2",
+    "redis://broker:6379/0",
+    "redis://results:6379/1",
+    "rediss://own:6379/2",
 )
 
 
@@ -41,14 +41,14 @@ def app_of(**conf: Any) -> Celery:
     ],
 )
 def test_runs_live_where_the_app_says_or_else_where_it_has_a_redis(conf: dict[str, Any], expected: str):
-    assert Runtime(app_of(**conf)).store_url == expected
+    assert str(Runtime(app_of(**conf)).address) == expected
 
 
 def test_without_any_redis_it_is_said_what_to_set():
     runtime = Runtime(app_of(broker_url=RABBIT))
 
     with pytest.raises(ConfigurationError, match=r"set app\.conf\.multiagents_redis_url"):
-        _ = runtime.store_url
+        _ = runtime.address
 
 
 def test_what_is_configured_after_the_runtime_was_made_counts_until_it_is_first_asked_for():
@@ -56,7 +56,7 @@ def test_what_is_configured_after_the_runtime_was_made_counts_until_it_is_first_
     runtime = Runtime(app, {"lease": 7})
     app.conf.multiagents_redis_url = OWN
 
-    assert (runtime.store_url, runtime.settings.lease, runtime.settings.redis_url) == (OWN, 7, OWN)
+    assert (str(runtime.address), runtime.settings.lease, runtime.settings.redis_url) == (OWN, 7, OWN)
 
     app.conf.multiagents_redis_url = BROKER
-    assert runtime.store_url == OWN
+    assert str(runtime.address) == OWN

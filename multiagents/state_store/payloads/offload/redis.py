@@ -18,11 +18,11 @@ class RedisPayloadStore:
     """Keep payloads in a Redis or Valkey: a hash for each run.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``.
+        url: as in `multiagents.address`.
         lifetime: seconds after the last payload of a run was put at which all of them are gone, whatever became of the
             run. It has to be longer than the longest run and its retention.
         keys: the key names; the default has the prefix ``ma``.
-        client: a client to use in place of one made from the URL; it must decode responses.
+        client: a client to use in place of one made for the URL; it must decode responses.
 
     Nothing connects before the first use.
 
