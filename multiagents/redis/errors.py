@@ -59,8 +59,9 @@ ADVICE = {
     "NoScriptError": _OWN_FAULT,
     "NoSuchFieldsetError": _OWN_FAULT,
     "OutOfMemoryError": (
-        "the server is full; raise its maxmemory, shorten multiagents_retention, or remove groups of the event bus "
-        "that nobody reads (remove_group)"
+        "the server is full: what runs goes on to its end, and nothing new begins; raise its maxmemory, delete runs "
+        "that are over, shorten multiagents_retention, or remove groups of the event bus that nobody reads "
+        "(remove_group)"
     ),
     "PubSubError": _OWN_FAULT,
     "ReadOnlyError": "this is a replica; point the URL (multiagents_redis_url) at the master, or at a Sentinel's",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from multiagents.events import CommandEvent
+from multiagents.exceptions import StateStoreError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
@@ -114,6 +115,8 @@ CALLS: dict[str, tuple[Do, Do]] = {
         lambda _kit: None,
         lambda kit: kit.store.isolation.take_slot("order-1", attempt(), concurrency=1, every_us=1_000),
     ),
+    "postpone": (timer, lambda kit: kit.store.postpone(ENTRY, "order-1", 5_000)),
+    "bury": (lambda kit: kit.begin(), lambda kit: kit.store.bury("order-1", "order-1", {"why": "a test"})),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "tick": (lambda _kit: None, lambda kit: kit.store.schedules.ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
@@ -247,6 +250,36 @@ def test_runs_of_other_partitions_and_prefixes_stay_apart(redis_kit: RedisKit) -
     assert other.visibility.count(RunStatus.RUNNING) == 0
     assert redis_kit.store.visibility.count(RunStatus.RUNNING) == 30
     other.close()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_full_server_takes_nothing_new_and_does_all_else(redis_kit: RedisKit, verb: str) -> None:
+    call = prepared(redis_kit, verb)
+    redis_kit.client.config_set("maxmemory", 1)
+    try:
+        if verb in ("start", "tick"):
+            with pytest.raises(StateStoreError, match="the server is full"):
+                call(redis_kit)
+        else:
+            call(redis_kit)
+    finally:
+        redis_kit.client.config_set("maxmemory", 0)
+
+
+def test_on_a_full_server_all_of_a_run_can_be_read_and_what_is_over_goes(redis_kit: RedisKit) -> None:
+    redis_kit.under(PayloadPolicy(archive=InMemoryArchive()))
+    redis_kit.begin()
+    redis_kit.store.check()
+    redis_kit.client.config_set("maxmemory", 1)
+    try:
+        assert redis_kit.store.payloads("order-1").input == {"total": 5}
+        assert len(redis_kit.store.history("order-1")) == 2
+        assert redis_kit.store.archive("order-1") == 1
+        assert redis_kit.store.check() is not None
+        redis_kit.store.discard(ENTRY, "order-1")
+        redis_kit.store.isolation.free_slot("order-1", attempt())
+    finally:
+        redis_kit.client.config_set("maxmemory", 0)
 
 
 # --- one by one ------------------------------------------------------------------------------------------------------
@@ -554,3 +587,20 @@ def test_limit_says_when_to_come_again_one_after_the_other(redis_kit: RedisKit) 
     assert waits[1] == 500
     assert 500 < waits[2] <= 510
     assert waits[3] == 510, "nobody is sent away for longer than that"
+
+
+def test_postpone_brings_back_nothing_that_is_gone(redis_kit: RedisKit) -> None:
+    redis_kit.begin()
+    due = redis_kit.keys.of_run("order-1").due
+    before = redis_kit.client.zrange(due, 0, -1)
+
+    redis_kit.store.postpone(ENTRY, "order-1", 5_000)
+
+    assert redis_kit.client.zrange(due, 0, -1) == before
+
+
+def test_bury_keeps_the_last_letter_of_a_name(redis_kit: RedisKit) -> None:
+    for why in ("one", "two"):
+        redis_kit.store.bury("order-1", "order-1", {"why": why})
+
+    assert redis_kit.store.dead_letter("order-1", "order-1") == {"why": "two"}

@@ -258,9 +258,7 @@ class RedisStateStore(StateStore):
 
     def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:
         run = self.keys.of_run(transaction_id)
-        at = self._server.now_ms() + delay_ms
-        later = partial(self._client.zadd, run.due, {entry: at}, xx=True)
-        self._server.call(lambda: write(WriteSite.POSTPONE, later))
+        self._server.run(WriteSite.POSTPONE, "postpone", [run.due], [entry, delay_ms])
 
     def discard(self, entry: str, transaction_id: str) -> None:
         run = self.keys.of_run(transaction_id)
@@ -338,7 +336,8 @@ class RedisStateStore(StateStore):
 
     def payloads(self, transaction_id: str) -> Payloads:
         run = self.keys.of_run(transaction_id)
-        with self._client.pipeline(transaction=True) as pipe:
+        # No transaction, which a full server may refuse: decisions are fenced, whatever came in between.
+        with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(run.context)
             pipe.hgetall(run.results)
             context, stored = self._server.call(pipe.execute)
@@ -353,10 +352,10 @@ class RedisStateStore(StateStore):
         records: list[str] = []
         while known != dropped:  # else some have left for the archive in between
             known = dropped
-            with self._client.pipeline(transaction=True) as pipe:
-                pipe.hget(run.run, "archived")
+            with self._client.pipeline(transaction=False) as pipe:
                 pipe.lrange(run.history, max(0, after - known), -1)
-                found, records = self._server.call(pipe.execute)
+                pipe.hget(run.run, "archived")  # behind the list: it only grows, so it was the same at the list
+                records, found = self._server.call(pipe.execute)
             dropped = int(found or 0)
         if after < dropped:
             records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
@@ -365,14 +364,15 @@ class RedisStateStore(StateStore):
     def archive(self, transaction_id: str, keep: int = 1) -> int:
         put = self.policy.to_archive()
         run = self.keys.of_run(transaction_id)
-        with self._client.pipeline(transaction=True) as pipe:
+        with self._client.pipeline(transaction=False) as pipe:
             pipe.hmget(run.run, ["v", "archived"])
             pipe.lrange(run.history, 0, -max(keep, 1) - 1)
-            (version, dropped), records = self._server.call(pipe.execute)
+            pipe.hget(run.run, "archived")
+            (version, dropped), records, since = self._server.call(pipe.execute)
         if version is None:
             raise WorkflowNotFoundError(transaction_id)
         first = int(dropped or 0)
-        if records:
+        if records and dropped == since:  # else somebody else has moved them in between
             put(transaction_id, first, records)
             keys = [run.run, run.history]
             self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, [first, len(records)])
@@ -413,8 +413,7 @@ class RedisStateStore(StateStore):
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)
-        keep = partial(self._client.hset, run.dead, key, self.policy.text(dict(letter)))
-        self._server.call(lambda: write(WriteSite.BURY, keep))
+        self._server.run(WriteSite.BURY, "bury", [run.dead], [key, self.policy.text(dict(letter))])
 
     def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
         run = self.keys.of_run(transaction_id)
@@ -437,10 +436,12 @@ class RedisStateStore(StateStore):
     def check(self) -> list[str]:
         findings = findings_of(self._server.call(self._client.info), self._server.where)
         meta = self.keys.of_partition(0).meta
-        pin = partial(self._client.hsetnx, meta, "partitions", str(self.keys.partitions))
-        self._server.call(lambda: write(WriteSite.PARTITIONS, pin))
-        first_used_with = int(self._server.call(lambda: self._client.hget(meta, "partitions")))
-        check_partitions(self.keys.partitions, first_used_with, self._server.where)
+        known = self._server.call(lambda: self._client.hget(meta, "partitions"))
+        if known is None:  # else nothing is written: a server that is full has to be checked as well
+            pin = partial(self._client.hsetnx, meta, "partitions", str(self.keys.partitions))
+            self._server.call(lambda: write(WriteSite.PARTITIONS, pin))
+            known = self._server.call(lambda: self._client.hget(meta, "partitions"))
+        check_partitions(self.keys.partitions, int(known), self._server.where)
         return findings
 
     def for_sweep(self) -> RedisStateStore:

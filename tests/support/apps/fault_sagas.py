@@ -143,6 +143,8 @@ LINE = (
     .build()
 )
 ONE = WorkflowBuilder("faults-one").add_step("only", "faults.do", compensation="faults.undo").build()
+#: A step, and a run of its own behind it.
+PARENT = WorkflowBuilder("faults-parent").add_step("reserve", "faults.do").add_child("one", ONE).build()
 
 
 def make_app(broker: str | None = None, settings: dict[str, Any] | None = None) -> Celery:

@@ -1,6 +1,9 @@
 """The Lua scripts: one verb a file, loaded once, addressed by their SHA so that two releases can share a server.
 
 A line ``--#include name`` takes in another file; what is included says so at its head.
+
+A server that has come to its ``maxmemory`` takes no new runs. What those that are there need to come to their ends, and
+what takes them away, it has to do all the same, or it would stay full for ever: `ON_A_FULL_SERVER`.
 """
 
 from __future__ import annotations
@@ -10,6 +13,15 @@ from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import NamedTuple
+
+#: Scripts that a full server runs as well.
+ON_A_FULL_SERVER = frozenset(
+    {
+        *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
+        *("take_due", "postpone", "expire", "bury"),  # and is looked after
+        *("forget", "delete", "archive", "unlock"),  # and goes
+    }
+)
 
 _INCLUDE = re.compile(r"^--#include (\w+)$", re.MULTILINE)
 
@@ -26,6 +38,8 @@ class Script(NamedTuple):
 def script(name: str) -> Script:
     """Read a script by the name of its file."""
     text = _INCLUDE.sub(lambda match: _read(match[1]), _read(name))
+    if name in ON_A_FULL_SERVER:
+        text = f"#!lua flags=allow-oom\n{text}"
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
