@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+
+#: The longest that anything may wait, last or be kept, in seconds: 100 years. So whatever begins ends in the calendar.
+LONGEST = 3_155_760_000.0
+#: The same in words, for messages.
+LONGEST_IN_WORDS = "at most 3,155,760,000 s (100 years)"
+#: The last moment of the calendar.
+_LAST_MS = 253_402_300_799_999
+
+
+def is_duration(value: Any, *, zero: bool = False) -> bool:
+    """Whether a value is a number of seconds that can be waited: above 0, or with ``zero`` at least that; and bounded.
+
+    >>> is_duration(1.5), is_duration(0), is_duration(float("inf")), is_duration(10**400), is_duration("1")
+    (True, False, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (value > 0 or (zero and value == 0)) and value <= LONGEST
 
 
 def to_ms(moment: datetime) -> int:
@@ -11,7 +30,7 @@ def to_ms(moment: datetime) -> int:
     >>> to_ms(datetime(2026, 7, 1, tzinfo=UTC))
     1782864000000
     """
-    return round(moment.timestamp() * 1000)
+    return min(round(moment.timestamp() * 1000), _LAST_MS)
 
 
 def from_ms(milliseconds: int) -> datetime:

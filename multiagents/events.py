@@ -15,8 +15,10 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from multiagents.clock import to_ms
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
+from multiagents.plain_json import plain
 from multiagents.retry import RetryPolicy
 
 __all__ = [
@@ -321,7 +323,13 @@ def event_from_json(data: str | bytes) -> Event:
         mapping = _MAPPING.validate_json(data)
     except ValidationError as error:
         raise DecodeError(f"an event must be a JSON object, got {_short(data)}: {error.errors()[0]['msg']}") from None
-    return event_from_dict(mapping)
+    event = event_from_dict(plain(mapping, "an event", error=DecodeError))
+    for moment in (event.timestamp, event.occurred_at, getattr(event, "started_at", None)):
+        try:
+            moment is None or to_ms(moment)
+        except (ValueError, OverflowError) as error:
+            raise DecodeError(f"an event has the time {moment}, which is beyond the calendar ({error})") from None
+    return event
 
 
 def event_from_dict(mapping: dict[str, Any]) -> Event:

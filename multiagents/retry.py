@@ -8,6 +8,8 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from multiagents.clock import LONGEST
+
 
 def _qualified_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
@@ -33,10 +35,10 @@ class RetryPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_attempts: int = Field(default=3, ge=0)
-    initial_interval: float = Field(default=1.0, ge=0)
-    backoff_coefficient: float = Field(default=2.0, ge=1)
-    max_interval: float = Field(default=100.0, ge=0)
+    max_attempts: int = Field(default=3, ge=0, le=1_000_000)
+    initial_interval: float = Field(default=1.0, ge=0, le=LONGEST)
+    backoff_coefficient: float = Field(default=2.0, ge=1, le=1_000_000)
+    max_interval: float = Field(default=100.0, ge=0, le=LONGEST)
     jitter: bool = True
     non_retryable: tuple[str, ...] = ()
 

@@ -25,6 +25,7 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from multiagents.address import Address, Kind
+from multiagents.clock import LONGEST
 from multiagents.exceptions import ConfigurationError, did_you_mean
 
 __all__ = ["Settings"]
@@ -37,6 +38,8 @@ PREFIX = "multiagents_"
 DEFAULT_KEY_PREFIX = "ma"
 #: What they may begin with.
 KEY_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+#: What a payload may have at most: encrypted it takes a third more, and Redis takes no value of more than 512 MiB.
+MOST_BYTES = 256 * 1024 * 1024
 #: What the tests and the benchmarks put into the environment, after the prefix: no settings, and no typing errors.
 _NO_SETTINGS = ("test_", "bench_")
 
@@ -61,24 +64,25 @@ def _number(value: Any) -> float:
     return number
 
 
-def _seconds(least: float, *, more_than: bool = False) -> _Rule:
+def _seconds(least: float, most: float = LONGEST, *, more_than: bool = False) -> _Rule:
     def parse(value: Any) -> float:
         number = _number(value)
-        if number < least or (more_than and number == least):
+        if not least <= number <= most or (more_than and number == least):
             raise ValueError
         return number
 
-    return _Rule(f"a number of seconds {'greater than' if more_than else 'of at least'} {least:g}", parse)
+    low = f"{'greater than' if more_than else 'of at least'} {least:g}"
+    return _Rule(f"a number of seconds {low}, at most {most:,.0f}", parse)
 
 
-def _count(least: int, what: str = "a whole number") -> _Rule:
+def _count(least: int, most: int, what: str = "a whole number") -> _Rule:
     def parse(value: Any) -> int:
         number = _number(value)
-        if isinstance(value, timedelta) or number != int(number) or number < least:
+        if isinstance(value, timedelta) or number != int(number) or not least <= number <= most:
             raise ValueError
         return int(number)
 
-    return _Rule(f"{what} of at least {least}", parse)
+    return _Rule(f"{what} of at least {least}, at most {most:,}", parse)
 
 
 def _priority(value: Any) -> int:
@@ -186,16 +190,16 @@ _QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
 _RULES: dict[str, _Rule] = {
     "redis_url": _Rule("a URL that begins redis://, rediss://, unix:// or sentinel://", _server, secret=True),
     "key_prefix": _matching(KEY_PREFIX.pattern, "1 to 64 characters of A-Z a-z 0-9 . _ : -"),
-    "partitions": _count(1),
+    "partitions": _count(1, 1024),
     "orchestration": _one_of("inline", "queued"),
-    "lease": _seconds(1),
-    "max_lost": _count(1),
+    "lease": _seconds(1, 86_400),
+    "max_lost": _count(1, 1000),
     "sweep_interval": _seconds(0, more_than=True),
     "retention": _seconds(0, more_than=True),
     "step_timeout": _seconds(0),
     "schedule_to_start": _seconds(0, more_than=True),
-    "max_result_bytes": _count(1, "a number of bytes"),
-    "claim_check_bytes": _count(1, "a number of bytes"),
+    "max_payload_bytes": _count(1, MOST_BYTES, "a number of bytes"),
+    "claim_check_bytes": _count(1, MOST_BYTES, "a number of bytes"),
     "claim_check_store": _Rule(
         "the URL of a Redis, a dotted path or an object with put, get and forget", _payload_store, secret=True
     ),
@@ -204,7 +208,7 @@ _RULES: dict[str, _Rule] = {
     "encryption_keys": _Rule(
         "key ids of A-Z a-z 0-9 . _ - with keys of 16, 24 or 32 bytes in base64, the newest first", _keys, secret=True
     ),
-    "history_limit": _count(0),
+    "history_limit": _count(0, 1_000_000),
     "history_archive": _Rule(
         "the path of a folder (with a /), a dotted path or an object with append and read", _archive
     ),
@@ -254,8 +258,8 @@ class Settings:
     step_timeout: float = 3600.0
     #: Seconds that a step may wait for a worker that knows it.
     schedule_to_start: float = 300.0
-    #: Largest result, as JSON, that a step may return.
-    max_result_bytes: int = 10 * 1024 * 1024
+    #: Largest input, result, or data of a signal, as JSON.
+    max_payload_bytes: int = 10 * 1024 * 1024
     #: A payload (input, result, answer of ``inputs``, part of the context) that takes more than this as it is stored is
     #: kept apart from the run and fetched by the steps that read it.
     claim_check_bytes: int = 256 * 1024

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from multiagents.events import Event, event_from_json
 from multiagents.exceptions import DecodeError, EventBusError
+from multiagents.plain_json import plain
 
 #: The field of a stream entry that holds the event's JSON.
 FIELD = "event"
@@ -94,6 +95,8 @@ def encode(event: Event) -> bytes:
     Raises:
         EventBusError: when its payload is not JSON, or it is not one of the five events.
     """
+    what = f"event {event.id} of run {event.transaction_id!r} was not published: its payload"
+    event = event.model_copy(update={"payload": plain(event.payload, what, error=EventBusError)})
     try:
         raw = event.to_json().encode()
         event_from_json(raw)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping, MutableMapping
@@ -21,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from multiagents.exceptions import OutcomeUnknownError, TerminalError
+from multiagents.plain_json import plain
 
 
 class ArgumentsError(TerminalError):
@@ -52,6 +52,7 @@ class Signature:
 
     def __init__(self, worker: str, function: Callable[..., Any], namespace: Mapping[str, Any] | None = None) -> None:
         self.worker = worker
+        self._said = f'worker "{worker}" ran, and returned what'
         hints = _hints(function, namespace or {})
         self._parameters: list[_Parameter] | None = None
         named = _named_parameters(function)
@@ -167,20 +168,7 @@ class Signature:
             returned = self._validated(adapter, returned)
         if returned is None:
             return {}
-        try:
-            text, rebuilt = _to_json(returned)
-            size = len(text) if text.isascii() else len(text.encode())
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ResultError(
-                f'worker "{self.worker}" ran, and returned {_described(returned)}, which is not JSON: {error}; return '
-                f"a dict of str, int, finite float, bool, None, lists and dicts, or Pydantic models"
-            ) from error
-        if size > max_bytes:
-            raise ResultError(
-                f'worker "{self.worker}" ran, and returned {size:,} bytes of JSON, more than the {max_bytes:,} of '
-                f"multiagents_max_result_bytes; store the data elsewhere and return where it is, or raise the setting"
-            )
-        return json.loads(text) if rebuilt else returned
+        return plain(returned, self._said, max_bytes=max_bytes, error=ResultError)
 
     def dumped(self, returned: Any) -> Any:
         """What a call outside a run returns: models as dicts, and anything else as it is."""
@@ -195,33 +183,12 @@ class Signature:
             raise ResultError(
                 f'worker "{self.worker}" ran, and returned {_described(returned)}, which does not fit its return '
                 f"annotation: {'; '.join(_problems('', error))}; return what the annotation says, or change it"
-            ) from error
+            ) from None  # Pydantic's own message has the values
         except (TypeError, ValueError) as error:
             raise ResultError(
                 f'worker "{self.worker}" ran, and returned {_described(returned)}, which cannot be made JSON: {error}; '
                 f"give its fields JSON types or serializers"
-            ) from error
-
-
-def _model_to_json(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"a value of type {_shown(type(value))} is in it")
-
-
-#: Plain JSON alone, and with models: the second costs more, so it is asked when the first has refused.
-_PLAIN = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
-_WITH_MODELS = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=_model_to_json)
-
-
-def _to_json(value: Any) -> tuple[str, bool]:
-    """The value as JSON, and whether it has to be read back because models were in it."""
-    try:
-        return _PLAIN.encode(value), False
-    except TypeError:
-        return _WITH_MODELS.encode(value), True
+            ) from None
 
 
 def _named_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, overload
 
+from multiagents.clock import LONGEST_IN_WORDS, is_duration
 from multiagents.exceptions import WorkerError
 from multiagents.names import STEP_NAME
 from multiagents.retry import RetryPolicy
@@ -166,11 +166,10 @@ def _policy(retry: RetryPolicy | None, attempts: int | None, delay: float | None
 def _check_seconds(option: str, value: float | None, zero: str = "") -> None:
     if value is None:
         return
-    number = type(value) in (int, float) and math.isfinite(value)
-    if not number or value < 0 or (value == 0 and not zero):
+    if not is_duration(value, zero=bool(zero)):
         raise WorkerError(
-            f"{option} must be a number of seconds {'of at least' if zero else 'above'} 0, got {value!r}"
-            f"{f' ({zero})' if zero else ''}"
+            f"{option} must be a number of seconds {'of at least' if zero else 'above'} 0, got {value!r:.80}"
+            f"{f' ({zero})' if zero else ''}; and {LONGEST_IN_WORDS}"
         )
 
 

@@ -186,7 +186,7 @@ def test_names_of_the_tests_and_of_others_do_not_even_warn(caplog: pytest.LogCap
         ("retention", timedelta(days=1), 86400.0),
         ("step_timeout", 0, 0.0),
         ("schedule_to_start", "1", 1.0),
-        ("max_result_bytes", "1000", 1000),
+        ("max_payload_bytes", "1000", 1000),
         ("claim_check_bytes", 1e6, 1_000_000),
         ("claim_check_store", "rediss://:secret@blobs:6380/3", "rediss://:secret@blobs:6380/3"),
         ("claim_check_store", "shop.payloads.Bucket", "shop.payloads.Bucket"),
@@ -220,22 +220,22 @@ def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept:
     ("name", "given", "expected"),
     [
         ("key_prefix", "{ma}", "1 to 64 characters of A-Z a-z 0-9 . _ : -"),
-        ("partitions", 0, "a whole number of at least 1"),
-        ("partitions", 1.5, "a whole number of at least 1"),
-        ("partitions", timedelta(seconds=2), "a whole number of at least 1"),
+        ("partitions", 0, "a whole number of at least 1, at most 1,024"),
+        ("partitions", 1.5, "a whole number of at least 1, at most 1,024"),
+        ("partitions", timedelta(seconds=2), "a whole number of at least 1, at most 1,024"),
         ("orchestration", "inlined", '"inline" or "queued"'),
-        ("lease", "soon", "a number of seconds of at least 1"),
-        ("lease", 0.5, "a number of seconds of at least 1"),
-        ("lease", float("nan"), "a number of seconds of at least 1"),
-        ("lease", True, "a number of seconds of at least 1"),
-        ("lease", [30], "a number of seconds of at least 1"),
-        ("max_lost", 0, "a whole number of at least 1"),
-        ("sweep_interval", 0, "a number of seconds greater than 0"),
-        ("retention", -1, "a number of seconds greater than 0"),
-        ("step_timeout", -1, "a number of seconds of at least 0"),
-        ("schedule_to_start", 0, "a number of seconds greater than 0"),
-        ("max_result_bytes", "10 MB", "a number of bytes of at least 1"),
-        ("claim_check_bytes", 0, "a number of bytes of at least 1"),
+        ("lease", "soon", "a number of seconds of at least 1, at most 86,400"),
+        ("lease", 0.5, "a number of seconds of at least 1, at most 86,400"),
+        ("lease", float("nan"), "a number of seconds of at least 1, at most 86,400"),
+        ("lease", True, "a number of seconds of at least 1, at most 86,400"),
+        ("lease", [30], "a number of seconds of at least 1, at most 86,400"),
+        ("max_lost", 0, "a whole number of at least 1, at most 1,000"),
+        ("sweep_interval", 0, "a number of seconds greater than 0, at most 3,155,760,000"),
+        ("retention", -1, "a number of seconds greater than 0, at most 3,155,760,000"),
+        ("step_timeout", -1, "a number of seconds of at least 0, at most 3,155,760,000"),
+        ("schedule_to_start", 0, "a number of seconds greater than 0, at most 3,155,760,000"),
+        ("max_payload_bytes", "10 MB", "a number of bytes of at least 1, at most 268,435,456"),
+        ("claim_check_bytes", 0, "a number of bytes of at least 1, at most 268,435,456"),
         (
             "payload_codec",
             5,
@@ -284,3 +284,12 @@ def test_every_setting_has_a_rule_and_a_default_that_keeps_it():
             assert load(**{field.name: field.default}) == Settings()
         with pytest.raises(ConfigurationError):
             load(**{field.name: object()})
+
+
+@pytest.mark.parametrize(
+    "name", [one.name for one in fields(Settings) if "float" in str(one.type) or "int" in str(one.type)]
+)
+@pytest.mark.parametrize("given", [1e300, 10**400, float("inf"), -1e300, "1e999"])
+def test_every_number_is_bounded(name: str, given: Any):
+    with pytest.raises(ConfigurationError, match=f"multiagents_{name} must be a"):
+        load({f"multiagents_{name}": given})

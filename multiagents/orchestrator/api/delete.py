@@ -13,8 +13,8 @@ from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine import children_of
+from multiagents.plain_json import check_words, dumps
 from multiagents.state_store import StateStore
-from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Snapshot, Verdict
 from multiagents.workflow.state import RunStatus
 
@@ -52,6 +52,7 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
         WorkflowNotFoundError: when there is no such run.
         WorkflowNotEndedError: when it, or a child of it, is not over.
     """
+    check_words(reason=reason, actor=actor)
     token = uuid4().hex
     for _ in range(MAX_RACES):
         snapshot = store.load(transaction_id)

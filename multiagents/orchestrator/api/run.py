@@ -18,7 +18,7 @@ from multiagents.orchestrator.api.views import WorkflowState, context_of, workfl
 from multiagents.orchestrator.dispatch.celery import assert_may_wait
 from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.state_store.payloads import dumps
+from multiagents.plain_json import plain
 from multiagents.workflow.decider import Fact, settleable
 from multiagents.workflow.state import Cause, RunStatus
 
@@ -295,13 +295,8 @@ class Run:
             WorkflowNotFoundError: when there is no such run.
             WorkflowError: when the step does not wait for a person, or the result cannot be written as JSON.
         """
-        try:
-            dumps(result)
-        except (TypeError, ValueError) as error:
-            raise WorkflowError(
-                f"the result given for step {step!r} cannot be written as JSON: {error}; use str, int, float, bool, "
-                f"None, lists and dicts"
-            ) from None
+        what = f"run {self.transaction_id!r} was given no result for step {step!r}: what was supplied"
+        result = plain(result, what, max_bytes=self._runtime.settings.max_payload_bytes)
         snapshot = self._runtime.store.load(self.transaction_id)
         waiting = dict(settleable(snapshot.definition, snapshot.state))
         payload = {"result": result, "direction": waiting.get(step, Direction.DO).value}

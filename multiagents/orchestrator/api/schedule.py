@@ -21,7 +21,7 @@ from multiagents.orchestrator.api.start import start
 from multiagents.orchestrator.engine import OnConflict
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import Ticks
-from multiagents.state_store.payloads import dumps
+from multiagents.plain_json import check_words, dumps, plain
 from multiagents.workflow.definition import Definition
 
 #: A schedule's name: with the tick's time behind it, it is a transaction id.
@@ -58,7 +58,9 @@ class Schedule:
         self.name = name
         self.workflow = workflow
         self.ticks = ticks
-        self._input = input
+        self._input: Input = input
+        if isinstance(input, Mapping):
+            self._input = plain(input, f"the input of schedule {name!r}", error=ConfigurationError)
         self._attributes = dict(attributes or {})
         self._catch_up = catch_up
 
@@ -113,6 +115,7 @@ class Schedule:
             reason: why, for whoever asks.
             actor: who.
         """
+        check_words(reason=reason, actor=actor)
         self._runtime.store.schedules.pause(self.name, dumps({"reason": reason, "actor": actor}))
 
     def resume(self) -> None:

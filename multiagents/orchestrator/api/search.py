@@ -10,6 +10,7 @@ from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
 from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
 from multiagents.failpoints import WriteSite
+from multiagents.plain_json import check_words
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import (
     Commit,
@@ -116,6 +117,7 @@ def set_attributes(
     store: StateStore, transaction_id: str, attributes: Mapping[str, Any], *, reason: str | None, actor: str | None
 ) -> None:
     """Set what a run is found by, with a fact in its history; a repetition that changes nothing leaves none."""
+    check_words(reason=reason, actor=actor)
     encoded = encode_attributes(attributes)
     for _ in range(MAX_RACES):
         snapshot = store.load(transaction_id)

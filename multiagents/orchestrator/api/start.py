@@ -10,7 +10,8 @@ from multiagents.exceptions import WorkflowError
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.engine import OnConflict, digest, identity_of
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.state_store.payloads import dumps
+from multiagents.plain_json import plain
+from multiagents.settings import Settings
 from multiagents.state_store.records import encode_attributes
 from multiagents.workflow.definition import Definition, definitions
 
@@ -29,8 +30,7 @@ def start(
     definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
     identity = identity_of(definition.name, transaction_id, idempotency_key) or uuid4().hex
     policy = OnConflict.of(on_conflict)
-    given = {} if input is None else input
-    _check_input(definition.name, given)
+    given = plain_input(f'the input that workflow "{definition.name}" was started with', input, runtime.settings)
     runtime.check_store()
     started = runtime.engine.start(
         definition, identity, given, on_conflict=policy, attributes=encode_attributes(attributes)
@@ -39,16 +39,15 @@ def start(
     return Run(runtime, identity)
 
 
-def _check_input(workflow: str, given: Any) -> None:
-    if not isinstance(given, dict):
+def plain_input(what: str, given: Any, settings: Settings) -> dict[str, Any]:
+    """An input as it is kept; None is an empty one.
+
+    Raises:
+        WorkflowError: when it is no mapping, cannot be written as JSON, or is too large.
+    """
+    read = {} if given is None else plain(given, what, max_bytes=settings.max_payload_bytes)
+    if not isinstance(read, dict):
         raise WorkflowError(
-            f'workflow "{workflow}" was started with {type(given).__name__} {given!r:.80}; expected a dict: it is the '
-            f"first context of its steps"
+            f"{what} is {type(given).__name__} {given!r:.80}; expected a dict: it is the first context of the steps"
         )
-    try:
-        dumps(given)
-    except (TypeError, ValueError) as error:
-        raise WorkflowError(
-            f'workflow "{workflow}" was started with an input that cannot be written as JSON: {error}; use str, int, '
-            f"float, bool, None, lists and dicts (of a Pydantic model: model_dump(mode='json'))"
-        ) from None
+    return read

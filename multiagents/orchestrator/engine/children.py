@@ -59,7 +59,7 @@ class Children:
         self._store = pipeline.store
         #: what is left to be done by what was done here
         self.follow_ups: list[FollowUp] = []
-        self._interventions = Interventions(pipeline.store, self._decide)
+        self._interventions = Interventions(pipeline.store, self._decide, pipeline.settings.max_payload_bytes)
 
     # --- from the parent to its children -----------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from multiagents.exceptions import DecodeError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction, idempotency_key
 from multiagents.orchestrator.engine.view import RunView
-from multiagents.state_store.payloads import Payloads, dumps
+from multiagents.plain_json import canonical
+from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import REVIVED, Commit, Dispatch, encode_attributes
 from multiagents.workflow.decider import FACTS, NOT_YET, Fact, changed_steps, fan_in, meets, result_of, stops_others
 from multiagents.workflow.definition import Definition, item_name
@@ -227,5 +228,5 @@ def says_nothing(payload: Any) -> bool:
 
 
 def digest(payload: Any) -> str:
-    """A short hash of a payload, to compare it without keeping it twice."""
-    return sha256(dumps(payload).encode()).hexdigest()[:16]
+    """A short hash of a payload, to compare it without keeping it twice; the same for all that are equal."""
+    return sha256(canonical(payload).encode()).hexdigest()[:16]

@@ -63,7 +63,7 @@ class Engine:
         self.settings = settings
         self.pipeline = Pipeline.of(store, dispatcher, settings)
         self.locks = Locks(self.pipeline)
-        self.interventions = Interventions(store, self._decide)
+        self.interventions = Interventions(store, self._decide, settings.max_payload_bytes)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Engine:
             WorkflowAlreadyExistsError: when there is another run with this ``identity``.
             WorkflowError: and its kinds, as `multiagents.orchestrator.engine.fork.plan_fork`.
         """
-        fork = plan_fork(self.store, transaction_id, from_step, input, **words)
+        fork = plan_fork(self.store, transaction_id, from_step, input, self.settings.max_payload_bytes, **words)
         definition, attributes = fork.definition, fork.of.attributes
         started = self.start(definition, identity, fork.input, attributes=attributes, fork=fork)
         if (started.definition_hash, started.input_digest) != (definition.content_hash, fork.digest):

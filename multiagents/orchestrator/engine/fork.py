@@ -16,8 +16,9 @@ from multiagents.exceptions import WorkflowError, WorkflowNotEndedError
 from multiagents.names import origin_of
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.user_code import settled
+from multiagents.plain_json import check_words, plain
 from multiagents.state_store import StateStore
-from multiagents.state_store.payloads import Payloads, dumps
+from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider import Fact, Takeover, takeover
 from multiagents.workflow.definition import Definition, item_name, map_of
@@ -29,6 +30,7 @@ def plan_fork(
     transaction_id: str,
     from_step: str,
     input: Mapping[str, Any] | None,
+    max_bytes: int,
     *,
     reason: str | None = None,
     actor: str | None = None,
@@ -41,11 +43,12 @@ def plan_fork(
         UnknownStepError: when its workflow has no such step.
         WorkflowError: when a fork cannot begin there, or the input cannot be used.
     """
+    check_words(reason=reason, actor=actor)
     snapshot = store.load(transaction_id)
     if not snapshot.state.status.is_end:
         raise WorkflowNotEndedError(transaction_id, snapshot.state.status.value, "fork")
     payloads = store.payloads(transaction_id)
-    given = _merged(transaction_id, payloads.input, input)
+    given = _merged(transaction_id, payloads.input, input, max_bytes)
     taken = takeover(snapshot.definition, snapshot.state, from_step, payloads.results)
     return Fork(snapshot, payloads, taken, from_step, given, reason, actor)
 
@@ -123,7 +126,7 @@ class Fork:
         return settled(step, begun, Fact.TAKEN_OVER, payload=facts)
 
 
-def _merged(transaction_id: str, original: dict[str, Any], given: Any) -> dict[str, Any]:
+def _merged(transaction_id: str, original: dict[str, Any], given: Any, max_bytes: int) -> dict[str, Any]:
     """The input of a fork: that of the original, with what is given on top."""
     if given is None:
         return original
@@ -132,12 +135,6 @@ def _merged(transaction_id: str, original: dict[str, Any], given: Any) -> dict[s
             f"run {transaction_id!r} was forked with input={given!r:.80}; expected a dict: it is merged over the "
             f"original input"
         )
-    merged = {**original, **given}
-    try:
-        dumps(merged)
-    except (TypeError, ValueError) as error:
-        raise WorkflowError(
-            f"run {transaction_id!r} was forked with an input that cannot be written as JSON: {error}; use str, int, "
-            f"float, bool, None, lists and dicts"
-        ) from None
+    what = f"run {transaction_id!r} was not forked: its input"
+    merged: dict[str, Any] = plain({**original, **given}, what, max_bytes=max_bytes)
     return merged

@@ -17,6 +17,7 @@ from multiagents.failpoints import WriteSite
 from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.orchestrator.engine.signals import SignalOutcome, fitting, outcome_of
 from multiagents.orchestrator.engine.timers import deadline_moved, timer_moved, wanted_time
+from multiagents.plain_json import check_words
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
 from multiagents.state_store.records import Snapshot
@@ -41,11 +42,13 @@ class Interventions:
     Args:
         store: where runs live.
         decide: has a run take an event in.
+        max_bytes: how large the data of a signal may be.
     """
 
-    def __init__(self, store: StateStore, decide: Decide) -> None:
+    def __init__(self, store: StateStore, decide: Decide, max_bytes: int) -> None:
         self._store = store
         self._decide = decide
+        self._max_bytes = max_bytes
 
     def signal(
         self,
@@ -65,8 +68,9 @@ class Interventions:
             WorkflowError: when the data cannot be written as JSON, does not fit the step's schema, or says neither yes
                 nor no to an approval.
         """
+        check_words(key=key, reason=reason, actor=actor)
         snapshot = self._store.load(transaction_id)
-        data = fitting(snapshot.definition, name, data)
+        data = fitting(snapshot.definition, name, data, self._max_bytes)
         now = self._store.now()
         event = StatusEvent(
             id=f"{transaction_id}/signal/{key}",
@@ -111,6 +115,7 @@ class Interventions:
             UnknownStepError: when its workflow has no such step.
             WorkflowError: when the verb does not fit the run; nothing was changed.
         """
+        check_words(reason=reason, actor=actor)
         snapshot = self._store.load(transaction_id)
         definition, state = snapshot.definition, snapshot.state
         event = StatusEvent(
@@ -139,6 +144,7 @@ class Interventions:
         Returns:
             the status the run had when the request was recorded.
         """
+        check_words(reason=reason, actor=actor)
         now = self._store.now()
         event = StatusEvent(
             transaction_id=transaction_id,
@@ -224,6 +230,7 @@ class Interventions:
         actor: str | None,
     ) -> datetime:
         """Have a run take in that a timer is moved; who asks twice gets the same answer, and one fact is written."""
+        check_words(reason=reason, actor=actor)
         snapshots: list[Snapshot] = []
 
         def event(snapshot: Snapshot) -> Event:

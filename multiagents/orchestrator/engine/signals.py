@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from multiagents.events import StatusEvent
 from multiagents.exceptions import UnknownSignalError, WorkflowError
 from multiagents.orchestrator.engine.pipeline import Outcome
-from multiagents.state_store.payloads import dumps
+from multiagents.plain_json import plain
 from multiagents.state_store.records import Verdict
 from multiagents.workflow.decider import Answer, Fact, answer_of, why_unclear
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind, code_elsewhere
@@ -30,7 +30,7 @@ class SignalOutcome(StrEnum):
     REPEATED = "repeated"
 
 
-def fitting(definition: Definition, name: str, data: Any) -> Any:
+def fitting(definition: Definition, name: str, data: Any, max_bytes: int) -> Any:
     """A signal's data as it is recorded.
 
     It is checked where the signal is given, so that whoever gives it is told; where the code of the workflow is not
@@ -38,14 +38,15 @@ def fitting(definition: Definition, name: str, data: Any) -> Any:
 
     Raises:
         UnknownSignalError: when no step waits for such a signal.
-        WorkflowError: when it does not fit the step's schema, cannot be written as JSON, or says neither yes nor no to
-            an approval (rule S31).
+        WorkflowError: when it cannot be written as JSON, is too large, does not fit the step's schema, or says neither
+            yes nor no to an approval (rule S31).
     """
     waiting = [step for step in definition.steps.values() if step.signal == name]
     if not waiting:
         known = {step.signal for step in definition.steps.values() if step.signal is not None}
         raise UnknownSignalError(definition.name, name, sorted(known))
-    given = data
+    what = f'signal "{name}" of workflow "{definition.name}" was not given: its data'
+    given = data = plain(data, what, max_bytes=max_bytes)
     for step in waiting:
         data, refusal = checked(step, given, data)
         if refusal is not None:
@@ -53,14 +54,7 @@ def fitting(definition: Definition, name: str, data: Any) -> Any:
                 f'signal "{name}" of workflow "{definition.name}" was not given: {refusal}; the run waits on: give the '
                 f"signal again with data that fits"
             )
-    try:
-        dumps(data)
-    except (TypeError, ValueError) as error:
-        raise WorkflowError(
-            f'signal "{name}" of workflow "{definition.name}" was not given: its data cannot be written as JSON: '
-            f"{error}; use str, int, float, bool, None, lists and dicts"
-        ) from None
-    return data
+    return data if data is given else plain(data, what, max_bytes=max_bytes)
 
 
 def checked(step: StepDefinition, given: Any, data: Any) -> tuple[Any, str | None]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from math import isfinite
+from datetime import datetime
 from typing import Any
 
-from multiagents.clock import from_ms, to_ms
+from multiagents.clock import LONGEST, LONGEST_IN_WORDS, from_ms, is_duration, to_ms
 from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Direction
@@ -98,8 +97,10 @@ def wanted_time(what: str, seconds: float | None, at: datetime | None, now: date
     if (seconds is None) == (at is None):
         raise WorkflowError(f"{what} was not moved: give seconds= from now or at=, one of them")
     if seconds is not None:
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds) or seconds < 0:
-            raise WorkflowError(f"{what} was not moved: seconds={seconds!r:.80}; expected a number from 0 on")
+        if not is_duration(seconds, zero=True):
+            raise WorkflowError(
+                f"{what} was not moved: seconds={seconds!r:.80}; expected a number from 0 on, {LONGEST_IN_WORDS}"
+            )
         left = seconds * 1000
     else:
         assert at is not None
@@ -108,7 +109,11 @@ def wanted_time(what: str, seconds: float | None, at: datetime | None, now: date
                 f"{what} was not moved: at={at!r:.80}; expected a datetime with a time zone, such as "
                 f"datetime(2026, 1, 31, 12, tzinfo=UTC)"
             )
-        left = max(0.0, (at.astimezone(UTC) - now).total_seconds() * 1000)
+        left = max(0.0, (at - now).total_seconds() * 1000)
+        if left > LONGEST * 1000:
+            raise WorkflowError(
+                f"{what} was not moved: at={at.isoformat()}; expected a time {LONGEST_IN_WORDS} from now"
+            )
     now_ms = to_ms(now)
     return lambda snapshot: round((now_ms if snapshot.state.stopped_at is None else snapshot.state.stopped_at) + left)
 

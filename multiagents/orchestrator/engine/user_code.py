@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from math import isfinite
 from typing import Any
 
-from multiagents.clock import to_ms
+from multiagents.clock import LONGEST_IN_WORDS, is_duration, to_ms
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.orchestrator.engine.version_check import code_is_elsewhere
 from multiagents.orchestrator.engine.view import RunView
+from multiagents.plain_json import plain
 from multiagents.settings import Settings
-from multiagents.state_store.payloads import dumps
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider import Fact, Question, result_of
 from multiagents.workflow.definition import (
@@ -31,6 +30,8 @@ from multiagents.workflow.definition import (
     item_name,
 )
 
+#: What an error calls what user code has answered.
+_ANSWER = "what it answered"
 #: Of how many steps a process remembers that it has left them to others.
 MAX_LEFT = 10_000
 
@@ -147,15 +148,15 @@ class _Evaluation:
                 self.name = "inputs"
                 narrow = step.item.inputs
                 shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
-                dumps(shared)
+                shared = plain(shared, _ANSWER)
             return settled(
                 step.name, command, Fact.EXPANDED, payload={"count": len(items), "items": items, "shared": shared}
             )
         if callable(step.seconds):
             self.name = "seconds"
             seconds = float(step.seconds(dict(context)))
-            if not (isfinite(seconds) and seconds >= 0):
-                raise ValueError(f"{seconds} is no time to sleep")
+            if not is_duration(seconds, zero=True):
+                raise ValueError(f"{seconds} is no time to sleep: it is from 0 on, {LONGEST_IN_WORDS}")
             return command.model_copy(update={"payload": {"seconds": seconds}})
         if step.key is not None:
             self.name = "key"
@@ -165,7 +166,7 @@ class _Evaluation:
             return command
         self.name = "inputs"
         given = step.inputs(dict(context)) if callable(step.inputs) else definition.input_of(step.name, context)
-        dumps(given)
+        given = plain(given, _ANSWER)
         if step.kind is StepKind.CHILD and not isinstance(given, dict):
             raise TypeError(f"the input of a run is a dict, not {type(given).__name__}")
         return command.model_copy(update={"payload": given})
@@ -180,8 +181,7 @@ def _items(step: StepDefinition, context: dict[str, Any], definition: Definition
         items, shared = definition.narrowed(step.name, {"over": path}, context)["over"], without(context, path)
     if not isinstance(items, list | tuple):
         raise TypeError(f"it is {type(items).__name__}, and a map runs over a list")
-    dumps([items, shared])
-    return list(items), shared
+    return plain(items, _ANSWER), plain(shared, _ANSWER)
 
 
 def without(context: Mapping[str, Any], path: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,18 +9,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from multiagents.exceptions import DecodeError
+from multiagents.plain_json import dumps
 from multiagents.workflow.decider import as_given, as_mapping, merge
 from multiagents.workflow.definition import Definition, map_of
 
 __all__ = ["Payloads", "as_given", "as_mapping", "dumps", "merge", "signal_field"]
-
-# Made once: `json.dumps` makes an encoder for every call that asks for anything but its defaults.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
-
-
-def dumps(value: Any) -> str:
-    """JSON as the store keeps it."""
-    return _encode(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,10 @@ def _kind(name: str, value: Any) -> str:
 def _number(name: str, value: Any) -> int | float:
     if isinstance(value, datetime):
         return to_ms(value)
-    if not math.isfinite(value) or (isinstance(value, int) and abs(value) > MAX_INT):
+    if abs(value) > MAX_INT if isinstance(value, int) else not math.isfinite(value):
+        shown = "too large a number" if isinstance(value, int) else repr(value)
         raise WorkflowError(
-            f"attribute {name!r} is {value!r:.80}; expected a number that an index keeps exactly: finite, and within "
+            f"attribute {name!r} is {shown}; expected a number that an index keeps exactly: finite, and within "
             f"±2**53 if it is whole; use a str for an id"
         )
     # An int or float of another class (numpy's, an enum's) would not be written as a number.

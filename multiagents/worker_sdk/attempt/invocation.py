@@ -147,7 +147,7 @@ class Invocation:
             signature = worker.signature
             positional, keywords = signature.arguments(claim.context)
             returned = _call(worker, positional, keywords, seconds, pool)
-            payload = signature.result(returned, self._runtime.settings.max_result_bytes)
+            payload = signature.result(returned, self._runtime.settings.max_payload_bytes)
             event = ResultEvent.about(
                 claim.correlation,
                 None if payload == {} else payload,  # a worker that has nothing to tell

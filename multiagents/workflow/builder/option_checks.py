@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import iscoroutinefunction
-from math import isfinite
 from typing import Any
 
+from multiagents.clock import LONGEST_IN_WORDS, is_duration
 from multiagents.exceptions import DefinitionError, did_you_mean
 from multiagents.names import STEP_NAME, WORKFLOW_NAME
 from multiagents.retry import RetryPolicy
@@ -32,6 +32,8 @@ from multiagents.workflow.definition import ON_UNKNOWN, Definition, Limit, templ
 
 __all__ = ["check_element", "check_workflow", "names_after"]
 
+#: The largest whole number that an option takes.
+MOST = 1_000_000
 #: How many rounds a loop may have; each becomes steps of its own.
 MAX_ITERATIONS = 100
 
@@ -53,7 +55,8 @@ def check_workflow(name: Any, version: Any, *, deadline: Any, retention: Any, st
     for option, value in (("deadline", deadline), ("retention", retention)):
         if not _is_seconds(value):
             raise DefinitionError(
-                f'workflow "{name}" has {option}={value!r}; expected a number, more than 0 seconds, or None'
+                f'workflow "{name}" has {option}={value!r:.80}; expected a number, more than 0 seconds, or None; '
+                f"{LONGEST_IN_WORDS}"
             )
     if not isinstance(strict, bool):
         raise DefinitionError(f'workflow "{name}" has strict={strict!r}; expected True or False')
@@ -116,7 +119,7 @@ def _check_options(options: _Options, element: Element) -> None:
         case Sleep(seconds=seconds):
             if not callable(seconds) and (seconds is None or not _is_seconds(seconds, zero=True)):
                 expected = "a number, 0 or more seconds, or a function of the context that answers one"
-                raise options.refused("seconds", expected)
+                raise options.refused("seconds", f"{expected}; {LONGEST_IN_WORDS}")
         case Lock(key=key):
             if not callable(key):
                 _check_template(options, key)
@@ -124,7 +127,7 @@ def _check_options(options: _Options, element: Element) -> None:
             options.seconds("timeout", "to wait as long as it takes")
             options.one_of("on_timeout", "fail", "continue")
         case Savepoint():
-            options.whole("retries", "a whole number, at least 1")
+            options.whole("retries", f"a whole number, at least 1; at most {MOST:,}")
 
 
 class _Options:
@@ -163,15 +166,15 @@ class _Options:
         if given is not None and (not isinstance(given, str) or not given.strip()):
             raise self.refused(option, expected)
 
-    def whole(self, option: str, expected: str, low: int = 1, high: int | None = None) -> None:
+    def whole(self, option: str, expected: str, low: int = 1, high: int = MOST) -> None:
         given = self.of(option)
-        if isinstance(given, bool) or not isinstance(given, int) or given < low or (high is not None and given > high):
+        if isinstance(given, bool) or not isinstance(given, int) or not low <= given <= high:
             raise self.refused(option, expected)
 
     def seconds(self, option: str, none: str, *, zero: bool = False) -> None:
         if not _is_seconds(self.of(option), zero=zero):
             least = "0 or more seconds (0 is no limit)" if zero else "more than 0 seconds"
-            raise self.refused(option, f"a number, {least}, or None {none}")
+            raise self.refused(option, f"a number, {least}, or None {none}; {LONGEST_IN_WORDS}")
 
     def function(self, option: str, answers: str) -> None:
         if not callable(self.of(option)):
@@ -316,7 +319,7 @@ def _check_map(options: _Options, written: Map) -> None:
         expected = 'a dotted path to a list in the context, such as "order.lines", or a function of the context'
         raise options.refused("over", expected)
     if written.max_concurrency is not None:
-        options.whole("max_concurrency", "a whole number from 1, or None for no limit")
+        options.whole("max_concurrency", f"a whole number from 1, or None for no limit; at most {MOST:,}")
     options.flags("compensate_each")
     options.workers("compensation")
     options.policies("undo_retry")
@@ -377,11 +380,7 @@ def _check_worker(where: str, option: str, given: Any) -> None:
 
 def _is_seconds(value: Any, *, zero: bool = False) -> bool:
     """Whether a value is None or a number of seconds: above 0, or with ``zero`` at least that."""
-    if value is None:
-        return True
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        return False
-    return value > 0 or (zero and value == 0)
+    return value is None or is_duration(value, zero=zero)
 
 
 def _refusal(where: str, option: str, value: Any, expected: str) -> DefinitionError:

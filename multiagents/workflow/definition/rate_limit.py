@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isfinite
 from typing import Any
 
+from multiagents.clock import LONGEST, LONGEST_IN_WORDS, is_duration
 from multiagents.exceptions import DefinitionError
 from multiagents.workflow.definition.key_template import template_fields
+
+#: How many attempts a limit may let run at once, or begin in its time.
+MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class Limit:
         if self.concurrency is None and self.rate is None:
             raise DefinitionError(f"{self!r} limits nothing; give it a concurrency=, a rate= or both")
         whole = isinstance(self.concurrency, int) and not isinstance(self.concurrency, bool)
-        if self.concurrency is not None and (not whole or self.concurrency < 1):
-            raise self._refused("concurrency", "a whole number of at least 1, or None for no limit")
-        if self.rate is not None and not _is_above_zero(self.rate):
-            raise self._refused("rate", "a number above 0, or None for no limit")
-        if not _is_above_zero(self.per):
-            raise self._refused("per", "a number of seconds above 0")
+        if self.concurrency is not None and not (whole and 1 <= self.concurrency <= MOST):
+            raise self._refused("concurrency", f"a whole number of at least 1, or None for no limit; at most {MOST:,}")
+        if self.rate is not None and not (is_duration(self.rate) and self.rate <= MOST):
+            raise self._refused("rate", f"a number above 0, or None for no limit; at most {MOST:,}")
+        if not is_duration(self.per):
+            raise self._refused("per", f"a number of seconds above 0; {LONGEST_IN_WORDS}")
+        if self.every > LONGEST:
+            raise self._refused("rate", f"at least one in 100 years; {self.per:g} s are given in per=")
 
     def _refused(self, option: str, expected: str) -> DefinitionError:
         return DefinitionError(f"a Limit has {option}={getattr(self, option)!r}; expected {expected}")
@@ -70,7 +75,3 @@ class Limit:
     def from_dict(cls, data: Mapping[str, Any]) -> Limit:
         """The inverse of `to_dict`; keys that this release does not know are passed over."""
         return cls(**{each.name: data[each.name] for each in fields(cls) if each.name in data})
-
-
-def _is_above_zero(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0

@@ -79,7 +79,7 @@ def settle(event, claim, *, may_go_on):
 RUNTIME = WorkerRuntime(
     store=STORE,
     new_store=Store,
-    settings=SimpleNamespace(lease=1.5, step_timeout=60.0, max_result_bytes=10000),
+    settings=SimpleNamespace(lease=1.5, step_timeout=60.0, max_payload_bytes=10000),
     settle=settle,
     unclaimable=lambda event, owner: None,
     limited=True,

@@ -23,10 +23,10 @@ PAIR = WorkflowBuilder("pair").add_step("a", "play", compensation="undo").add_st
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        ("bytes", "data"),
+        ("key", "data has a key that is int"),
         ("not_json", "object"),
         ("nan", "share"),
-        ("50 MB", "multiagents_max_result_bytes"),
+        ("50 MB", "multiagents_max_payload_bytes"),
     ],
 )
 def test_S27_a_result_that_cannot_be_recorded_is_an_unknown_outcome_and_is_undone(

@@ -146,7 +146,7 @@ ACTIONS: dict[str, Callable[[], Any]] = {
     "hang": lambda: time.sleep(1.7),
     "beat": _beat,
     "none": lambda: None,
-    "bytes": lambda: {"data": b"\x00\xff"},
+    "key": lambda: {"data": {1: "one"}},
     "not_json": lambda: {"now": object()},
     "nan": lambda: {"share": float("nan")},
     "50 MB": lambda: {"blob": "x" * 50_000_000},
