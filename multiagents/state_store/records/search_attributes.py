@@ -149,7 +149,7 @@ def _number(name: str, value: Any) -> int | float:
     if isinstance(value, datetime):
         return to_ms(value)
     if abs(value) > MAX_INT if isinstance(value, int) else not math.isfinite(value):
-        shown = "too large a number" if isinstance(value, int) else repr(value)
+        shown = repr(value) if isinstance(value, float) or abs(value) < MAX_INT**2 else "far larger"
         raise WorkflowError(
             f"attribute {name!r} is {shown}; expected a number that an index keeps exactly: finite, and within "
             f"±2**53 if it is whole; use a str for an id"

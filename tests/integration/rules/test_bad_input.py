@@ -23,7 +23,7 @@ PAIR = WorkflowBuilder("pair").add_step("a", "play", compensation="undo").add_st
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        ("key", "data has a key that is int"),
+        ("key", "data[1] has a key that is int"),
         ("not_json", "object"),
         ("nan", "share"),
         ("50 MB", "multiagents_max_payload_bytes"),
