@@ -32,7 +32,7 @@ from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
-from multiagents.redis import CLIENT_ERRORS, advice, pool_of
+from multiagents.redis import CLIENT_ERRORS, PATIENCE, Pool, advice, pool_of, pooled
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
@@ -326,18 +326,20 @@ def _client_of(address: Address | str | None) -> redis.Redis:
         Address.parse(given, "the event bus's URL").checked("the event bus's URL") if isinstance(given, str) else given
     )
     # A time limit of the address must not win over ours.
-    return redis.Redis.from_pool(pool_of(found, retry=Retry(NoBackoff(), 0), **_CONNECTION))
+    return pooled(pool_of(found, retry=Retry(NoBackoff(), 0), **_CONNECTION), PATIENCE)
 
 
 def _like(client: redis.Redis) -> redis.Redis:
     """Another client of the same server, with connections of its own."""
-    pool = client.connection_pool
+    pool: Any = client.connection_pool
+    if isinstance(pool, Pool):
+        pool = pool.template
     lent = {key: value for key, value in pool.connection_kwargs.items() if key in _LENT or key.startswith("ssl_")}
     kwargs = {**lent, **_CONNECTION, "connection_class": pool.connection_class, "retry": Retry(NoBackoff(), 0)}
     if isinstance(pool, SentinelConnectionPool):
         sentinel: Any = SentinelConnectionPool
-        return redis.Redis(connection_pool=sentinel(pool.service_name, pool.sentinel_manager, **kwargs))
-    return redis.Redis(connection_pool=redis.ConnectionPool(**kwargs))
+        return pooled(sentinel(pool.service_name, pool.sentinel_manager, **kwargs), PATIENCE)
+    return pooled(redis.ConnectionPool(**kwargs), PATIENCE)
 
 
 def _where(client: redis.Redis) -> str:

@@ -9,34 +9,40 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from multiagents.address import Address
+from multiagents.redis.errors import ELSEWHERE
+from multiagents.redis.lending import Client, pooled
 from multiagents.redis.pools import pool_of
 
 #: Seconds a call may take before it is sent again, unless the address says another; every script may be sent twice.
 SOCKET_TIMEOUT = 5.0
 #: How often a call is sent again while the server does not answer (about ten seconds in all).
 RETRIES = 6
+#: Seconds a call may have to wait for a connection before that.
+PATIENCE = 30.0
 #: Seconds a call of the sweep may take; it is not sent again before the next tick.
 SWEEP_TIMEOUT = 1.0
+_TRIED_AGAIN = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, *ELSEWHERE)
 
 
-def patient_client(address: Address | str) -> redis.Redis:
-    """A client that tries again for a while when the server does not answer."""
+def patient_client(address: Address | str) -> Client:
+    """A client that tries again for a while when the server does not answer, or is not the master any more."""
     found = _read(address)
     limits = {
         "socket_timeout": found.options.get("socket_timeout", SOCKET_TIMEOUT),
         "socket_connect_timeout": found.options.get("socket_connect_timeout", SOCKET_TIMEOUT),
     }
-    return _client(found, Retry(ExponentialBackoff(base=0.05, cap=2.0), RETRIES), **limits)
+    retry = Retry(ExponentialBackoff(base=0.05, cap=2.0), RETRIES, supported_errors=_TRIED_AGAIN)
+    return _client(found, retry, PATIENCE, **limits)
 
 
-def hasty_client(address: Address | str) -> redis.Redis:
+def hasty_client(address: Address | str) -> Client:
     """A client that gives up at once."""
     limits = {"socket_timeout": SWEEP_TIMEOUT, "socket_connect_timeout": SWEEP_TIMEOUT}
-    return _client(_read(address), Retry(NoBackoff(), 0), **limits)
+    return _client(_read(address), Retry(NoBackoff(), 0), SWEEP_TIMEOUT, **limits)
 
 
-def _client(address: Address, retry: Retry, **arguments: Any) -> redis.Redis:
-    return redis.Redis.from_pool(pool_of(address, retry=retry, decode_responses=True, **arguments))
+def _client(address: Address, retry: Retry, patience: float, **arguments: Any) -> Client:
+    return pooled(pool_of(address, retry=retry, decode_responses=True, **arguments), patience)
 
 
 def _read(address: Address | str) -> Address:

@@ -52,7 +52,10 @@ ADVICE = {
     "LockError": _OWN_FAULT,
     "LockNotOwnedError": _OWN_FAULT,
     "MasterDownError": "the replica lost its master; wait for the failover, or use the master",
-    "MaxConnectionsError": "all connections are in use; raise max_connections in the URL or use fewer threads",
+    "MaxConnectionsError": (
+        "all connections were in use for too long: check the server's load (redis-cli --latency), use fewer threads, "
+        "or raise max_connections in the URL"
+    ),
     "ModuleError": "the server refused a module; load it or use another server",
     "MovedError": _CLUSTER,
     "NoPermissionError": _ACCESS,
@@ -79,6 +82,14 @@ ADVICE = {
     "WatchError": _OWN_FAULT,
 }
 
+#: What a server says that is not, or not yet, the one to talk to.
+ELSEWHERE = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.AuthenticationError,
+)
+
 #: Trying again does not help against these: the configuration is wrong.
 _CONFIGURATION = frozenset({"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "ExternalAuthProviderError"})
 #: What a server answers that would do no such call now, whatever it is about: it is full, no master, or not ready ...
@@ -95,6 +106,18 @@ def advice(error: BaseException, prefix: str) -> str:
         prefix: what the keys' tags start with.
     """
     return ADVICE[_kind(error)].format(prefix=prefix)
+
+
+def says_elsewhere(error: BaseException) -> bool:
+    """Whether a server has said that it cannot do what is asked, where another connection may lead to one that can.
+
+    After a failover a demoted master says so for ever to whoever stays with it.
+    """
+    return isinstance(error, ELSEWHERE) or (
+        # redis-py has no class for it: a master that the others have left.
+        isinstance(error, redis.exceptions.ResponseError)
+        and str(error).startswith("NOREPLICAS")
+    )
 
 
 def is_configuration(error: BaseException) -> bool:

@@ -339,7 +339,7 @@ def test_every_error_of_the_client_becomes_ours_and_says_what_to_do(
         raise error
 
     # The script's way to the server, and the client's.
-    monkeypatch.setattr(store._server, "_send", fail)
+    monkeypatch.setattr(store.client, "ask", fail)
     monkeypatch.setattr(store.client, "zrem", fail)
 
     wrong_setting = "Authentication" in kind.__name__ or "AuthProvider" in kind.__name__

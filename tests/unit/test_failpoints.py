@@ -32,10 +32,10 @@ SOURCES = [
 CLIENTS = {"_redis", "_client", "_hasty_client", "client", "pipe"}
 #: What is asked of Redis without changing anything, and what is no command at all.
 READS = {
+    "ask",  # what `ScriptServer.run` comes down to: it has the site
     "close",
     "connection_pool",
     "execute",
-    "execute_command",  # what `ScriptServer.run` comes down to: it has the site
     "exists",
     "hget",
     "hgetall",

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import redis
-from hiredis import pack_command
 
 from multiagents import failpoints
 from multiagents.address import Address
 from multiagents.exceptions import ConfigurationError, StateRefusedError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.redis import CLIENT_ERRORS, advice, is_configuration, is_refusal, patient_client
+from multiagents.redis import (
+    CLIENT_ERRORS,
+    PATIENCE,
+    Client,
+    advice,
+    is_configuration,
+    is_refusal,
+    patient_client,
+    pooled,
+)
 from multiagents.state_store.redis.scripts import script
 
 
@@ -30,11 +37,10 @@ class ScriptServer:
 
     def __init__(self, address: Address, client: redis.Redis | None, prefix: str) -> None:
         self.address = address
-        self.client = client or patient_client(address)
+        if client is None:
+            client = patient_client(address)
+        self.client = client if isinstance(client, Client) else pooled(client.connection_pool, PATIENCE)
         self._prefix = prefix
-        #: idle connections of this process, outside the client's pool
-        self._lines: list[Any] = []
-        self._pid = os.getpid()
         #: the server's clock minus our monotonic one, in ms; None until the server has answered once
         self._offset: float | None = None
 
@@ -57,43 +63,14 @@ class ScriptServer:
         text = script(name)
         try:
             try:
-                return self._send("EVALSHA", text.sha, len(keys), *keys, *args)
+                return self.client.ask("EVALSHA", text.sha, len(keys), *keys, *args)
             except redis.exceptions.NoScriptError:
-                return self._send("EVAL", text.text, len(keys), *keys, *args)
+                return self.client.ask("EVAL", text.text, len(keys), *keys, *args)
         except CLIENT_ERRORS as error:
             raise self.mapped(error) from error
 
-    def _send(self, *command: Any) -> Any:
-        """Send a command straight down a connection; the client, at twice the CPU, only when that breaks.
-
-        What the client adds (retries, metrics, a lock around its pool) is most of what a script call costs here.
-        """
-        if self._pid != os.getpid():
-            self._pid, self._lines = os.getpid(), []
-        try:
-            line = self._lines.pop()
-        except IndexError:
-            line = self.client.connection_pool.make_connection()
-        try:
-            line.send_packed_command([pack_command(command)], check_health=False)
-            reply = line.read_response()
-        except redis.exceptions.ResponseError:
-            self._lines.append(line)
-            raise
-        except redis.exceptions.RedisError:
-            line.disconnect()
-            return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
-        except BaseException:
-            # Half a conversation: whoever took this line next would read our answer.
-            line.disconnect()
-            raise
-        self._lines.append(line)
-        return reply
-
     def close(self) -> None:
         """Give all connections back."""
-        while self._lines:
-            self._lines.pop().disconnect()
         self.client.close()
 
     def call(self, action: Callable[[], Any]) -> Any:

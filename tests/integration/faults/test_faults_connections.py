@@ -1,0 +1,267 @@
+"""What becomes of a process' connections to the store when servers, networks and exceptions break them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import redis
+
+from multiagents.embedded import EmbeddedServer
+from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
+from multiagents.redis import patient_client
+from multiagents.state_store.redis import RedisStateStore
+from multiagents.testing import wait_until
+from multiagents.testing.servers import new_server
+from tests.support import ROOT
+from tests.support.balancer import Balancer
+
+WAYS = ["script", "command", "pipeline"]
+
+
+class Caller:
+    """Asks a store in each way that there is of asking it, and knows what the answer has to be."""
+
+    def __init__(self, url: str) -> None:
+        self.store = RedisStateStore(url)
+        self._answers: dict[str, Callable[[], object]] = {
+            "script": self.store.load,
+            "command": self.store.status,
+            "pipeline": self.store.payloads,
+        }
+
+    def asks(self, way: str = "script") -> bool:
+        """Whether the answer is the right one: that there is no such run."""
+        with pytest.raises(WorkflowNotFoundError, match="order-1"):
+            self._answers[way]("order-1")  # type: ignore[call-arg]
+        return True
+
+    def writes(self) -> None:
+        self.store.announce_workers({"charge": {"queue": "payments"}})
+
+
+@pytest.fixture
+def caller(crash_server: EmbeddedServer) -> Iterator[Caller]:
+    found = Caller(crash_server.url)
+    yield found
+    found.store.close()
+
+
+@pytest.fixture
+def admin(crash_server: EmbeddedServer) -> Iterator[Any]:
+    with closing(redis.Redis.from_url(crash_server.url, client_name="admin")) as client:
+        yield client
+
+
+def connections(admin: Any) -> int:
+    """How many the server has, but for the one that asks."""
+    return sum(each["name"] != "admin" for each in admin.client_list())
+
+
+def test_after_a_thousand_broken_connections_a_process_talks_to_the_store_as_before(caller: Caller, admin: Any) -> None:
+    for number in range(1_000):
+        caller.asks(WAYS[number % 3])
+        admin.client_kill_filter(_type="normal", skipme=True)
+
+    assert all(caller.asks(way) for way in WAYS)
+    assert connections(admin) <= 3
+
+
+def test_a_server_that_closes_idle_connections_costs_no_call(caller: Caller, admin: Any) -> None:
+    admin.config_set("timeout", 1)
+    with ThreadPoolExecutor(30) as threads:
+        for _ in range(3):
+            assert all(threads.map(caller.asks, WAYS * 30))
+            wait_until(lambda: connections(admin) == 0, 20, "the server to have closed what is idle")
+
+
+def test_who_finds_no_connection_free_waits_for_one(crash_server: EmbeddedServer, admin: Any) -> None:
+    caller = Caller(f"{crash_server.url}?max_connections=3")
+    seen: list[int] = []
+    with closing(caller.store), ThreadPoolExecutor(60) as threads:
+        answers = threads.map(caller.asks, WAYS * 200)
+        seen.extend(connections(admin) for _ in range(50))
+
+        assert all(answers)
+    assert 1 <= max(seen) <= 3
+
+
+def test_who_waits_for_a_connection_in_vain_is_told_what_to_do(crash_server: EmbeddedServer) -> None:
+    caller = Caller(f"{crash_server.url}?max_connections=1")
+    pool = caller.store.client.connection_pool
+    pool._patience = 0.1
+    taken = pool.take()
+
+    with closing(caller.store):
+        with pytest.raises(StateStoreError, match=r"none of 1 connections came free within 0\.1 s.*max_connections"):
+            caller.asks()
+        pool.give(taken)
+        assert caller.asks()
+
+
+def test_an_outage_that_two_hundred_threads_meet_is_over_when_the_server_is_back(
+    caller: Caller, crash_server: EmbeddedServer, admin: Any
+) -> None:
+    caller.asks()
+    crash_server.kill()
+
+    def meets(number: int) -> bool:
+        try:
+            return caller.asks(WAYS[number % 3])
+        except StateStoreError:
+            return False
+
+    with ThreadPoolExecutor(200) as threads:
+        met = [threads.submit(meets, number) for number in range(200)]
+        time.sleep(1)
+        crash_server.start()
+        assert [each.result() for each in met] == [True] * 200
+        assert all(threads.map(caller.asks, WAYS * 100))
+    assert connections(admin) <= 100
+
+
+class _Interruption(BaseException):
+    """What a soft time limit, a cancellation or a greenlet's time-out does to whoever is in the middle of a call."""
+
+
+def interrupted(action: Callable[[], object], at: int) -> bool:
+    """Do something that is interrupted when it comes to its so-manieth line; whether it came as far."""
+    left = at
+
+    def on_line(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if event == "line" and (
+            "/multiagents/redis/" in frame.f_code.co_filename or "/redis/" in frame.f_code.co_filename
+        ):
+            left -= 1
+            if left == 0:
+                raise _Interruption
+        return on_line
+
+    before = sys.gettrace()
+    sys.settrace(on_line)
+    try:
+        action()
+    except _Interruption:
+        pass
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+# In a destructor Python swallows it, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_wherever_a_call_is_interrupted_the_next_gets_its_own_answer_and_a_connection(
+    way: str, crash_server: EmbeddedServer
+) -> None:
+    caller = Caller(f"{crash_server.url}?max_connections=1")
+    client = caller.store.client
+    caller.asks(way)
+    asked = {
+        "script": lambda: client.ask("ECHO", "mine"),
+        "command": lambda: client.execute_command("ECHO", "mine"),
+        "pipeline": lambda: client.pipeline(transaction=True).echo("mine").execute(),
+    }[way]
+
+    at = 0
+    with closing(caller.store):
+        while interrupted(asked, at := at + 1):
+            assert client.ask("ECHO", f"next {at}") == f"next {at}"
+            assert client.execute_command("ECHO", f"and {at}") == f"and {at}"
+    assert at > 20
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n",
+        b"-NOAUTH Authentication required.\r\n",
+        b"-NOREPLICAS Not enough good replicas to write.\r\n",
+    ],
+    ids=lambda says: says.split()[0].decode(),
+)
+@pytest.mark.parametrize("way", WAYS[:2])
+def test_a_connection_to_a_server_that_is_not_the_one_to_talk_to_is_given_up(
+    crash_server: EmbeddedServer, says: bytes, way: str
+) -> None:
+    with Balancer(crash_server.port) as balancer:
+        caller = Caller(balancer.url)
+        with closing(caller.store), ThreadPoolExecutor(10) as threads:
+            assert all(threads.map(caller.asks, WAYS * 10))
+            balancer.answer_old_ones(says)
+
+            if way == "command" and b"NOREPLICAS" in says:
+                with pytest.raises(StateStoreError, match="NOREPLICAS"):  # said once, as redis-py has no name for it
+                    caller.asks(way)
+            assert caller.asks(way)
+            assert all(threads.map(caller.asks, WAYS * 10))
+
+
+@pytest.mark.parametrize("who", ["patient", "hasty"])
+def test_a_process_that_was_there_before_a_failover_finds_the_new_master(tmp_path: Path, who: str) -> None:
+    with new_server(tmp_path / "a") as old, new_server(tmp_path / "b") as new, Balancer(old.port) as balancer:
+        caller = Caller(balancer.url)
+        if who == "hasty":
+            caller.store = caller.store.for_sweep()
+        with closing(caller.store), closing(patient_client(old.url)) as was, closing(patient_client(new.url)) as is_now:
+            is_now.replicaof("127.0.0.1", old.port)
+            wait_until(lambda: is_now.info("replication")["master_link_status"] == "up", 20, "the replica")
+            caller.writes()
+
+            is_now.replicaof("NO", "ONE")
+            balancer.target = new.port
+            was.replicaof("127.0.0.1", new.port)
+            wait_until(lambda: was.info("replication")["role"] == "slave", 20, "the demotion")
+            if who == "hasty":  # gives up at once, and has then let go of what leads to the old one
+                with pytest.raises(StateStoreError, match="this is a replica"):
+                    caller.writes()
+            caller.writes()
+
+            assert caller.store.announced_workers() == {"charge": {"queue": "payments"}}
+
+
+def test_a_forked_process_has_connections_of_its_own(caller: Caller) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(caller.asks, WAYS * 10))
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                right = all(caller.asks(way) for way in WAYS * 50)
+            except BaseException:
+                right = False
+            os._exit(0 if right else 1)
+        children.append(child)
+
+    here = all(caller.asks(way) for way in WAYS * 50)
+
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert here
+
+
+def test_three_hundred_greenlets_share_the_connections_and_their_timeouts_spoil_none(
+    crash_server: EmbeddedServer,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.apps.greenlets", "calls", crash_server.url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["300", "right"], done.stderr[-2000:]
