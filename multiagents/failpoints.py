@@ -116,6 +116,8 @@ class WriteSite(StrEnum):
     DELETE = "store.delete"
     #: An event that belongs to no run or attempt is kept in the dead letters.
     BURY = "store.bury"
+    #: A worker drops what belongs to no run and is not needed any more; the next one does so, too.
+    TIDY = "store.tidy"
     #: The first user of a store writes down over how many partitions runs are spread.
     PARTITIONS = "store.partitions"
     #: A worker process that starts writes down what whoever sends steps has to know of its workers.

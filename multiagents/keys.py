@@ -82,7 +82,7 @@ class PartitionKeys:
         self.definitions = f"{tag}:definitions"
         #: hash: ``<workflow>|<version>`` -> content hash of the definition that the last run of it was started with
         self.versions = f"{tag}:versions"
-        #: hash: broker list -> number of the last message pushed to it by a commit
+        #: hash: broker list -> number of the last message pushed to it; '' -> the highest of forgotten lists
         self.sequence = f"{tag}:sequence"
         #: hash: correlation id -> what could not be delivered or undone, and why
         self.dead = f"{tag}:dead"

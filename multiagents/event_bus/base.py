@@ -241,6 +241,10 @@ class EventBus(ABC):
         """Forget a consumer, unless entries lie with it."""
 
     @abstractmethod
+    def remove_silent_consumers(self, group: str, idle_ms: int) -> None:
+        """Forget the consumers of a group that have not asked for so long, unless entries lie with them."""
+
+    @abstractmethod
     def ack(self, group: str, *ids: str) -> None:
         """Acknowledge entries: the group does not get them again. Acknowledging twice does nothing."""
 

@@ -112,6 +112,10 @@ class InMemoryEventBus(EventBus):
         """Do nothing: a consumer is no more than a name on the entries that lie with it."""
 
     @override
+    def remove_silent_consumers(self, group: str, idle_ms: int) -> None:
+        """Do nothing, as above."""
+
+    @override
     def ack(self, group: str, *ids: str) -> None:
         with self._changed:
             if group in self._groups:

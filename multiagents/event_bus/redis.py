@@ -199,11 +199,18 @@ class RedisEventBus(EventBus):
 
     @override
     def remove_consumer(self, group: str, consumer: str) -> None:
+        self._remove_consumers(group, lambda each: each["name"].decode() == consumer)
+
+    @override
+    def remove_silent_consumers(self, group: str, idle_ms: int) -> None:
+        self._remove_consumers(group, lambda each: each["idle"] >= idle_ms)
+
+    def _remove_consumers(self, group: str, is_meant: Callable[[Any], bool]) -> None:
         with self._mapped("remove a consumer"):
             for stream in self._existing():
                 for each in self._redis.xinfo_consumers(stream, group) if self._groups(stream, group) else ():
-                    if each["name"].decode() == consumer and not each["pending"]:
-                        self._redis.xgroup_delconsumer(stream, group, consumer)
+                    if is_meant(each) and not each["pending"]:
+                        self._redis.xgroup_delconsumer(stream, group, each["name"])
 
     @override
     def ack(self, group: str, *ids: str) -> None:

@@ -258,6 +258,10 @@ class StateStore(ABC):
         """What was buried under a key, as it was; None if nothing was."""
 
     @abstractmethod
+    def tidy(self) -> None:
+        """Drop what belongs to no run and that nobody needs any more: the numbering of lists in which nothing waits."""
+
+    @abstractmethod
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         """Write down, for all processes, what whoever sends steps has to know of these workers."""
 

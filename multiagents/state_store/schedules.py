@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+#: A schedule that is not paused and has not ticked for that long is no more: one that ticks once a year has.
+FORGOTTEN_AFTER_MS = 400 * 86_400_000
+
 
 class Schedules(ABC):
     """How far schedules have come. Every method is safe to call again, and safe to call from any thread."""
@@ -15,6 +18,8 @@ class Schedules(ABC):
     @abstractmethod
     def ticked(self, name: str, at_ms: int) -> bool:
         """Write down that a schedule has come as far as this tick; never back.
+
+        What was written of schedules that are no more goes when the first tick of another is written down.
 
         Returns:
             whether that is news.

@@ -286,6 +286,20 @@ def test_a_handler_may_stop_its_own_subscription(bus: EventBus) -> None:
 # Groups.
 
 
+def test_consumers_that_are_no_more_are_forgotten_and_lose_nothing(bus: EventBus) -> None:
+    bus.publish(result(0))
+    bus.read_group("billing", "holds-one")
+    bus.read_group("billing", "idle")
+
+    for _ in range(2):
+        bus.remove_silent_consumers("billing", 0)
+    bus.remove_silent_consumers("nobody", 0)
+
+    assert numbers(bus.claim_stale("billing", "next", 0)) == [0]
+    bus.publish(result(1))
+    assert len(bus.read_group("billing", "idle")) == 1
+
+
 def test_two_consumers_of_a_group_share_the_events_without_doubles(bus: EventBus) -> None:
     both = Seen()
     shares: dict[str, int] = {"a": 0, "b": 0}

@@ -70,6 +70,12 @@ def timer(kit: RedisKit) -> None:
     kit.sleep(0.01)
 
 
+def drained(kit: RedisKit) -> None:
+    kit.begin()
+    kit.consume()
+    kit.claim()
+
+
 def locked(kit: RedisKit) -> None:
     kit.begin()
     kit.store.isolation.lock("order-1", "order-1~1", asking_ms=5_000)
@@ -120,6 +126,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "tick": (lambda _kit: None, lambda kit: kit.store.schedules.ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
+    "tidy": (drained, lambda kit: kit.store.tidy()),
 }
 
 
@@ -316,7 +323,8 @@ def test_start_asks_for_the_definition_that_the_server_has_lost(redis_kit: Redis
     redis_kit.begin("order-3")
 
     assert redis_kit.store.load("order-3").definition == redis_kit.store.load("order-2").definition
-    assert redis_kit.client.hlen(of.definitions) == 1
+    content = redis_kit.store.load("order-2").definition.content_hash
+    assert set(redis_kit.client.hkeys(of.definitions)) == {content, f"runs:{content}"}
 
 
 def test_claim_returns_values_in_the_order_of_their_fields_however_many(redis_kit: RedisKit) -> None:
@@ -466,7 +474,7 @@ def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: RedisKi
     redis_kit.end(retention_ms=60_000, ends=[])
     of = redis_kit.keys.of_run("order-1")
 
-    keys = [of.run, of.context, of.results, of.history, of.due, of.blobs]
+    keys = [of.run, of.context, of.results, of.history, of.due, of.blobs, of.definitions, of.versions]
     run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, ""])
 
     after = dump(redis_kit)
@@ -487,7 +495,8 @@ def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit
 
 def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: RedisKit) -> None:
     of = redis_kit.keys.of_run("order-1")
-    keys = [of.run, of.context, of.results, of.history, of.due, of.deleted, of.dead, of.blobs]
+    own = [of.run, of.context, of.results, of.history]
+    keys = [*own, of.due, of.deleted, of.dead, of.blobs, of.definitions, of.versions]
     redis_kit.store.bury("order-1", "order-1", {})
     redis_kit.store.bury("order-1", "order-5", {})
 
@@ -516,11 +525,12 @@ def test_load_returns_the_time_and_every_field(redis_kit: RedisKit) -> None:
 
 
 def test_tick_never_goes_back(redis_kit: RedisKit) -> None:
-    written = [redis_kit.store.schedules.ticked("nightly", at) for at in (1_700_000_000_000, 1_600_000_000_000)]
+    now = now_ms(redis_kit)
+    written = [redis_kit.store.schedules.ticked("nightly", at) for at in (now, now - 60_000)]
     redis_kit.store.schedules.ticked("hourly", 5)
 
     assert written == [True, False]
-    assert redis_kit.store.schedules.state("nightly") == (1_700_000_000_000, None)
+    assert redis_kit.store.schedules.state("nightly") == (now, None)
     assert redis_kit.store.schedules.state("hourly") == (5, None)
 
 
@@ -604,3 +614,16 @@ def test_bury_keeps_the_last_letter_of_a_name(redis_kit: RedisKit) -> None:
         redis_kit.store.bury("order-1", "order-1", {"why": why})
 
     assert redis_kit.store.dead_letter("order-1", "order-1") == {"why": "two"}
+
+
+def test_tidy_leaves_the_numbering_of_lists_in_which_something_waits(redis_kit: RedisKit) -> None:
+    numbers = redis_kit.keys.of_run("order-1").sequence
+    for name, number in (("old", 7), ("older", 9), ("foreign", 3), (LIST, 0)):
+        redis_kit.client.hset(numbers, name, number)
+    redis_kit.begin()
+    redis_kit.client.lpush("foreign", "somebody else's")
+
+    redis_kit.store.tidy()
+    redis_kit.store.tidy()
+
+    assert redis_kit.client.hgetall(numbers) == {LIST: "1", "foreign": "3", "": "9"}

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from functools import cached_property
 
 from multiagents.event_bus import EventBus
 from multiagents.exceptions import MultiAgentsError, StateRefusedError, StateStoreError
 from multiagents.orchestrator.engine import Engine
-from multiagents.orchestrator.recovery.intake import Intake
+from multiagents.orchestrator.recovery.intake import GROUP, Intake
 from multiagents.orchestrator.recovery.sweep import Sweep
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between two times that a worker tidies up.
+TIDY_EVERY = 600.0
+#: A worker that has not asked the bus for so long, in ms, is no more.
+SILENT_MS = 86_400_000
 
 
 class Upkeep:
@@ -68,7 +75,14 @@ class _Duties:
         self._checked = False
         self._announced = False
         self._pause = 0.0
-        self._duties = {"check": self._check, "announce": self._announce, "sweep": self._tick, "read": self._read}
+        self._tidy_at = 0.0
+        self._duties = {
+            "check": self._check,
+            "announce": self._announce,
+            "sweep": self._tick,
+            "read": self._read,
+            "tidy": self._tidy,
+        }
         #: duties of which it has been said that they wait
         self._said: set[str] = set()
 
@@ -94,6 +108,10 @@ class _Duties:
                 logger.exception("upkeep met an error; it goes on")
         return self._pause
 
+    @cached_property
+    def _bus(self) -> EventBus:
+        return self._open_bus()
+
     def _check(self) -> None:
         if not self._checked:
             for finding in self._engine.store.check():
@@ -109,5 +127,11 @@ class _Duties:
         self._pause = self._sweep.tick()
 
     def _read(self) -> None:
-        self._intake = self._intake or Intake(self._open_bus(), self._engine, self._consumer)
+        self._intake = self._intake or Intake(self._bus, self._engine, self._consumer)
         self._intake.read()
+
+    def _tidy(self) -> None:
+        if time.monotonic() >= self._tidy_at:
+            self._engine.store.tidy()
+            self._bus.remove_silent_consumers(GROUP, SILENT_MS)
+            self._tidy_at = time.monotonic() + TIDY_EVERY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiagents.state_store.memory.tables import Tables
-from multiagents.state_store.schedules import Schedules
+from multiagents.state_store.schedules import FORGOTTEN_AFTER_MS, Schedules
 
 
 class InMemorySchedules(Schedules):
@@ -24,7 +24,13 @@ class InMemorySchedules(Schedules):
         with self._tables.lock:
             if self._tables.ticked.get(name, -1) >= at_ms:
                 return False
-            self._tables.ticked[name] = at_ms
+            ticked, oldest = self._tables.ticked, self._tables.now() - FORGOTTEN_AFTER_MS
+            if name not in ticked:  # one comes, so others may go
+                for gone in [
+                    each for each, last in ticked.items() if last < oldest and each not in self._tables.paused
+                ]:
+                    del ticked[gone]
+            ticked[name] = at_ms
             return True
 
     def pause(self, name: str, note: str | None) -> None:

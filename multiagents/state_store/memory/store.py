@@ -150,9 +150,12 @@ class InMemoryStateStore(StateStore):
                 if known.fields["status"] not in replaces:
                     kept = known.fields
                     return Started(False, kept["workflow"], kept["definition"], self.policy.open(kept["digest"]))
-                self._tables.erase(state.transaction_id)
                 fields["generation"] = str(int(known.fields.get("generation", 1)) + 1)
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
+            self._tables.followed[
+                definition.content_hash
+            ] += 1  # before the other goes, which may have followed it, too
+            self._tables.erase(state.transaction_id)
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
             return Started(
@@ -420,6 +423,10 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             found = self._tables.dead.get(key)
         return None if found is None else self.policy.dead_letter(found)
+
+    def tidy(self) -> None:
+        with self._tables.lock:
+            self._tables.tidy()
 
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         noted = {name: dumps(dict(facts)) for name, facts in workers.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
@@ -97,7 +97,9 @@ class Tables:
         """Forget everything."""
         with self.lock:
             self.rows: dict[str, Row] = {}
+            #: content hash -> a definition, and how many runs follow it
             self.definitions: dict[str, str] = {}
+            self.followed: Counter[str] = Counter()
             #: workflow and version -> content hash of the definition that the last run of it was started with
             self.versions: dict[tuple[str, str], str] = {}
             #: what has to be looked at, by time
@@ -106,6 +108,8 @@ class Tables:
             self.lists: defaultdict[str, deque[str]] = defaultdict(deque)
             #: broker list -> number of its last message
             self.sequence: dict[str, int] = {}
+            #: the highest number of a list that was forgotten
+            self.numbered = 0
             #: broker list -> the attempts that wait there, by the number of their message
             self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
             self.dead: dict[str, str] = {}
@@ -144,6 +148,7 @@ class Tables:
         if row is not None:
             for name in [each for each in row.fields if each.startswith("l:")]:
                 self.release(row, transaction_id, name[2:])
+            self._unfollow(row.fields["definition"], (row.fields["workflow"], row.fields["version"]))
         for kind in (DueKind.DECISION, DueKind.DEADLINE, DueKind.EXPIRY):
             self.due.pop(kind.entry(transaction_id), None)
         unclaimed = DueKind.UNCLAIMED.entry(transaction_id, "")
@@ -151,11 +156,27 @@ class Tables:
             del self.due[member]
         self.ended.notify_all()
 
+    def _unfollow(self, content_hash: str, label: tuple[str, str]) -> None:
+        """A run goes: what nobody follows any more goes with it."""
+        self.followed[content_hash] -= 1
+        if self.followed[content_hash] < 1:
+            del self.followed[content_hash]
+            self.definitions.pop(content_hash, None)
+            if self.versions.get(label) == content_hash:
+                del self.versions[label]
+
+    def tidy(self) -> None:
+        """Drop the numbering of lists in which nothing waits."""
+        for target in [each for each in self.sequence if not (self.lists.get(each) or self.sent.get(each))]:
+            self.numbered = max(self.numbered, self.sequence.pop(target))
+            self.lists.pop(target, None)
+            self.sent.pop(target, None)
+
     # --- attempts ----------------------------------------------------------------------------------------------------
 
     def push(self, target: str, prefix: str, suffix: str) -> int:
         """Number a message and put it into a broker list."""
-        number = self.sequence[target] = self.sequence.get(target, 0) + 1
+        number = self.sequence[target] = self.sequence.get(target, self.numbered) + 1
         self.lists[target].appendleft(f"{prefix}{number}{suffix}")
         return number
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.workflow.definition import Definition, definitions
 
+#: How many definitions that are not of its own code a process keeps at hand.
+MAX_KNOWN = 1_000
+
 
 class DefinitionCache:
     """Find a definition by its hash: with the code of this process if it has it, else as the store kept it."""
@@ -30,13 +33,16 @@ class DefinitionCache:
     def _base(self, content_hash: str, kept: Callable[[str], str | None]) -> Definition:
         if (local := definitions.by_hash(content_hash)) is not None:
             return local
-        if content_hash not in self._known:
+        known = self._known.get(content_hash)
+        if known is None:
             snapshot = kept(content_hash)
             if snapshot is None:
                 raise WorkflowNotFoundError(
                     content_hash,
                     f"no definition with content hash {content_hash!r} is registered here or kept in the state store; "
-                    f"the run that names it was started against another database",
+                    f"the run that names it was started against another database, or is gone with all that followed it",
                 )
-            self._known[content_hash] = Definition.from_json(snapshot)
-        return self._known[content_hash]
+            while len(self._known) >= MAX_KNOWN:
+                self._known.pop(next(iter(self._known)), None)
+            known = self._known[content_hash] = Definition.from_json(snapshot)
+        return known

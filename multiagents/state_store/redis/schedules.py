@@ -9,7 +9,7 @@ from typing import Any
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
 from multiagents.state_store.redis.script_server import ScriptServer
-from multiagents.state_store.schedules import Schedules
+from multiagents.state_store.schedules import FORGOTTEN_AFTER_MS, Schedules
 
 
 class RedisSchedules(Schedules):
@@ -31,7 +31,9 @@ class RedisSchedules(Schedules):
         return (None if last is None else int(last)), paused
 
     def ticked(self, name: str, at_ms: int) -> bool:
-        return bool(self._server.run(WriteSite.TICK, "tick", [self._key], [f"last:{name}", at_ms])[0])
+        return bool(
+            self._server.run(WriteSite.TICK, "tick", [self._key], [f"last:{name}", at_ms, FORGOTTEN_AFTER_MS])[0]
+        )
 
     def pause(self, name: str, note: str | None) -> None:
         field = f"paused:{name}"

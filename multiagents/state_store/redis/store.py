@@ -50,6 +50,8 @@ from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
 
+#: Of how many definitions a process remembers that the server has them.
+MAX_KEPT = 10_000
 #: What the script ``start`` answers when it does not have the definition.
 _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
@@ -136,6 +138,8 @@ class RedisStateStore(StateStore):
         reply = self._server.run(commit.site, "start", keys, [*head, text, *rest])
         if reply[0] == _NOT_KEPT:  # the server was emptied since
             reply = self._server.run(commit.site, "start", keys, [*head, definition.to_json(), *rest])
+        if len(self._kept) == MAX_KEPT:
+            self._kept.clear()
         self._kept.add(kept)
         self._server.heard(reply[1])
         created, _, workflow, content, digested, *other = reply
@@ -290,7 +294,7 @@ class RedisStateStore(StateStore):
         found: dict[str, list[Due]] = {}
         for part in self.keys.of_each_partition():
             for target in self._server.call(partial(self._client.hkeys, part.sequence)):
-                if named in target:
+                if target and named in target:
                     sent = self._server.call(partial(self._client.zrange, part.sent(target), 0, limit - 1))
                     found.setdefault(target, []).extend(map(Due.decode, sent))
         return {target: entries for target, entries in found.items() if entries}
@@ -387,7 +391,7 @@ class RedisStateStore(StateStore):
             return False
         # Before the run, so that it is done again if it was not.
         self.policy.forget(transaction_id)
-        keys = [run.run, run.context, run.results, run.history, run.due, run.blobs]
+        keys = [run.run, run.context, run.results, run.history, run.due, run.blobs, run.definitions, run.versions]
         args = [transaction_id, run.sent(""), run.indexes, run.attributes, "" if seen_ms is None else seen_ms]
         return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
 
@@ -395,7 +399,8 @@ class RedisStateStore(StateStore):
         self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
     ) -> Verdict:
         run = self.keys.of_run(transaction_id)
-        keys = [run.run, run.context, run.results, run.history, run.due, run.deleted, run.dead, run.blobs]
+        own = [run.run, run.context, run.results, run.history]
+        keys = [*own, run.due, run.deleted, run.dead, run.blobs, run.definitions, run.versions]
         args = [
             transaction_id,
             run.sent(""),
@@ -419,6 +424,10 @@ class RedisStateStore(StateStore):
         run = self.keys.of_run(transaction_id)
         found = self._server.call(lambda: self._client.hget(run.dead, key))
         return None if found is None else self.policy.dead_letter(found)
+
+    def tidy(self) -> None:
+        for part in self.keys.of_each_partition():
+            self._server.run(WriteSite.TIDY, "tidy", [part.sequence], [part.sent("")])
 
     def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         if workers:

@@ -148,6 +148,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.BURY: [(STRANGER, (1,))],
     WriteSite.PARTITIONS: [(CALLER, (1,))],
     WriteSite.ANNOUNCE: [(STARTING, (1,))],
+    WriteSite.TIDY: [(STARTING, (1,))],
     WriteSite.BUS_APPEND: [(PRODUCER, (1,))],
     WriteSite.BUS_GROUP: [(NEW_STREAM, (1,))],
     WriteSite.BUS_READ: [(FOREIGN, (1,))],
@@ -181,6 +182,7 @@ POOLLESS = frozenset(
         WriteSite.PAUSE_SCHEDULE,
         WriteSite.PARTITIONS,
         WriteSite.ANNOUNCE,
+        WriteSite.TIDY,
     )
     or site.value.startswith("bus.")
 )

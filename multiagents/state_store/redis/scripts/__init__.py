@@ -19,7 +19,7 @@ ON_A_FULL_SERVER = frozenset(
     {
         *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
         *("take_due", "postpone", "expire", "bury"),  # and is looked after
-        *("forget", "delete", "archive", "unlock"),  # and goes
+        *("forget", "delete", "archive", "unlock", "tidy"),  # and goes
     }
 )
 

@@ -11,6 +11,10 @@ local int = function(n) return string.format('%.0f', n) end
 
 local function push(list, sequence, prefix, suffix)
   local number = redis.call('HINCRBY', sequence, list, 1)
+  if number == 1 then -- new, or forgotten by `tidy`: no message gets a number that an older one of its list may have
+    local given = redis.call('HGET', sequence, '')
+    if given then number = redis.call('HINCRBY', sequence, list, given) end
+  end
   redis.call('LPUSH', list, prefix .. int(number) .. suffix)
   return number
 end

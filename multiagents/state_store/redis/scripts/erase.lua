@@ -4,7 +4,8 @@
 
 -- sent, index, tags: prefixes of the sent keys, of the indexes, and of those of attributes
 -- blobs: the key of the payloads that are kept apart
-local function erase(tid, sent, index, tags, blobs)
+-- definitions, versions: the keys; what no run follows any more goes with the last one that did
+local function erase(tid, sent, index, tags, blobs, definitions, versions)
   local run, due = KEYS[1], KEYS[5]
   local fields, header = redis.call('HGETALL', run), {}
   for i = 1, #fields, 2 do
@@ -28,6 +29,12 @@ local function erase(tid, sent, index, tags, blobs)
   if header.status then
     redis.call('ZREM', index .. header.status, tid)
     redis.call('ZREM', index .. header.status .. ':' .. header.workflow, tid)
+    local hash, count = header.definition, 'runs:' .. header.definition
+    if redis.call('HEXISTS', definitions, count) == 1 and redis.call('HINCRBY', definitions, count, -1) < 1 then
+      redis.call('HDEL', definitions, hash, count)
+      local label = header.workflow .. '|' .. header.version
+      if redis.call('HGET', versions, label) == hash then redis.call('HDEL', versions, label) end
+    end
   end
   redis.call('ZREM', due, 'x|' .. tid, 'r|' .. tid, 't|' .. tid)
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs)

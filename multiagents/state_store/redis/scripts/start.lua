@@ -17,15 +17,14 @@ local known = redis.call('HMGET', KEYS[1], 'workflow', 'definition', 'digest', '
 if known[1] and call ~= '' and known[5] == call then return {1, now, workflow, hash, digest} end
 local replaces = known[1] and string.find(replaced, '|' .. known[4] .. '|', 1, true)
 if known[1] and not replaces then return {0, now, known[1], known[2], known[3]} end
-if definition ~= '' then
-  redis.call('HSETNX', KEYS[13], hash, definition)
-elseif redis.call('HEXISTS', KEYS[13], hash) == 0 then
-  return {2, now, workflow, hash, digest}
-end
+local kept = redis.call('HEXISTS', KEYS[13], hash) == 1
+if not kept and definition == '' then return {2, now, workflow, hash, digest} end
+if not kept then redis.call('HSET', KEYS[13], hash, definition) end
+redis.call('HINCRBY', KEYS[13], 'runs:' .. hash, 1) -- before the replaced run goes, which may have followed the same
 local fields = {'v', 1, 'epoch', 1, 'digest', digest}
 if call ~= '' then fields[7], fields[8] = 'call', call end
 if replaces then
-  erase(tid, sent, index, tags, KEYS[12])
+  erase(tid, sent, index, tags, KEYS[12], KEYS[13], KEYS[14])
   fields[9], fields[10] = 'generation', int((known[6] or 1) + 1)
 end
 local label = workflow .. '|' .. version
