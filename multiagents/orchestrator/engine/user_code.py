@@ -9,12 +9,13 @@ signal, of a map's items) is put in here, too.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from multiagents.clock import LONGEST_IN_WORDS, is_duration, to_ms
+from multiagents.error_report import report
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
+from multiagents.interruption import is_interrupted
 from multiagents.orchestrator.engine.version_check import code_is_elsewhere
 from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import plain
@@ -66,7 +67,9 @@ class Answers:
         try:
             context = self._view.context(question.definition, step.name, self._fresh(question))
             return evaluation.of(context, event, question.definition)
-        except Exception as error:  # noqa: BLE001 - whatever user code raises is the failure of its step
+        except BaseException as error:
+            if is_interrupted(error):
+                raise
             return _raised(step, event, evaluation.name, error)
 
     def _fresh(self, question: Question) -> dict[str, Any]:
@@ -230,15 +233,13 @@ def _nobody_has_it(definition: Definition, step: StepDefinition, command: Comman
     return _failed(step, command, ErrorInfo(type="multiagents.exceptions.WorkerNotFoundError", message=message))
 
 
-def _raised(step: StepDefinition, command: CommandEvent, name: str, error: Exception) -> ErrorEvent:
-    kind = type(error)
-    type_name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+def _raised(step: StepDefinition, command: CommandEvent, name: str, error: BaseException) -> ErrorEvent:
+    told = report(error, attempt=command.attempt)
     message = (
-        f"{name}= of step {step.name!r} raised {type_name}: {error}; it gets the context and has to return "
+        f"{name}= of step {step.name!r} raised {told.type}: {told.message}; it gets the context and has to return "
         f"{_EXPECTED[name]}"
     )
-    shown = "".join(traceback.format_exception(error))[-16_384:]
-    return _failed(step, command, ErrorInfo(type=type_name, message=message, traceback=shown, attempt=command.attempt))
+    return _failed(step, command, told.model_copy(update={"message": message}))
 
 
 def _failed(step: StepDefinition, command: CommandEvent, error: ErrorInfo) -> ErrorEvent:

@@ -1,22 +1,19 @@
-"""What a worker raised, as data: kind, whether to retry, and an error that can be stored and read."""
+"""What a worker raised: what it means for the attempt, and what is told of it in the store and to Celery."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import traceback
+import pickle
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
+from multiagents.error_report import message_of, qualified_name, report
 from multiagents.events import ErrorInfo, ErrorKind
-from multiagents.exceptions import OutcomeUnknownError, TerminalError
+from multiagents.exceptions import OutcomeUnknownError, TerminalError, WorkerError
+from multiagents.interruption import causes_of
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.execution import timeouts
-
-#: Bytes that are kept of a traceback (its end), and of a message (its beginning).
-MAX_TRACEBACK = 16 * 1024
-MAX_MESSAGE = 4 * 1024
 
 #: Celery's time limits, by name: this module does not load Celery.
 _TIME_LIMITS = {"billiard.exceptions.SoftTimeLimitExceeded", "billiard.exceptions.TimeLimitExceeded"}
@@ -42,49 +39,49 @@ def classify(error: BaseException, policy: RetryPolicy | None) -> Classified:
         return Classified(ErrorKind.UNKNOWN, False)
     if isinstance(error, TerminalError):
         return Classified(ErrorKind.FAILED, False)
-    if isinstance(error, timeouts.StepTimeoutError) or qualified_name(type(error)) in _TIME_LIMITS:
-        return Classified(ErrorKind.TIMEOUT, retryable)
-    return Classified(ErrorKind.FAILED, retryable)
+    return Classified(ErrorKind.TIMEOUT if is_time_out(error) else ErrorKind.FAILED, retryable)
+
+
+def is_time_out(error: BaseException) -> bool:
+    """Whether a time limit has stopped the step, also where an error has come of its being stopped."""
+    if isinstance(error, timeouts.StepTimeoutError):
+        return True
+    return any(qualified_name(type(cause)) in _TIME_LIMITS for cause in causes_of(error))
+
+
+def is_its_word(error: BaseException) -> bool:
+    """Whether the worker says itself what is known of its effect."""
+    return isinstance(error, TerminalError | OutcomeUnknownError)
 
 
 def describe(error: BaseException, attempt: int) -> ErrorInfo:
     """The error as data that any store takes: bounded, valid UTF-8, and without the library's own frames."""
+    return report(error, attempt=attempt, hidden=_NOT_THE_WORKERS)
+
+
+def as_told_to_celery(worker: str, error: BaseException) -> Exception:
+    """What the task of a failed attempt ends with.
+
+    Celery takes some errors for an order: `MemoryError`, ``SystemExit`` and the like end its process or the whole
+    worker, and ``Ignore``, ``Reject`` and ``Retry`` are about a message that the engine has answered already.
+    """
+    if isinstance(error, Exception) and not _is_order(type(error)) and _is_harmless(error):
+        return error
+    told = WorkerError(f'worker "{worker}" raised {qualified_name(type(error))}: {message_of(error)}')
+    told.__cause__ = error
+    return told
+
+
+def _is_order(kind: type) -> bool:
+    return any(base.__name__ in ("TaskPredicate", "MemoryError") for base in kind.__mro__)
+
+
+def _is_harmless(error: Exception) -> bool:
+    """Whether Celery, which shows it and sends it to its main process, can at worst fail to do so."""
     try:
-        message = str(error)
-    except Exception as failure:  # noqa: BLE001 - whatever its author wrote
-        message = f"(its message could not be read: {type(failure).__name__})"
-    return ErrorInfo(
-        type=qualified_name(type(error)), message=_head(message), traceback=_formatted(error), attempt=attempt
-    )
-
-
-def qualified_name(kind: type) -> str:
-    """``ValueError``, ``shop.errors.CardDeclined``."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _formatted(error: BaseException) -> str:
-    try:
-        lines = traceback.format_exception(type(error), error, _without_our_frames(error.__traceback__))
-    except Exception as failure:  # noqa: BLE001 - rendering calls repr() and str() of foreign objects
-        return f"(the traceback could not be rendered: {type(failure).__name__})"
-    text = "".join(lines).encode(errors="replace")
-    if len(text) > MAX_TRACEBACK:
-        left_out = b"... (its beginning is left out)\n"
-        text = left_out + text[len(left_out) - MAX_TRACEBACK :]
-    return text.decode(errors="ignore")
-
-
-def _without_our_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is not ours: the worker's own."""
-    first = frames
-    while first is not None and first.tb_frame.f_code.co_filename.startswith(_NOT_THE_WORKERS):
-        first = first.tb_next
-    return first
-
-
-def _head(text: str) -> str:
-    encoded = text.encode(errors="replace")
-    if len(encoded) <= MAX_MESSAGE:
-        return encoded.decode()
-    return encoded[:MAX_MESSAGE].decode(errors="ignore") + " ..."
+        repr(error), str(error), pickle.loads(pickle.dumps(error))  # noqa: S301 - made here, just now
+    except Exception:  # noqa: BLE001 - whatever its author wrote; Celery expects as much
+        return True
+    except BaseException:  # noqa: BLE001
+        return False
+    return True

@@ -2,8 +2,10 @@
 
 1. Nothing is called without a claim: a message that came twice, or too late, is refused by the store.
 2. Every outcome is handed on, also one that cannot be recorded as it is (rule S27), and only then does the attempt end.
-3. What is not an outcome (Ctrl-C, a worker that shuts down, a killed greenlet) passes through untouched: the lease runs
-   out, and the attempt counts as lost.
+3. Whatever the worker itself raises is its outcome, `MemoryError` and ``sys.exit()`` among it, and what Celery is told
+   of it ends no process.
+4. What was put in from outside (a worker that shuts down, a killed greenlet, Ctrl-C) is none: the attempt is given up
+   at once, and what was put in goes on its way.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import inspect
 import itertools
 import logging
 import os
-import signal
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,12 +21,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from multiagents.events import ErrorEvent, ResultEvent
-from multiagents.exceptions import ConfigurationError, DecodeError, StateStoreError, WorkerError
+from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
+from multiagents.exceptions import ConfigurationError, DecodeError, StateConflictError, StateStoreError, WorkerError
+from multiagents.interruption import causes_of, child_is_ending, is_interrupted
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt import rate_limits
-from multiagents.worker_sdk.attempt.failure import classify, describe
+from multiagents.worker_sdk.attempt.failure import as_told_to_celery, classify, describe, is_its_word, is_time_out
 from multiagents.worker_sdk.attempt.leases import Lease, Leases
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import StepContext, running
@@ -43,8 +45,6 @@ logger = logging.getLogger(__name__)
 #: What a message of the engine carries as keyword arguments.
 MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "definition"})
 
-#: What a pool child exits with when a signal ends it: a cold shutdown, or ``revoke(terminate=True)``.
-_SIGNALLED = frozenset(-(256 - signum) for signum in signal.Signals)
 #: Seconds for which one task goes on with local steps; then the next is sent, so that others have their turn, too.
 LOCAL_FOR = 5.0
 _DIRECTIONS = {direction.value: direction for direction in Direction}
@@ -115,10 +115,14 @@ class Invocation:
             )
         except (ClaimRefused, StateStoreError, ConfigurationError):
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupted(error):
+                raise
             # It would be the same at the next attempt, and for ever: what is stored cannot be read (rule S27).
             self._runtime.unclaimable(_unreadable(correlation, error, at=store.now(), hostname=hostname), owner)
-            raise
+            if (told := as_told_to_celery(worker.name, error)) is error:
+                raise
+            raise told from error
 
     def _run_claimed(
         self, worker: Worker, claim: Claim, hostname: str, pool: str, *, may_go_on: bool
@@ -127,7 +131,14 @@ class Invocation:
         lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
         try:
             event, failure = self._outcome(worker, claim, lease, seconds, hostname, pool)
-            settled = self._runtime.settle(event, claim, may_go_on=may_go_on)
+            try:
+                settled = self._runtime.settle(event, claim, may_go_on=may_go_on)
+            except (StateStoreError, StateConflictError, ConfigurationError):
+                raise
+            except BaseException as error:
+                if is_interrupted(error):
+                    raise
+                settled, failure = self._unwritten(worker, claim, event, error, hostname)
         finally:
             self._leases.remove(lease)
         if lease.slot is not None:
@@ -159,22 +170,24 @@ class Invocation:
             return (resolved(event, worker.name) if claim.probing else event), None
         except ClaimRefused:
             raise  # It has been given back, because a limit is reached.
-        except Exception as error:  # noqa: BLE001 - whatever a worker raises is its outcome
-            return self._failed(worker, claim, error, hostname, step.attributes), error
-        except SystemExit as error:
-            if type(error) is not SystemExit or error.code in _SIGNALLED:
-                raise  # Celery's own, by which a worker shuts down; or a pool child was told to end
-            failure = WorkerError(
-                f'worker "{worker.name}" called sys.exit({error.code!r}); that would end the worker process: return or '
-                f"raise an error instead"
-            )
-            failure.__cause__ = error
-            return self._failed(worker, claim, failure, hostname, step.attributes), failure
+        except BaseException as error:
+            if not (is_its_word(error) or is_time_out(error)) and is_interrupted(error):
+                self._stopped(claim, error, hostname)
+                raise
+            failure = as_told_to_celery(worker.name, error)
+            if type(error) is SystemExit:
+                failure = WorkerError(
+                    f'worker "{worker.name}" called sys.exit({error.code!r}); that would end the worker process: '
+                    f"return or raise an error instead"
+                )
+                failure.__cause__ = error
+                error = failure
+            return self._failed(worker, claim, error, hostname, step.attributes), failure
         finally:
             running.reset(token)
 
     def _failed(
-        self, worker: Worker, claim: Claim, error: Exception, hostname: str, attributes: dict[str, Any] | None
+        self, worker: Worker, claim: Claim, error: BaseException, hostname: str, attributes: dict[str, Any] | None
     ) -> ErrorEvent:
         kind, retryable = classify(error, _policy_in_force(worker, claim))
         return ErrorEvent.about(
@@ -188,6 +201,47 @@ class Invocation:
             started_at=claim.now,
             attributes=attributes,
         )
+
+    def _unwritten(
+        self, worker: Worker, claim: Claim, event: ResultEvent | ErrorEvent, error: BaseException, hostname: str
+    ) -> tuple[Settled, Exception]:
+        """What came of an attempt cannot be written as it is: that is its outcome, and nobody knows more (rule S27)."""
+        told = describe(error, claim.correlation.attempt)
+        what = "returned a result" if isinstance(event, ResultEvent) else "raised an error"
+        message = f'worker "{worker.name}" ran, and {what} that could not be recorded: {told.type}: {told.message}'
+        ended = ErrorEvent.about(
+            claim.correlation,
+            told.model_copy(update={"message": message}),
+            at=self._runtime.store.now(),
+            kind=ErrorKind.UNKNOWN,
+            retryable=False,
+            worker=hostname,
+            started_at=claim.now,
+        )
+        return self._runtime.settle(ended, claim, may_go_on=False), as_told_to_celery(worker.name, error)
+
+    def _stopped(self, claim: Claim, error: BaseException, hostname: str) -> None:
+        """Give up an attempt that was broken off, so that it need not wait for its lease to run out."""
+        if child_is_ending():
+            return  # Its parent knows why, and says so.
+        killed = any(type(cause).__name__ == "GreenletExit" for cause in causes_of(error))
+        why = "it was terminated while it ran" if killed else f"its worker {hostname} was told to stop while it ran"
+        lost = ErrorEvent.about(
+            claim.correlation,
+            ErrorInfo(
+                type="TaskRevokedError" if killed else "WorkerLost",
+                message=f"step {claim.correlation.step!r}: {why}",
+                attempt=claim.correlation.attempt,
+            ),
+            at=self._runtime.store.now(),
+            kind=ErrorKind.TIMEOUT if killed else ErrorKind.LOST,
+            worker=hostname,
+            started_at=claim.now,
+        )
+        try:
+            self._runtime.settle(lost, claim, may_go_on=False)
+        except Exception:
+            logger.warning("%s is left to the sweep", claim.correlation, exc_info=True)
 
     def _load_results(self, transaction_id: str) -> Mapping[str, Any]:
         return self._store_here().results(transaction_id)
@@ -241,7 +295,7 @@ def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
         ) from None
 
 
-def _unreadable(correlation: Correlation, error: Exception, *, at: datetime, hostname: str) -> ErrorEvent:
+def _unreadable(correlation: Correlation, error: BaseException, *, at: datetime, hostname: str) -> ErrorEvent:
     told = describe(error, correlation.attempt)
     message = f"step {correlation.step!r} was not run, because what is stored of it cannot be read: {told.message}"
     shown = told.model_copy(update={"message": message})

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from multiagents.exceptions import StateStoreError
+from multiagents.worker_sdk.attempt.detail import plain
 from multiagents.worker_sdk.execution import threads
 
 if TYPE_CHECKING:
     from multiagents.names import Correlation
     from multiagents.state_store import StateStore
+    from multiagents.state_store.records import Renewal
     from multiagents.worker_sdk.attempt.rate_limits import Slot
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ class Lease:
     Attributes:
         cancelled: the run is to stop.
         slot: what it has under a limit, which is kept with the lease.
+        detail, sent: what its last heartbeat said of its progress, and what the store has of that.
         lost: the store has given the attempt to somebody else, or its time is over: the outcome will be refused.
     """
 
@@ -44,6 +48,7 @@ class Lease:
         "lost",
         "owner",
         "renewed_at",
+        "sent",
         "slot",
     )
 
@@ -58,13 +63,14 @@ class Lease:
         self.slot: Slot | None = None
         self.beat = False
         self.detail: Any = None
+        self.sent: Any = None
         self.renewed_at = time.monotonic()
         #: when its time limit is reached; 0 is never
         self.limit_at = self.renewed_at + seconds if seconds else 0.0
 
     def heartbeat(self, detail: Any) -> None:
         """Have the lease renewed now, as the worker's own sign of life. Neither waits nor raises."""
-        self.detail = detail
+        self.detail = plain(detail)
         self.beat = True
         self._leases.wake()
 
@@ -143,7 +149,7 @@ class Leases:
         beat, lease.beat = lease.beat, False
         try:
             store, slot = self._store_here(), lease.slot
-            answer = store.renew(lease.correlation, lease.owner, beat=beat, detail=lease.detail)
+            answer = self._answer(store, lease, beat=beat)
             if answer.alive and slot is not None:
                 slot.keep(store)
         except Exception as error:  # noqa: BLE001 - any fault of the store: this thread has to go on
@@ -167,3 +173,20 @@ class Leases:
         if not answer.alive and id(lease) in self._leases:
             lease.lost = True
             logger.warning("attempt %s is no longer ours; what it returns will be refused", lease.correlation)
+
+    def _answer(self, store: StateStore, lease: Lease, *, beat: bool) -> Renewal:
+        detail = None if lease.detail is lease.sent else lease.detail
+        try:
+            answer = store.renew(lease.correlation, lease.owner, beat=beat, detail=detail)
+            if detail is not None:
+                lease.sent = detail
+            return answer
+        except StateStoreError:
+            raise
+        except Exception:
+            if detail is None:
+                raise
+            # It is the detail that cannot be written (a codec refuses it): the lease is renewed without.
+            logger.warning("the detail of a heartbeat of %s could not be kept", lease.correlation, exc_info=True)
+            lease.sent = detail
+            return store.renew(lease.correlation, lease.owner, beat=beat)

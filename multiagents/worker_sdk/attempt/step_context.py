@@ -123,7 +123,8 @@ class StepContext:
         """Say that the step is alive and how far it is; the lease is renewed in the background.
 
         Args:
-            detail: JSON-ready progress, shown with the run.
+            detail: progress, shown with the run (``describe().steps[step].detail``): JSON, of which at most 16 KiB are
+                kept; what is not JSON is shown as its text. It never makes the step fail.
         """
         self._lease.heartbeat(detail)
 

@@ -114,6 +114,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ident = 0
+        self._closing = False
         self._failure: BaseException | None = None
         ready = threads.new_lock()
         ready.acquire()
@@ -139,7 +140,8 @@ class LoopThread:
         finally:
             self._ready.release()
         try:
-            loop.run_forever()
+            while not self._closing:  # a coroutine may stop it: the others go on
+                loop.run_forever()
             self._wind_up(loop)
         finally:
             loop.close()
@@ -198,7 +200,7 @@ class LoopThread:
         loop = self._loop
         if loop is None or loop.is_closed():
             return
-
+        self._closing = True
         with contextlib.suppress(RuntimeError):  # it has just closed
             loop.call_soon_threadsafe(loop.stop)
         self._ended.acquire(True, timeout)

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from multiagents.exceptions import TerminalError, WorkerError
+from multiagents.interruption import Interruption, causes_of
 from multiagents.worker_sdk.execution import threads
 
 #: A function that swallows the alarm is interrupted again after so many seconds.
@@ -48,8 +49,8 @@ class TooLateError(TerminalError):
         )
 
 
-class LimitReached(BaseException):
-    """Raised inside the function; a ``BaseException``, so that its ``except Exception`` does not swallow it."""
+class LimitReached(Interruption):
+    """Raised inside the function when its time is over."""
 
 
 def pool_of_caller() -> str:
@@ -93,7 +94,7 @@ def _in_greenlet(function: Callable[[], Any], worker: str, seconds: float) -> An
         if error is not reached:
             raise
         raise StepTimeoutError(worker, seconds) from None
-    except Exception as error:
+    except BaseException as error:
         # An error that came of being stopped (a `finally` that failed) is still a time-out: its effect is unknown.
         if time.monotonic() - started >= seconds and _caused_by(error, reached):
             raise StepTimeoutError(worker, seconds) from error
@@ -108,20 +109,14 @@ def _with_alarm(function: Callable[[], Any], worker: str, seconds: float) -> Any
         if error is not alarm.reached:
             raise
         raise StepTimeoutError(worker, seconds) from None
-    except Exception as error:
+    except BaseException as error:
         if alarm.fired and _caused_by(error, alarm.reached):
             raise StepTimeoutError(worker, seconds) from error
         raise
 
 
-def _caused_by(error: BaseException | None, cause: BaseException) -> bool:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if error is cause:
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+def _caused_by(error: BaseException, cause: BaseException) -> bool:
+    return any(found is cause for found in causes_of(error))
 
 
 #: Who is to be rung; with nobody there, and no timer wound, our handler stays where it is: putting one in and taking it

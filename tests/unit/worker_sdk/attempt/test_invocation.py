@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery.exceptions import WorkerShutdown
+from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import (
@@ -34,7 +34,7 @@ from multiagents.state_store.records import Claim, ClaimRefused, Renewal
 from multiagents.worker_sdk import Worker, WorkerRuntime, current_step
 from multiagents.worker_sdk.attempt import Invocation
 from multiagents.worker_sdk.execution import event_loop
-from multiagents.worker_sdk.execution.timeouts import StepTimeoutError
+from multiagents.worker_sdk.execution.timeouts import LimitReached, StepTimeoutError
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state import RunState
 
@@ -341,17 +341,146 @@ def test_a_function_that_exits_fails_and_the_process_stays(bench: Bench) -> None
     assert event.kind is ErrorKind.FAILED
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), WorkerShutdown(0)])
-def test_what_is_no_outcome_passes_through_and_the_lease_is_left_to_run_out(
-    bench: Bench, interrupt: BaseException
+class PanicException(BaseException):
+    """As a library in Rust raises it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 50 GiB"),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        PanicException("index out of bounds"),
+        WorkerShutdown(0),
+        WorkerTerminate(1),
+        Ignore(),
+        Reject("no", requeue=True),
+        Retry("later"),
+        BaseExceptionGroup("both", [PanicException("a"), ValueError("b")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("style", ["def", "async def"])
+def test_whatever_a_worker_raises_has_failed_and_ends_no_process(
+    bench: Bench, error: BaseException, style: str
 ) -> None:
     def charge_card(context: dict[str, Any]) -> None:
-        raise interrupt
+        raise error
 
-    with pytest.raises(type(interrupt)):
+    async def charge_card_async(context: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    with pytest.raises(WorkerError, match=f"raised .*{type(error).__name__}|cancelled the task it runs in"):
+        bench.run(a_worker(charge_card if style == "def" else charge_card_async))
+
+    [(event, _)] = bench.delivered
+    assert isinstance(event, ErrorEvent)
+    assert (event.kind, event.retryable) == (ErrorKind.FAILED, True)
+    assert event.error.type.endswith((type(error).__name__, "WorkerError"))
+
+
+def test_an_error_of_the_arguments_or_the_result_may_be_of_any_kind(bench: Bench) -> None:
+    class Odd(dict):  # type: ignore[type-arg]
+        def items(self) -> Any:
+            raise PanicException("no items")
+
+    with pytest.raises(WorkerError, match="PanicException"):
+        bench.run(a_worker(lambda context: Odd(a=1)))
+
+    [(event, _)] = bench.delivered
+    assert isinstance(event, ErrorEvent)
+
+
+def shut_down(monkeypatch: pytest.MonkeyPatch) -> BaseException:
+    """What Celery's signal handler does to a worker whose main thread runs the step."""
+    monkeypatch.setattr("celery.worker.state.should_terminate", 1)
+    return WorkerTerminate(1)
+
+
+def end_the_child(monkeypatch: pytest.MonkeyPatch) -> BaseException:
+    """What billiard's signal handler does to the child of a prefork pool."""
+    monkeypatch.setattr("billiard.common._should_have_exited", [True])
+    return SystemExit(-(256 - signal.SIGTERM))
+
+
+class GreenletExit(BaseException):
+    """As gevent puts it into a greenlet that is killed."""
+
+
+@pytest.mark.parametrize(
+    ("put_in", "recorded"),
+    [
+        (lambda _: KeyboardInterrupt(), ErrorKind.LOST),
+        (shut_down, ErrorKind.LOST),
+        (end_the_child, None),
+        (lambda _: GreenletExit(), ErrorKind.TIMEOUT),
+        (lambda _: LimitReached(), ErrorKind.LOST),
+    ],
+    ids=["Ctrl-C", "shutdown", "child is ended by its parent", "greenlet is killed", "limit of a step around it"],
+)
+@pytest.mark.parametrize("over_it", [None, "another error"])
+def test_S1a_S1b_what_is_put_in_from_outside_is_no_failure_and_goes_on_its_way(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    put_in: Callable[[pytest.MonkeyPatch], BaseException],
+    recorded: ErrorKind | None,
+    over_it: str | None,
+) -> None:
+    interruption = put_in(monkeypatch)
+
+    def charge_card(context: dict[str, Any]) -> None:
+        try:
+            raise interruption
+        finally:
+            if over_it:
+                raise PanicException("the roll-back failed, too")
+
+    with pytest.raises(PanicException if over_it else type(interruption)):
         bench.run(a_worker(charge_card))
 
-    assert bench.delivered == []
+    kinds = [event.kind for event, _ in bench.delivered if isinstance(event, ErrorEvent)]
+    assert kinds == ([] if recorded is None else [recorded])
+
+
+def test_an_error_that_a_signal_handler_raises_is_no_failure_of_the_step(bench: Bench) -> None:
+    class Told(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise Told
+
+    before = signal.signal(signal.SIGUSR2, handler)
+
+    def charge_card(context: dict[str, Any]) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(5)
+
+    with pytest.raises(Told):
+        bench.run(a_worker(charge_card))
+    signal.signal(signal.SIGUSR2, before)
+
+    [(event, _)] = bench.delivered
+    assert isinstance(event, ErrorEvent)
+    assert event.kind is ErrorKind.LOST
+
+
+def test_S27_what_cannot_be_written_down_is_an_unknown_outcome(bench: Bench) -> None:
+    def refusing(event: ResultEvent | ErrorEvent, claim: Claim, **options: bool) -> Any:
+        if isinstance(event, ResultEvent):
+            raise PanicException("the codec has no key")
+        return bench.settle(event, claim, **options)
+
+    object.__setattr__(bench.invocation._runtime, "settle", refusing)
+
+    with pytest.raises(WorkerError, match="PanicException"):
+        bench.run(a_worker(lambda context: {"charged": 3}))
+
+    [(event, _)] = bench.delivered
+    assert isinstance(event, ErrorEvent)
+    assert (event.kind, event.retryable) == (ErrorKind.UNKNOWN, False)
+    assert "returned a result that could not be recorded" in event.error.message
 
 
 def test_an_error_that_cannot_speak_is_recorded_all_the_same(bench: Bench) -> None:
@@ -611,7 +740,7 @@ class TestCoroutines:
             bench.run(a_worker(charge_card))
 
         assert ended.wait(5)
-        assert bench.delivered == []
+        assert [event.kind for event, _ in bench.delivered if isinstance(event, ErrorEvent)] == [ErrorKind.LOST]
 
     def test_in_the_clothes_of_a_function_are_awaited(self, bench: Bench) -> None:
         async def charge_card(context: dict[str, Any]) -> dict[str, Any]:

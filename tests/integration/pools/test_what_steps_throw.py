@@ -1,0 +1,96 @@
+"""Whatever a step raises, on every pool: a failed attempt, recorded at once, and the worker goes on.
+
+The leases are longer than any of these tests waits: an attempt that were left to its lease would not end in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from multiagents.testing import WorkerProcess
+from multiagents.testing.plugin import WorkerStarter
+from tests.support import ROOT
+from tests.support.apps import thrown
+
+POOLS = ["prefork", "threads", "gevent", "solo"]
+APP = "tests.support.apps.thrown"
+
+
+class Scene:
+    """A worker, and an orchestrator of the same app in this process."""
+
+    def __init__(self, url: str, worker: WorkerProcess) -> None:
+        self.worker = worker
+        self.app = thrown.Celery("client", broker=url, set_as_current=False)
+        self.orchestrator = thrown.init_app(self.app, thrown.SETTINGS)
+
+    def start(self, workflow: Any, **input: Any) -> Any:
+        return self.orchestrator.start(workflow, input)
+
+    def end(self, run: Any, timeout: float = 30.0) -> Any:
+        self.orchestrator.store.wait_for_end(run.transaction_id, timeout)
+        return run.describe()
+
+
+@pytest.fixture(params=POOLS)
+def pool(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def scene(pool: str, redis_url: str, start_worker: WorkerStarter) -> Iterator[Scene]:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    worker = start_worker(APP, pool=pool, concurrency=1 if pool == "solo" else 2, cwd=ROOT, env=env)
+    scene = Scene(redis_url, worker)
+    yield scene
+    scene.app.close()
+
+
+def test_whatever_a_step_raises_has_failed_at_once_and_the_worker_goes_on(scene: Scene) -> None:
+    runs = {
+        (what, flow.name): scene.start(flow, what=what)
+        for what in thrown.RAISED
+        for flow in (thrown.sync_flow, thrown.async_flow)
+    }
+
+    ended = {of: scene.end(run, 60) for of, run in runs.items()}
+    after = [scene.end(scene.start(flow, what=None)) for flow in (thrown.sync_flow, thrown.async_flow)]
+
+    steps = {of: (state.steps["throw"].status, state.steps["throw"].attempts) for of, state in ended.items()}
+    assert steps == dict.fromkeys(runs, ("failed", 2))
+    assert [state.status for state in after] == ["completed"] * 2
+    assert scene.worker.is_running
+    assert not [line for line in ("CRITICAL", "exited prematurely") if line in scene.worker.log]
+
+
+def test_a_coroutine_that_stops_the_loop_it_runs_in_stops_no_other(scene: Scene) -> None:
+    states = [scene.end(scene.start(thrown.async_flow, what=what)) for what in ("loop", None, "loop", None)]
+
+    assert [state.status for state in states] == ["completed"] * 4
+
+
+def test_user_code_between_steps_may_raise_anything_and_the_step_before_it_is_not_done_again(scene: Scene) -> None:
+    runs = {what: scene.start(thrown.deciding, what=what) for what in thrown.RAISED}
+    states = {what: scene.end(run) for what, run in runs.items()}
+
+    assert {state.steps["first"].attempts for state in states.values()} == {1}
+    assert {state.status for state in states.values()} == {"failed"}
+    assert scene.worker.is_running
+
+
+def test_no_detail_of_a_heartbeat_costs_the_lease_or_the_step(redis_url: str, start_worker: WorkerStarter) -> None:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    worker = start_worker(APP, concurrency=4, cwd=ROOT, env={**env, "MULTIAGENTS_LEASE": "1"})
+    scene = Scene(redis_url, worker)
+    runs = {what: scene.start(thrown.beating, what=what) for what in thrown.BEATS}
+
+    states = {what: scene.end(run) for what, run in runs.items()}
+
+    assert {what: (state.status, state.steps["beat"].attempts) for what, state in states.items()} == dict.fromkeys(
+        runs, ("completed", 1)
+    )
+    scene.app.close()
