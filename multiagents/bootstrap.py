@@ -11,23 +11,30 @@ may come after it and a fork after that. What it registers, in the order in whic
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps
+from celery.app.trace import setup_worker_optimizations
 
+import multiagents.worker_sdk.worker  # noqa: F401 - makes workers of Celery tasks that are steps
 from multiagents import celery_signals as _celery_signals  # noqa: F401 - listens from now on
 from multiagents.address import Kind
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.api import Orchestrator
+from multiagents.orchestrator.dispatch.kombu import is_accepted
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.recovery import Upkeep
+from multiagents.state_store.records import Node
 from multiagents.worker_sdk import WorkerRuntime, install
 
 if TYPE_CHECKING:
     from multiagents.event_bus import EventBus
 
 __all__ = ["Orchestrator", "init_app"]
+
+logger = logging.getLogger(__name__)
 
 
 def init_app(app: Celery, settings: Any = None) -> Orchestrator:
@@ -54,6 +61,7 @@ def _wire(orchestrator: Orchestrator) -> None:
     """What `Orchestrator` cannot do itself, because it does not know the workers' side."""
     app = orchestrator.app
     app.steps["worker"].add(UpkeepStep)
+    app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:StepMessages")
     app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:HardLimits")
     install(app, partial(_worker_runtime, orchestrator))
 
@@ -70,7 +78,10 @@ class UpkeepStep(bootsteps.StartStopStep):
         orchestrator: Orchestrator = worker.app.multiagents
         # A wrong setting ends the worker here, and says why: a signal's receivers would only log it.
         _ = orchestrator.settings, orchestrator.runtime.address, orchestrator.runtime.payload_policy
-        self._upkeep = Upkeep(lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname)
+        _accept_json(worker)
+        self._upkeep = Upkeep(
+            lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname, lambda: _about(worker)
+        )
 
     def start(self, _worker: Any) -> None:
         """Begin when the worker does."""
@@ -83,6 +94,28 @@ class UpkeepStep(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """End with it, also when it is shut down cold."""
         self.stop(worker)
+
+
+def _accept_json(worker: Any) -> None:
+    """Have this process take the engine's messages: a worker that does not throws them away, one by one."""
+    conf = worker.app.conf
+    if not is_accepted(conf.accept_content):
+        logger.warning(
+            'accept_content is %r and lacks "json", which the messages of steps are, whatever task_serializer says; '
+            'this worker takes JSON, too. Add "json" to accept_content',
+            conf.accept_content,
+        )
+        conf.accept_content = [*conf.accept_content, "json"]
+        setup_worker_optimizations(worker.app, worker.hostname)  # which has taken down what is accepted
+
+
+def _about(worker: Any) -> Node:
+    """What a worker is, and which queues it consumes now: ``celery control`` may have added some."""
+    app: Celery = worker.app
+    consumer = getattr(getattr(worker, "consumer", None), "task_consumer", None)
+    queues = app.amqp.queues.consume_from if consumer is None else [queue.name for queue in list(consumer.queues)]
+    home = app.multiagents.settings.queue or app.conf.task_default_queue  # type: ignore[attr-defined]
+    return Node(worker.hostname, app.main or "", home, tuple(sorted(queues)))
 
 
 def _patient(orchestrator: Orchestrator) -> Engine:

@@ -60,6 +60,7 @@ class PartitionKeys:
     """What the runs of one partition share."""
 
     __slots__ = (
+        "announced",
         "bus",
         "bus_dead",
         "dead",
@@ -71,7 +72,6 @@ class PartitionKeys:
         "sequence",
         "tag",
         "versions",
-        "workers",
     )
 
     def __init__(self, tag: str) -> None:
@@ -96,8 +96,8 @@ class PartitionKeys:
         self.meta = f"{tag}:meta"
         #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it
         self.schedules = f"{tag}:schedules"
-        #: hash, in the first partition: worker -> what whoever sends its steps has to know (queue, limits)
-        self.workers = f"{tag}:workers"
+        #: hash, in the first partition: what worker processes announce: ``worker:``, ``queue:`` and ``node:<name>``
+        self.announced = f"{tag}:announced"
 
     def sent(self, broker_list: str) -> str:
         """Sorted set of the attempts that wait in a broker list, by the number of their message."""

@@ -24,6 +24,11 @@ WORKFLOW_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}")
 HEADER = "multiagents"
 #: The Celery task that advances a run: the saga orchestrator.
 ORCHESTRATOR_TASK = "multiagents.orchestrate"
+#: What the name of a Celery task gets for that of the worker that calls it.
+TASK_STEP = ".step"
+#: The Celery task that runs a step whose worker is named like a Celery task that is none; the header with that name.
+CALL_TASK = "multiagents.call"
+CALLED = "multiagents_called"
 #: The Celery task that beat sends for a tick of a schedule.
 TICK_TASK = "multiagents.tick"
 #: Steps that killed their worker twice go to ``<queue>.quarantine`` where such a queue is consumed.
@@ -117,6 +122,15 @@ def transaction_id_of(workflow: str, idempotency_key: str) -> str:
     """
     told_apart = f"{workflow}\0{idempotency_key}".encode(errors="surrogatepass")
     return f"{workflow[:90]}:key:{sha256(told_apart).hexdigest()[:32]}"
+
+
+def task_step(task: str) -> str:
+    """What the worker is called that calls a Celery task.
+
+    >>> task_step("shop.tasks.charge")
+    'shop.tasks.charge.step'
+    """
+    return f"{task}{TASK_STEP}"
 
 
 def child_id(transaction_id: str, step: str, generation: int = 1) -> str:

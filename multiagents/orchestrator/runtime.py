@@ -94,7 +94,7 @@ class Runtime:
     @cached_property
     def dispatcher(self) -> CeleryDispatcher:
         """How attempts go out."""
-        return CeleryDispatcher(self.app, self.settings, self.address, self.keys, self.store.announced_workers)
+        return CeleryDispatcher(self.app, self.settings, self.address, self.keys, self.store.announced)
 
     @property
     def engine(self) -> Engine:

@@ -26,6 +26,7 @@ from multiagents.names import Correlation
 from multiagents.state_store.isolation import Isolation
 from multiagents.state_store.payloads import PayloadPolicy, Payloads
 from multiagents.state_store.records import (
+    Announced,
     Claim,
     Commit,
     Committed,
@@ -167,6 +168,10 @@ class StateStore(ABC):
         """
 
     @abstractmethod
+    def broker_lists(self) -> list[str]:
+        """The broker lists that commits have pushed messages to."""
+
+    @abstractmethod
     def load(self, transaction_id: str) -> Snapshot:
         """The whole state of a run.
 
@@ -262,12 +267,17 @@ class StateStore(ABC):
         """Drop what belongs to no run and that nobody needs any more: the numbering of lists in which nothing waits."""
 
     @abstractmethod
-    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write down, for all processes, what whoever sends steps has to know of these workers."""
+    def announce(self, entries: Mapping[str, Mapping[str, Any]], gone: Collection[str] = ()) -> None:
+        """Write down, for all processes, what a worker process has to say of itself, and when it has said so.
+
+        Args:
+            entries: name -> what is said, as `multiagents.state_store.records.announced` has it.
+            gone: names of entries that go.
+        """
 
     @abstractmethod
-    def announced_workers(self) -> dict[str, dict[str, Any]]:
-        """What was announced, by worker."""
+    def announced(self) -> Announced:
+        """What was announced and still counts."""
 
     @abstractmethod
     def now(self) -> datetime:

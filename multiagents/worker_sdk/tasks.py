@@ -19,7 +19,7 @@ from celery.local import Proxy
 from celery.utils.functional import head_from_fun
 
 from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
-from multiagents.names import HEADER
+from multiagents.names import CALL_TASK, CALLED, HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt import MESSAGE_KEYS, Invocation, WorkerRuntime, call_outside_run, running
@@ -216,6 +216,41 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
     if links:
         request.callbacks = list(links)
     return None
+
+
+def call_named(self: Any, **kwargs: Any) -> Any:
+    """Run a step whose worker is named like a Celery task that is none: call that task, as `celery_task` does."""
+    name = getattr(self.request, CALLED, None) or (self.request.headers or {}).get(CALLED)
+    return perform(self, _caller(name), (), kwargs)
+
+
+_shared: Any = shared_task  # its stubs know no `Request`
+_shared(
+    call_named,
+    name=CALL_TASK,
+    bind=True,
+    acks_late=True,
+    ignore_result=True,
+    max_retries=0,
+    reject_on_worker_lost=False,
+    acks_late_outside_runs=None,
+    Request="multiagents.worker_sdk.consumer.celery:StepRequest",
+)
+
+
+@lru_cache(maxsize=1_000)
+def _caller(name: str) -> Worker:
+    return Worker(name, calling(name))
+
+
+def calling(name: str) -> Callable[[dict[str, Any]], Any]:
+    """A worker's function that calls a Celery task."""
+
+    def call(context: dict[str, Any]) -> Any:
+        return call_task(name, context)
+
+    call.__qualname__ = f"celery_task({name!r})"
+    return call
 
 
 def call_task(name: str, context: dict[str, Any]) -> Any:

@@ -9,10 +9,11 @@ from typing import Any, overload
 
 from multiagents.clock import LONGEST_IN_WORDS, is_duration
 from multiagents.exceptions import WorkerError
-from multiagents.names import STEP_NAME
+from multiagents.names import STEP_NAME, task_step
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.registry import Worker, workers
-from multiagents.worker_sdk.tasks import WorkerTask, call_task, make_task
+from multiagents.worker_sdk.tasks import WorkerTask, calling, make_task
+from multiagents.workflow.builder import adopted
 from multiagents.workflow.definition import Limit
 
 #: Options of a Celery task that would take from a worker what makes it one, and what to do instead.
@@ -131,11 +132,11 @@ def celery_task(task: Any, **options: Any) -> WorkerTask:
     if not isinstance(name, str) or not name:
         raise WorkerError(f"celery_task() was given {task!r}; expected a Celery task or the name of one")
 
-    def call(context: dict[str, Any]) -> Any:
-        return call_task(name, context)
+    return worker(task_step(name), **options)(calling(name))
 
-    call.__qualname__ = f"celery_task({name!r})"
-    return worker(f"{name}.step", **options)(call)
+
+# A Celery task that is given where a worker is meant counts as one.
+adopted.made_by(celery_task)
 
 
 def _name(name: str | None, function: Any) -> str:

@@ -373,7 +373,7 @@ def test_commit_writes_numbers_that_lua_would_round(redis_kit: RedisKit) -> None
 
     record = redis_kit.client.hget(of.run, "l:fraud")
 
-    assert re.fullmatch(r"d1\|s\|\d{13}\|\d{13}\|0\|2\|celery", record)
+    assert re.fullmatch(r"d1\|s\|\d{13}\|\d{13}\|0\|1\|celery", record)
 
 
 def test_commit_that_is_refused_writes_nothing_at_all(redis_kit: RedisKit) -> None:

@@ -119,11 +119,22 @@ def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: StoreKi
     first = kit.store.load("order-1").in_flight["reserve"]
     kit.sleep(0.01)
 
-    kit.store.dispatch("order-1", kit.message("order-1", "reserve", first_ms=first.first_ms), first.record)
+    again = kit.message("order-1", "reserve", first_ms=first.first_ms)._replace(sent=2)
+    kit.store.dispatch("order-1", again, first.record)
 
     second = kit.store.load("order-1").in_flight["reserve"]
-    assert (second.first_ms, second.number) == (first.first_ms, 2)
+    assert (first.number, second.number, second.first_ms) == (1, 2, first.first_ms)
     assert second.since_ms >= first.since_ms + 10
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+def test_what_the_broker_keeps_says_how_often_it_was_sent(kit: StoreKit, sent: int) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.OUTBOX, target="queue", sent=sent))
+
+    found = kit.store.load("order-1").in_flight["reserve"]
+
+    assert (found.number, found.timer_ms) == (sent, 0)
+    assert kit.store.take_due()[0] == []
 
 
 @pytest.mark.parametrize(

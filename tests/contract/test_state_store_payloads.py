@@ -13,6 +13,7 @@ import redis
 from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError, PayloadStoreError
 from multiagents.names import Correlation, Direction
+from multiagents.orchestrator.dispatch.eager import EagerDispatcher
 from multiagents.orchestrator.engine import Engine
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.settings import Settings
@@ -431,7 +432,7 @@ def test_G4_a_sweep_goes_on_though_the_payload_store_is_away(kit: StoreKit) -> N
     for name in ("order-1", "order-2", "order-3"):
         kit.begin(name)
         kit.end(name, retention_ms=1)
-    sweep = Sweep(Engine(kit.store, cast(Any, None), Settings()))
+    sweep = Sweep(Engine(kit.store, EagerDispatcher(cast(Any, None)), Settings()))
     kit.sleep(0.01)
     bucket.away = True
 

@@ -16,7 +16,17 @@ from multiagents.keys import Keys
 from multiagents.redis import ADVICE
 from multiagents.state_store import open_store
 from multiagents.state_store.memory import InMemoryStateStore
-from multiagents.state_store.records import Commit, Delivery, Dispatch, DueKind, Verdict
+from multiagents.state_store.records import (
+    Announced,
+    Commit,
+    Delivery,
+    Dispatch,
+    DueKind,
+    Node,
+    Verdict,
+    of_queues,
+    of_workers,
+)
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.state_store.redis.server_check import findings_of
 from multiagents.workflow.builder import WorkflowBuilder
@@ -253,12 +263,25 @@ def test_a_store_for_the_sweep_sees_the_same_runs(kit: StoreKit) -> None:
 
 
 def test_what_workers_announce_is_known_to_all_and_the_latest_counts(kit: StoreKit) -> None:
-    kit.store.announce_workers({})
-    assert kit.another().announced_workers() == {}
-    kit.store.announce_workers({"charge_card": {"queue": "cards", "timeout": 5}, "ship_order": {"queue": "docks"}})
-    kit.another().announce_workers({"charge_card": {}})
+    kit.store.announce({})
+    assert kit.another().announced() == Announced()
+    kit.store.announce(of_workers({"charge_card": {"queue": "cards", "timeout": 5}, "ship_order": {"queue": "docks"}}))
+    kit.another().announce(of_workers({"charge_card": {}}))
 
-    assert kit.another().announced_workers() == {"charge_card": {}, "ship_order": {"queue": "docks"}}
+    assert kit.another().announced().workers == {"charge_card": {}, "ship_order": {"queue": "docks"}}
+
+
+def test_a_worker_process_is_known_until_it_goes_and_its_queue_for_longer(kit: StoreKit) -> None:
+    node = Node("w1@docks", "shop", "celery", ("celery", "docks"), {"5979": '"order" version "1"'}, {"07ab": "none"})
+    kit.store.announce({**node.entry(), **of_queues(node.queues)})
+
+    seen = kit.another().announced()
+    assert (seen.nodes, seen.queues, seen.is_consumed("docks")) == ((node,), {"celery", "docks"}, True)
+    kit.store.announce({}, gone=list(node.entry()))
+
+    left = kit.another().announced()
+    assert (left.nodes, left.is_consumed("docks"), left.knows("docks"), left.knows("dock")) == ((), False, True, False)
+    assert left.near_queue("dock") == '; did you mean "docks"?'
 
 
 # --- in memory -------------------------------------------------------------------------------------------------------

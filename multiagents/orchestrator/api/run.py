@@ -15,6 +15,7 @@ from multiagents.names import Direction, check_transaction_id
 from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
+from multiagents.orchestrator.api.waiting import waiting_for
 from multiagents.orchestrator.dispatch.celery import assert_may_wait
 from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
@@ -54,7 +55,9 @@ class Run:
             WorkflowNotFoundError: when there is no such run.
         """
         store = self._runtime.store
-        return workflow_state(store.load(self.transaction_id), store.payloads(self.transaction_id))
+        snapshot = store.load(self.transaction_id)
+        waiting = waiting_for(snapshot, self._runtime.dispatcher)
+        return workflow_state(snapshot, store.payloads(self.transaction_id), waiting)
 
     def history(self) -> list[Event]:
         """Every event of the run, oldest first."""

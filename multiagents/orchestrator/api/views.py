@@ -10,6 +10,7 @@ from typing import Any
 from multiagents.clock import from_ms, to_ms
 from multiagents.events import ErrorInfo
 from multiagents.names import Correlation, Direction, parse_origin
+from multiagents.orchestrator.api.waiting import Waiting
 from multiagents.orchestrator.engine import child_of
 from multiagents.state_store.payloads import Payloads, merge
 from multiagents.state_store.records import Delivery, InFlight, Snapshot, decode_attribute
@@ -32,6 +33,7 @@ class AttemptView:
         finished_at: when it was over.
         task_id: the Celery task id of the last attempt.
         due_at: when what it waits for is over by itself: its sleep, its limit, the pause before its retry.
+        waiting_for: what it waits for, in words, while nobody is at it: a worker, a queue, a signal, a person, ...
     """
 
     status: StepStatus
@@ -43,6 +45,7 @@ class AttemptView:
     finished_at: datetime | None = None
     task_id: str | None = None
     due_at: datetime | None = None
+    waiting_for: tuple[Waiting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,16 @@ class WorkflowState:
     forked_from: str | None = None
 
 
-def workflow_state(snapshot: Snapshot, payloads: Payloads) -> WorkflowState:
-    """The run as it stands."""
+def workflow_state(
+    snapshot: Snapshot, payloads: Payloads, waiting: Mapping[str, tuple[Waiting, ...]] | None = None
+) -> WorkflowState:
+    """The run as it stands.
+
+    Args:
+        snapshot: the run.
+        payloads: its data.
+        waiting: what its steps wait for.
+    """
     state = snapshot.state
     return WorkflowState(
         transaction_id=state.transaction_id,
@@ -115,7 +126,10 @@ def workflow_state(snapshot: Snapshot, payloads: Payloads) -> WorkflowState:
         error=state.error,
         started_at=_moment(state.started_at),
         finished_at=_moment(state.finished_at),
-        steps={name: _step_view(snapshot, payloads, name) for name in snapshot.definition.steps},
+        steps={
+            name: _step_view(snapshot, payloads, name, (waiting or {}).get(name, ()))
+            for name in snapshot.definition.steps
+        },
         effects=_effects(snapshot),
         attributes={name: decode_attribute(stored) for name, stored in snapshot.attributes.items()},
         deadline=_as_time_goes(snapshot, deadline_of(snapshot.definition, state)),
@@ -140,7 +154,7 @@ def _effects(snapshot: Snapshot) -> dict[str, str]:
     return found
 
 
-def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
+def _step_view(snapshot: Snapshot, payloads: Payloads, name: str, waiting: tuple[Waiting, ...]) -> StepView:
     step = snapshot.state.step(name)
     in_flight = snapshot.in_flight.get(name)
     status = step.status
@@ -165,6 +179,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str) -> StepView:
         abandoned=step.abandoned,
         taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
         probing=step.do.probing,
+        waiting_for=waiting,
     )
 
 

@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from multiagents.orchestrator.dispatch.active_queues import CONSUMED_FOR
 from multiagents.orchestrator.dispatch.base import Dispatcher, outbox_grace_ms, task_of
-from multiagents.orchestrator.dispatch.plan import CHILD_GRACE_MS, plan_dispatches
+from multiagents.orchestrator.dispatch.plan import CHILD_GRACE_MS, plan_dispatches, start_within_ms
 
-__all__ = ["CHILD_GRACE_MS", "CONSUMED_FOR", "Dispatcher", "outbox_grace_ms", "plan_dispatches", "task_of"]
+__all__ = [
+    "CHILD_GRACE_MS",
+    "CONSUMED_FOR",
+    "Dispatcher",
+    "outbox_grace_ms",
+    "plan_dispatches",
+    "start_within_ms",
+    "task_of",
+]

@@ -7,7 +7,7 @@ from typing import Any
 
 from multiagents.names import Correlation
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.records import OUTBOX_GRACE_MS, Dispatch
+from multiagents.state_store.records import OUTBOX_GRACE_MS, Announced, Dispatch
 from multiagents.workflow.definition import Definition, StepDefinition
 
 
@@ -27,6 +27,8 @@ class Dispatcher(ABC):
 
     #: the broker is the store's own Redis database: messages go out inside the commit
     atomic: bool
+    #: it asks other processes, which may be there or not
+    asks_others: bool = True
 
     @abstractmethod
     def address(
@@ -58,8 +60,28 @@ class Dispatcher(ABC):
         """Whether this process can run a worker."""
         return False
 
+    def can_call(self, worker: str) -> bool:  # noqa: ARG002 - as above
+        """Whether a name is that of a Celery task of this process, worker or not."""
+        return False
+
     def timeout_of(self, worker: str) -> float | None:  # noqa: ARG002 - as above
         """The time limit that a worker has of its own, where it is known here: seconds, 0 is none."""
+        return None
+
+    def announced(self, *, fresh: bool = False) -> Announced:  # noqa: ARG002 - nobody announces anything
+        """What worker processes have announced of themselves, as it was known some seconds ago.
+
+        Args:
+            fresh: as it was known a second ago.
+        """
+        return Announced()
+
+    def queue_of(self, target: str) -> str:
+        """The queue that a broker list holds messages of; a queue is its own."""
+        return target
+
+    def is_consumed(self, queue: str) -> bool | None:  # noqa: ARG002 - of none is it known
+        """Whether some worker, of this store or not, listens to a queue; None when nobody has answered."""
         return None
 
     def workers_here(self) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
 from math import ceil
 from typing import Any
@@ -23,7 +23,7 @@ from kombu import Connection
 from multiagents.address import Address
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
-from multiagents.names import HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction
+from multiagents.names import CALL_TASK, CALLED, HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction
 from multiagents.orchestrator.addresses import broker_address
 from multiagents.orchestrator.dispatch import kombu as wire
 from multiagents.orchestrator.dispatch.active_queues import ConsumedQueues
@@ -32,7 +32,7 @@ from multiagents.orchestrator.dispatch.message_template import MessageTemplate, 
 from multiagents.orchestrator.dispatch.worker_directory import Directory, WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
-from multiagents.state_store.records import Delivery, Dispatch, attempt_key_of
+from multiagents.state_store.records import Announced, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition import Definition, StepDefinition
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class CeleryDispatcher(Dispatcher):
         settings: Settings,
         store: Address,
         keys: Keys,
-        announced: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+        announced: Callable[[], Announced] = Announced,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -75,7 +75,7 @@ class CeleryDispatcher(Dispatcher):
         self._keys = keys
         self._templates: dict[tuple[Any, ...], MessageTemplate] = {}
         self._lists: dict[tuple[str, int | None], str] = {}
-        self._routes: dict[tuple[str, str | None, int | None], tuple[str, int | None]] = {}
+        self._routes: dict[tuple[str, str | None, int | None, str | None], tuple[str, int | None]] = {}
         self._directory = Directory(app, announced)
         self._consumed = ConsumedQueues(app, settings.lease)
         self._producers = wire.Producers(self._connect)
@@ -93,17 +93,24 @@ class CeleryDispatcher(Dispatcher):
     # --- where to ----------------------------------------------------------------------------------------------------
 
     def _route(self, task: str, queue: str | None) -> tuple[str, int | None]:
-        """The queue of a task and its priority: what was asked for, else what ``task_routes`` says."""
+        """The queue of a task and its priority: what was asked for, else what ``task_routes`` says, else its home."""
         facts = self._directory.find(task) or _UNKNOWN
-        wanted = queue or facts.queue or self.settings.queue
-        known = self._routes.get((task, wanted, facts.priority))
+        wanted = queue or facts.queue
+        known = self._routes.get((task, wanted, facts.priority, facts.home))
         if known is None:
-            options = {"queue": wanted} if wanted else {}
-            routed = self.app.amqp.router.route(dict(options), task)
-            found = routed.get("queue")
-            name = getattr(found, "name", found) or self.app.conf.task_default_queue
-            known = self._routes[task, wanted, facts.priority] = (name, routed.get("priority", facts.priority))
+            known = self._routed(task, wanted, facts)
+            self._routes[task, wanted, facts.priority, facts.home] = known
         return known
+
+    def _routed(self, task: str, wanted: str | None, facts: WorkerFacts) -> tuple[str, int | None]:
+        router = self.app.amqp.router
+        if not wanted and facts.home and not router.lookup_route(task):
+            return facts.home, facts.priority  # of another app, whose default queue is not ours
+        wanted = wanted or self.settings.queue
+        routed = router.route({"queue": wanted} if wanted else {}, task)
+        found = routed.get("queue")
+        name = getattr(found, "name", found) or self.app.conf.task_default_queue
+        return name, routed.get("priority", facts.priority)
 
     def _priority_of(self, step: StepDefinition, routed: int | None, *, first: bool) -> int | None:
         """What the step says, else what its worker or its route does, else what is for the start of a run."""
@@ -153,11 +160,20 @@ class CeleryDispatcher(Dispatcher):
     def has_worker(self, worker: str) -> bool:
         return self._directory.is_here(worker)
 
+    def can_call(self, worker: str) -> bool:
+        return worker in self.app.tasks
+
     def timeout_of(self, worker: str) -> float | None:
         return (self._directory.find(worker) or _UNKNOWN).timeout
 
     def workers_here(self) -> dict[str, dict[str, Any]]:
-        return self._directory.here()
+        return {
+            name: (facts if facts.queue else facts._replace(home=self._route(name, None)[0])).to_dict()
+            for name, facts in self._directory.here().items()
+        }
+
+    def announced(self, *, fresh: bool = False) -> Announced:
+        return self._directory.announced(fresh=fresh)
 
     def publish(
         self,
@@ -191,6 +207,7 @@ class CeleryDispatcher(Dispatcher):
                 argsrepr="()",
                 time_limit=hard,
                 ignore_result=True,
+                serializer="json",
                 producer=producer,
                 **options,
             )
@@ -209,9 +226,16 @@ class CeleryDispatcher(Dispatcher):
             logger.debug("the broker did not tell how long queue %r is", target, exc_info=True)
             return -1
 
-    def is_deserted(self, target: str) -> bool:
+    def is_consumed(self, queue: str) -> bool | None:
+        return self._consumed.has(queue)
+
+    def queue_of(self, target: str) -> str:
         options = self.app.conf.broker_transport_options or {}
         queue, *_ = target.removeprefix(options.get("global_keyprefix", "")).split(options.get("sep", wire.SEPARATOR))
+        return queue
+
+    def is_deserted(self, target: str) -> bool:
+        queue = self.queue_of(target)
         return queue.endswith(QUARANTINE_SUFFIX) and self._consumed.has(queue) is False
 
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
@@ -222,6 +246,7 @@ class CeleryDispatcher(Dispatcher):
             "queue": queue,
             "headers": {HEADER: _UNNUMBERED},
             "ignore_result": True,
+            "serializer": "json",
             "kwargsrepr": shown(correlation),
             "root_id": correlation.transaction_id,
         }
@@ -229,6 +254,11 @@ class CeleryDispatcher(Dispatcher):
             options["time_limit"] = hard
         if (priority := self._priority_of(step, routed, first=False)) is not None:
             options["priority"] = priority
+        registered = self.app.tasks.get(task)
+        if registered is not None and not hasattr(registered, "worker_queue"):
+            # A Celery task that knows nothing of runs, and would refuse our arguments where they are sent.
+            options["headers"] = {HEADER: _UNNUMBERED, CALLED: task}
+            task = CALL_TASK
         return _Link(WriteSite.LINK, self.app, task, _kwargs(definition, correlation), options)
 
     def orchestration(self, transaction_id: str, *, first: bool = False) -> tuple[str, str, str] | None:
@@ -252,7 +282,7 @@ class CeleryDispatcher(Dispatcher):
 
     def orchestration_link(self, transaction_id: str) -> Any:
         queue, _ = self._route(ORCHESTRATOR_TASK, self.settings.orchestrator_queue)
-        options = {"queue": queue, "headers": {HEADER: _UNNUMBERED}, "ignore_result": True}
+        options = {"queue": queue, "headers": {HEADER: _UNNUMBERED}, "ignore_result": True, "serializer": "json"}
         kwargs = {"transaction_id": transaction_id}
         return _Link(WriteSite.LINK_ORCHESTRATE, self.app, ORCHESTRATOR_TASK, kwargs, options)
 

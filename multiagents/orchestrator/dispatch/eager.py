@@ -24,6 +24,7 @@ class EagerDispatcher(Dispatcher):
     """
 
     atomic = False
+    asks_others = False
 
     def __init__(self, messages: Dispatcher) -> None:
         self._messages = messages

@@ -12,14 +12,26 @@ from typing import Any
 from kombu import Connection, Producer
 from kombu.pools import ProducerPool
 from kombu.serialization import dumps as serialize
+from kombu.serialization import prepare_accept_content
 from kombu.utils.json import dumps as to_json
 
+#: The content type of the engine's messages.
+JSON = "application/json"
 #: How many producers a process holds at most; whoever needs another one waits.
 LIMIT = 10
 #: What kombu's Redis transport puts between a queue's name and its priority.
 SEPARATOR = "\x06\x16"
 #: What starts a run, on Redis: there messages of priority 0 are consumed first, then those of 3, 6 and 9.
 START_PRIORITY = 3
+
+
+def is_accepted(accepted: Any) -> bool:
+    """Whether workers take the engine's messages, which are JSON whatever ``task_serializer`` says.
+
+    Args:
+        accepted: ``accept_content``.
+    """
+    return JSON in (prepare_accept_content(accepted) or ())
 
 
 class Producers:
@@ -63,7 +75,7 @@ def message(
             {
                 "body": body,
                 "content-encoding": "utf-8",
-                "content-type": "application/json",
+                "content-type": JSON,
                 "headers": headers,
                 "properties": {
                     **properties,

@@ -11,7 +11,7 @@ from multiagents.events import CommandEvent, CompensationEvent
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.state_store.records import Delivery, Dispatch, attempt_key_of
-from multiagents.workflow.definition import Definition, StepKind
+from multiagents.workflow.definition import Definition, StepDefinition, StepKind
 from multiagents.workflow.state import RunState
 
 #: Whoever commits that a run of its own is to be started, or undone, does it; the sweep looks after that time.
@@ -85,11 +85,20 @@ def _plan(
         return Dispatch(
             name, attempt_key, Delivery.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0)
         )
+    within = start_within_ms(step, close_ms, to_ms(now))
     if link and undo:
-        return Dispatch(name, attempt_key, Delivery.LINK, close_ms=close_ms)
+        return Dispatch(name, attempt_key, Delivery.LINK, close_ms=close_ms, start_within_ms=within)
     correlation = Correlation(command.transaction_id, name, direction, command.attempt)
     ready = dispatcher.address(definition, correlation, losses=activity.losses, probe=probe, first=first)
-    if close_ms or step.schedule_to_start:
-        start_within = round((step.schedule_to_start or 0) * 1000)
-        return ready._replace(close_ms=close_ms, start_within_ms=start_within)
-    return ready
+    return ready._replace(close_ms=close_ms, start_within_ms=within) if within else ready
+
+
+def start_within_ms(step: StepDefinition, close_ms: int, now_ms: int) -> int:
+    """How long the message of an attempt may stay unclaimed (ms): what its step says of that, and of its end; 0 is any.
+
+    Only steps with a limit of their own have an entry in ``due`` for it. What counts by default is found by looking.
+    """
+    if not (close_ms or step.schedule_to_start):
+        return 0
+    limits = [round(step.schedule_to_start * 1000)] if step.schedule_to_start else []
+    return max(1, min([*limits, close_ms - now_ms] if close_ms else limits))

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from multiagents.exceptions import MultiAgentsError
 from multiagents.retry import RetryPolicy
+from multiagents.state_store.records import Announced
 
 logger = logging.getLogger(__name__)
 
 #: Seconds for which it is taken as known what worker processes have announced.
 KNOWN_FOR = 10.0
+#: The same where a worker is looked for that nobody has announced: it may have come up this very moment.
+MISSED_FOR = 1.0
 
 
 class WorkerFacts(NamedTuple):
@@ -25,6 +28,8 @@ class WorkerFacts(NamedTuple):
     timeout: float | None = None
     priority: int | None = None
     retry: RetryPolicy | None = None
+    #: where its own app sends its steps, if it names no queue: each app may have a default queue of its own
+    home: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON-ready data."""
@@ -35,7 +40,7 @@ class WorkerFacts(NamedTuple):
     def from_dict(cls, data: Mapping[str, Any]) -> WorkerFacts:
         """The inverse of `to_dict`; what a later release added is passed over."""
         retry = RetryPolicy.from_dict(data["retry"]) if data.get("retry") is not None else None
-        return cls(data.get("queue"), data.get("timeout"), data.get("priority"), retry)
+        return cls(data.get("queue"), data.get("timeout"), data.get("priority"), retry, data.get("home"))
 
 
 class Directory:
@@ -43,14 +48,15 @@ class Directory:
 
     Args:
         app: the Celery app.
-        announced: reads what was announced: worker -> `WorkerFacts.to_dict`.
+        announced: reads what was announced.
     """
 
-    def __init__(self, app: Any, announced: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+    def __init__(self, app: Any, announced: Callable[[], Announced]) -> None:
         self._app = app
-        self._announced = announced
+        self._read = announced
         self._here: dict[str, WorkerFacts] = {}
         self._elsewhere: dict[str, WorkerFacts] = {}
+        self._announced = Announced()
         self._read_at = -math.inf
 
     def find(self, task: str) -> WorkerFacts | None:
@@ -62,24 +68,30 @@ class Directory:
         if registered is not None:
             known = self._here[task] = _facts_of(registered)
             return known
-        if time.monotonic() - self._read_at > KNOWN_FOR:
-            self._read()
+        self._look(KNOWN_FOR if task in self._elsewhere else MISSED_FOR)
         return self._elsewhere.get(task)
+
+    def announced(self, *, fresh: bool = False) -> Announced:
+        """What worker processes have announced, as it was known some seconds ago; ``fresh`` is a second at most."""
+        self._look(MISSED_FOR if fresh else KNOWN_FOR)
+        return self._announced
 
     def is_here(self, task: str) -> bool:
         """Whether a worker is one of this process."""
         return task in self._here or hasattr(self._app.tasks.get(task), "worker_queue")
 
-    def here(self) -> dict[str, dict[str, Any]]:
-        """What this process has to announce: its own workers."""
-        return {
-            name: _facts_of(task).to_dict() for name, task in self._app.tasks.items() if hasattr(task, "worker_queue")
-        }
+    def here(self) -> dict[str, WorkerFacts]:
+        """This process's own workers."""
+        return {name: _facts_of(task) for name, task in self._app.tasks.items() if hasattr(task, "worker_queue")}
 
-    def _read(self) -> None:
+    def _look(self, known_for: float) -> None:
+        if time.monotonic() - self._read_at <= known_for:
+            return
         self._read_at = time.monotonic()
         try:
-            self._elsewhere = {name: WorkerFacts.from_dict(facts) for name, facts in self._announced().items()}
+            found = self._read()
+            self._elsewhere = {name: WorkerFacts.from_dict(facts) for name, facts in found.workers.items()}
+            self._announced = found
         except (MultiAgentsError, ValueError):
             logger.debug("what workers have announced could not be read", exc_info=True)
 

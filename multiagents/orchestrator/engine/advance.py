@@ -120,6 +120,7 @@ def _once(
         unclaimed={entry.step for entry in beside if _is_unclaimed(snapshot.definition, entry)},
     )
     if decided.elsewhere is not None and not decided.events:
+        pipeline.elsewhere.tell(snapshot.definition, before.transaction_id, decided.elsewhere)
         return _leave_to_others(pipeline, before, decided.elsewhere)
     moved = moved_timers(snapshot, decided.after, event)
     dispatches = [

@@ -190,7 +190,7 @@ def offered_later(found: InFlight, *, now_ms: int, longest_ms: float) -> Dispatc
         now_ms: the store's clock.
         longest_ms: how long the pause may grow.
     """
-    again = found.first_ms < found.since_ms
+    again = found.number == 0 and found.first_ms < found.since_ms
     waited = now_ms - found.first_ms if again else 0
     pause = max(min(waited, longest_ms), SHORTEST_PAUSE)
     return Dispatch(

@@ -24,6 +24,7 @@ from multiagents.events import Event
 from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine.commit_plan import commit_of
 from multiagents.orchestrator.engine.follow_ups import Advance, FollowUp
+from multiagents.orchestrator.engine.name_check import NameCheck
 from multiagents.orchestrator.engine.outbox import Outbox
 from multiagents.orchestrator.engine.user_code import Answers, CodeElsewhere
 from multiagents.orchestrator.engine.version_check import Versions
@@ -90,6 +91,7 @@ class Pipeline:
         settings: the deployment's settings.
         elsewhere: remembers which steps wait for code that this process lacks.
         versions: warns of two contents under one version.
+        names: warns of names that nobody knows.
     """
 
     store: StateStore
@@ -97,11 +99,19 @@ class Pipeline:
     settings: Settings
     elsewhere: CodeElsewhere
     versions: Versions
+    names: NameCheck
 
     @classmethod
     def of(cls, store: StateStore, dispatcher: Dispatcher, settings: Settings) -> Pipeline:
         """Put one together."""
-        return cls(store, Outbox(dispatcher, settings), settings, CodeElsewhere(settings), Versions(store))
+        return cls(
+            store,
+            Outbox(dispatcher, settings),
+            settings,
+            CodeElsewhere(settings),
+            Versions(store),
+            NameCheck(dispatcher),
+        )
 
     @property
     def dispatcher(self) -> Dispatcher:

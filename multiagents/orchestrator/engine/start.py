@@ -92,7 +92,9 @@ def start(
         for child in orphaned:
             pipeline.store.postpone(DueKind.EXPIRY.entry(child), child, 0)
     pipeline.versions.look_at(started, definition, transaction_id)
-    return started, pipeline.publish(decided, dispatches, first=first, hand_over=True)
+    follow_ups = pipeline.publish(decided, dispatches, first=first, hand_over=True)
+    pipeline.names.look_at(definition)
+    return started, follow_ups
 
 
 def _orphaned_by(store: StateStore, transaction_id: str, on_conflict: OnConflict) -> list[str]:

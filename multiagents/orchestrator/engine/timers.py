@@ -53,7 +53,13 @@ def _moved(found: InFlight, at_ms: int) -> Dispatch:
             found.step, found.attempt_key, found.delivery, target=found.target, first_ms=found.first_ms, close_ms=at_ms
         )
     return Dispatch(
-        found.step, found.attempt_key, found.delivery, first_ms=found.first_ms, close_ms=found.close_ms, due_ms=at_ms
+        found.step,
+        found.attempt_key,
+        found.delivery,
+        target=found.target,
+        first_ms=found.first_ms,
+        close_ms=found.close_ms,
+        due_ms=at_ms,
     )
 
 

@@ -35,6 +35,8 @@ from multiagents.workflow.definition import (
 _ANSWER = "what it answered"
 #: Of how many steps a process remembers that it has left them to others.
 MAX_LEFT = 10_000
+#: Of how many definitions it is remembered that their code is elsewhere.
+MAX_LACKING = 50
 
 
 class Answers:
@@ -110,6 +112,23 @@ class CodeElsewhere:
         self._settings = settings
         #: (run, generation, step) -> when it was seen first, in ms of the store's clock
         self._since: dict[tuple[str, int, str], int] = {}
+        #: content hash -> in words what this process has in its place, of definitions whose code it lacks
+        self.lacks: dict[str, str] = {}
+        #: what is to be said of these and has not been; in a pool process it stays so, and its parent says it
+        self.unsaid: list[str] = []
+
+    def tell(self, definition: Definition, transaction_id: str, step: str) -> None:
+        """Note, once for each content, that a run waits for a process that has the code of a step."""
+        if definition.content_hash in self.lacks:
+            return
+        found = self.lacks[definition.content_hash] = code_is_elsewhere(definition)
+        if len(self.lacks) > MAX_LACKING:
+            del self.lacks[next(iter(self.lacks))]
+        said = (
+            f'run {transaction_id} waits for a worker that has this content of workflow "{definition.name}" version '
+            f'"{definition.version}", for the code of its step "{step}": {found}; deploy that content to the workers'
+        )
+        self.unsaid = [*self.unsaid[-MAX_LACKING:], said]
 
     def too_long(self, snapshot: Snapshot, step: str) -> bool:
         """Whether a step has waited for its ``schedule_to_start``, and a lease at least, since it was seen first."""

@@ -15,8 +15,10 @@ from functools import cached_property
 from multiagents.event_bus import EventBus
 from multiagents.exceptions import MultiAgentsError, StateRefusedError, StateStoreError
 from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.recovery.announcer import Announcer
 from multiagents.orchestrator.recovery.intake import GROUP, Intake
 from multiagents.orchestrator.recovery.sweep import Sweep
+from multiagents.state_store.records import Node
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +35,16 @@ class Upkeep:
         engine: makes an engine whose store gives up at once; called in the thread.
         bus: opens the bus; called in the thread.
         consumer: this worker's name.
+        about: what this worker announces of itself, as it is now.
     """
 
-    def __init__(self, engine: Callable[[], Engine], bus: Callable[[], EventBus], consumer: str) -> None:
+    def __init__(
+        self, engine: Callable[[], Engine], bus: Callable[[], EventBus], consumer: str, about: Callable[[], Node]
+    ) -> None:
         self._open_engine = engine
         self._open_bus = bus
         self._consumer = consumer
+        self._about = about
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -57,28 +63,29 @@ class Upkeep:
             self._thread = None
 
     def _run(self) -> None:
-        duties = _Duties(self._open_engine(), self._open_bus, self._consumer)
+        duties = _Duties(self._open_engine(), self._open_bus, self._consumer, self._about)
         pause = 0.0
         while not self._stopped.wait(pause):
             pause = duties.do()
+        duties.end()
 
 
 class _Duties:
     """What there is to do, and when; a duty that comes to grief keeps none of the others from being done."""
 
-    def __init__(self, engine: Engine, bus: Callable[[], EventBus], consumer: str) -> None:
+    def __init__(self, engine: Engine, bus: Callable[[], EventBus], consumer: str, about: Callable[[], Node]) -> None:
         self._engine = engine
         self._open_bus = bus
         self._consumer = consumer
         self._sweep = Sweep(engine)
         self._intake: Intake | None = None
         self._checked = False
-        self._announced = False
+        self._announcer = Announcer(engine, about)
         self._pause = 0.0
         self._tidy_at = 0.0
         self._duties = {
             "check": self._check,
-            "announce": self._announce,
+            "announce": self._announcer.announce,
             "sweep": self._tick,
             "read": self._read,
             "tidy": self._tidy,
@@ -102,7 +109,7 @@ class _Duties:
                 logger.log(logging.DEBUG if name in self._said else logging.ERROR, "upkeep waits: %s", error)
                 self._said.add(name)
                 if isinstance(error, StateStoreError) and not isinstance(error, StateRefusedError):
-                    self._announced = False  # the server that comes back may have forgotten it
+                    self._announcer.again()  # the server that comes back may have forgotten it
                     break
             except Exception:
                 logger.exception("upkeep met an error; it goes on")
@@ -112,16 +119,18 @@ class _Duties:
     def _bus(self) -> EventBus:
         return self._open_bus()
 
+    def end(self) -> None:
+        """Say that this worker goes; where that fails, it is noticed."""
+        try:
+            self._announcer.withdraw()
+        except MultiAgentsError as error:
+            logger.debug("it could not be said that this worker goes: %s", error)
+
     def _check(self) -> None:
         if not self._checked:
             for finding in self._engine.store.check():
                 logger.error("state store: %s", finding)
             self._checked = True
-
-    def _announce(self) -> None:
-        if not self._announced:
-            self._engine.store.announce_workers(self._engine.dispatcher.workers_here())
-            self._announced = True
 
     def _tick(self) -> None:
         self._pause = self._sweep.tick()

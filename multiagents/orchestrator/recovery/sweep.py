@@ -22,12 +22,14 @@ from multiagents.exceptions import (
 )
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import QUARANTINE_SUFFIX, Correlation
-from multiagents.orchestrator.dispatch import CHILD_GRACE_MS, CONSUMED_FOR, outbox_grace_ms
+from multiagents.orchestrator.dispatch import CHILD_GRACE_MS, CONSUMED_FOR, outbox_grace_ms, start_within_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine, is_done_by_child, why_unclaimable
 from multiagents.orchestrator.recovery.retention import Retention
+from multiagents.orchestrator.recovery.unclaimed import Unclaimed
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import Delivery, Due, DueKind, InFlight, Snapshot, parse_attempt_key
+from multiagents.state_store.records import Delivery, Dispatch, Due, DueKind, InFlight, Snapshot, parse_attempt_key
 from multiagents.workflow.decider import Silence, timeouts
+from multiagents.workflow.decider.timeouts import Again
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Sweep:
         #: runs whose children are looked at in this tick: one look at the parent does for many of them
         self._parents: dict[str, Snapshot] = {}
         self._retention = Retention(self.store)
+        self._unclaimed = Unclaimed(engine)
         #: until when others are let first: they can decide what this process cannot
         self._yields_until = 0.0
         #: when to look next whether somebody waits in a quarantine in vain
@@ -129,13 +132,23 @@ class Sweep:
             if self.engine.dispatcher.is_deserted(target):
                 for entry in entries:
                     self._try(entry, self._leave_quarantine)
+        for entry in self._unclaimed.in_unconsumed_queues():
+            self._try(entry, self._wait_in_vain)
 
     def _leave_quarantine(self, entry: Due) -> None:
         snapshot = self.store.load(entry.transaction_id)
         found = snapshot.in_flight.get(entry.step)
         if found is not None and found.attempt_key == entry.attempt_key and QUARANTINE_SUFFIX in found.target:
             logger.warning("%s leaves %r, which nobody consumes", self._correlation(entry), found.target)
-            self._send(entry, snapshot, found)
+            self._send(entry, snapshot, found, Again(0, found.number, found.first_ms))
+
+    def _wait_in_vain(self, entry: Due) -> None:
+        snapshot = self.store.load(entry.transaction_id)
+        found = snapshot.in_flight.get(entry.step)
+        if found is None or found.attempt_key != entry.attempt_key or found.delivery is not Delivery.PUSH:
+            return
+        if (silence := self._unclaimed.in_vain(snapshot, self._correlation(entry), found)) is not None:
+            self._give_up(entry, found.record, silence)
 
     def _handle(self, entry: Due) -> None:
         if entry.kind == DueKind.DECISION:
@@ -209,14 +222,14 @@ class Sweep:
                 self._no_signal(entry, snapshot, found)
             case Delivery.EXTERNAL:
                 self._give_up(entry, found.record, timeouts.not_reported())
-            case Delivery.UNREGISTERED if now - found.first_ms >= self.engine.settings.schedule_to_start * 1000:
-                self._nobody_knows_it(entry, snapshot, found)
             case Delivery.PUSH | Delivery.LINK | Delivery.OUTBOX if (
                 error := self._why_unclaimable(entry, found, now)
             ) is not None:
                 self._end(entry, found.record, ErrorKind.FAILED, error, final=True)
             case Delivery.OUTBOX:
                 self._publish_again(entry, snapshot, found, now)
+            case Delivery.PUSH | Delivery.LINK | Delivery.UNREGISTERED:
+                self._send_again(entry, snapshot, found)
             case _:
                 self._send(entry, snapshot, found)
 
@@ -255,13 +268,6 @@ class Sweep:
         )
         self._give_up(entry, found.record, silence, entry.seen_ms)
 
-    def _nobody_knows_it(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        direction, _ = parse_attempt_key(found.attempt_key)
-        step, probe = snapshot.definition.steps[found.step], snapshot.state.is_probe(self._correlation(entry))
-        worker = step.worker_of(direction, probe=probe)
-        silence = timeouts.not_registered(worker, found.target, self.engine.settings.schedule_to_start)
-        self._give_up(entry, found.record, silence)
-
     def _why_unclaimable(self, entry: Due, found: InFlight, now: int) -> ErrorInfo | None:
         """What kept a worker from claiming an attempt, if that is so and nobody else has come for long enough (S27)."""
         if now - found.first_ms < self.engine.settings.schedule_to_start * 1000:
@@ -269,14 +275,25 @@ class Sweep:
         return why_unclaimable(self.store, self._correlation(entry))
 
     def _not_started(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        if found.delivery is Delivery.CLAIMED:
-            self.store.discard(entry.member, entry.transaction_id)
-            return
-        self._give_up(entry, found.record, timeouts.not_started(snapshot.definition.steps[found.step]))
+        # What waits for its time, because a limit gave it back, has a limit anew when it is sent.
+        if found.delivery not in (Delivery.CLAIMED, Delivery.TIMER):
+            silence = self._unclaimed.over(snapshot, self._correlation(entry), found)
+            if silence is not None:
+                self._give_up(entry, found.record, silence)
         self.store.discard(entry.member, entry.transaction_id)
 
-    def _send(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
-        """A timer whose time has come, a link that was lost, a message that was lost before its claim."""
+    def _send_again(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
+        """A link that was lost, a message that was lost before its claim, or that a worker did not know."""
+        match self._unclaimed.goes_on(snapshot, self._correlation(entry), found):
+            case Silence() as silence:
+                self._give_up(entry, found.record, silence)
+            case Again(in_ms) if in_ms:
+                self.store.postpone(entry.member, entry.transaction_id, in_ms)
+            case again:
+                self._send(entry, snapshot, found, again)
+
+    def _send(self, entry: Due, snapshot: Snapshot, found: InFlight, again: Again | None = None) -> None:
+        """Send an attempt whose time has come, or one that was sent before, as ``again`` says."""
         if snapshot.state.paused:  # nothing new is sent out until somebody resumes the run
             self.store.postpone(entry.member, entry.transaction_id, round(self.engine.settings.lease * 1000))
             return
@@ -284,21 +301,38 @@ class Sweep:
         activity = snapshot.state.step(entry.step).activity(correlation.direction)
         probe = snapshot.state.is_probe(correlation)
         ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=activity.losses, probe=probe)
-        # A timer starts the waiting time of its attempt; a message that is sent again keeps it.
-        first = 0 if found.delivery is Delivery.TIMER else found.first_ms
-        ready = ready._replace(first_ms=first, close_ms=found.close_ms)
+        if again is None:
+            within = start_within_ms(snapshot.definition.steps[entry.step], found.close_ms, to_ms(snapshot.now))
+            ready = ready._replace(close_ms=found.close_ms, start_within_ms=within)
+        else:
+            ready = ready._replace(close_ms=found.close_ms, first_ms=again.first, sent=again.sent)
         if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.delivery is Delivery.OUTBOX:
             self._publish(snapshot, correlation, ready.target)
 
     def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
         """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
         waited, grace = now - found.since_ms, outbox_grace_ms(self.engine.settings.lease)
+        correlation = self._correlation(entry)
         if self.engine.dispatcher.is_deserted(found.target):
             self._leave_quarantine(entry)
             return
-        if self._backlog(found.target) <= 0:
-            self._publish(snapshot, self._correlation(entry), found.target)
-        self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
+        if self._backlog(found.target) > 0:
+            if (silence := self._unclaimed.in_vain(snapshot, correlation, found)) is not None:
+                self._give_up(entry, found.record, silence)
+            else:
+                self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
+            return
+        match self._unclaimed.goes_on(snapshot, correlation, found):
+            case Silence() as silence:
+                self._give_up(entry, found.record, silence)
+            case Again(in_ms) if in_ms:
+                self.store.postpone(entry.member, entry.transaction_id, in_ms)
+            case Again(_, sent, first):
+                pause = max(grace, min(OUTBOX_LONGEST_MS, waited))
+                ready = Dispatch(entry.step, entry.attempt_key, Delivery.OUTBOX, found.target, delay_ms=pause)
+                ready = ready._replace(first_ms=first, close_ms=found.close_ms, sent=sent)
+                if self.store.dispatch(entry.transaction_id, ready, found.record):
+                    self._publish(snapshot, correlation, found.target)
 
     def _publish(self, snapshot: Snapshot, correlation: Correlation, target: str) -> None:
         definition, probe = snapshot.definition, snapshot.state.is_probe(correlation)

@@ -13,8 +13,6 @@ from collections.abc import Callable, Collection, Mapping, MutableMapping, Seque
 from datetime import datetime
 from typing import Any, ClassVar
 
-from pydantic_core import from_json
-
 from multiagents.clock import from_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
@@ -28,6 +26,7 @@ from multiagents.state_store.memory.visibility import InMemoryVisibility
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
+    Announced,
     Claim,
     ClaimRefused,
     Commit,
@@ -337,6 +336,10 @@ class InMemoryStateStore(StateStore):
             found = {target: sorted(sent, key=sent.__getitem__) for target, sent in self._tables.sent.items() if sent}
         return {target: [*map(Due.decode, sent[:limit])] for target, sent in found.items() if named in target}
 
+    def broker_lists(self) -> list[str]:
+        with self._tables.lock:
+            return sorted(self._tables.sequence)
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self, transaction_id: str) -> Snapshot:
@@ -428,14 +431,16 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             self._tables.tidy()
 
-    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
-        noted = {name: dumps(dict(facts)) for name, facts in workers.items()}
+    def announce(self, entries: Mapping[str, Mapping[str, Any]], gone: Collection[str] = ()) -> None:
+        now = self._tables.now()
         with self._tables.lock:
-            self._tables.workers |= noted
+            self._tables.announced |= {name: dumps({**told, "seen": now}) for name, told in entries.items()}
+            for name in gone:
+                self._tables.announced.pop(name, None)
 
-    def announced_workers(self) -> dict[str, dict[str, Any]]:
+    def announced(self) -> Announced:
         with self._tables.lock:
-            return {name: from_json(facts) for name, facts in self._tables.workers.items()}
+            return Announced.decode(self._tables.announced, self._tables.now())
 
     def check(self) -> list[str]:
         return []

@@ -115,8 +115,8 @@ class Tables:
             self.dead: dict[str, str] = {}
             #: when runs were deleted, and their tombstones
             self.deleted: list[tuple[int, str]] = []
-            #: worker -> what was announced of it
-            self.workers: dict[str, str] = {}
+            #: what worker processes have announced, by name
+            self.announced: dict[str, str] = {}
             #: schedule -> its last tick; and who paused it
             self.ticked: dict[str, int] = {}
             self.paused: dict[str, str] = {}
@@ -199,12 +199,14 @@ class Tables:
             row.put(entry._replace(owner=dispatch.target, deadline_ms=deadline, worker=dispatch.prefix))
             return
         if dispatch.delivery is Delivery.PUSH:
-            number = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
-            self.sent[dispatch.target][member] = number
+            number = dispatch.sent
+            self.sent[dispatch.target][member] = self.push(dispatch.target, dispatch.prefix, dispatch.suffix)
         elif dispatch.delivery is not Delivery.EXTERNAL:
             self.due[member] = dispatch.due_ms or now + dispatch.look_after_ms
             if dispatch.delivery in (Delivery.TIMER, Delivery.SLEEP):
                 number = self.due[member]
+            elif dispatch.delivery is Delivery.OUTBOX:
+                number = dispatch.sent
         elif dispatch.close_ms:
             self.due[member] = dispatch.close_ms
         if dispatch.start_within_ms:

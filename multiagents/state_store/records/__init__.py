@@ -6,9 +6,18 @@ what Redis keeps: a change here is a change of the stored layout (`redis/scripts
 
 from __future__ import annotations
 
+from multiagents.state_store.records.announced import (
+    ANNOUNCED_EVERY,
+    REPEATED_EVERY,
+    Announced,
+    Node,
+    of_queues,
+    of_workers,
+)
 from multiagents.state_store.records.attempt import (
     LIMIT_GRACE_MS,
     LINK_GRACE_MS,
+    MESSAGES,
     OUTBOX_GRACE_MS,
     Delivery,
     Dispatch,
@@ -36,11 +45,15 @@ from multiagents.state_store.records.settled import Settled
 from multiagents.state_store.records.snapshot import Snapshot
 
 __all__ = [
+    "ANNOUNCED_EVERY",
     "LIMIT_GRACE_MS",
     "LINK_GRACE_MS",
     "MAX_ATTRIBUTES",
+    "MESSAGES",
     "OUTBOX_GRACE_MS",
+    "REPEATED_EVERY",
     "REVIVED",
+    "Announced",
     "Claim",
     "ClaimRefused",
     "Commit",
@@ -52,6 +65,7 @@ __all__ = [
     "Due",
     "DueKind",
     "InFlight",
+    "Node",
     "Page",
     "Place",
     "Renewal",
@@ -66,6 +80,8 @@ __all__ = [
     "decode_attribute",
     "encode_attributes",
     "limits_of",
+    "of_queues",
+    "of_workers",
     "parse_attempt_key",
     "plain_attributes",
     "record_prefix",

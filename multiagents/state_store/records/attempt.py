@@ -51,6 +51,10 @@ class Delivery(StrEnum):
     CLAIMED = "c"
 
 
+#: How attempts go out whose message somebody has to claim; those of an undo's link aside.
+MESSAGES = (Delivery.PUSH, Delivery.OUTBOX)
+
+
 def attempt_key_of(direction: Direction, attempt: int) -> str:
     """The short name of an attempt within its step: ``d1``, ``u2``."""
     return f"{'u' if direction is Direction.UNDO else 'd'}{attempt}"
@@ -76,6 +80,8 @@ class Dispatch(NamedTuple):
         close_ms: the absolute time by which the step has to be over; 0 is none.
         start_within_ms: how long it may stay unclaimed; 0 is without limit.
         due_ms: for a timer or a sleep: the absolute time it is due, in place of a delay; 0 is none.
+        sent: of a message: how often it has gone out with this; 0 where it is offered again because a worker did not
+            know it.
 
     Where whoever commits it runs it himself (`Delivery.CLAIMED`), ``target`` is his token, ``prefix`` his name,
     ``delay_ms`` his lease and ``close_ms`` the time limit, from now.
@@ -92,6 +98,7 @@ class Dispatch(NamedTuple):
     close_ms: int = 0
     start_within_ms: int = 0
     due_ms: int = 0
+    sent: int = 1
 
     @property
     def look_after_ms(self) -> int:
@@ -126,7 +133,7 @@ class InFlight(NamedTuple):
     #: by when the step has to be over, 0 for no limit
     close_ms: int = 0
     target: str = ""
-    #: of its message; of a timer or a sleep the time it is due
+    #: of a message: how often it was sent, as `Dispatch.sent` says; of a timer or a sleep: the time it is due
     number: int = 0
     #: the token of whoever has claimed it
     owner: str = ""

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from multiagents.keys import RunKeys
-from multiagents.state_store.records import MAX_ATTRIBUTES, Commit, Dispatch, Search, Written
+from multiagents.state_store.records import MAX_ATTRIBUTES, MESSAGES, Commit, Dispatch, Search, Written
 
 #: How many runs of a partition one call of a search looks at.
 WINDOW = 1_000
@@ -71,7 +71,7 @@ def row_of(dispatch: Dispatch) -> tuple[Any, ...]:
         dispatch.first_ms,
         dispatch.close_ms,
         dispatch.start_within_ms,
-        dispatch.due_ms,
+        dispatch.sent if dispatch.delivery in MESSAGES else dispatch.due_ms,
     )
 
 

@@ -9,10 +9,9 @@ from functools import partial
 from typing import Any
 
 import redis
-from pydantic_core import from_json
 
 from multiagents.address import Address
-from multiagents.clock import from_ms
+from multiagents.clock import from_ms, to_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
@@ -23,6 +22,7 @@ from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
+    Announced,
     Claim,
     ClaimRefused,
     Commit,
@@ -299,6 +299,10 @@ class RedisStateStore(StateStore):
                     found.setdefault(target, []).extend(map(Due.decode, sent))
         return {target: entries for target, entries in found.items() if entries}
 
+    def broker_lists(self) -> list[str]:
+        found = [self._server.call(partial(self._client.hkeys, p.sequence)) for p in self.keys.of_each_partition()]
+        return sorted({name for names in found for name in names})
+
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self, transaction_id: str) -> Snapshot:
@@ -429,15 +433,20 @@ class RedisStateStore(StateStore):
         for part in self.keys.of_each_partition():
             self._server.run(WriteSite.TIDY, "tidy", [part.sequence], [part.sent("")])
 
-    def announce_workers(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
-        if workers:
-            noted: Any = {name: dumps(dict(facts)) for name, facts in workers.items()}
-            note = partial(self._client.hset, self.keys.of_partition(0).workers, mapping=noted)
-            self._server.call(lambda: write(WriteSite.ANNOUNCE, note))
+    def announce(self, entries: Mapping[str, Mapping[str, Any]], gone: Collection[str] = ()) -> None:
+        if not (entries or gone):
+            return
+        key, now = self.keys.of_partition(0).announced, to_ms(self.now())
+        with self._client.pipeline(transaction=False) as pipe:
+            if entries:
+                pipe.hset(key, mapping={name: dumps({**told, "seen": now}) for name, told in entries.items()})
+            if gone:
+                pipe.hdel(key, *gone)
+            self._server.call(lambda: write(WriteSite.ANNOUNCE, pipe.execute))
 
-    def announced_workers(self) -> dict[str, dict[str, Any]]:
-        noted = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).workers))
-        return {name: from_json(facts) for name, facts in noted.items()}
+    def announced(self) -> Announced:
+        stored = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).announced))
+        return Announced.decode(stored, to_ms(self.now()))
 
     def reach(self) -> None:
         self._server.call(self._client.time)

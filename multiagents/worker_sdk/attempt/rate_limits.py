@@ -99,6 +99,7 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
             correlation.step,
             attempt_key_of(direction, correlation.attempt),
             Delivery.TIMER,
+            target=key,
             delay_ms=answer.wait_ms,
             close_ms=(activity.scheduled_at or now_ms) + round(closes * 1000) if closes else 0,
         )

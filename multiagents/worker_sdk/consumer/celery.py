@@ -1,4 +1,5 @@
-"""What a worker process does for messages of the engine in Celery's own terms: acknowledging them, and the hard limit.
+"""What a worker process does for messages of the engine in Celery's own terms: whose they are, acknowledging them, and
+the hard limit.
 
 Celery arms a timer for the hard time limit of every message, and one that is cancelled stays in memory until it would
 have rung. With an hour's limit that is an hour's worth of messages. So the engine's messages arm none: whoever runs
@@ -8,15 +9,18 @@ beyond its hard limit is found by looking at what runs, now and then.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.request import Request
 
-from multiagents.names import HEADER
+from multiagents.exceptions import did_you_mean
+from multiagents.names import CALL_TASK, CALLED, HEADER
 
 logger = get_logger(__name__)
 
@@ -47,6 +51,63 @@ class StepRequest(Request):
 def _acks_late(task: Any) -> bool:
     asked: bool | None = task.acks_late_outside_runs
     return bool(task.app.conf.task_acks_late if asked is None else asked)
+
+
+class StepMessages(bootsteps.StartStopStep):
+    """Take the engine's messages for what they are, whatever task they name.
+
+    - A name that is here, and no worker's, is that of a Celery task which knows nothing of runs: called with the ids of
+      a step it would do whatever it does, again and again. So it is called as `celery_task` calls it, under a claim.
+    - A name that is not here may be elsewhere. The engine offers the step again, and one line says so: Celery's own way
+      is a dump of the message, each time, and a failure in the result backend.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """Begin, with each connection."""
+        strategies = consumer.strategies
+        for name, task in consumer.app.tasks.items():
+            if not hasattr(task, "worker_queue") and not name.startswith(_LIBRARIES):
+                strategies[name] = partial(_as_called, strategies, name, strategies[name])
+        known = type(consumer).on_unknown_task.__get__(consumer)
+        consumer.on_unknown_task = partial(_not_here, consumer, known, set())
+
+
+#: What the names of tasks begin with that are no user's.
+_LIBRARIES = ("celery.", "multiagents.")
+
+
+def _as_called(
+    strategies: Mapping[str, Any], name: str, strategy: Callable[..., Any], message: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Receive a message for a Celery task that is no worker."""
+    if HEADER in (message.headers or ()):
+        message.headers.update({"task": CALL_TASK, CALLED: name})
+        strategy = strategies[CALL_TASK]
+    return strategy(message, *args, **kwargs)
+
+
+def _not_here(
+    consumer: Any, strategy: Callable[..., Any], told: set[str], body: Any, message: Any, error: Exception
+) -> Any:
+    """Receive a message for a task that this process does not have."""
+    headers = message.headers or {}
+    if HEADER not in headers:
+        return strategy(body, message, error)
+    name, identity = headers["task"], headers["id"]
+    if name not in told:
+        told.add(name)
+        logger.warning(
+            'step %s came to this process, which has no worker "%s"%s; it is offered to others, and again, and fails '
+            "when that has gone on for multiagents_schedule_to_start. Import the module that defines it",
+            identity,
+            name,
+            did_you_mean(name, [known for known in consumer.app.tasks if not known.startswith(_LIBRARIES)]),
+        )
+    message.reject_log_error(logger, consumer.connection_errors)
+    signals.task_unknown.send(sender=consumer, message=message, exc=error, name=name, id=identity)
+    return None
 
 
 class HardLimits(bootsteps.StartStopStep):

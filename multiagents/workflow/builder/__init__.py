@@ -6,6 +6,7 @@ is refused, and in which words, stands in `option_checks` and `saga_checks`. Not
 
 from __future__ import annotations
 
+from multiagents.workflow.builder.adopted import adopted
 from multiagents.workflow.builder.builder import WorkflowBuilder
 from multiagents.workflow.builder.elements import (
     Approval,
@@ -34,4 +35,5 @@ __all__ = [
     "Step",
     "Wait",
     "WorkflowBuilder",
+    "adopted",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from multiagents.workflow.builder.adopted import adopted, is_plain_task
 from multiagents.workflow.definition import Definition
 
 __all__ = ["is_listing", "taken_for_worker", "worker_name"]
@@ -22,6 +23,8 @@ def worker_name(worker: Any) -> str | None:
     """
     if isinstance(worker, str):
         return worker.strip() or None
+    if is_plain_task(worker):
+        return adopted.name(worker)
     name = getattr(worker, "multiagents_name", None)
     if name is None and callable(getattr(worker, "apply_async", None)) and not isinstance(worker, Mapping):
         name = getattr(worker, "name", None)

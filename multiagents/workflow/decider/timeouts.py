@@ -6,7 +6,10 @@ The rules:
    lost. Both may have taken effect. Whoever reports from elsewhere and does not has timed out, too.
 2. A wait, an approval or a lock whose time is over fails, counts as a no, or is passed over, as its step declares:
    nothing was done, so nothing is in doubt.
-3. An attempt that nobody has begun in the time it may wait has failed for certain, and is not made again.
+3. An attempt that nobody has begun in the time it may wait has failed for certain, and is not made again (rule S33).
+   That time is its step's own. By default a queue may be as long as it likes, and only what shows that nobody will ever
+   begin it starts the clock: a worker took it and does not know it; its message was taken `COUNTS_FROM` times and
+   nobody claimed it; no worker has ever consumed its queue.
 
 Times are milliseconds of the store's clock.
 """
@@ -18,7 +21,25 @@ from typing import NamedTuple
 from multiagents.events import ErrorKind
 from multiagents.workflow.definition import StepDefinition
 
-__all__ = ["Silence", "in_claim", "not_registered", "not_reported", "not_started", "without_lock", "without_signal"]
+__all__ = [
+    "COUNTS_FROM",
+    "Again",
+    "Silence",
+    "in_claim",
+    "never_consumed",
+    "not_claimed",
+    "not_closed",
+    "not_registered",
+    "not_reported",
+    "not_started",
+    "sent_again",
+    "without_lock",
+    "without_signal",
+]
+
+#: From this send on it is no accident that nobody has claimed an attempt: the time it may wait begins.
+COUNTS_FROM = 3
+_NOT_FOUND = "multiagents.exceptions.WorkerNotFoundError"
 
 
 class Silence(NamedTuple):
@@ -82,23 +103,106 @@ def without_lock(step: StepDefinition, key: str, waited: int) -> Silence | None:
     return Silence(ErrorKind.FAILED, "LockTimeout", message, final=True)
 
 
-def not_started(step: StepDefinition) -> Silence:
-    """Of an attempt that waits for a worker longer than its step allows."""
+class Again(NamedTuple):
+    """How an attempt goes on whose message was taken and not claimed; times in ms.
+
+    Attributes:
+        in_ms: look again then, and do nothing now; 0 is to send it now.
+        sent: how often it will have been sent, 0 where it is offered again (see `sent_again`).
+        first: since when it counts as waiting; 0 is from now on.
+    """
+
+    in_ms: int
+    sent: int
+    first: int
+
+
+def sent_again(*, sent: int, first: int, since: int, now: int, pause: int, limit: int) -> Again | None:
+    """How an attempt goes on whose message is gone, and that nobody has claimed; None when it has waited long enough.
+
+    Twice it is sent again at once: messages get lost with the workers that hold them. From the third send on something
+    else takes them, and whatever that does with them is done again each time; so the pauses double.
+
+    Args:
+        sent: how often it was sent; 0 where it is offered again because a worker did not know it.
+        first: since when it counts as waiting.
+        since: when it was sent last.
+        now: the time.
+        pause: between the third send and the fourth, at least.
+        limit: for how long it may count as waiting.
+
+    >>> sent_again(sent=1, first=0, since=0, now=30_000, pause=30_000, limit=300_000)
+    Again(in_ms=0, sent=2, first=0)
+    >>> sent_again(sent=4, first=60_000, since=90_000, now=120_000, pause=30_000, limit=300_000)
+    Again(in_ms=30000, sent=4, first=60000)
+    """
+    counts = not 0 < sent < COUNTS_FROM
+    if counts and now - first >= limit:
+        return None
+    if sent == 0:
+        return Again(0, 0, first)
+    if counts:
+        due = min(since + pause * 2 ** (sent - COUNTS_FROM), first + limit)
+        if now < due:
+            return Again(due - now, sent, first)
+    return Again(0, sent + 1, 0 if sent + 1 == COUNTS_FROM else first)
+
+
+def not_started(step: StepDefinition, worker: str, queue: str, near: str) -> Silence:
+    """Of an attempt that waits for a worker longer than its step allows.
+
+    Args:
+        step: the step.
+        worker: what its worker is called.
+        queue: where it waited.
+        near: what else may have been meant, as a clause; here and below.
+    """
     limit = step.schedule_to_start or 0
-    message = f"no worker started it within its schedule_to_start of {limit:g} s"
+    message = f"no worker started it within its schedule_to_start of {limit:g} s: {_where(worker, queue, near)}"
     return Silence(ErrorKind.FAILED, "ScheduleToStartTimeout", message, final=True)
 
 
-def not_registered(worker: str, queue: str, limit: float) -> Silence:
+def not_closed(step: StepDefinition, worker: str, queue: str, near: str) -> Silence:
+    """Of an attempt that nobody has begun when its step has to be over."""
+    limit = step.schedule_to_close or 0
+    message = f"no worker has begun this attempt, and its schedule_to_close of {limit:g} s is over: "
+    return Silence(ErrorKind.FAILED, "ScheduleToCloseTimeout", message + _where(worker, queue, near), final=True)
+
+
+def not_registered(worker: str, queue: str, limit: float, near: str) -> Silence:
     """Of an attempt that only workers took which do not know its task.
 
     Args:
         worker: what its worker is called.
         queue: where it waited.
         limit: for how many seconds.
+        near: what else may have been meant.
     """
     message = (
-        f'no worker process that consumes queue "{queue}" has registered worker "{worker}" within {limit:g} s; import '
-        f"the module that defines it there, or send the step to another queue"
+        f'no worker process that consumes queue "{queue}" has registered worker "{worker}" within {limit:g} s{near}; '
+        f"import the module that defines it there, or send the step to another queue"
     )
-    return Silence(ErrorKind.FAILED, "multiagents.exceptions.WorkerNotFoundError", message, final=True)
+    return Silence(ErrorKind.FAILED, _NOT_FOUND, message, final=True)
+
+
+def not_claimed(worker: str, queue: str, sent: int, near: str) -> Silence:
+    """Of an attempt whose message was taken again and again, by something that claims nothing."""
+    message = (
+        f'its message was sent {sent} times, and each time something took it from queue "{queue}" and nobody claimed '
+        f'the attempt for worker "{worker}"{near}; stop what consumes that queue and is no worker of this store (an '
+        f"app without init_app, or with another store or multiagents_key_prefix), or send the step to another queue"
+    )
+    return Silence(ErrorKind.FAILED, _NOT_FOUND, message, final=True)
+
+
+def never_consumed(worker: str, queue: str, limit: float, near: str) -> Silence:
+    """Of an attempt in a queue that no worker has ever consumed."""
+    message = (
+        f'no worker of this store has ever consumed queue "{queue}"{near}, where its message for worker "{worker}" has '
+        f"waited for {limit:g} s; start a worker with -Q {queue}, or send the step to another queue"
+    )
+    return Silence(ErrorKind.FAILED, _NOT_FOUND, message, final=True)
+
+
+def _where(worker: str, queue: str, near: str) -> str:
+    return f'worker "{worker}" in queue "{queue}"{near}'

@@ -195,6 +195,8 @@ def test_what_an_older_release_has_stored_of_a_run_reads_as_it_did_there(replay:
     if identity == "paused":  # its timers stand still, so they are due later and later
         for seen in (today["describe"], then["describe"]):
             del seen["deadline"], seen["steps"]["b"]["due_at"]
+    for step in today["describe"]["steps"].values():
+        step.pop("waiting_for", None)  # that release did not say
 
     assert today == then
 

@@ -17,6 +17,7 @@ from multiagents.orchestrator.dispatch.worker_directory import WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore, open_store
+from multiagents.state_store.records import of_workers
 from multiagents.testing import server_kind, wait_until
 from tests.support.apps import scripted
 from tests.support.scenario import Deployment, Scenario
@@ -53,7 +54,7 @@ def scenario(new_redis_url: Callable[[], str], request: pytest.FixtureRequest, t
     (tmp_path / "app_far.py").write_text(FAR_APP)
     with Deployment(new_redis_url(), tmp_path, broker=broker) as made:
         made.start_worker(app="app_far", cwd=tmp_path, queues=["far"]).ready()
-        wait_until(lambda: "far_do" in made.orchestrator.store.announced_workers(), 10, "the announcement")
+        wait_until(lambda: "far_do" in made.orchestrator.store.announced().workers, 10, "the announcement")
         scenario = Scenario(made, request.node.name)
         yield scenario
         scenario.close()
@@ -91,11 +92,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[StateStore]:
 def test_queue_limit_priority_and_retries_are_those_that_the_worker_announced(store: StateStore) -> None:
     policy = RetryPolicy(max_attempts=7)
     facts = WorkerFacts("far", 20.0, 6, policy)
-    store.announce_workers({"far_do": facts.to_dict(), "far_undo": {}})
+    store.announce(of_workers({"far_do": facts.to_dict(), "far_undo": {}}))
     app = scripted.make_app("redis://127.0.0.1:1/0")
     orchestrator = app.multiagents
     dispatcher = CeleryDispatcher(
-        app, Settings(), orchestrator.runtime.address, orchestrator.keys, announced=store.announced_workers
+        app, Settings(), orchestrator.runtime.address, orchestrator.keys, announced=store.announced
     )
 
     do, undo = (
@@ -113,7 +114,7 @@ def test_what_nobody_has_announced_goes_where_it_went_and_has_no_limit_of_ours(s
     app = scripted.make_app("redis://127.0.0.1:1/0")
     orchestrator = app.multiagents
     dispatcher = CeleryDispatcher(
-        app, Settings(), orchestrator.runtime.address, orchestrator.keys, announced=store.announced_workers
+        app, Settings(), orchestrator.runtime.address, orchestrator.keys, announced=store.announced
     )
 
     sent = dispatcher.address(FLOW, Correlation("order-1", "a", Direction.DO, 1))
@@ -124,7 +125,7 @@ def test_what_nobody_has_announced_goes_where_it_went_and_has_no_limit_of_ours(s
 def test_a_worker_announces_its_own_workers_and_no_other_tasks() -> None:
     announced = scripted.make_app("redis://127.0.0.1:1/0").multiagents.dispatcher.workers_here()
 
-    assert announced["limited"] == {"timeout": 0.5, "retry": {"max_attempts": 1}}
+    assert announced["limited"] == {"timeout": 0.5, "retry": {"max_attempts": 1}, "home": "celery"}
     assert not [name for name in announced if name.startswith(("celery.", "multiagents."))]
 
 

@@ -19,6 +19,7 @@ import redis
 from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
 from multiagents.redis import patient_client
+from multiagents.state_store.records import of_workers
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.testing import wait_until
 from multiagents.testing.servers import new_server
@@ -46,7 +47,7 @@ class Caller:
         return True
 
     def writes(self) -> None:
-        self.store.announce_workers({"charge": {"queue": "payments"}})
+        self.store.announce(of_workers({"charge": {"queue": "payments"}}))
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_a_process_that_was_there_before_a_failover_finds_the_new_master(tmp_pat
                     caller.writes()
             caller.writes()
 
-            assert caller.store.announced_workers() == {"charge": {"queue": "payments"}}
+            assert caller.store.announced().workers == {"charge": {"queue": "payments"}}
 
 
 def test_a_forked_process_has_connections_of_its_own(caller: Caller) -> None:

@@ -273,7 +273,7 @@ def test_S27_the_time_in_the_queue_before_somebody_took_it_who_does_not_know_it_
     time.sleep(0.05)
     store.dispatch(
         run.transaction_id,
-        orchestrator.dispatcher.address(workflow, attempt)._replace(first_ms=taken.first_ms),
+        orchestrator.dispatcher.address(workflow, attempt)._replace(first_ms=taken.first_ms, sent=0),
         taken.record,
     )
     orchestrator.engine.not_registered(attempt)

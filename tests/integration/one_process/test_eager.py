@@ -289,8 +289,8 @@ def test_a_worker_that_is_not_registered_is_a_definite_failure_that_names_it(orc
 
 
 def test_a_task_that_says_nothing_of_its_outcome_does_not_hold_up_the_run(orchestrator: Orchestrator) -> None:
-    # A plain task of the app: it knows nothing of attempts.
-    @orchestrator.app.task(name="eager.mute", shared=False)
+    # It passes for a worker's task, and knows nothing of attempts.
+    @orchestrator.app.task(name="eager.mute", shared=False, worker_queue=None)
     def mute(**kwargs: Any) -> None:
         called.append("mute")
 
@@ -299,6 +299,18 @@ def test_a_task_that_says_nothing_of_its_outcome_does_not_hold_up_the_run(orches
     assert run.status == "compensated"
     assert called == ["reserve", *["mute"] * 5, "release 5"]
     assert run.describe().steps["step-0"].status == "unknown"
+
+
+def test_a_celery_task_that_is_named_as_a_worker_is_called_with_what_it_takes(orchestrator: Orchestrator) -> None:
+    @orchestrator.app.task(name="eager.mail", shared=False)
+    def mail(quantity: int) -> dict[str, int]:
+        called.append(f"mail {quantity}")
+        return {"mailed": quantity}
+
+    run = orchestrator.start(define("eager.mail"), {"quantity": 5})
+
+    assert (run.status, run.describe().context["mailed"]) == ("completed", 5)
+    assert called == ["reserve", "mail 5"]
 
 
 def test_a_step_that_others_do_is_waited_for_and_then_the_run_goes_on(orchestrator: Orchestrator) -> None:

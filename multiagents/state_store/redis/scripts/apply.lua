@@ -3,7 +3,8 @@
 -- A record of an attempt in flight is the field l:<step> of the run (README.md has all formats):
 --   unclaimed  <attempt key>|<delivery>|<since>|<first>|<close>|<number>|<target>
 --   claimed    <attempt key>|c|<owner>|<claimed>|<deadline>|<beat until>|<beat>|<worker>
--- The number is that of its message or, of a timer or a sleep, the time it is due.
+-- The number is, of a message, how often it was sent (0: offered again, as a worker did not know it); of a timer or a
+-- sleep, the time it is due.
 -- Its entry in due (or, while its message waits in a broker list, in sent:<list>) is a|<run>|<step>|<attempt key>.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -31,9 +32,9 @@ local function release(run, due, sent, tid, step, record)
 end
 
 -- Send an attempt out, and leave an entry with whoever looks after it; returns the record, which the caller writes.
--- a: step, attempt key, delivery, target, prefix, suffix, delay, first, close, start within, due (0: after the delay); for
---    one that whoever commits it runs himself (delivery c): target his token, prefix his name, delay his lease, close the
---    limit from now
+-- a: step, attempt key, delivery, target, prefix, suffix, delay, first, close, start within, due (0: after the delay; of
+--    a message the number of its record); for one that whoever commits it runs himself (delivery c): target his token,
+--    prefix his name, delay his lease, close the limit from now
 local function send(due, sequence, sent, tid, a)
   local step, attempt_key, delivery, target = a[1], a[2], a[3], a[4]
   local member = 'a|' .. tid .. '|' .. step .. '|' .. attempt_key
@@ -44,19 +45,22 @@ local function send(due, sequence, sent, tid, a)
     return table.concat({attempt_key, delivery, target, int(now), deadline, '0', '0', a[5]}, '|')
   end
   local first = tonumber(a[8]) > 0 and a[8] or int(now)
-  local number = 0
+  local number = '0'
   if delivery == 's' then
-    number = push(target, sequence, a[5], a[6])
-    redis.call('ZADD', sent .. target, number, member)
+    number = a[11]
+    redis.call('ZADD', sent .. target, push(target, sequence, a[5], a[6]), member)
+  elseif delivery == 'o' then
+    number = a[11]
+    redis.call('ZADD', due, now + tonumber(a[7]), member)
   elseif delivery ~= 'e' then
     local at = tonumber(a[11]) > 0 and tonumber(a[11]) or now + tonumber(a[7])
     redis.call('ZADD', due, at, member)
-    if delivery == 'w' or delivery == 'z' then number = at end
+    if delivery == 'w' or delivery == 'z' then number = int(at) end
   elseif tonumber(a[9]) > 0 then
     redis.call('ZADD', due, a[9], member)
   end
   if tonumber(a[10]) > 0 then
     redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. tid .. '|' .. step .. '|' .. attempt_key)
   end
-  return table.concat({attempt_key, delivery, int(now), first, a[9], int(number), target}, '|')
+  return table.concat({attempt_key, delivery, int(now), first, a[9], number, target}, '|')
 end

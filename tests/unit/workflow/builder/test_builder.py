@@ -128,11 +128,11 @@ def test_a_worker_is_named_by_a_string_a_decorated_function_or_a_celery_task() -
     )
 
     assert [(step.name, step.worker, step.compensation) for step in built.steps.values()] == [
-        ("a", "reserve_stock", "shop.tasks.charge"),
-        ("b", "shop.tasks.charge", None),
+        ("a", "reserve_stock", "shop.tasks.charge.step"),
+        ("b", "shop.tasks.charge.step", None),
         ("c", "charge_card", "charge_card"),
         ("d", "d", None),
-        ("shop.tasks.charge", "shop.tasks.charge", None),
+        ("shop.tasks.charge.step", "shop.tasks.charge.step", None),
         ("charge_card", "charge_card", None),
     ]
 
