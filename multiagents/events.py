@@ -86,6 +86,8 @@ class Event(BaseModel):
         attempt: which attempt of the step, from 1; 0 for none.
         payload: the data: a result, an input.
         digest: hash of a payload that is stored elsewhere (in the run's context).
+        late: why it changed nothing when it came, or not what it would have (rule S23), in words; its payload is here
+            then. None for what came in time.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -102,6 +104,7 @@ class Event(BaseModel):
     attempt: int = 0
     payload: Any = None
     digest: str | None = None
+    late: str | None = None
 
     @classmethod
     def of(cls, **fields: Any) -> Self:

@@ -27,4 +27,4 @@ def release_budget(context: dict[str, Any]) -> dict[str, Any]:
 @worker("pay_claim")
 def pay_claim(context: dict[str, Any]) -> dict[str, Any]:
     """Pay what was approved, which may be less than what was claimed."""
-    return {"paid": till.do(current_step().idempotency_key, context["id"], context["granted"])}
+    return {"paid": till.do(current_step().idempotency_key, context["id"], context["decision"]["granted"])}

@@ -39,8 +39,9 @@ subscription_billing = (
         [
             Step("charge", charge_month, compensation=refund_month),
             Sleep("month", MONTH, when=goes_on),
-            # A notice is kept from whenever it comes to the end of the month that is paid.
-            Wait("notice", signal="notice", schema=Notice, timeout=0.05, on_timeout="continue", when=goes_on),
+            # A notice is kept from whenever it comes to the end of the month that is paid; what it says is merged into
+            # the context, where a month that could not be charged says the same.
+            Wait("notice", schema=Notice, timeout=0.05, on_timeout="continue", merge=True, when=goes_on),
         ],
         until=has_ended,
         max_iterations=TERM,

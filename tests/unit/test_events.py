@@ -40,6 +40,7 @@ COMMON: dict[str, Any] = {
     "attempt": 2,
     "payload": {"charge_id": "ch-1", "lines": [1, 2.5, "drei", None, {"deep": True}]},
     "digest": "d41d8",
+    "late": "the run is completed",
 }
 ERROR = ErrorInfo(
     type="CardDeclined",

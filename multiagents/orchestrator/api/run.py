@@ -147,19 +147,22 @@ class Run:
             name: the signal's name, as ``add_wait`` or ``add_approval`` has it.
             data: what the waiting step's result is to be; anything that can be written as JSON. To an approval it says
                 ``{"approved": True}`` or ``{"approved": False}``, with whatever else.
-            key: names this very signal: given twice with one key, it counts once. None makes one up.
+            key: names this very signal among those of its name: given twice with one key, it counts once. None makes
+                one up.
             reason: why, for the history.
             actor: who, for the history.
 
         Returns:
-            ``received``, ``kept``, ``late`` (the run goes back or is over: it is on record and changes nothing), or
-            ``repeated``.
+            ``received``; ``kept`` for a step that will wait; ``late``: the run goes back or is over, or no step waits
+            for it any more; ``already_decided``: the approval was given or refused before; ``repeated``: this name and
+            key were there. What is late or already decided is in the history, with its data and why, and changes
+            nothing.
 
         Raises:
             WorkflowNotFoundError: when there is no such run.
             UnknownSignalError: when no step of its workflow waits for such a signal.
             WorkflowError: when the data does not fit the step's schema, cannot be written as JSON, or says neither yes
-                nor no to an approval; the run waits on.
+                nor no to an approval; the run waits on. Also when other data was given under this key before.
 
         >>> run.signal("approval", {"approved": True}, actor="ann")  # doctest: +SKIP
         <SignalOutcome.RECEIVED: 'received'>

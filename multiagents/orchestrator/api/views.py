@@ -139,7 +139,8 @@ def workflow_state(
 
 def context_of(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
     """The input, merged with the results of all finished steps in the definition's order."""
-    return merge(dict(payloads.input), payloads.results, snapshot.definition.graph.order)
+    definition = snapshot.definition
+    return merge(definition, dict(payloads.input), payloads.results, definition.graph.order)
 
 
 def _effects(snapshot: Snapshot) -> dict[str, str]:

@@ -16,7 +16,7 @@ from multiagents.events import CommandEvent, ErrorEvent, Event, ResultEvent
 from multiagents.exceptions import DecodeError, StateConflictError, UnknownStepError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.engine.commit_plan import changed_header
+from multiagents.orchestrator.engine.commit_plan import changed_header, digest
 from multiagents.orchestrator.engine.follow_ups import Advance
 from multiagents.orchestrator.engine.foreign_results import as_reported
 from multiagents.orchestrator.engine.pipeline import Decided, Outcome, Pipeline
@@ -24,7 +24,7 @@ from multiagents.orchestrator.engine.timers import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import SnapshotView
 from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, attempt_key_of
-from multiagents.workflow.decider import changed_steps, concerns_others, evolve
+from multiagents.workflow.decider import changed_steps, concerns_others, evolve, why_late
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 
@@ -293,18 +293,39 @@ def _record_late(pipeline: Pipeline, view: SnapshotView, event: ResultEvent | Er
     changes = after is not before
     # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
     keeps = changes and after.step(step).do.status is not ActivityStatus.SUCCEEDED
-    kept = event if keeps else event.model_copy(update={"payload": None})
+    told: dict[str, Any] = {"late": why_late(before, event)}
+    if isinstance(event, ResultEvent) and _is_known(view, event):
+        told |= {"payload": None, "digest": digest(event.payload)}
+    kept = event.model_copy(update=told)
     # In a run that goes forward it calls for nothing, unless the step was undone with its pass.
     pending = changes and (after.status is not RunStatus.RUNNING or step in view.definition.superseded)
     tells = concerns_others(view.definition, before, after)
     decided = Decided(view.definition, after, (kept,), pending=pending, concerns_others=tells)
     # A decision that is pending already is not made here, so its entry has to stay.
     snapshot, supersedes = view.snapshot, _supersedes(view.snapshot, after, None)
-    committed = pipeline.commit(view, decided, (), site=WriteSite.LATE, version=snapshot.version, supersedes=supersedes)
+    committed = pipeline.commit(
+        view,
+        decided,
+        (),
+        site=WriteSite.LATE,
+        version=snapshot.version,
+        supersedes=supersedes,
+        keeps_results=keeps,
+    )
     if committed.verdict is Verdict.APPLIED:
         logger.info("event %s came late or twice; it is recorded", event.correlation_id)
     follow_ups = [Advance(after.transaction_id)] if pending else []
     return Outcome(committed.verdict, after, (kept,), follow_ups=follow_ups)
+
+
+def _is_known(view: SnapshotView, event: ResultEvent) -> bool:
+    """Whether a result says again what counts already: its payload is with the run's data."""
+    activity = view.state.step(event.step or "").activity(event.direction)
+    if event.direction is Direction.UNDO or activity.status is not ActivityStatus.SUCCEEDED:
+        return False
+    return event.attempt == activity.attempt and (view.payloads().results.get(event.step or "") or {}) == (
+        event.payload or {}
+    )
 
 
 def bury(pipeline: Pipeline, event: ResultEvent | ErrorEvent, why: str) -> Outcome:

@@ -65,7 +65,7 @@ def receive(pipeline: Pipeline, event: ResultEvent | ErrorEvent) -> Outcome:
             f"an event of run {event.transaction_id!r} carries the correlation id {event.correlation_id!r} of another "
             f"run; send back the id that came with the command",
         )
-    update = {"step": correlation.step, "attempt": correlation.attempt, "timestamp": pipeline.store.now()}
+    update = {"step": correlation.step, "attempt": correlation.attempt, "timestamp": pipeline.store.now(), "late": None}
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     answers = (correlation.step, f"{attempt_key}|")
     return take_in(pipeline, event.model_copy(update=update), answers, site=WriteSite.RECEIVE)

@@ -257,7 +257,7 @@ class Children:
             "version": state.version,
             "status": state.status.value,
             "error": state.error and {"type": state.error.type, "message": state.error.message},
-            "context": merge(dict(payloads.input), payloads.results, run.definition.graph.order),
+            "context": merge(run.definition, dict(payloads.input), payloads.results, run.definition.graph.order),
         }
         identity = child_id(state.transaction_id, f"on_end:{state.finished_at}", run.generation)
         self.follow_ups += [*start(self._pipeline, told, identity, given)[1], Progressed(identity)]
@@ -275,7 +275,7 @@ class Children:
     def _gains(self, child: Snapshot) -> dict[str, Any]:
         """What a child's steps have returned, merged: what it adds to the context of its parent."""
         results = self._store.payloads(child.state.transaction_id).results
-        return merge({}, results, child.definition.graph.order)
+        return merge(child.definition, {}, results, child.definition.graph.order)
 
     def _succeed(self, correlation: Correlation, definition_hash: str, result: Any) -> None:
         self._settle(ResultEvent.about(correlation, result, at=self._store.now()), correlation, definition_hash)

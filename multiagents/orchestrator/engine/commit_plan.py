@@ -14,7 +14,17 @@ from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import canonical
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import REVIVED, Commit, Dispatch, encode_attributes
-from multiagents.workflow.decider import FACTS, NOT_YET, Fact, changed_steps, fan_in, meets, result_of, stops_others
+from multiagents.workflow.decider import (
+    FACTS,
+    NOT_YET,
+    Fact,
+    changed_steps,
+    fan_in,
+    meets,
+    result_of,
+    signal_id,
+    stops_others,
+)
 from multiagents.workflow.definition import Definition, item_name
 from multiagents.workflow.state import RunState, RunStatus, StepState
 
@@ -31,6 +41,7 @@ def commit_of(
     site: WriteSite,
     retention: float,
     attributes: Mapping[str, str] | None = None,
+    keeps_results: bool = True,
     **fences: Any,
 ) -> Commit:
     """Put a decision into the form that the store applies whole or not at all.
@@ -44,11 +55,14 @@ def commit_of(
         site: where it is made.
         retention: seconds to keep the run once it is over.
         attributes: what the run is found by, as it is stored; what an answered attempt has set is added.
+        keeps_results: what the events return are results of the run; else it is on record, and no more.
         fences: ``answers``, ``epoch``, ``version``, ``pending``, ... of the `Commit`.
     """
     before = view.state
     changed = changed_steps(before, after)
     data = _data_of(events)
+    if not keeps_results:
+        data.results.clear()
     back = after.rollbacks is not before.rollbacks
     joined = fan_in(
         definition,
@@ -104,7 +118,7 @@ class _Data(NamedTuple):
     results: dict[str, Any]
     #: what ``inputs`` have answered; of a map, what its items share, and each item
     inputs: dict[str, Any]
-    #: key -> the data of a signal
+    #: `signal_id` -> the data of a signal
     signals: dict[str, Any]
 
 
@@ -125,7 +139,7 @@ def _data_of(events: Sequence[Event]) -> _Data:
 
 def _take_data(data: _Data, event: StatusEvent, step: str | None) -> None:
     if event.status == Fact.SIGNALLED:
-        data.signals[event.payload["key"]] = event.payload["data"]
+        data.signals[signal_id(event.payload["signal"], event.payload["key"])] = event.payload["data"]
     elif step and event.status == Fact.TAKEN_OVER and "input" in event.payload:
         data.inputs[step] = event.payload["input"]
     elif step and event.status == Fact.EXPANDED:
@@ -205,8 +219,11 @@ def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:
 
 
 def without_payload(event: Event) -> Event:
-    """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest."""
-    if event.payload is None:
+    """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest.
+
+    What came late has its payload in the history: it is what a person needs to see, and nobody else reads it.
+    """
+    if event.payload is None or event.late is not None:
         return event
     if isinstance(event, StatusEvent):
         kind = FACTS.get(event.status)

@@ -15,13 +15,22 @@ from multiagents.events import ErrorInfo, Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
 from multiagents.orchestrator.engine.pipeline import Outcome
-from multiagents.orchestrator.engine.signals import SignalOutcome, fitting, outcome_of
+from multiagents.orchestrator.engine.signals import SignalOutcome, assert_same, fitting, outcome_of
 from multiagents.orchestrator.engine.timers import deadline_moved, timer_moved, wanted_time
 from multiagents.plain_json import check_words
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
-from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, answer_of, is_early, is_so_already, why_not
+from multiagents.state_store.records import Snapshot, Verdict
+from multiagents.workflow.decider import (
+    Fact,
+    Lateness,
+    answer_of,
+    is_early,
+    is_so_already,
+    lateness,
+    signal_id,
+    why_not,
+)
 from multiagents.workflow.state import Cause, RunStatus
 
 __all__ = ["Interventions"]
@@ -60,30 +69,40 @@ class Interventions:
         reason: str | None = None,
         actor: str | None = None,
     ) -> SignalOutcome:
-        """Give a run a signal; durable when this returns, and counted once for each key (guarantee G3).
+        """Give a run a signal; durable when this returns, and counted once for each name and key (guarantee G3).
 
         Raises:
             WorkflowNotFoundError: when there is no such run.
             UnknownSignalError: when no step of it waits for such a signal.
             WorkflowError: when the data cannot be written as JSON, does not fit the step's schema, or says neither yes
-                nor no to an approval.
+                nor no to an approval; when other data was given under this name and key before.
         """
         check_words(key=key, reason=reason, actor=actor)
         snapshot = self._store.load(transaction_id)
         data = fitting(snapshot.definition, name, data, self._max_bytes)
+        late: Lateness | None = None
         now = self._store.now()
-        event = StatusEvent(
-            id=f"{transaction_id}/signal/{key}",
-            transaction_id=transaction_id,
-            timestamp=now,
-            occurred_at=now,
-            status=Fact.SIGNALLED,
-            reason=reason,
-            actor=actor,
-            payload={"signal": name, "key": key, "answer": answer_of(data).value, "data": data},
-        )
-        outcome = self._decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(key))
-        return outcome_of(outcome, key)
+
+        def event(snapshot: Snapshot) -> Event:
+            nonlocal late
+            late = lateness(snapshot.definition, snapshot.state, name)
+            return StatusEvent(
+                id=f"{transaction_id}/signal/{name}/{key}",
+                transaction_id=transaction_id,
+                timestamp=now,
+                occurred_at=now,
+                status=Fact.SIGNALLED,
+                reason=reason,
+                actor=actor,
+                late=late and late.why,
+                payload={"signal": name, "key": key, "answer": answer_of(data).value, "data": data},
+            )
+
+        identity = signal_id(name, key)
+        outcome = self._decide(transaction_id, event, site=WriteSite.SIGNAL, absent=signal_field(identity))
+        if outcome.verdict is not Verdict.APPLIED:
+            assert_same(transaction_id, name, key, data, self._store.payloads(transaction_id).signals.get(identity))
+        return outcome_of(outcome, name, key, late)
 
     def operate(
         self,
@@ -146,14 +165,19 @@ class Interventions:
         """
         check_words(reason=reason, actor=actor)
         now = self._store.now()
-        event = StatusEvent(
-            transaction_id=transaction_id,
-            timestamp=now,
-            occurred_at=now,
-            status=Fact.CANCEL_REQUESTED,
-            reason=reason,
-            actor=actor,
-        )
+
+        def event(snapshot: Snapshot) -> Event:
+            status = snapshot.state.status
+            return StatusEvent(
+                transaction_id=transaction_id,
+                timestamp=now,
+                occurred_at=now,
+                status=Fact.CANCEL_REQUESTED,
+                reason=reason,
+                actor=actor,
+                late=f"the run is {status}" if status.is_end else None,
+            )
+
         self._decide(transaction_id, event, site=WriteSite.CANCEL)
         return self._store.load(transaction_id).state.status
 

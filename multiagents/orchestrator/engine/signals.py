@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from multiagents.events import StatusEvent
 from multiagents.exceptions import UnknownSignalError, WorkflowError
 from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.plain_json import plain
 from multiagents.state_store.records import Verdict
-from multiagents.workflow.decider import Answer, Fact, answer_of, why_unclear
+from multiagents.workflow.decider import Answer, Lateness, answer_of, why_unclear
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind, code_elsewhere
 
 
@@ -24,9 +24,11 @@ class SignalOutcome(StrEnum):
     RECEIVED = "received"
     #: no step waits for it yet: it is kept for the one that will
     KEPT = "kept"
-    #: the run compensates or has ended: it is on record, and changes nothing (rule S23)
+    #: no step can take it any more, or the run goes back or is over: it is on record, and changes nothing (rule S23)
     LATE = "late"
-    #: a signal with this key has come before: nothing was done
+    #: a person has decided before, whatever this one says: it is on record, and changes nothing
+    ALREADY_DECIDED = "already_decided"
+    #: this very signal, by its name and key, has come before: nothing was done
     REPEATED = "repeated"
 
 
@@ -95,12 +97,32 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
     return TypeAdapter(schema)
 
 
-def outcome_of(outcome: Outcome, key: str) -> SignalOutcome:
-    """What became of the signal that a decision was made upon."""
+def outcome_of(outcome: Outcome, name: str, key: str, late: Lateness | None) -> SignalOutcome:
+    """What became of the signal that a decision was made upon.
+
+    Args:
+        outcome: the decision.
+        name: of the signal.
+        key: of the signal.
+        late: why it was too late, if it was.
+    """
     if outcome.verdict is not Verdict.APPLIED:
         return SignalOutcome.REPEATED
-    if any(signal.key == key for signal in outcome.after.signals):
+    if late is not None:
+        return SignalOutcome.ALREADY_DECIDED if late.decided else SignalOutcome.LATE
+    if any((signal.name, signal.key) == (name, key) for signal in outcome.after.signals):
         return SignalOutcome.KEPT
-    taken = [event for event in outcome.events if isinstance(event, StatusEvent) and event.status == Fact.RECEIVED]
-    received = any(event.payload["key"] == key for event in taken)
-    return SignalOutcome.RECEIVED if received else SignalOutcome.LATE
+    return SignalOutcome.RECEIVED
+
+
+def assert_same(transaction_id: str, name: str, key: str, data: Any, known: Any) -> None:
+    """See that what is given again under one key is what was given before.
+
+    Raises:
+        WorkflowError: when it is not.
+    """
+    if json.loads(dumps(data)) != known:
+        raise WorkflowError(
+            f'run {transaction_id!r} has signal "{name}" with key {key!r:.80} already, and with other data; nothing '
+            f"was changed: a key names one signal, so give another one a key of its own"
+        )

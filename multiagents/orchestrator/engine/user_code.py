@@ -21,7 +21,7 @@ from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import plain
 from multiagents.settings import Settings
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, Question, result_of
+from multiagents.workflow.decider import Fact, Question, result_of, signal_id
 from multiagents.workflow.definition import (
     Definition,
     StepDefinition,
@@ -59,7 +59,7 @@ class Answers:
         """The event that is recorded; None when it takes what is not here."""
         step, event = question.step, question.event
         if isinstance(event, StatusEvent):
-            return self._received(event) if event.status == Fact.RECEIVED else self._gathered(question, event)
+            return self._received(step, event) if event.status == Fact.RECEIVED else self._gathered(question, event)
         assert isinstance(event, CommandEvent)
         if step.kind is StepKind.MAP and not self._view.expands:
             return None
@@ -79,13 +79,13 @@ class Answers:
         events = question.before if self._event is None else (self._event, *question.before)
         return {event.step: result for event in events if event.step and (result := result_of(event)) is not None}
 
-    def _received(self, event: StatusEvent) -> Event:
+    def _received(self, step: StepDefinition, event: StatusEvent) -> Event:
         """A step takes a signal, which has just come or is kept: its data is put in."""
-        key, come = event.payload["key"], self._event
-        if isinstance(come, StatusEvent) and come.status == Fact.SIGNALLED and come.payload["key"] == key:
+        taken, come = signal_id(step.signal or "", event.payload["key"]), self._event
+        if isinstance(come, StatusEvent) and come.status == Fact.SIGNALLED and _id_of(come) == taken:
             data = come.payload["data"]
         else:
-            data = self._view.payloads().signals.get(key)
+            data = self._view.payloads().signals.get(taken)
         return event.model_copy(update={"payload": {**event.payload, "data": data}})
 
     def _gathered(self, question: Question, event: StatusEvent) -> Event | None:
@@ -96,6 +96,10 @@ class Answers:
         items = [item_name(question.step.name, index) for index in range(event.payload["count"])]
         gathered = [known.get(item) for item in items]
         return event.model_copy(update={"payload": {**event.payload, "results": gathered}})
+
+
+def _id_of(come: StatusEvent) -> str:
+    return signal_id(come.payload["signal"], come.payload["key"])
 
 
 class CodeElsewhere:

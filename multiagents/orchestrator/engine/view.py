@@ -94,7 +94,7 @@ class ClaimView:
 
     def context(self, definition: Definition, step: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
         """The context of a step that follows the claimed one."""
-        return merge(dict(self.claim.merged), fresh, definition.ancestors(step))
+        return merge(definition, dict(self.claim.merged), fresh, definition.ancestors(step))
 
     def results(self) -> Mapping[str, Any]:
         """The results that the context of the claimed step was merged from, beside the stored one."""
@@ -166,7 +166,7 @@ class StartView:
 
     def context(self, definition: Definition, step: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
         """The context of a step that is due at once."""
-        return merge(dict(self._input), {**self._results, **fresh}, definition.ancestors(step))
+        return merge(definition, dict(self._input), {**self._results, **fresh}, definition.ancestors(step))
 
     def results(self) -> Mapping[str, Any]:
         """The results that a fork takes over."""

@@ -25,7 +25,7 @@ class Payloads:
         context: what trunk steps returned, merged.
         results: step -> result.
         inputs: step -> what its ``inputs`` answered.
-        signals: key -> the data of the signals that have come.
+        signals: `signal_id` -> the data of the signals that have come.
     """
 
     input: dict[str, Any]
@@ -36,7 +36,7 @@ class Payloads:
 
     @classmethod
     def decode(cls, context: Mapping[str, str], stored: Mapping[str, str]) -> Payloads:
-        """Read what is kept: the context by key, and ``i``, ``r:<step>``, ``n:<step>`` and ``g:<key>``.
+        """Read what is kept: the context by key, and ``i``, ``r:<step>``, ``n:<step>`` and ``g:<signal>``.
 
         Raises:
             DecodeError: when some of it is not JSON.
@@ -58,7 +58,7 @@ class Payloads:
 
     def of(self, definition: Definition, step: str) -> dict[str, Any]:
         """The context of a step: the input and the results of all its ancestors, the later ones last."""
-        return merge(dict(self.input), self.results, definition.ancestors(step))
+        return merge(definition, dict(self.input), self.results, definition.ancestors(step))
 
 
 def _read(field: str, value: str) -> Any:
@@ -71,6 +71,6 @@ def _read(field: str, value: str) -> Any:
         ) from error
 
 
-def signal_field(key: str) -> str:
-    """The field of a run's data that keeps the data of a signal."""
-    return f"g:{key}"
+def signal_field(identity: str) -> str:
+    """The field of a run's data that keeps the data of a signal, by its `signal_id`."""
+    return f"g:{identity}"

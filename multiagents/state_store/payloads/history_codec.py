@@ -42,6 +42,7 @@ _SHORT = {
     "outcome": "x",
     "version": "v",
     "attributes": "n",
+    "late": "l",
 }
 _LONG: dict[str, str] = {short: long for long, short in _SHORT.items()}
 _TIMES = ("timestamp", "occurred_at", "started_at")

@@ -188,7 +188,7 @@ class StoredClaim(NamedTuple):
         context, values = _apart(opens.texts({place: texts[place] for place in needed}))
         definition = self.definition.expanded(sizes_of(self.header.sizes), rollbacks_of(self.header.rollbacks))
         parts = _parts(correlation, definition)
-        deferred = DeferredContext(opens, {**later, **_by_place(context, values)}, parts)
+        deferred = DeferredContext(opens, {**later, **_by_place(context, values)}, definition, parts)
         return stored._replace(context=context, values=values).decode_plain(deferred)
 
     def decode_plain(self, merged: Mapping[str, Any] | None = None) -> Claim:
@@ -211,7 +211,7 @@ class StoredClaim(NamedTuple):
         if (name := map_of(correlation.step)) is not None:
             own_input = merged = {**as_given(name, from_json(values[f"n:{name}"])), **own_input}
         elif merged is None:
-            merged = _merged_context(self.context, values["i"], results, parts)
+            merged = _merged_context(definition, self.context, values["i"], results, parts)
         if not given:
             own_input = merged
         state = StepState.decode(self.step)
@@ -283,12 +283,12 @@ def _parts(correlation: Correlation, definition: Definition) -> Sequence[str]:
 
 
 def _merged_context(
-    context: Mapping[str, str], given: str, results: Mapping[str, Any], parts: Iterable[str]
+    definition: Definition, context: Mapping[str, str], given: str, results: Mapping[str, Any], parts: Iterable[str]
 ) -> dict[str, Any]:
     """The context of a step: the run's input, what trunk steps have returned, and what ran beside the way to it."""
     merged: dict[str, Any] = from_json(given)
     merged.update((key, from_json(value)) for key, value in context.items())
-    return merge(merged, results, parts)
+    return merge(definition, merged, results, parts)
 
 
 def _by_place(context: Mapping[str, str], values: Mapping[str, str]) -> dict[tuple[str, str], str]:
@@ -305,9 +305,12 @@ def _apart(texts: Mapping[tuple[str, str], str]) -> tuple[dict[str, str], dict[s
 class DeferredContext(Mapping[str, Any]):
     """A context that is read when it is first asked for."""
 
-    def __init__(self, reading: Reading, texts: Mapping[tuple[str, str], str], parts: Iterable[str]) -> None:
+    def __init__(
+        self, reading: Reading, texts: Mapping[tuple[str, str], str], definition: Definition, parts: Iterable[str]
+    ) -> None:
         self._reading = reading
         self._texts = texts
+        self._definition = definition
         self._parts = parts
         self._merged: dict[str, Any] | None = None
 
@@ -315,7 +318,7 @@ class DeferredContext(Mapping[str, Any]):
         if self._merged is None:
             context, values = _apart(self._reading.texts(self._texts))
             results = {part: from_json(values[f"r:{part}"]) for part in self._parts if f"r:{part}" in values}
-            self._merged = _merged_context(context, values["i"], results, self._parts)
+            self._merged = _merged_context(self._definition, context, values["i"], results, self._parts)
         return self._merged
 
     def __getitem__(self, key: str) -> Any:

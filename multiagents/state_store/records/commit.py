@@ -35,7 +35,7 @@ class Commit(NamedTuple):
             by this and the epoch, and needs no look at what else was committed.
         results: step -> its result.
         inputs: step -> what its ``inputs`` answered.
-        signals: key -> the data of a signal.
+        signals: `signal_id` -> the data of a signal.
         absent: refuse if this field of the run's data is there: a signal with this key has come before.
         context: what to merge into the stored context.
         forgotten: keys of the stored context that go: the run went back to before they were there.
@@ -100,7 +100,8 @@ class Written(NamedTuple):
         fields: of the run's hash.
         removed: fields of it that go.
         context: of the stored context.
-        results: of the run's data: ``r:<step>`` a result, ``n:<step>`` what ``inputs`` answered, ``g:<key>`` a signal.
+        results: of the run's data: ``r:<step>`` a result, ``n:<step>`` what ``inputs`` answered, ``g:<signal>`` what a
+            signal brought.
         history: what goes to its end.
         dead_letters: by correlation id.
         blobs: payloads that are kept beside the run, by name.
@@ -142,8 +143,8 @@ class Written(NamedTuple):
             results[f"r:{step}"] = value(result)
         for step, given in commit.inputs.items():
             results[f"n:{step}"] = value(given)
-        for key, data in commit.signals.items():
-            results[signal_field(key)] = value(data)
+        for signal, data in commit.signals.items():
+            results[signal_field(signal)] = value(data)
         return cls(
             fields,
             removed,

@@ -322,6 +322,8 @@ class Child:
 class Wait:
     """Wait until a signal comes; its data is the step's result. A signal that came earlier is kept for it.
 
+    The data is in the context under the step's name: what comes from outside takes nothing's place.
+
     Args:
         name: what the step is called.
         signal: the signal's name (``run.signal(name, data)``); None is the step's own.
@@ -329,6 +331,7 @@ class Wait:
             signal that does not fit is told so, and the run waits on.
         timeout: seconds to wait at most; None waits as long as it takes.
         on_timeout: ``fail`` the step, or ``continue`` without a result.
+        merge: merge the data into the context, as a worker's result is, in place of putting it under the step's name.
         after: the steps or blocks it waits for; None is the one added before.
         when: called with the context; the step is skipped where it answers false.
         summary: a line for people.
@@ -345,6 +348,7 @@ class Wait:
     timeout: float | None = None
     on_timeout: Literal["fail", "continue"] = "fail"
     _: KW_ONLY
+    merge: bool = False
     after: str | Sequence[str] | None = None
     when: Callable[[dict[str, Any]], bool] | None = None
     summary: str | None = None
@@ -366,6 +370,7 @@ class Approval:
         on_timeout: what it means that nobody decided: ``reject``, or ``continue`` without a result.
         signal: another name for the signal.
         schema: a model that the data has to fit besides; it keeps ``approved``.
+        merge: merge the decision's data into the context, in place of putting it under the step's name.
         after: the steps or blocks it waits for; None is the one added before.
         when: called with the context; the step is skipped where it answers false.
         summary: a line for people.
@@ -377,6 +382,7 @@ class Approval:
     _: KW_ONLY
     signal: str | None = None
     schema: Any = None
+    merge: bool = False
     after: str | Sequence[str] | None = None
     when: Callable[[dict[str, Any]], bool] | None = None
     summary: str | None = None

@@ -116,6 +116,7 @@ def _check_options(options: _Options, element: Element) -> None:
             options.seconds("timeout", "to wait as long as it takes")
             options.one_of("on_timeout", "fail" if isinstance(element, Wait) else "reject", "continue")
             options.text("signal", "a name, or None for the step's own")
+            options.flags("merge")
         case Sleep(seconds=seconds):
             if not callable(seconds) and (seconds is None or not _is_seconds(seconds, zero=True)):
                 expected = "a number, 0 or more seconds, or a function of the context that answers one"

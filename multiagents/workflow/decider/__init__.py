@@ -18,7 +18,7 @@ from multiagents.workflow.decider.commands import NOT_YET, command, start_event
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo, stops_others
 from multiagents.workflow.decider.context import as_given, as_mapping, merge, merge_note, overlaps
 from multiagents.workflow.decider.decider import advance, advancing, decide, neighbourhood
-from multiagents.workflow.decider.evolve import evolve, fold
+from multiagents.workflow.decider.evolve import evolve, fold, why_late
 from multiagents.workflow.decider.facts import FACTS, Fact, is_replayed, result_of
 from multiagents.workflow.decider.fork import Takeover, takeover
 from multiagents.workflow.decider.interventions import is_so_already, settleable, why_not
@@ -26,7 +26,7 @@ from multiagents.workflow.decider.joins import changed_steps, fan_in, meets
 from multiagents.workflow.decider.probe_answer import Resolution, resolved
 from multiagents.workflow.decider.questions import Decision, Question, answered, as_it_is
 from multiagents.workflow.decider.react import react
-from multiagents.workflow.decider.signals import Answer, answer_of, rejected, why_unclear
+from multiagents.workflow.decider.signals import Answer, Lateness, answer_of, lateness, rejected, signal_id, why_unclear
 from multiagents.workflow.decider.timeouts import Silence
 from multiagents.workflow.decider.timers import deadline_of, is_early, later, moved_to
 
@@ -36,6 +36,7 @@ __all__ = [
     "Answer",
     "Decision",
     "Fact",
+    "Lateness",
     "Question",
     "Resolution",
     "Silence",
@@ -62,6 +63,7 @@ __all__ = [
     "is_to_stop",
     "is_told_to_stop",
     "is_undone",
+    "lateness",
     "later",
     "meets",
     "merge",
@@ -76,9 +78,11 @@ __all__ = [
     "result_of",
     "running_children",
     "settleable",
+    "signal_id",
     "start_event",
     "stops_others",
     "takeover",
+    "why_late",
     "why_not",
     "why_unclear",
 ]

@@ -19,12 +19,18 @@ from multiagents.workflow.definition import Definition, map_of
 __all__ = ["as_given", "as_mapping", "merge", "merge_note", "overlaps"]
 
 
-def as_mapping(step: str, result: Any) -> dict[str, Any]:
-    """What a result adds to the context: itself if it is a dict, else itself under the step's name."""
+def as_mapping(step: str, result: Any, *, apart: bool = False) -> dict[str, Any]:
+    """What a result adds to the context: itself if it is a dict, else itself under the step's name.
+
+    Args:
+        step: whose result it is.
+        result: what it is.
+        apart: it lies under the step's name in any case: what comes from outside takes no other's place.
+    """
     if result is None:
         return {}
     # A round of a loop, or an item of a map, answers under the name that all of them share.
-    return result if isinstance(result, dict) else {(map_of(step) or step).partition("#")[0]: result}
+    return result if isinstance(result, dict) and not apart else {(map_of(step) or step).partition("#")[0]: result}
 
 
 def as_given(name: str, shared: Any) -> dict[str, Any]:
@@ -32,11 +38,14 @@ def as_given(name: str, shared: Any) -> dict[str, Any]:
     return shared if isinstance(shared, dict) else {name: shared}
 
 
-def merge(context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]) -> dict[str, Any]:
-    """Merge the results of these steps into a context, in this order."""
+def merge(
+    definition: Definition, context: dict[str, Any], results: Mapping[str, Any], steps: Iterable[str]
+) -> dict[str, Any]:
+    """Merge the results of these steps of a definition into a context, in this order."""
+    apart = definition.apart
     for step in steps:
         if step in results:
-            context.update(as_mapping(step, results[step]))
+            context.update(as_mapping(step, results[step], apart=step in apart))
     return context
 
 
@@ -54,7 +63,7 @@ def overlaps(definition: Definition, steps: Iterable[str], results: Mapping[str,
     for step in steps:
         if step in results:
             result = results[step]
-            for key in result if isinstance(result, Mapping) else (step,):
+            for key in result if isinstance(result, Mapping) and step not in definition.apart else (step,):
                 holders.setdefault(key, []).append(step)
     return {key: tuple(names) for key, names in holders.items() if len(names) > 1 and _side_by_side(definition, names)}
 

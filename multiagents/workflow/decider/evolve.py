@@ -47,7 +47,7 @@ from multiagents.workflow.state import (
     Trigger,
 )
 
-__all__ = ["evolve", "fold"]
+__all__ = ["evolve", "fold", "why_late"]
 
 _FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
@@ -94,6 +94,19 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
     return state
 
 
+def why_late(state: RunState, event: ResultEvent | ErrorEvent) -> str:
+    """Why an outcome is one that nobody waits for any more, in words (rule S23)."""
+    activity = state.step(event.step or "").activity(event.direction)
+    what = "undo" if event.direction is Direction.UNDO else "step"
+    if event.attempt < activity.attempt:
+        why = f"attempt {event.attempt} was given up, and attempt {activity.attempt} made in its place"
+    elif activity.status is ActivityStatus.SUCCEEDED:
+        why = f"the {what} had succeeded already"
+    else:
+        why = f"attempt {event.attempt} of the {what} was over already"
+    return f"{why}; the run is {state.status}"
+
+
 def _facts(event: StatusEvent) -> Mapping[str, Any]:
     return event.payload if isinstance(event.payload, Mapping) else {}
 
@@ -106,7 +119,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
     if event.status == Fact.CANCEL_REQUESTED:
         return _cancel_requested(definition, state)
     if event.status == Fact.SIGNALLED:
-        if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
+        if event.late is not None or state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return state  # Too late: it is on record, and changes nothing (rule S23).
         signal = Signal(facts["signal"], facts["key"], facts.get("answer", ""))
         return state._replace(signals=(*state.signals, signal))
@@ -185,7 +198,7 @@ def _step_status(definition: Definition, state: RunState, event: StatusEvent, na
     step = state.step(name)
     activity = step.do
     if event.status == Fact.RECEIVED:
-        return _received(state, event, name)
+        return _received(definition.steps[name], state, event, name)
     if event.status == Fact.ROLLED_BACK:
         return state._replace(rollbacks=(*state.rollbacks, name)) if state.back_to == name else state
     if event.status == Fact.EXPANDED:
@@ -233,12 +246,13 @@ def _branches_skipped(step: StepDefinition, state: RunState, event: StatusEvent)
     return state._replace(steps={**state.steps, **others})
 
 
-def _received(state: RunState, event: StatusEvent, name: str) -> RunState:
+def _received(own: StepDefinition, state: RunState, event: StatusEvent, name: str) -> RunState:
     """A step takes its signal; an approval that got no clear yes has failed."""
     step = state.step(name)
     facts = _facts(event)
     status = ACTIVITY.get((step.do.status, Trigger.RESULT if event.error is None else Trigger.FAILURE))
-    left = tuple(signal for signal in state.signals if signal.key != facts.get("key"))
+    taken = (own.signal, facts.get("key"))
+    left = tuple(signal for signal in state.signals if (signal.name, signal.key) != taken)
     if status is None or left == state.signals:
         return state
     activity = step.do._replace(status=status, retry_in=None, finished_at=to_ms(event.at), error=event.error)

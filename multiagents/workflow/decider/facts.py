@@ -138,7 +138,9 @@ _STATUSES = frozenset(RunStatus)
 
 
 def is_replayed(event: StatusEvent) -> bool:
-    """Whether a replay reads the payload of a status as the history has it."""
+    """Whether a replay reads the payload of a status as the history has it; of what came late it reads none."""
+    if event.late is not None:
+        return False
     kind = FACTS.get(event.status)
     return event.status in _STATUSES if kind is None else kind.replayed
 

@@ -125,16 +125,16 @@ def _folded(
     gained: dict[str, Any] = {}
     for name in done:
         if definition.is_trunk(name):
-            merge(gained, results, definition.parts(name))
+            merge(definition, gained, results, definition.parts(name))
             if name in own:
-                gained.update(as_mapping(name, own[name]))
+                gained.update(as_mapping(name, own[name], apart=name in definition.apart))
     return gained
 
 
 def _context_kept(definition: Definition, after: RunState, results: Mapping[str, Any]) -> dict[str, Any]:
     """The stored context of a run that has gone back: what trunk steps have returned that were not undone."""
     done = [name for name in definition.graph.trunks if after.step(name).is_done]
-    return merge({}, results, (*definition.ancestors(done[-1]), done[-1])) if done else {}
+    return merge(definition, {}, results, (*definition.ancestors(done[-1]), done[-1])) if done else {}
 
 
 def _arrived_before(definition: Definition, after: RunState, known: int) -> dict[str, tuple[int, int]]:

@@ -1,21 +1,33 @@
-"""Signals: what they say to an approval.
+"""Signals: what they say to an approval, and when they come too late.
 
 The rules:
 
 1. An approval is given by a clear yes, and by nothing else: data whose ``approved`` is the literal ``True`` (rule S31).
    A clear no is the literal ``False``. What is neither is no answer: it is refused where it is sent.
 2. An approval that gets something else all the same, by whatever way, fails: it fails closed.
+3. A signal is for the steps that wait for one of its name, or will; the first of them takes it. One that comes when no
+   step can take it any more is on record, with its data, and changes nothing (rule S23): the run goes back or is over,
+   or each of them has what it waited for. What a person has decided nobody decides again.
+4. A wait in front of which the run may still go back to a save-point will wait again, so signals are kept for it. A
+   decision is not: a yes to the first pass says nothing about the second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from multiagents.events import ErrorInfo
+from multiagents.workflow.decider.savepoints import savepoint_before
+from multiagents.workflow.decider.unknown_outcomes import is_parked
+from multiagents.workflow.definition import Definition, StepKind
+from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 
-__all__ = ["Answer", "answer_of", "rejected", "why_unclear"]
+__all__ = ["Answer", "Lateness", "answer_of", "lateness", "rejected", "signal_id", "why_unclear"]
+
+
+_DECIDED = (ActivityStatus.SUCCEEDED, ActivityStatus.FAILED)
 
 
 class Answer(StrEnum):
@@ -25,6 +37,54 @@ class Answer(StrEnum):
     NO = "no"
     #: it says neither
     NONE = ""
+
+
+class Lateness(NamedTuple):
+    """Why no step can take a signal any more.
+
+    Attributes:
+        decided: a person has decided already: the step is an approval.
+        why: in words.
+    """
+
+    decided: bool
+    why: str
+
+
+def signal_id(name: str, key: str) -> str:
+    """What names a signal in its run: a key counts for each name by itself.
+
+    >>> signal_id("payment", "webhook-7")
+    '7:payment:webhook-7'
+    """
+    return f"{len(name)}:{name}:{key}"
+
+
+def lateness(definition: Definition, state: RunState, signal: str) -> Lateness | None:
+    """Why no step can take a signal of this name any more; None while one can, or will be able to."""
+    steps = [
+        step for name, step in definition.steps.items() if step.signal == signal and name not in definition.superseded
+    ]
+    going = state.status in (RunStatus.RUNNING, RunStatus.PAUSED)
+    if going and any(_may_take(definition, state, step.name) for step in steps):
+        return None
+    for step in steps:
+        if step.kind is StepKind.APPROVAL and state.step(step.name).do.status in _DECIDED:
+            said = "was approved" if state.step(step.name).is_done else "was not approved"
+            return Lateness(True, f"step {step.name} {said} before")
+    if not going:
+        return Lateness(False, f"the run is {state.status}")
+    return Lateness(False, f"step {', '.join(step.name for step in steps)} waits for it no more")
+
+
+def _may_take(definition: Definition, state: RunState, name: str) -> bool:
+    activity = state.step(name).do
+    if activity.status in (ActivityStatus.IDLE, ActivityStatus.IN_FLIGHT) or activity.will_retry:
+        return True
+    if is_parked(definition, state, name):
+        return True  # A person may have it wait again.
+    is_wait = definition.steps[name].kind is StepKind.WAIT
+    return is_wait and savepoint_before(definition, state, name) is not None
 
 
 def answer_of(data: Any) -> Answer:

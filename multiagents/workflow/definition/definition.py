@@ -108,6 +108,11 @@ class Definition:
         return any((step.item or step).workflow is not None for step in self.steps.values())
 
     @cached_property
+    def apart(self) -> frozenset[str]:
+        """The steps whose results lie under their own names in the context: those that signals end."""
+        return frozenset(name for name, step in self.steps.items() if step.awaits_signal and not step.merge)
+
+    @cached_property
     def depth(self) -> int:
         """How many runs of other workflows lie in each other below a run of this one."""
         nested = [(step.item or step).workflow for step in self.steps.values()]

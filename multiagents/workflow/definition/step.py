@@ -105,6 +105,7 @@ class StepDefinition:
         cancel_siblings: its failure cancels the other branches of its block (rule S7).
         signal: of a wait or an approval: the signal that ends it.
         schema: the model that the signal's data has to fit; checked where the signal is given.
+        merge: of a wait or an approval: the signal's data is merged into the context, not put under the step's name.
         on_timeout: of a wait or an approval: ``fail``, ``continue`` or ``reject``.
         seconds: of a sleep: how long, or a callable that says so.
         chooser: of a choice: answers the label of the branch that runs.
@@ -149,6 +150,7 @@ class StepDefinition:
     cancel_siblings: bool = False
     signal: str | None = None
     schema: Any = None
+    merge: bool = False
     on_timeout: str | None = None
     seconds: float | Callable[[dict[str, Any]], float] | None = None
     chooser: Callable[[dict[str, Any]], str] | None = None

@@ -431,7 +431,7 @@ def test_waits_sleeps_and_choices_run_in_process_too(orchestrator: Orchestrator)
         WorkflowBuilder("eager-waits")
         .add_sleep("a_month", 30 * 86_400)
         .add_wait("paid", signal="payment")
-        .add_choice("route", lambda ctx: ctx["how"], {"card": "eager.reserve", "cash": []})
+        .add_choice("route", lambda ctx: ctx["paid"]["how"], {"card": "eager.reserve", "cash": []})
         .build()
     )
 
@@ -456,7 +456,7 @@ def test_maps_of_children_that_wait_and_local_steps_run_in_process_too(orchestra
     for number in range(2):
         orchestrator.get(f"eager-papers:review:{number}").signal("verdict", {"grade": number})
 
-    assert run.result(timeout=1)["review"] == [{"grade": 0, "price": 4}, {"grade": 1, "price": 4}]
+    assert run.result(timeout=1)["review"] == [{"verdict": {"grade": n}, "price": 4} for n in range(2)]
 
 
 def test_S29_in_process_a_run_waits_for_a_lock_until_the_run_that_has_it_is_over(orchestrator: Orchestrator) -> None:

@@ -339,7 +339,7 @@ def test_waits_and_sleeps_that_are_over_are_taken_over(orchestrator: Orchestrato
     workflow = (
         WorkflowBuilder("forking-waits")
         .add_parallel("both", [[Wait("paid")], [Sleep("nap", 60)]])
-        .add_step("a", do, when=lambda ctx: ctx["amount"] > 10)
+        .add_step("a", do, when=lambda ctx: ctx["paid"]["amount"] > 10)
         .add_step("end", do)
         .build()
     )
@@ -350,7 +350,7 @@ def test_waits_and_sleeps_that_are_over_are_taken_over(orchestrator: Orchestrato
     fork = run.fork("end", transaction_id="A-2")
 
     assert did() == ["end"]
-    assert fork.result()["amount"] == 5
+    assert fork.result()["paid"] == {"amount": 5}
     assert fork.describe().steps["a"].status == "skipped"
     waits = run.fork("paid", transaction_id="A-3")
     assert waits.status == "running"

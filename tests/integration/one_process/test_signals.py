@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 from pydantic import BaseModel
 
-from multiagents import Orchestrator, TerminalError, WorkflowBuilder, init_app, worker
+from multiagents import Approval, Orchestrator, Step, TerminalError, Wait, WorkflowBuilder, init_app, worker
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.state_store.memory import InMemoryStateStore
@@ -180,3 +180,212 @@ def test_S12_S31_behind_the_pivot_a_person_supplies_a_clear_yes_or_nothing(orche
     run.supply("ok", {"approved": True}, actor="ann")
 
     assert run.status == "completed"
+
+
+# Where the data goes ------------------------------------------------------------------------------------------------
+
+
+@worker("told.total")
+def total(context: dict[str, Any]) -> dict[str, Any]:
+    return {"charged": context["total"]}
+
+
+def test_what_a_signal_brings_takes_nothings_place(orchestrator: Orchestrator) -> None:
+    workflow = WorkflowBuilder("told-paid").add_wait("paid", signal="payment").add_step("charge", total).build()
+    run = orchestrator.start(workflow, {"total": 500})
+
+    run.signal("payment", {"total": 1, "card": "visa"})
+
+    result = run.result(timeout=1)
+    assert (result["total"], result["charged"], result["paid"]) == (500, 500, {"total": 1, "card": "visa"})
+    assert run.describe().steps["paid"].result == {"total": 1, "card": "visa"}
+
+
+@pytest.mark.parametrize("element", [Wait("paid", merge=True), Approval("paid", merge=True)], ids=["wait", "approval"])
+def test_what_a_signal_brings_is_merged_where_that_is_said(orchestrator: Orchestrator, element: Any) -> None:
+    workflow = (
+        WorkflowBuilder(f"told-merged-{element.kind}").add_parallel("p", [element]).add_step("charge", total).build()
+    )
+    run = orchestrator.start(workflow, {"total": 500})
+
+    run.signal("paid", {"total": 1, "approved": True})
+
+    assert run.result(timeout=1)["charged"] == 1
+
+
+def test_side_by_side_with_workers_and_in_rounds_and_behind_joins_it_lies_under_its_name(
+    orchestrator: Orchestrator,
+) -> None:
+    workflow = (
+        WorkflowBuilder("told-everywhere")
+        .add_parallel("both", [[Wait("paid")], [Step("sum", total)]])
+        .add_loop("asks", [Wait("asked", "ask")], until=lambda ctx: ctx["asked"]["done"], max_iterations=3)
+        .add_savepoint("here")
+        .add_approval("ok")
+        .add_step("charge", total)
+        .build()
+    )
+    run = orchestrator.start(workflow, {"total": 500})
+
+    run.signal("paid", {"total": 1, "charged": 1})
+    run.signal("ask", {"done": False, "total": 2})
+    run.signal("ask", {"done": True, "total": 3})
+    run.signal("ok", {"approved": True, "total": 4})
+
+    result = run.result(timeout=1)
+    assert (result["total"], result["charged"], "approved" in result) == (500, 500, False)
+    assert [result[name]["total"] for name in ("paid", "asked", "ok")] == [1, 3, 4]
+    assert [event.status for event in run.history() if event.type == "status" and event.status == "merged"] == []
+
+
+def test_what_a_child_was_told_is_in_its_result_under_the_waits_name(orchestrator: Orchestrator) -> None:
+    child = WorkflowBuilder("told-child").add_wait("paid").build()
+    run = orchestrator.start(
+        WorkflowBuilder("told-family").add_child("c", child).build(), {"total": 500}, transaction_id="f"
+    )
+
+    orchestrator.get("f:c").signal("paid", {"total": 1})
+
+    result = run.result(timeout=1)
+    assert (result["total"], result["paid"]) == (500, {"total": 1})
+
+
+# Keys ---------------------------------------------------------------------------------------------------------------
+
+TWO = WorkflowBuilder("told-two").add_wait("a").add_wait("b").build()
+
+
+def test_a_key_counts_for_each_name_by_itself(orchestrator: Orchestrator) -> None:
+    run = orchestrator.start(TWO, {})
+
+    outcomes = [run.signal(name, {"n": name}, key="7") for name in ("b", "a", "a", "b")]
+
+    assert outcomes == ["kept", "received", "repeated", "repeated"]
+    assert run.result(timeout=1) == {"a": {"n": "a"}, "b": {"n": "b"}}
+
+
+def test_the_same_key_with_other_data_is_an_error_and_changes_nothing(orchestrator: Orchestrator) -> None:
+    run = orchestrator.start(TWO, {})
+    run.signal("a", {"amount": 5, "of": ["x"]}, key="7")
+    before = run.history()
+
+    with pytest.raises(WorkflowError, match="has signal \"a\" with key '7' already, and with other data"):
+        run.signal("a", {"amount": 6, "of": ["x"]}, key="7")
+    again = run.signal("a", {"of": ("x",), "amount": 5}, key="7")
+
+    assert (again, run.history()) == ("repeated", before)
+
+
+# What comes too late -------------------------------------------------------------------------------------------------
+
+
+def last(run: Any) -> tuple[Any, Any, Any]:
+    event = run.history()[-1]
+    return event.late, event.payload.get("data"), event.actor
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_S23_who_decides_what_is_decided_is_told_so_and_it_is_on_record(
+    orchestrator: Orchestrator, first: bool, second: bool
+) -> None:
+    workflow = WorkflowBuilder("told-once").add_approval("ok").add_wait("more").build()
+    run = orchestrator.start(workflow, {})
+    run.signal("ok", {"approved": first}, actor="ann")
+    status = run.status
+
+    outcome = run.signal("ok", {"approved": second, "why": "fraud"}, actor="bob")
+
+    assert (outcome, run.status) == ("already_decided", status)
+    said = "step ok was approved before" if first else "step ok was not approved before"
+    assert last(run) == (said, {"approved": second, "why": "fraud"}, "bob")
+
+
+def test_S15_S31_a_second_yes_does_not_approve_the_next_pass(orchestrator: Orchestrator) -> None:
+    workflow = (
+        WorkflowBuilder("told-passes")
+        .add_savepoint("here")
+        .add_approval("ok")
+        .add_wait("go")
+        .add_step("try", decline)
+        .build()
+    )
+    run = orchestrator.start(workflow, {})
+    run.signal("ok", {"approved": True})
+
+    second = run.signal("ok", {"approved": True})
+    run.signal("go")
+
+    assert second == "already_decided"
+    assert (run.status, run.describe().steps["ok#2"].status) == ("running", "scheduled")
+    assert run.signal("ok", {"approved": True}) == "received"
+
+
+def test_a_signal_for_a_wait_that_may_come_again_is_kept_for_it(orchestrator: Orchestrator) -> None:
+    workflow = (
+        WorkflowBuilder("told-again")
+        .add_savepoint("here")
+        .add_wait("go")
+        .add_wait("on")
+        .add_step("try", decline, when=lambda ctx: ctx["here"]["attempt"] == 1)
+        .build()
+    )
+    run = orchestrator.start(workflow, {})
+    outcomes = [run.signal("go", {"n": 1}), run.signal("go", {"n": 2}), run.signal("on"), run.signal("on")]
+
+    assert outcomes == ["received", "kept", "received", "received"]
+    assert (run.status, run.describe().steps["go#2"].result) == ("completed", {"n": 2})
+
+
+def test_S23_a_signal_that_no_step_waits_for_any_more_says_so_and_why(orchestrator: Orchestrator) -> None:
+    run = orchestrator.start(TWO, {})
+    run.signal("a", {"n": 1})
+
+    outcomes = [run.signal("a", {"n": 2}, actor="bank")]
+    on_the_way = last(run)
+    run.signal("b")
+    outcomes += [run.signal("b", {"n": 3})]
+
+    assert outcomes == ["late", "late"]
+    assert on_the_way == ("step a waits for it no more", {"n": 2}, "bank")
+    assert last(run)[:2] == ("the run is completed", {"n": 3})
+    assert run.describe().context == {"a": {"n": 1}}
+
+
+def test_S23_what_came_late_is_redacted_in_the_history(orchestrator: Orchestrator) -> None:
+    orchestrator.app.conf.multiagents_redact = ["card*"]
+    run = orchestrator.start(TWO, {})
+    run.cancel()
+
+    run.signal("a", {"card_number": "4111", "amount": 5})
+
+    assert last(run)[:2] == ("the run is cancelled", {"card_number": "[redacted]", "amount": 5})
+    assert "4111" not in repr(run.history())
+
+
+def test_S23_a_cancel_after_the_end_says_that_it_came_late(orchestrator: Orchestrator) -> None:
+    run = orchestrator.start(APPROVED, {})
+    run.signal("ok", {"approved": True})
+
+    run.cancel(actor="bob")
+
+    event = run.history()[-1]
+    assert (event.late, run.status) == ("the run is completed", "completed")
+
+
+def test_S23_a_result_that_comes_late_is_in_the_history_with_what_it_carried_and_why(
+    orchestrator: Orchestrator,
+) -> None:
+    workflow = WorkflowBuilder("told-external").add_step("pay", external=True).add_wait("more").build()
+    run = orchestrator.start(workflow, {}, transaction_id="x")
+
+    for charge in ("ch-1", "ch-1", "ch-2"):
+        orchestrator.engine.receive(
+            ResultEvent(transaction_id="x", correlation_id="x/pay/do/1", payload={"charge": charge}, late="so they say")
+        )
+
+    counted, again, other = [event for event in run.history() if event.type == "result"]
+    assert (counted.late, counted.payload) == (None, None)
+    assert (again.late, again.payload) == ("the step had succeeded already; the run is running", None)
+    assert (other.late, other.payload) == (again.late, {"charge": "ch-2"})
+    assert run.describe().steps["pay"].result == {"charge": "ch-1"}

@@ -248,7 +248,7 @@ def test_a_map_of_children_that_each_wait_for_a_signal(rules: Scenario, family: 
 
     seen = rules.end(run)
     assert seen.status == "completed"
-    assert [result["grade"] for result in seen.context["review"]] == [0, 1, 2]
+    assert [result["verdict"]["grade"] for result in seen.context["review"]] == [0, 1, 2]
     assert rules.orchestrator.get(names[1]).describe().input["item"] == "q"
 
 

@@ -40,7 +40,11 @@ def test_a_signal_during_the_wait_becomes_the_steps_result(rules: Scenario) -> N
 
     seen = rules.end(run)
     assert outcome == "received"
-    assert (seen.status, seen.context["amount"], seen.steps["paid"].result) == ("completed", 12, {"amount": 12})
+    assert (seen.status, seen.context["paid"], seen.steps["paid"].result) == (
+        "completed",
+        {"amount": 12},
+        {"amount": 12},
+    )
     assert [event.actor for event in events(run, StatusEvent) if event.status == "signalled"] == ["bank"]
 
 
@@ -52,7 +56,7 @@ def test_a_signal_before_the_wait_is_kept_for_it(rules: Scenario) -> None:
     rules.open_gate(run, "pack")
 
     assert outcome == "kept"
-    assert rules.end(run).context["amount"] == 12
+    assert rules.end(run).context["paid"]["amount"] == 12
 
 
 def test_S23_a_signal_after_the_end_is_on_record_and_changes_nothing(rules: Scenario) -> None:
@@ -63,7 +67,7 @@ def test_S23_a_signal_after_the_end_is_on_record_and_changes_nothing(rules: Scen
     outcome = run.signal("payment", {"amount": 13}, reason="paid twice")
 
     assert outcome == "late"
-    assert run.describe().context["amount"] == 12
+    assert run.describe().context["paid"]["amount"] == 12
     assert run.history()[-1].reason == "paid twice"
 
 

@@ -344,7 +344,7 @@ expense = (
     WorkflowBuilder("expense")
     .add_step("book", "play", compensation="undo")
     .add_approval("manager", schema=Decision)
-    .add_step("pay", "echo", inputs=lambda ctx: {"limit": ctx["limit"]})
+    .add_step("pay", "echo", inputs=lambda ctx: {"limit": ctx["manager"]["limit"]})
     .build()
 )
 
