@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -121,7 +120,7 @@ def assert_same(transaction_id: str, name: str, key: str, data: Any, known: Any)
     Raises:
         WorkflowError: when it is not.
     """
-    if json.loads(dumps(data)) != known:
+    if data != known:
         raise WorkflowError(
             f'run {transaction_id!r} has signal "{name}" with key {key!r:.80} already, and with other data; nothing '
             f"was changed: a key names one signal, so give another one a key of its own"
