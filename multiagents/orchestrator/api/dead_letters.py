@@ -52,6 +52,12 @@ class DeadLetter(dict[str, Any]):
         """The run it is about."""
         return Run(self._runtime, self.transaction_id)
 
+    @property
+    def child(self) -> Run | None:
+        """The run whose own undo has failed, where the step is one: what is settled there settles this letter, too."""
+        child = self.get("child")
+        return None if child is None else Run(self._runtime, child)
+
     def retry(self, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Have the undo tried again: `Run.retry`."""
         return self.run.retry(self._undo(), reason=reason, actor=actor)

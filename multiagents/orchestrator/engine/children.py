@@ -37,9 +37,16 @@ from multiagents.state_store.records import (
     attempt_key_of,
     parse_attempt_key,
 )
-from multiagents.workflow.decider import failure_of_child, is_to_stop, is_undone, running_children
+from multiagents.workflow.decider import (
+    Fact,
+    failure_of_child,
+    is_to_stop,
+    is_undone,
+    running_children,
+    settled_with_child,
+)
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind, definitions
-from multiagents.workflow.state import Cause, Parent, RunStatus
+from multiagents.workflow.state import Cause, Parent, RunState, RunStatus
 
 __all__ = ["Children", "is_done_by_child"]
 
@@ -271,6 +278,21 @@ class Children:
             self._succeed(correlation, definition_hash, None if undo else self._gains(child))
         else:
             self._fail(correlation, definition_hash, *failure)
+        if state.status is not RunStatus.COMPLETED:
+            self._settle_parent(correlation, state)
+
+    def _settle_parent(self, correlation: Correlation, child: RunState) -> None:
+        """What a person has settled of a child settles its parent, too, if that had parked the undo of its step."""
+        try:
+            parent = self._store.load(correlation.transaction_id)
+        except WorkflowNotFoundError:
+            return
+        step = correlation.step
+        verb = settled_with_child(parent.definition, parent.state, step, child)
+        if verb is not None:
+            payload = {"result": None, "direction": Direction.UNDO.value} if verb == Fact.RESULT_SUPPLIED else None
+            reason = f"its child {child.transaction_id} was settled, and is {child.status}"
+            self._interventions.operate(correlation.transaction_id, verb, step=step, payload=payload, reason=reason)
 
     def _gains(self, child: Snapshot) -> dict[str, Any]:
         """What a child's steps have returned, merged: what it adds to the context of its parent."""

@@ -13,6 +13,7 @@ from multiagents.workflow.decider.children import (
     is_to_stop,
     is_undone,
     running_children,
+    settled_with_child,
 )
 from multiagents.workflow.decider.commands import NOT_YET, command, start_event
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo, stops_others
@@ -78,6 +79,7 @@ __all__ = [
     "result_of",
     "running_children",
     "settleable",
+    "settled_with_child",
     "signal_id",
     "start_event",
     "stops_others",

@@ -7,18 +7,21 @@ The rules:
 2. A child is undone as a unit, by its own journal. If nothing of it is live at its end, it is undone.
 3. A parent that compensates begins no child any more, and has those stop that it is told to stop (rule S7): they are
    cancelled, and the parent waits for them. Leaves come first: a child that is cancelled does the same to its own.
-4. A parent that is terminated has its children terminated. A detached child is never told anything.
+4. What a person settles of a child whose own undo had failed settles its parent, which had to park the undo of its step
+   for it: undone, if nothing of the child is live any more; skipped, if the person has let something stay.
+5. A parent that is terminated has its children terminated. A detached child is never told anything.
 """
 
 from __future__ import annotations
 
 from multiagents.events import ErrorInfo, ErrorKind
 from multiagents.workflow.decider.compensation import is_told_to_stop
+from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.savepoints import undone_by
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
 
-__all__ = ["concerns_others", "failure_of_child", "is_to_stop", "is_undone", "running_children"]
+__all__ = ["concerns_others", "failure_of_child", "is_to_stop", "is_undone", "running_children", "settled_with_child"]
 
 #: Ends of a child after which nothing that it did is live: its step has failed for certain, or is undone.
 _NOTHING_LEFT = frozenset({RunStatus.COMPENSATED, RunStatus.CANCELLED, RunStatus.TIMED_OUT, RunStatus.FAILED})
@@ -55,6 +58,24 @@ def is_to_stop(definition: Definition, state: RunState, step: str) -> bool:
     return state.status is RunStatus.COMPENSATING and is_told_to_stop(definition, state, step)
 
 
+def settled_with_child(definition: Definition, parent: RunState, step: str, child: RunState) -> Fact | None:
+    """What the end of a child settles of the undo that its parent has parked; None where that has nothing to settle.
+
+    Args:
+        definition: what the parent follows.
+        parent: the parent.
+        step: its step that the child is.
+        child: the child, which is over.
+    """
+    is_same = child.parent is not None and child.parent.started_at == parent.started_at
+    own = parent.step(step)
+    if not is_same or not own.undo.is_over or own.abandoned or not definition.own(step).is_undone_as_child:
+        return None
+    if child.status is RunStatus.COMPENSATED_PARTIALLY:
+        return Fact.SKIP_REQUESTED
+    return Fact.RESULT_SUPPLIED if child.status in _NOTHING_LEFT else None
+
+
 def failure_of_child(child: RunState, *, undo: bool, attempt: int) -> tuple[ErrorInfo, ErrorKind] | None:
     """What the end of a child is to its step, or to the undo of its step; None if it is a success.
 
@@ -69,5 +90,7 @@ def failure_of_child(child: RunState, *, undo: bool, attempt: int) -> tuple[Erro
     causes = () if child.error is None else (child.error,)
     why = f": {child.error.message}" if child.error else ""
     message = f"child run {child.transaction_id!r} is {child.status}{why}"
+    if child.status is RunStatus.COMPENSATION_FAILED:
+        message += f"; settle what waits in run {child.transaction_id!r}, and this is settled with it"
     error = ErrorInfo(type="ChildFailed", message=message, attempt=attempt, causes=causes)
     return error, ErrorKind.FAILED if nothing_left else ErrorKind.UNKNOWN

@@ -43,6 +43,8 @@ class StepStatus(StrEnum):
     COMPENSATING = "compensating"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"
+    #: a person has said that its effect may stay
+    COMPENSATION_SKIPPED = "compensation_skipped"
 
 
 class ActivityStatus(StrEnum):
@@ -250,6 +252,8 @@ class StepState(NamedTuple):
         if self.undo.status is not ActivityStatus.IDLE:
             if self.undo.status is ActivityStatus.SUCCEEDED and not self.undo_again:
                 return StepStatus.COMPENSATED
+            if self.undo.status is ActivityStatus.SKIPPED and not self.undo_again:
+                return StepStatus.COMPENSATION_SKIPPED
             return StepStatus.COMPENSATION_FAILED if self.undo.is_over else StepStatus.COMPENSATING
         return StepStatus.SCHEDULED if self.do.will_retry else _SHOWN[self.do.status]
 
