@@ -58,14 +58,21 @@ def _close_loop(**_kwargs: Any) -> None:
 # --- attempts --------------------------------------------------------------------------------------------------------
 
 
-def _tell(sender: Any, task_id: Any, tell: Callable[[Orchestrator, Correlation], object]) -> None:
-    """Tell the sender's orchestrator of an attempt, if the task is one."""
+def _tell(sender: Any, task_id: Any, kwargs: Any, tell: Callable[[Orchestrator, Correlation], object]) -> None:
+    """Tell the sender's orchestrator of an attempt, if the task is one.
+
+    Args:
+        sender: has the app.
+        task_id: the attempt's correlation id.
+        kwargs: of the message: they say of which run the attempt is.
+        tell: tells it.
+    """
     orchestrator = _orchestrator_of(sender)
     if orchestrator is None:
         return
     try:
-        attempt = Correlation.parse(str(task_id))
-    except DecodeError:
+        attempt = Correlation.parse(str(task_id))._replace(nonce=kwargs["nonce"])
+    except (DecodeError, KeyError, TypeError):
         return
     try:
         tell(orchestrator, attempt)
@@ -77,7 +84,16 @@ def _tell(sender: Any, task_id: Any, tell: Callable[[Orchestrator, Correlation],
 def _not_registered(sender: Any = None, message: Any = None, **kwargs: Any) -> None:
     """A worker took a step that it does not know: another may, or this one after its deploy."""
     if HEADER in (getattr(message, "headers", None) or {}):
-        _tell(sender, kwargs.get("id"), lambda orchestrator, attempt: orchestrator.engine.not_registered(attempt))
+        try:
+            _, arguments, _ = message.payload
+        except Exception:  # noqa: BLE001 - whatever a message that cannot be read raises
+            return
+        _tell(
+            sender,
+            kwargs.get("id"),
+            arguments,
+            lambda orchestrator, attempt: orchestrator.engine.not_registered(attempt),
+        )
 
 
 @signals.task_revoked.connect(weak=False)
@@ -86,12 +102,13 @@ def _revoked(sender: Any = None, request: Any = None, terminated: Any = None, **
     _tell(
         sender,
         getattr(request, "id", None),
+        getattr(request, "kwargs", None),
         lambda orchestrator, attempt: orchestrator.engine.revoked(attempt, terminated=bool(terminated)),
     )
 
 
 @signals.task_failure.connect(weak=False)
-def _lost(sender: Any = None, task_id: Any = None, exception: Any = None, **_kwargs: Any) -> None:
+def _lost(sender: Any = None, task_id: Any = None, exception: Any = None, kwargs: Any = None, **_kwargs: Any) -> None:
     """The parent of a killed pool child knows at once what its lease would tell only later."""
     if type(exception).__name__ in ("WorkerLostError", "TimeLimitExceeded"):
-        _tell(sender, task_id, lambda orchestrator, attempt: orchestrator.store.expire(attempt))
+        _tell(sender, task_id, kwargs, lambda orchestrator, attempt: orchestrator.store.expire(attempt))

@@ -88,6 +88,9 @@ class Event(BaseModel):
         digest: hash of a payload that is stored elsewhere (in the run's context).
         late: why it changed nothing when it came, or not what it would have (rule S23), in words; its payload is here
             then. None for what came in time.
+        nonce: of a command, and of what answers it: what tells the run from others that have had its id (rule S32).
+            A foreign producer sends it back with the correlation id. An outcome without it counts only for an attempt
+            that is out and that no worker has claimed.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -105,6 +108,7 @@ class Event(BaseModel):
     payload: Any = None
     digest: str | None = None
     late: str | None = None
+    nonce: str | None = None
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -169,6 +173,7 @@ def _end_of(correlation: Correlation, at: datetime) -> dict[str, Any]:
         "occurred_at": at,
         "step": correlation.step,
         "attempt": correlation.attempt,
+        "nonce": correlation.nonce or None,
     }
 
 

@@ -67,6 +67,7 @@ class PartitionKeys:
         "definitions",
         "deleted",
         "due",
+        "generations",
         "meta",
         "schedules",
         "sequence",
@@ -88,6 +89,8 @@ class PartitionKeys:
         self.dead = f"{tag}:dead"
         #: sorted set: what is kept in place of deleted runs, by when they were deleted
         self.deleted = f"{tag}:deleted"
+        #: sorted set: ids of runs that are gone, by when they went and how many runs have had them
+        self.generations = f"{tag}:generations"
         #: stream: events of foreign producers
         self.bus = f"{tag}:bus"
         #: hash: id of a dead letter of the bus -> its JSON

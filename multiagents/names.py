@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from hashlib import sha256
+from secrets import token_urlsafe
 from typing import NamedTuple
 
 from multiagents.exceptions import DecodeError, WorkflowError
@@ -43,12 +44,27 @@ class Direction(StrEnum):
 
 
 class Correlation(NamedTuple):
-    """One attempt of a step, taken apart; ``str()`` of it is the correlation id."""
+    """One attempt of a step, taken apart; ``str()`` of it is the correlation id.
+
+    Ids of runs come back, so the id alone does not say whose attempt it is: ``nonce`` does, which is no part of the id.
+    """
 
     transaction_id: str
     step: str
     direction: Direction
     attempt: int
+    #: of the run; empty where that is not known
+    nonce: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The run, as `identity_of` writes it."""
+        return identity_of(self.transaction_id, self.nonce)
+
+    @property
+    def of_its_run(self) -> str:
+        """The id with the run told apart from others that have had its own: who holds a slot."""
+        return f"{self.identity}/{self.step}/{self.direction.value}/{self.attempt}"
 
     def __str__(self) -> str:
         return f"{self.transaction_id}/{self.step}/{self.direction.value}/{self.attempt}"
@@ -78,6 +94,26 @@ def check_transaction_id(transaction_id: str) -> str:
             f"choose another id or replace the other characters"
         )
     return transaction_id
+
+
+def new_nonce() -> str:
+    """What tells a run from all others that have had its id, or will: 48 random bits."""
+    return token_urlsafe(6)
+
+
+def identity_of(transaction_id: str, nonce: str) -> str:
+    """A run told apart from others with its id: in due entries, in the holders of locks, and to the scripts.
+
+    >>> identity_of("order-1", "5f0cR-2x"), parse_identity("order-1~5f0cR-2x")
+    ('order-1~5f0cR-2x', ('order-1', '5f0cR-2x'))
+    """
+    return f"{transaction_id}~{nonce}" if nonce else transaction_id
+
+
+def parse_identity(identity: str) -> tuple[str, str]:
+    """The inverse of `identity_of`."""
+    transaction_id, _, nonce = identity.partition("~")
+    return transaction_id, nonce
 
 
 def idempotency_key(transaction_id: str, step: str, generation: int = 1, origin: str = "") -> str:

@@ -10,8 +10,6 @@ from multiagents.state_store.isolation import (
     Isolation,
     Lock,
     Slot,
-    holder_of,
-    parse_holder,
     pause_ms,
 )
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy
@@ -26,9 +24,7 @@ __all__ = [
     "Slot",
     "StateStore",
     "Visibility",
-    "holder_of",
     "open_store",
-    "parse_holder",
     "pause_ms",
 ]
 

@@ -7,7 +7,9 @@ What the store promises:
    overtaken), or by the run's version (which every commit raises).
 2. Every call may be sent twice. The second finds the fence gone and changes nothing.
 3. The store's clock is the only clock: leases and timers are set by it and compared with it.
-4. Every attempt in flight has a *record*: dispatched, waiting for its time, or claimed under a lease. Whoever holds no
+4. Ids of runs come back, and a run is its id and its *nonce* (rule S32). Whatever is told of a run that is not there
+   any more is refused, also when another one has its id by now; and so are the entries that it has left.
+5. Every attempt in flight has a *record*: dispatched, waiting for its time, or claimed under a lease. Whoever holds no
    record has no say. Every record has an entry in ``due`` or, while its message waits in a broker list, in ``sent``; so
    no run is ever without somebody who looks after it (guarantee G4).
 """
@@ -44,6 +46,8 @@ from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.
 MAX_DELETED = 10_000
+#: Of how many ids of runs that are gone a partition remembers how many runs have had them: some 10 MB.
+MAX_GENERATIONS = 100_000
 
 logger = logging.getLogger(__name__)
 
@@ -135,8 +139,14 @@ class StateStore(ABC):
         """Apply a transition, or refuse it whole."""
 
     @abstractmethod
-    def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
-        """Send an attempt out (again), if its record is still the expected one; no fact comes of it."""
+    def dispatch(self, identity: str, dispatch: Dispatch, expected: str) -> bool:
+        """Send an attempt out (again), if its record is still the expected one; no fact comes of it.
+
+        Args:
+            identity: the run, as `multiagents.names.identity_of` writes it.
+            dispatch: how it goes out.
+            expected: its record.
+        """
 
     @abstractmethod
     def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:
@@ -230,11 +240,14 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
+    def forget(self, identity: str, seen_ms: int | None = None) -> bool:
         """Remove a run that is over, with everything that belongs to it.
 
+        Of its id it is kept how many runs have had it, as after `delete` and where a run is replaced: the next one is
+        another, and its steps have idempotency keys of their own. The last `MAX_GENERATIONS` of a partition are kept.
+
         Args:
-            transaction_id: the run.
+            identity: the run; another one that has its id by now stays.
             seen_ms: refuse if its due entry has changed since (`Due.seen_ms`): another run may have taken its id.
 
         Returns:
@@ -242,13 +255,11 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def delete(
-        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
-    ) -> Verdict:
+    def delete(self, identity: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()) -> Verdict:
         """Erase a run with everything that belongs to it, and keep a tombstone.
 
         Args:
-            transaction_id: the run.
+            identity: the run; another one that has its id by now stays.
             status: refuse if it is in another (`Verdict.CONFLICT`).
             tombstone: what is kept in its place; no two are alike. The last `MAX_DELETED` of a partition are kept.
             dead_letters: the dead letters that go with it, by their keys.

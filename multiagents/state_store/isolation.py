@@ -64,8 +64,8 @@ class Isolation(ABC):
 
         Args:
             key: what is locked.
-            holder: a run, as `holder_of` names it. One that has the lock already keeps it, under the same token, and at
-                least for as long as it asks for.
+            holder: a run, as `multiagents.names.identity_of` names it: one that replaces another is another one.
+                One that has the lock already keeps it, under the same token, and at least for as long as it asks for.
             lease_ms: after how long others may have it; 0 is never.
             asking_ms: who has not asked again by then is passed over.
             over: the token of a grant that is known to be over, because its run is: it counts as given back.
@@ -104,14 +104,3 @@ class Isolation(ABC):
     @abstractmethod
     def free_slot(self, key: str, correlation: Correlation) -> None:
         """Give a slot back, if the attempt has it."""
-
-
-def holder_of(transaction_id: str, generation: int) -> str:
-    """A run as the holder of a lock: one that replaces another is another run."""
-    return f"{transaction_id}~{generation}"
-
-
-def parse_holder(holder: str) -> tuple[str, int]:
-    """The inverse of `holder_of`."""
-    transaction_id, _, generation = holder.rpartition("~")
-    return transaction_id, int(generation)

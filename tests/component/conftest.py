@@ -38,6 +38,7 @@ def end_run(orchestrator: Orchestrator) -> Callable[..., None]:
                 moved=(seen.definition.name, seen.state.status.value, status),
                 retention_ms=60_000,
                 version=seen.version,
+                nonce=seen.state.nonce,
                 ends=[(step, entry.record) for step, entry in seen.in_flight.items()],
             )
         )

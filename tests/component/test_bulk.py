@@ -107,7 +107,7 @@ def test_what_goes_wrong_with_one_run_is_told_and_the_others_are_done(
     def list_and_lose_one(**asked: Any) -> Any:
         page = listed(**asked)
         if names[2] in page.transaction_ids:
-            orchestrator.store.forget(names[2])
+            orchestrator.store.forget(orchestrator.store.load(names[2]).state.identity)
         return page
 
     monkeypatch.setattr(orchestrator.store.visibility, "list_runs", list_and_lose_one)

@@ -10,7 +10,6 @@ import pytest
 from celery import Celery
 
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent, Step, WorkflowBuilder
-from multiagents.names import Correlation
 from multiagents.state_store.records import Claim, Delivery, parse_attempt_key
 from multiagents.workflow.decider import fold
 from multiagents.workflow.definition import definitions
@@ -43,7 +42,7 @@ def orchestrator(request: pytest.FixtureRequest) -> Iterator[Orchestrator]:
 
 def claimed(orchestrator: Orchestrator, run: Any, step: str) -> Claim:
     snapshot = orchestrator.store.load(run.transaction_id)
-    correlation = Correlation(run.transaction_id, step, *parse_attempt_key(snapshot.in_flight[step].attempt_key))
+    correlation = snapshot.state.correlation(step, *parse_attempt_key(snapshot.in_flight[step].attempt_key))
     content = snapshot.state.definition_hash
     return orchestrator.store.claim(correlation, content, owner="w", worker="here", timeout=30)
 

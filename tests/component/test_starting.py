@@ -26,7 +26,7 @@ from multiagents import (
     worker,
 )
 from multiagents.exceptions import WorkflowError
-from multiagents.names import TRANSACTION_ID, Correlation, Direction, transaction_id_of
+from multiagents.names import TRANSACTION_ID, Direction, transaction_id_of
 from multiagents.orchestrator.engine import OnConflict
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
@@ -198,7 +198,7 @@ def test_a_worker_that_comes_back_with_an_outcome_of_the_replaced_run_does_not_m
 ) -> None:
     orchestrator.runtime.settings = replace(orchestrator.settings, orchestration=mode)
     run = orchestrator.start(ORDER, {"n": 1}, "order-1")
-    correlation = Correlation("order-1", "reserve", Direction.DO, 1)
+    correlation = orchestrator.store.load("order-1").state.correlation("reserve", Direction.DO, 1)
     claim = orchestrator.store.claim(correlation, ORDER.content_hash, owner="old", worker="w", timeout=None)
     end_run("order-1", "terminated")
     orchestrator.start(ORDER, {"n": 2}, "order-1", on_conflict="replace_ended")

@@ -27,7 +27,7 @@ from tests.support.store_kit import LIST, RedisKit
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "attributes", "erase", "transition"}
+PARTS = {"apply", "attributes", "erase", "identity", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[RedisKit], Any]
@@ -415,10 +415,11 @@ def test_archive_drops_nothing_that_others_have_dropped_meanwhile(redis_kit: Red
     of = redis_kit.keys.of_run("order-1")
     trim = partial(run, redis_kit, "archive", [of.run, of.history])
 
-    assert trim([1, 1]) == [0]
-    assert run(redis_kit, "archive", [f"{of.run}-none", of.history], [0, 1]) == [0]
+    assert trim(["order-1", 1, 1]) == [0]
+    assert trim(["order-1~other", 0, 1]) == [0]
+    assert run(redis_kit, "archive", [f"{of.run}-none", of.history], ["order-1", 0, 1]) == [0]
     assert redis_kit.client.llen(of.history) == 2
-    assert trim([0, 1]) == [1]
+    assert trim(["order-1", 0, 1]) == [1]
     assert (redis_kit.client.llen(of.history), redis_kit.client.hget(of.run, "archived")) == (1, "1")
 
 
@@ -474,12 +475,12 @@ def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: RedisKi
     redis_kit.end(retention_ms=60_000, ends=[])
     of = redis_kit.keys.of_run("order-1")
 
-    keys = [of.run, of.context, of.results, of.history, of.due, of.blobs, of.definitions, of.versions]
-    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, ""])
+    keys = [of.run, of.context, of.results, of.history, of.due, of.blobs, of.definitions, of.versions, of.generations]
+    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, "", 100])
 
     after = dump(redis_kit)
-    assert {key for key, value in after.items() if value != before.get(key)} == {of.sequence, "celery"}
-    assert after.keys() == before.keys()
+    assert {key for key, value in after.items() if value != before.get(key)} == {of.sequence, of.generations, "celery"}
+    assert after.keys() - before.keys() == {of.generations}
 
 
 def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit: RedisKit, monkeypatch: Any) -> None:
@@ -496,21 +497,21 @@ def test_start_sent_twice_for_a_new_run_says_twice_that_it_was_created(redis_kit
 def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: RedisKit) -> None:
     of = redis_kit.keys.of_run("order-1")
     own = [of.run, of.context, of.results, of.history]
-    keys = [*own, of.due, of.deleted, of.dead, of.blobs, of.definitions, of.versions]
+    keys = [*own, of.due, of.deleted, of.dead, of.blobs, of.definitions, of.versions, of.generations]
     redis_kit.store.bury("order-1", "order-1", {})
     redis_kit.store.bury("order-1", "order-5", {})
 
     for number in range(5):
         redis_kit.begin()
         redis_kit.end()
-        args = ["order-1", of.sent(""), of.indexes, of.attributes, "completed", f"stone-{number}", 3, "order-1"]
+        args = ["order-1", of.sent(""), of.indexes, of.attributes, "completed", f"stone-{number}", 3, 100, "order-1"]
         assert run(redis_kit, "delete", keys, args)[0] == 1
 
     assert redis_kit.client.zrange(of.deleted, 0, -1) == ["stone-2", "stone-3", "stone-4"]
     assert redis_kit.client.hkeys(of.dead) == ["order-5"]
-    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == 0
+    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3, 100])[0] == 0
     redis_kit.begin()
-    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3])[0] == -1
+    assert run(redis_kit, "delete", keys, [*args[:5], "stone-9", 3, 100])[0] == -1
 
 
 def test_load_returns_the_time_and_every_field(redis_kit: RedisKit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from redis import Redis
 
 from multiagents import ErrorEvent, ErrorInfo, Orchestrator, ResultEvent
 from multiagents.events import CommandEvent, CompensationEvent
-from multiagents.names import Correlation
+from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.records import Claim
@@ -34,12 +35,18 @@ class WorkerByHand:
         self._over = threading.Event()
 
     def message(self) -> dict[str, Any] | None:
-        """The headers of the next message in the queue; each priority is a list, and the most urgent comes first."""
+        """The headers of the next message in the queue, and of which run it is; the most urgent comes first."""
         for name in ("celery", *(f"celery{SEPARATOR}{priority}" for priority in (3, 6, 9))):
             found = self._redis.rpop(name)
             if found is not None:
-                return json.loads(found)["headers"]
+                message = json.loads(found)
+                _, kwargs, _ = json.loads(b64decode(message["body"]))
+                return {**message["headers"], "nonce": kwargs.get("nonce", "")}
         return None
+
+    def attempt(self, transaction_id: str, step: str, direction: Direction, number: int) -> Correlation:
+        """An attempt of the run that has this id now."""
+        return self.store.load(transaction_id).state.correlation(step, direction, number)
 
     def claim(self, attempt: Correlation, definition: str, owner: str) -> Claim:
         return self.store.claim(attempt, definition, owner=owner, worker=owner, timeout=60)

@@ -41,6 +41,7 @@ COMMON: dict[str, Any] = {
     "payload": {"charge_id": "ch-1", "lines": [1, 2.5, "drei", None, {"deep": True}]},
     "digest": "d41d8",
     "late": "the run is completed",
+    "nonce": "5f0cR-2x",
 }
 ERROR = ErrorInfo(
     type="CardDeclined",

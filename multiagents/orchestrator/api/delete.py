@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import uuid4
@@ -59,8 +57,8 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
         status = snapshot.state.status
         if not status.is_end:
             raise WorkflowNotEndedError(transaction_id, status.value, "delete")
-        for child in _children(store, snapshot):
-            delete(store, child, reason=reason, actor=actor)
+        for child in children_of(snapshot, store.load):
+            delete(store, child.state.transaction_id, reason=reason, actor=actor)
         kept = {
             "transaction_id": transaction_id,
             "workflow": snapshot.state.workflow,
@@ -70,7 +68,7 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
             "id": token,
         }
         verdict = store.delete(
-            transaction_id, status=status, tombstone=dumps(kept), dead_letters=_dead_letters(snapshot)
+            snapshot.state.identity, status=status, tombstone=dumps(kept), dead_letters=_dead_letters(snapshot)
         )
         if verdict is Verdict.APPLIED:
             return
@@ -99,18 +97,6 @@ def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[T
             )
         )
     return found
-
-
-def _children(store: StateStore, snapshot: Snapshot) -> Iterator[str]:
-    """The runs that go with this one, as far as they are there."""
-    state = snapshot.state
-    for child in children_of(snapshot):
-        with suppress(WorkflowNotFoundError):
-            parent = store.load(child).state.parent
-            if parent is None or parent.started_at != state.started_at:
-                continue
-            if Correlation.parse(parent.correlation_id).transaction_id == state.transaction_id:
-                yield child
 
 
 def _dead_letters(snapshot: Snapshot) -> list[str]:

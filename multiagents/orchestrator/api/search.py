@@ -135,7 +135,9 @@ def set_attributes(
             actor=actor,
             payload={name: decode_attribute(stored) if stored else None for name, stored in changed.items()},
         )
-        commit = Commit(transaction_id, [fact], version=snapshot.version, attributes=changed, site=WriteSite.ATTRIBUTES)
+        nonce = snapshot.state.nonce
+        site = WriteSite.ATTRIBUTES
+        commit = Commit(transaction_id, [fact], version=snapshot.version, attributes=changed, site=site, nonce=nonce)
         # A run that is gone by now is said to be so when it is loaded again.
         if store.commit(commit).verdict is Verdict.APPLIED:
             return

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from multiagents.clock import from_ms
-from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine import child_of, named, others
 from multiagents.state_store.records import Delivery, InFlight, Snapshot
@@ -67,7 +66,7 @@ def waiting_for(snapshot: Snapshot, dispatcher: Dispatcher) -> dict[str, tuple[W
 
 def _sent(snapshot: Snapshot, dispatcher: Dispatcher, found: InFlight) -> Iterator[Waiting]:
     step = snapshot.definition.steps[found.step]
-    attempt = Correlation(snapshot.state.transaction_id, found.step, found.direction, found.attempt)
+    attempt = snapshot.state.correlation(found.step, found.direction, found.attempt)
     since = from_ms(found.first_ms or found.since_ms)
     about: dict[str, Any] = {"id": str(attempt), "since": since}
     match found.delivery:

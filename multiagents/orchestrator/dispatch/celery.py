@@ -47,6 +47,7 @@ _BLANKS: dict[str, Any] = {
     "direction": "@direction@",
     "attempt": _ATTEMPT,
     "definition": "@definition@",
+    "nonce": "@nonce@",
 }
 
 
@@ -332,6 +333,7 @@ class CeleryDispatcher(Dispatcher):
                 "direction": correlation.direction.value,
                 "attempt": str(correlation.attempt),
                 "definition": kwargs.get("definition", ""),
+                "nonce": correlation.nonce,
             }
         )
 
@@ -407,6 +409,7 @@ def _kwargs(definition: Definition, correlation: Correlation) -> dict[str, Any]:
         "direction": correlation.direction.value,
         "attempt": correlation.attempt,
         "definition": definition.content_hash,
+        "nonce": correlation.nonce,
     }
 
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from multiagents.names import Correlation
 
-_BLANK = re.compile(r"@(id|root|shown|body|tag|number|step|direction|attempt|definition)@")
+_BLANK = re.compile(r"@(id|root|shown|body|tag|number|step|direction|attempt|definition|nonce)@")
 
 
 class Blanks:

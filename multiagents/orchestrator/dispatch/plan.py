@@ -8,7 +8,7 @@ from typing import Any
 
 from multiagents.clock import to_ms
 from multiagents.events import CommandEvent, CompensationEvent
-from multiagents.names import Correlation, Direction
+from multiagents.names import Direction
 from multiagents.orchestrator.dispatch.base import Dispatcher
 from multiagents.state_store.records import Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind
@@ -88,7 +88,7 @@ def _plan(
     within = start_within_ms(step, close_ms, to_ms(now))
     if link and undo:
         return Dispatch(name, attempt_key, Delivery.LINK, close_ms=close_ms, start_within_ms=within)
-    correlation = Correlation(command.transaction_id, name, direction, command.attempt)
+    correlation = state.correlation(name, direction, command.attempt)
     ready = dispatcher.address(definition, correlation, losses=activity.losses, probe=probe, first=first)
     return ready._replace(close_ms=close_ms, start_within_ms=within) if within else ready
 

@@ -10,10 +10,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from multiagents.events import CommandEvent, ErrorEvent, Event, ResultEvent
-from multiagents.exceptions import DecodeError, StateConflictError, UnknownStepError, WorkflowNotFoundError
+from multiagents.exceptions import (
+    DecodeError,
+    StateConflictError,
+    UnknownStepError,
+    WorkflowError,
+    WorkflowNotFoundError,
+)
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine.commit_plan import changed_header, digest
@@ -76,9 +83,9 @@ def advance(
         let_others_first(race)
         known = pipeline.store.load(transaction_id) if snapshot is None else snapshot
         outcome = _once(pipeline, known, event(known) if callable(event) else event, **how)
-        if outcome.verdict is not Verdict.CONFLICT:
+        if outcome.verdict not in (Verdict.CONFLICT, Verdict.MISSING):
             return outcome
-        snapshot = None
+        snapshot = None  # it has moved on; or it is gone, and another run may have its id
     raise StateConflictError(
         f"run {transaction_id!r} was changed by others {MAX_RACES} times while one decision was made; the sweep "
         f"will make it: nothing is lost"
@@ -164,7 +171,7 @@ def _leave_to_others(pipeline: Pipeline, run: RunState, step: str) -> Outcome:
     """This process lacks the code that deciding takes: the sweep of one that has it will come upon the run."""
     logger.info("run %s waits for a process that has the code of its step %s", run.transaction_id, step)
     pause = round(pipeline.settings.lease * 1000 / LEFT_FOR)
-    pipeline.store.postpone(DueKind.DECISION.entry(run.transaction_id), run.transaction_id, pause)
+    pipeline.store.postpone(DueKind.DECISION.entry(run.identity), run.transaction_id, pause)
     return Outcome(Verdict.APPLIED, run, elsewhere=step)
 
 
@@ -227,7 +234,7 @@ def take_in(
     event: ResultEvent | ErrorEvent,
     answers: tuple[str, str],
     *,
-    generation: int | None = None,
+    foreign: bool = False,
     **how: Any,
 ) -> Outcome:
     """Decide upon an outcome from the whole run; one that nobody waits for (any more) is put on record.
@@ -236,30 +243,52 @@ def take_in(
         pipeline: decides and commits.
         event: the outcome.
         answers: the step, and what the record of the attempt has to start with.
-        generation: of the run that it belongs to, where that is known.
+        foreign: a foreign producer published it.
         how: further arguments of `advance`.
     """
-
-    def reported(snapshot: Snapshot) -> Event:
-        return as_reported(pipeline.store, snapshot, event) if generation is None else event
-
     try:
+        reported = partial(_reported, pipeline, event, foreign=foreign)
         outcome = advance(pipeline, event.transaction_id, reported, answers=answers, **how)
-        if outcome.verdict in (Verdict.LATE, Verdict.MISSING):
-            return came_late(pipeline, event, generation)
-    except (WorkflowNotFoundError, UnknownStepError, DecodeError) as error:
+        if outcome.verdict is Verdict.LATE:
+            return came_late(pipeline, event, foreign=foreign)
+    except (WorkflowNotFoundError, UnknownStepError, DecodeError, _AnotherRunError) as error:
         return bury(pipeline, event, str(error))
     return outcome
 
 
-def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, generation: int | None = None) -> Outcome:
+class _AnotherRunError(WorkflowError):
+    """An outcome is not, or cannot be known to be, of the run that has its id."""
+
+
+def _reported(pipeline: Pipeline, event: ResultEvent | ErrorEvent, snapshot: Snapshot, *, foreign: bool) -> Event:
+    if (why := _why_another(snapshot, event)) is not None:
+        raise _AnotherRunError(why)
+    return as_reported(pipeline.store, snapshot, event) if foreign else event
+
+
+def _why_another(snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> str | None:
+    """Why an outcome does not count for the run that has its id now (rule S32); None if it does."""
+    if event.nonce is not None:
+        return None if event.nonce == snapshot.state.nonce else "the run has been replaced by a new one since"
+    attempt = Correlation.parse(event.correlation_id)
+    found = snapshot.in_flight.get(attempt.step)
+    if found is None or found.delivery is not Delivery.CLAIMED:
+        return None
+    if found.attempt_key != attempt_key_of(attempt.direction, attempt.attempt):
+        return None
+    return (
+        f"a worker ({found.worker}) holds this attempt, and the event does not say of which run it is: send back the "
+        f"nonce that came with the command, or say external=True of a step that is always done elsewhere"
+    )
+
+
+def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, *, foreign: bool = False) -> Outcome:
     """A duplicate, or too late: it is recorded, and a late success may call for another undo (rules S5, S23).
 
     Args:
         pipeline: decides and commits.
         event: the outcome.
-        generation: of the run that it belongs to, where that is known: another run may have its id by now. None: a
-            foreign producer published it.
+        foreign: a foreign producer published it.
     """
     correlation = Correlation.parse(event.correlation_id)
     for _ in range(MAX_RACES):
@@ -267,8 +296,8 @@ def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, generation: i
             snapshot = pipeline.store.load(event.transaction_id)
         except WorkflowNotFoundError:
             return bury(pipeline, event, "the state store does not know this run")
-        if generation is not None and generation != snapshot.generation:
-            return bury(pipeline, event, "the run has been replaced by a new one since")
+        if (why := _why_another(snapshot, event)) is not None:
+            return bury(pipeline, event, why)
         known = snapshot.state.step(correlation.step).activity(correlation.direction).attempt
         if correlation.step not in snapshot.definition.steps or correlation.attempt > known:
             return bury(pipeline, event, "the run has not made this attempt")
@@ -277,9 +306,13 @@ def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, generation: i
         if found is not None and found.attempt_key == attempt_key:
             # A server that forgot its last writes sent it out again: the outcome that comes first counts.
             answers = (correlation.step, f"{attempt_key}|")
-            outcome = advance(pipeline, event.transaction_id, event, site=WriteSite.LATE, answers=answers)
+            reported = partial(_reported, pipeline, event, foreign=foreign)
+            try:
+                outcome = advance(pipeline, event.transaction_id, reported, site=WriteSite.LATE, answers=answers)
+            except (WorkflowNotFoundError, _AnotherRunError) as error:
+                return bury(pipeline, event, str(error))
         else:
-            outcome = _record_late(pipeline, pipeline.of_snapshot(snapshot), event, foreign=generation is None)
+            outcome = _record_late(pipeline, pipeline.of_snapshot(snapshot), event, foreign=foreign)
         if outcome.verdict is Verdict.APPLIED:
             return outcome
     return Outcome(Verdict.CONFLICT, snapshot.state)

@@ -21,6 +21,7 @@ from multiagents.state_store.records import (
     Delivery,
     Dispatch,
     InFlight,
+    Snapshot,
     Verdict,
     attempt_key_of,
     encode_attributes,
@@ -68,7 +69,7 @@ def receive(pipeline: Pipeline, event: ResultEvent | ErrorEvent) -> Outcome:
     update = {"step": correlation.step, "attempt": correlation.attempt, "timestamp": pipeline.store.now(), "late": None}
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     answers = (correlation.step, f"{attempt_key}|")
-    return take_in(pipeline, event.model_copy(update=update), answers, site=WriteSite.RECEIVE)
+    return take_in(pipeline, event.model_copy(update=update), answers, site=WriteSite.RECEIVE, foreign=True)
 
 
 def complete(pipeline: Pipeline, correlation: Correlation, record: str, result: object = None) -> Outcome:
@@ -111,7 +112,7 @@ def revoked(pipeline: Pipeline, correlation: Correlation, *, terminated: bool) -
         StateStoreError: when the store does not answer; a lost message is then found by the sweep.
     """
     snapshot = pipeline.store.load(correlation.transaction_id)
-    found = _in_flight(snapshot.in_flight.get(correlation.step), correlation)
+    found = _in_flight(snapshot, correlation)
     if found is None or (found.delivery is Delivery.CLAIMED) is not terminated:
         return Outcome(Verdict.LATE, snapshot.state)
     what = "terminated while it ran" if terminated else "revoked before it ran"
@@ -170,12 +171,12 @@ def not_registered(pipeline: Pipeline, correlation: Correlation) -> None:
     In a deployment many do not know it yet. The sweep gives it up once that has gone on for ``schedule_to_start``.
     """
     snapshot = pipeline.store.load(correlation.transaction_id)
-    found = _in_flight(snapshot.in_flight.get(correlation.step), correlation)
+    found = _in_flight(snapshot, correlation)
     if found is None or found.delivery in _NO_MESSAGE:
         return
     longest_ms = pipeline.settings.lease * 1000 / LEFT_FOR
     later = offered_later(found, now_ms=to_ms(pipeline.store.now()), longest_ms=longest_ms)
-    pipeline.store.dispatch(correlation.transaction_id, later, found.record)
+    pipeline.store.dispatch(snapshot.state.identity, later, found.record)
 
 
 def offered_later(found: InFlight, *, now_ms: int, longest_ms: float) -> Dispatch:
@@ -204,7 +205,9 @@ def offered_later(found: InFlight, *, now_ms: int, longest_ms: float) -> Dispatc
     )
 
 
-def _in_flight(found: InFlight | None, correlation: Correlation) -> InFlight | None:
-    """A step's record, if it is that of this attempt."""
+def _in_flight(snapshot: Snapshot, correlation: Correlation) -> InFlight | None:
+    """The record of this very attempt, if it is in flight."""
+    found = snapshot.in_flight.get(correlation.step)
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-    return found if found is not None and found.attempt_key == attempt_key else None
+    same = snapshot.state.nonce == correlation.nonce and found is not None and found.attempt_key == attempt_key
+    return found if same else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
+from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import child_id, origin_of, parse_origin
 from multiagents.state_store.records import Snapshot
 
@@ -17,9 +19,18 @@ def child_of(parent: Snapshot, step: str) -> str:
     return child_id(transaction_id, step, generation)
 
 
-def children_of(parent: Snapshot) -> Iterator[str]:
-    """The ids of the runs that go with this one: not those that are detached, or that a fork has taken over."""
+def children_of(parent: Snapshot, load: Callable[[str], Snapshot]) -> Iterator[Snapshot]:
+    """The runs that go with this one, as far as they are there: not those that are detached, or that a fork took over.
+
+    Args:
+        parent: the run.
+        load: reads a run (`StateStore.load`).
+    """
     for name, step in parent.state.steps.items():
         own = parent.definition.own(name)
-        if own.workflow is not None and not own.detached and step.do.attempt and not step.origin:
-            yield child_of(parent, name)
+        if own.workflow is None or own.detached or not step.do.attempt or step.origin:
+            continue
+        with suppress(WorkflowNotFoundError):
+            child = load(child_of(parent, name))
+            if child.state.parent is not None and child.state.parent.is_run(parent.state):
+                yield child

@@ -85,7 +85,7 @@ class Children:
             found = parent.in_flight.get(step)
             if found is None or found.delivery is not Delivery.CHILD:
                 continue
-            correlation = Correlation(parent.state.transaction_id, step, *parse_attempt_key(found.attempt_key))
+            correlation = parent.state.correlation(step, *parse_attempt_key(found.attempt_key))
             if correlation.direction is Direction.UNDO:
                 self._undo(parent, correlation)
                 continue
@@ -124,7 +124,7 @@ class Children:
         again = Dispatch(
             correlation.step, found.attempt_key, Delivery.CHILD, delay_ms=RESUMED_MS, first_ms=found.since_ms
         )
-        if self._store.dispatch(correlation.transaction_id, again, found.record):
+        if self._store.dispatch(correlation.identity, again, found.record):
             self.tend(self._store.load(correlation.transaction_id), [correlation.step])
 
     def _stop(self, parent: Snapshot) -> None:
@@ -180,7 +180,7 @@ class Children:
             self._start(parent, correlation, payloads)
         elif state.parent is None or not _is_same_step(state.parent, correlation):
             self._is_taken(parent, correlation, state.workflow)
-        elif state.parent.started_at != parent.state.started_at:
+        elif state.parent.nonce != parent.state.nonce:
             # Its parent had the id of this one, and is gone: what it did is none of this one's.
             if state.status.is_end:
                 self._start(parent, correlation, payloads, OnConflict.REPLACE_ENDED)
@@ -247,7 +247,7 @@ class Children:
         """Tell others what concerns them of a run: its parent that it is over, its children to stop; safe to repeat."""
         state = run.state
         if state.parent is not None and state.status.is_end:
-            self._answer(Correlation.parse(state.parent.correlation_id), state.parent.definition_hash, run)
+            self._answer(state.parent.correlation, state.parent.definition_hash, run)
         if run.definition.on_end is not None and state.status.is_end:
             self._at_end(run, run.definition.on_end)
         if run.definition.has_children and state.status in (RunStatus.COMPENSATING, RunStatus.TERMINATED):
@@ -335,7 +335,7 @@ def is_done_by_child(definition: Definition, correlation: Correlation) -> bool:
 
 def _parent(parent: Snapshot, correlation: Correlation) -> Parent:
     """Who is to hear of the end of a child."""
-    return Parent(str(correlation), parent.definition.content_hash, parent.state.started_at)
+    return Parent(str(correlation), parent.definition.content_hash, parent.state.nonce)
 
 
 def _is_same_step(parent: Parent, correlation: Correlation) -> bool:

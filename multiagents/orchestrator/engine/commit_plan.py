@@ -107,6 +107,7 @@ def commit_of(
         retention_ms=retention_ms,
         attributes=attributes or _attributes_set(events, fences.get("answers")),
         site=site,
+        nonce=after.nonce,
         **fences,
     )
 

@@ -151,14 +151,13 @@ class EagerEngine(Engine):
         return None if found is None else (snapshot, found)
 
     def _attempt(self, snapshot: Snapshot, entry: InFlight) -> None:
-        transaction_id = snapshot.state.transaction_id
-        correlation = Correlation(transaction_id, entry.step, *parse_attempt_key(entry.attempt_key))
+        correlation = snapshot.state.correlation(entry.step, *parse_attempt_key(entry.attempt_key))
         if entry.delivery is Delivery.SLEEP:
             self.complete(correlation, entry.record)  # no time passes here, as between two attempts
             return
         if entry.delivery is Delivery.TIMER:
             ready = self.dispatcher.address(snapshot.definition, correlation)
-            self.store.dispatch(transaction_id, ready._replace(close_ms=entry.close_ms), entry.record)
+            self.store.dispatch(snapshot.state.identity, ready._replace(close_ms=entry.close_ms), entry.record)
         try:
             self.dispatcher.run(snapshot.definition, correlation, probe=snapshot.state.is_probe(correlation))
         except WorkerNotFoundError as error:

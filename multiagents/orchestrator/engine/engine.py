@@ -88,26 +88,35 @@ class Engine:
         if (started.definition_hash, started.input_digest) != (definition.content_hash, fork.digest):
             raise WorkflowAlreadyExistsError(identity, "origin, step or input")
 
-    def advance(self, transaction_id: str) -> bool:
+    def advance(self, transaction_id: str, nonce: str | None = None) -> bool:
         """Send whatever is due for a run; harmless when nothing is.
+
+        Args:
+            transaction_id: the run.
+            nonce: which of those that have had its id; None for whichever has it.
 
         Returns:
             False when this process lacks the code that deciding takes, and has left the run to others.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
         """
-        return self._advance(transaction_id).elsewhere is None
+        return self._advance(transaction_id, nonce=nonce).elsewhere is None
 
     def advance_linked(self, transaction_id: str) -> Sequence[Any]:
         """Do as `advance` in a Celery task, which may carry a single next undo as its link."""
         return self._advance(transaction_id, may_link=True).links
 
-    def _advance(self, transaction_id: str, *, may_link: bool = False) -> Outcome:
-        outcome = self._told(transaction_id, may_link=may_link)
+    def _advance(self, transaction_id: str, *, may_link: bool = False, nonce: str | None = None) -> Outcome:
+        outcome = self._told(transaction_id, may_link=may_link, nonce=nonce)
         self._carry_out(outcome.follow_ups)
         return outcome
 
-    def _told(self, transaction_id: str, *, may_link: bool) -> Outcome:
+    def _told(self, transaction_id: str, *, may_link: bool, nonce: str | None = None) -> Outcome:
         """Tell others what concerns them of a run, then say what is due of it."""
         snapshot = self.store.load(transaction_id)
+        if nonce is not None and snapshot.state.nonce != nonce:
+            raise WorkflowNotFoundError(transaction_id)
         word: Sequence[FollowUp] = ()
         if snapshot.state.status in HAS_WORD:
             children = Children(self.pipeline)

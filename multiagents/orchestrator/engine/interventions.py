@@ -181,14 +181,20 @@ class Interventions:
         self._decide(transaction_id, event, site=WriteSite.CANCEL)
         return self._store.load(transaction_id).state.status
 
-    def deadline_passed(self, transaction_id: str) -> bool:
+    def deadline_passed(self, transaction_id: str, nonce: str) -> bool:
         """Have a run compensate that has not ended by its deadline; one that compensates or has ended stays as it is.
+
+        Args:
+            transaction_id: the run.
+            nonce: which of those that have had its id.
 
         Returns:
             False when the deadline is still to come: it has been moved, or stands still; or when the run goes back to a
             save-point, after which it may go forward again.
         """
         state = self._store.load(transaction_id).state
+        if state.nonce != nonce:
+            return True  # it was that of an earlier run
         if state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return not state.back_to
         try:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from multiagents.events import CommandEvent, ErrorEvent, ResultEvent
-from multiagents.names import Correlation, Direction
+from multiagents.names import Direction
 from multiagents.orchestrator.engine.commit_plan import says_nothing
 from multiagents.orchestrator.engine.pipeline import Decided, Pipeline
 from multiagents.state_store.payloads import as_mapping
@@ -45,7 +45,7 @@ def local_step(pipeline: Pipeline, decided: Decided, event: ResultEvent | ErrorE
     before = claim.correlation.step
     if not step.local or map_of(before) is not None or not dispatcher.has_worker(step.worker):
         return None
-    correlation = Correlation(command.transaction_id, step.name, Direction.DO, command.attempt)
+    correlation = after.correlation(step.name, Direction.DO, command.attempt)
     limit = step.timeout if step.timeout is not None else dispatcher.timeout_of(step.worker)
     limit = settings.step_timeout if limit is None else limit
     ends = [seconds for seconds in (limit, step.schedule_to_close) if seconds]

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.names import Correlation
+from multiagents.names import parse_identity
 from multiagents.orchestrator.engine.attempts import complete
 from multiagents.orchestrator.engine.follow_ups import FollowUp
 from multiagents.orchestrator.engine.pipeline import Pipeline
-from multiagents.state_store import LOCK_CHECK_MS, holder_of, parse_holder, pause_ms
+from multiagents.state_store import LOCK_CHECK_MS, pause_ms
 from multiagents.state_store.records import Delivery, Due, InFlight, Snapshot, parse_attempt_key
 
 
@@ -42,7 +42,7 @@ class Locks:
             return pause, ()  # Somebody has paused the run: it is not to keep others from what they need.
         step = snapshot.definition.steps[found.step]
         key = self.key_of(transaction_id, found)
-        me = holder_of(transaction_id, snapshot.generation)
+        me = snapshot.state.identity
         lease_ms = round((step.lease or 0) * 1000)
         # Twice, and what a sweep may come late.
         asking_ms = 2 * pause + 2_000
@@ -51,7 +51,7 @@ class Locks:
             answer = self._store.isolation.lock(key, me, lease_ms=lease_ms, asking_ms=asking_ms, over=answer.token)
         if not answer.granted:
             return pause, ()
-        correlation = Correlation(transaction_id, found.step, *parse_attempt_key(found.attempt_key))
+        correlation = snapshot.state.correlation(found.step, *parse_attempt_key(found.attempt_key))
         result = {found.step: {"key": key, "token": answer.token}}
         return None, complete(self._pipeline, correlation, found.record, result).follow_ups
 
@@ -80,14 +80,14 @@ class Locks:
             self._store.postpone(entry.member, key, lock.until_ms - now if lock.until_ms else LOCK_CHECK_MS)
 
     def _is_over(self, holder: str) -> bool:
-        transaction_id, generation = parse_holder(holder)
+        transaction_id, nonce = parse_identity(holder)
         try:
             snapshot = self._store.load(transaction_id)
         except WorkflowNotFoundError as error:
             if error.name != transaction_id:
                 raise  # The run is there, and its definition is not.
             return True
-        return snapshot.generation != generation or snapshot.state.status.is_end
+        return snapshot.state.nonce != nonce or snapshot.state.status.is_end
 
 
 def pause_of(snapshot: Snapshot, found: InFlight) -> int:

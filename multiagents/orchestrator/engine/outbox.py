@@ -96,7 +96,7 @@ class Outbox:
         return follow_ups
 
     def _publish(self, definition: Definition, after: RunState, dispatch: Dispatch, *, first: bool) -> None:
-        correlation = Correlation(after.transaction_id, dispatch.step, *parse_attempt_key(dispatch.attempt_key))
+        correlation = after.correlation(dispatch.step, *parse_attempt_key(dispatch.attempt_key))
         probe = after.is_probe(correlation)
         try:
             publish = partial(

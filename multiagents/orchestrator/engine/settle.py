@@ -56,9 +56,9 @@ def settle(pipeline: Pipeline, event: ResultEvent | ErrorEvent, claim: Claim, *,
         may_go_on: a local step that follows may be held for this process, which is to run it now.
     """
     now = event.timestamp
-    if now is None:
-        now = pipeline.store.now()
-        event = event.model_copy(update={"timestamp": now})
+    if now is None or event.nonce is None:
+        now = now or pipeline.store.now()
+        event = event.model_copy(update={"timestamp": now, "nonce": claim.correlation.nonce or None})
     correlation = claim.correlation
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
     answers = (correlation.step, record_prefix(attempt_key, Delivery.CLAIMED, claim.owner))
@@ -143,11 +143,10 @@ def _record(
 def _not_applied(
     pipeline: Pipeline, view: ClaimView, event: ResultEvent | ErrorEvent, answers: tuple[str, str], verdict: Verdict
 ) -> Outcome:
-    transaction_id, generation = view.claim.correlation.transaction_id, view.generation
+    transaction_id = view.claim.correlation.transaction_id
     if verdict is Verdict.CONFLICT:  # The run has gone another way since the claim.
-        may_link = isinstance(event, ResultEvent)
-        return take_in(pipeline, event, answers, may_link=may_link, generation=generation)
-    late = came_late(pipeline, event, generation)
+        return take_in(pipeline, event, answers, may_link=isinstance(event, ResultEvent))
+    late = came_late(pipeline, event)
     if pipeline.settings.orchestration == "queued":
         return late
     # If it is our own commit that came twice, the first answer is lost, and with it whether a decision is due.

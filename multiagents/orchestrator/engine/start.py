@@ -10,6 +10,7 @@ from uuid import uuid4
 from multiagents.events import Event
 from multiagents.exceptions import MultiAgentsError, StateStoreError
 from multiagents.failpoints import WriteSite
+from multiagents.names import new_nonce
 from multiagents.orchestrator.engine.child_ids import children_of
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
@@ -57,8 +58,11 @@ def start(
     """
     now, first = pipeline.store.now(), parent is None
     before = RunState(transaction_id, workflow="")
+    nonce = new_nonce()
     view = StartView(definition, before, input, None if fork is None else fork.results)
-    begun = start_event(definition, transaction_id, now=now, max_lost=pipeline.settings.max_lost, parent=parent)
+    begun = start_event(
+        definition, transaction_id, now=now, max_lost=pipeline.settings.max_lost, parent=parent, nonce=nonce
+    )
     events: list[Event] = [begun] if fork is None else fork.facts(begun)
     state = before
     for event in events:
@@ -90,19 +94,19 @@ def start(
         return started, ()
     with suppress(StateStoreError):  # the sweep looks at them in any case, only later
         for child in orphaned:
-            pipeline.store.postpone(DueKind.EXPIRY.entry(child), child, 0)
+            pipeline.store.postpone(DueKind.EXPIRY.entry(child.identity), child.transaction_id, 0)
     pipeline.versions.look_at(started, definition, transaction_id)
     follow_ups = pipeline.publish(decided, dispatches, first=first, hand_over=True)
     pipeline.names.look_at(definition)
     return started, follow_ups
 
 
-def _orphaned_by(store: StateStore, transaction_id: str, on_conflict: OnConflict) -> list[str]:
+def _orphaned_by(store: StateStore, transaction_id: str, on_conflict: OnConflict) -> list[RunState]:
     """The children of a run that is to be replaced; none if it cannot be read, as if it had none."""
     if not on_conflict.replaces:
         return []
     with suppress(MultiAgentsError):
         found = store.load(transaction_id)
         if found.state.status in on_conflict.replaces:
-            return list(children_of(found))
+            return [child.state for child in children_of(found, store.load)]
     return []

@@ -114,8 +114,8 @@ class CodeElsewhere:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        #: (run, generation, step) -> when it was seen first, in ms of the store's clock
-        self._since: dict[tuple[str, int, str], int] = {}
+        #: (run, step) -> when it was seen first, in ms of the store's clock
+        self._since: dict[tuple[str, str], int] = {}
         #: content hash -> in words what this process has in its place, of definitions whose code it lacks
         self.lacks: dict[str, str] = {}
         #: what is to be said of these and has not been; in a pool process it stays so, and its parent says it
@@ -139,7 +139,7 @@ class CodeElsewhere:
         if step not in snapshot.definition.steps:
             return False  # It is one of a pass, or of a map, that this very decision begins.
         now = to_ms(snapshot.now)
-        since = self._since.setdefault((snapshot.state.transaction_id, snapshot.generation, step), now)
+        since = self._since.setdefault((snapshot.state.identity, step), now)
         if len(self._since) > MAX_LEFT:
             del self._since[next(iter(self._since))]
         limit = snapshot.definition.steps[step].schedule_to_start or self._settings.schedule_to_start

@@ -138,7 +138,8 @@ class Sweep:
     def _leave_quarantine(self, entry: Due) -> None:
         snapshot = self.store.load(entry.transaction_id)
         found = snapshot.in_flight.get(entry.step)
-        if found is not None and found.attempt_key == entry.attempt_key and QUARANTINE_SUFFIX in found.target:
+        same = snapshot.state.nonce == entry.nonce and found is not None and found.attempt_key == entry.attempt_key
+        if found is not None and same and QUARANTINE_SUFFIX in found.target:
             logger.warning("%s leaves %r, which nobody consumes", self._correlation(entry), found.target)
             self._send(entry, snapshot, found, Again(0, found.number, found.first_ms))
 
@@ -152,7 +153,7 @@ class Sweep:
 
     def _handle(self, entry: Due) -> None:
         if entry.kind == DueKind.DECISION:
-            if not self.engine.advance(entry.transaction_id):
+            if not self.engine.advance(entry.transaction_id, entry.nonce):
                 settings = self.engine.settings
                 self._yields_until = time.monotonic() + settings.lease / LEFT_FOR + 2 * settings.sweep_interval
         elif entry.kind == DueKind.EXPIRY:
@@ -160,12 +161,12 @@ class Sweep:
         elif entry.kind == DueKind.LOCK:
             self.engine.locks.look_after(entry)
         elif entry.kind == "t":
-            if self.engine.interventions.deadline_passed(entry.transaction_id):
+            if self.engine.interventions.deadline_passed(entry.transaction_id, entry.nonce):
                 self.store.discard(entry.member, entry.transaction_id)
         else:
             snapshot = self._snapshot(entry)
             found = snapshot.in_flight.get(entry.step)
-            if found is None or found.attempt_key != entry.attempt_key:
+            if snapshot.state.nonce != entry.nonce or found is None or found.attempt_key != entry.attempt_key:
                 self.store.discard(entry.member, entry.transaction_id)
             elif entry.kind == DueKind.UNCLAIMED:
                 self._not_started(entry, snapshot, found)
@@ -178,6 +179,7 @@ class Sweep:
         # What a child has to be told may be told from a state that is some moments old.
         if (
             known is not None
+            and known.state.nonce == entry.nonce
             and found
             and found.attempt_key == entry.attempt_key
             and found.delivery is Delivery.CHILD
@@ -306,7 +308,7 @@ class Sweep:
             ready = ready._replace(close_ms=found.close_ms, start_within_ms=within)
         else:
             ready = ready._replace(close_ms=found.close_ms, first_ms=again.first, sent=again.sent)
-        if self.store.dispatch(entry.transaction_id, ready, found.record) and ready.delivery is Delivery.OUTBOX:
+        if self.store.dispatch(snapshot.state.identity, ready, found.record) and ready.delivery is Delivery.OUTBOX:
             self._publish(snapshot, correlation, ready.target)
 
     def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
@@ -331,7 +333,7 @@ class Sweep:
                 pause = max(grace, min(OUTBOX_LONGEST_MS, waited))
                 ready = Dispatch(entry.step, entry.attempt_key, Delivery.OUTBOX, found.target, delay_ms=pause)
                 ready = ready._replace(first_ms=first, close_ms=found.close_ms, sent=sent)
-                if self.store.dispatch(entry.transaction_id, ready, found.record):
+                if self.store.dispatch(snapshot.state.identity, ready, found.record):
                     self._publish(snapshot, correlation, found.target)
 
     def _publish(self, snapshot: Snapshot, correlation: Correlation, target: str) -> None:
@@ -365,4 +367,4 @@ class Sweep:
 
     @staticmethod
     def _correlation(entry: Due) -> Correlation:
-        return Correlation(entry.transaction_id, entry.step, *parse_attempt_key(entry.attempt_key))
+        return Correlation(entry.transaction_id, entry.step, *parse_attempt_key(entry.attempt_key), entry.nonce)

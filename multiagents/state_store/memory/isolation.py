@@ -66,7 +66,7 @@ class InMemoryIsolation(Isolation):
         pause_ms: int = 0,
         keep: bool = False,
     ) -> Slot:
-        holder = str(correlation)
+        holder = correlation.of_its_run
         with self._tables.lock:
             now, now_us = self._tables.now(), int(self._tables.clock() * 1_000_000)
             row = self._tables.limits.setdefault(key, LimitRow())
@@ -93,6 +93,6 @@ class InMemoryIsolation(Isolation):
         with self._tables.lock:
             row = self._tables.limits.get(key)
             if row is not None:
-                row.slots.pop(str(correlation), None)
+                row.slots.pop(correlation.of_its_run, None)
                 if row == LimitRow():
                     del self._tables.limits[key]

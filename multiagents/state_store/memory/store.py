@@ -17,7 +17,7 @@ from multiagents.clock import from_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
-from multiagents.names import Correlation
+from multiagents.names import Correlation, parse_identity
 from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.schedules import InMemorySchedules
@@ -149,12 +149,14 @@ class InMemoryStateStore(StateStore):
                 if known.fields["status"] not in replaces:
                     kept = known.fields
                     return Started(False, kept["workflow"], kept["definition"], self.policy.open(kept["digest"]))
-                fields["generation"] = str(int(known.fields.get("generation", 1)) + 1)
             self._tables.definitions.setdefault(definition.content_hash, snapshot)
-            self._tables.followed[
-                definition.content_hash
-            ] += 1  # before the other goes, which may have followed it, too
-            self._tables.erase(state.transaction_id)
+            # Before the other goes, which may have followed it, too.
+            self._tables.followed[definition.content_hash] += 1
+            if known is not None:
+                self._tables.erase(state.transaction_id)
+            generation = self._tables.generations.get(state.transaction_id, 0) + 1
+            if generation > 1:
+                fields["generation"] = str(generation)
             row = self._tables.rows[state.transaction_id] = Row(self._tables.now(), fields, {"i": given})
             self._tables.apply(row, commit, written, self.lease_ms)
             return Started(
@@ -172,12 +174,14 @@ class InMemoryStateStore(StateStore):
         heartbeat_timeout: float | None = None,
         task: str = "",
     ) -> Claim:
-        transaction_id, step, direction, attempt = correlation
+        transaction_id, step, direction, attempt, _ = correlation
         definition = self._definition(definition_hash)
         with self._tables.lock:
             row = self._tables.row(transaction_id)
             if row is None:
                 raise ClaimRefused(correlation, REFUSED[1])
+            if self._tables.run(correlation.identity) is None:
+                raise ClaimRefused(correlation, REFUSED[4])
             entry = row.in_flight(step)
             if (
                 entry is None
@@ -190,7 +194,7 @@ class InMemoryStateStore(StateStore):
                 limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
                 ends = [at for at in (limit and now + limit, entry.close_ms) if at]
                 if entry.delivery is Delivery.PUSH:
-                    self._tables.sent[entry.target].pop(entry.member(transaction_id), None)
+                    self._tables.sent[entry.target].pop(entry.member(correlation.identity), None)
                 entry = InFlight(
                     step,
                     entry.attempt_key,
@@ -203,7 +207,7 @@ class InMemoryStateStore(StateStore):
                     beat_ms=beat,
                     worker=worker,
                 )
-                self._hold(row, transaction_id, entry)
+                self._hold(row, correlation.identity, entry)
             elif entry.owner != owner:
                 raise ClaimRefused(correlation, REFUSED[3])
             fields = row.fields
@@ -224,7 +228,7 @@ class InMemoryStateStore(StateStore):
         """Opens what is stored of a run."""
         return Reading(self.policy, transaction_id, lambda names: {n: row.blobs[n] for n in names if n in row.blobs})
 
-    def _hold(self, row: Row, transaction_id: str, entry: InFlight) -> None:
+    def _hold(self, row: Row, identity: str, entry: InFlight) -> None:
         """Write the record of a claimed attempt, and set its lease."""
         row.put(entry)
         ends = [self._tables.now() + self.lease_ms]
@@ -232,12 +236,12 @@ class InMemoryStateStore(StateStore):
             ends.append(entry.deadline_ms + LIMIT_GRACE_MS)
         if entry.beat_until_ms:
             ends.append(entry.beat_until_ms)
-        self._tables.due[entry.member(transaction_id)] = min(ends)
+        self._tables.due[entry.member(identity)] = min(ends)
 
     def renew(self, correlation: Correlation, owner: str, *, beat: bool = False, detail: Any = None) -> Renewal:
         noted = None if detail is None else self.policy.text(detail)
         with self._tables.lock:
-            row = self._tables.row(correlation.transaction_id)
+            row = self._tables.run(correlation.identity)
             entry = None if row is None else row.in_flight(correlation.step)
             attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
             if (
@@ -250,22 +254,22 @@ class InMemoryStateStore(StateStore):
                 entry = entry._replace(beat_until_ms=self._tables.now() + entry.beat_ms)
             if noted is not None:
                 row.fields[f"h:{correlation.step}"] = noted
-            self._hold(row, correlation.transaction_id, entry)
+            self._hold(row, correlation.identity, entry)
             return Renewal(alive=True, cancelled=row.fields.get("stop") == "1")
 
     def commit(self, commit: Commit) -> Committed:
         written = Written.of(commit, Writing(self.policy))
         with self._tables.lock:
-            row = self._tables.row(commit.transaction_id)
+            row = self._tables.run(commit.identity)
             if row is None:
                 return Committed(Verdict.MISSING)
             refused = self._refused(row, commit)
             if refused is not None:
                 return Committed(refused)
             for step in [commit.answers[0]] if commit.answers else []:
-                self._tables.release(row, commit.transaction_id, step)
+                self._tables.release(row, commit.identity, step)
             for step, _ in commit.ends:
-                self._tables.release(row, commit.transaction_id, step)
+                self._tables.release(row, commit.identity, step)
             _count(row, "v")
             if commit.raises_epoch:
                 _count(row, "epoch")
@@ -281,7 +285,7 @@ class InMemoryStateStore(StateStore):
             if entry is None or not entry.record.startswith(prefix):
                 return Verdict.LATE
             if commit.unrenewed is not None:
-                seen = self._tables.due.get(entry.member(commit.transaction_id))
+                seen = self._tables.due.get(entry.member(commit.identity))
                 if seen != commit.unrenewed:
                     return Verdict.RENEWED
         if commit.epoch is not None and str(commit.epoch) != row.fields["epoch"]:
@@ -296,13 +300,13 @@ class InMemoryStateStore(StateStore):
             return Verdict.CONFLICT
         return None
 
-    def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
+    def dispatch(self, identity: str, dispatch: Dispatch, expected: str) -> bool:
         with self._tables.lock:
-            row = self._tables.row(transaction_id)
+            row = self._tables.run(identity)
             if row is None or row.record(dispatch.step) != expected:
                 return False
-            self._tables.release(row, transaction_id, dispatch.step)
-            self._tables.send(row, transaction_id, dispatch)
+            self._tables.release(row, identity, dispatch.step)
+            self._tables.send(row, identity, dispatch)
             return True
 
     def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:  # noqa: ARG002 - finds its partition
@@ -316,13 +320,13 @@ class InMemoryStateStore(StateStore):
 
     def expire(self, correlation: Correlation) -> bool:
         with self._tables.lock:
-            row = self._tables.row(correlation.transaction_id)
+            row = self._tables.run(correlation.identity)
             entry = None if row is None else row.in_flight(correlation.step)
             attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
             if entry is None or (entry.attempt_key, entry.delivery) != (attempt_key, Delivery.CLAIMED):
                 return False
             # No outage extends a time of 0.
-            self._tables.due[entry.member(correlation.transaction_id)] = 0
+            self._tables.due[entry.member(correlation.identity)] = 0
             return True
 
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
@@ -372,10 +376,11 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             row = self._tables.row(transaction_id)
             dropped = 0 if row is None else int(row.fields.get("archived", 0))
+            nonce = None if row is None else row.fields.get("nonce")
             records = [] if row is None else row.history[max(0, after - dropped) :]
         if after < dropped:
             records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
-        return [unpack(transaction_id, self.policy.open(record)) for record in records]
+        return [unpack(transaction_id, self.policy.open(record), nonce) for record in records]
 
     def archive(self, transaction_id: str, keep: int = 1) -> int:
         put = self.policy.to_archive()
@@ -391,21 +396,24 @@ class InMemoryStateStore(StateStore):
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
+    def forget(self, identity: str, seen_ms: int | None = None) -> bool:
+        transaction_id, _ = parse_identity(identity)
+        entry = DueKind.EXPIRY.entry(identity)
         with self._tables.lock:
-            if seen_ms is not None and self._tables.due.get(DueKind.EXPIRY.entry(transaction_id)) != seen_ms:
+            if self._tables.run(identity) is None:
+                return False
+            if seen_ms is not None and self._tables.due.get(entry) != seen_ms:
                 return False
             self.policy.forget(transaction_id)
             self._tables.erase(transaction_id)
             return True
 
-    def delete(
-        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
-    ) -> Verdict:
+    def delete(self, identity: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()) -> Verdict:
+        transaction_id, _ = parse_identity(identity)
         with self._tables.lock:
             if any(known == tombstone for _, known in self._tables.deleted):
                 return Verdict.APPLIED
-            row = self._tables.row(transaction_id)
+            row = self._tables.run(identity)
             if row is None:
                 return Verdict.MISSING
             if row.fields["status"] != status:

@@ -11,6 +11,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 
+from multiagents.names import identity_of, parse_identity
+from multiagents.state_store.base import MAX_GENERATIONS
 from multiagents.state_store.records import (
     MAX_ATTRIBUTES,
     REVIVED,
@@ -113,6 +115,8 @@ class Tables:
             #: broker list -> the attempts that wait there, by the number of their message
             self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
             self.dead: dict[str, str] = {}
+            #: id of a run that is gone -> how many have had it; who went first goes first
+            self.generations: dict[str, int] = {}
             #: when runs were deleted, and their tombstones
             self.deleted: list[tuple[int, str]] = []
             #: what worker processes have announced, by name
@@ -138,23 +142,37 @@ class Tables:
         """The clock, in ms."""
         return int(self.clock() * 1000)
 
+    def run(self, identity: str) -> Row | None:
+        """A run, unless it has expired or another one has its id by now."""
+        transaction_id, nonce = parse_identity(identity)
+        found = self.row(transaction_id)
+        return found if found is not None and found.fields.get("nonce", "") == nonce else None
+
     def row(self, transaction_id: str) -> Row | None:
-        """A run."""
+        """The run that has an id."""
         return self.rows.get(transaction_id)
 
     def erase(self, transaction_id: str) -> None:
-        """Take a run away with all that belongs to it."""
-        row = self.rows.pop(transaction_id, None)
-        if row is not None:
-            for name in [each for each in row.fields if each.startswith("l:")]:
-                self.release(row, transaction_id, name[2:])
-            self._unfollow(row.fields["definition"], (row.fields["workflow"], row.fields["version"]))
+        """Take the run that has an id away, with all that belongs to it."""
+        row = self.rows.pop(transaction_id)
+        identity = identity_of(transaction_id, row.fields.get("nonce", ""))
+        for name in [each for each in row.fields if each.startswith("l:")]:
+            self.release(row, identity, name[2:])
+        self._unfollow(row.fields["definition"], (row.fields["workflow"], row.fields["version"]))
         for kind in (DueKind.DECISION, DueKind.DEADLINE, DueKind.EXPIRY):
-            self.due.pop(kind.entry(transaction_id), None)
-        unclaimed = DueKind.UNCLAIMED.entry(transaction_id, "")
+            self.due.pop(kind.entry(identity), None)
+        unclaimed = DueKind.UNCLAIMED.entry(identity, "")
         for member in [each for each in self.due if each.startswith(unclaimed)]:
             del self.due[member]
+        self.remember(transaction_id, int(row.fields.get("generation", 1)))
         self.ended.notify_all()
+
+    def remember(self, transaction_id: str, generation: int) -> None:
+        """Keep of an id how many runs have had it."""
+        self.generations.pop(transaction_id, None)
+        self.generations[transaction_id] = generation
+        while len(self.generations) > MAX_GENERATIONS:
+            del self.generations[next(iter(self.generations))]
 
     def _unfollow(self, content_hash: str, label: tuple[str, str]) -> None:
         """A run goes: what nobody follows any more goes with it."""
@@ -180,19 +198,19 @@ class Tables:
         self.lists[target].appendleft(f"{prefix}{number}{suffix}")
         return number
 
-    def release(self, row: Row, transaction_id: str, step: str) -> None:
+    def release(self, row: Row, identity: str, step: str) -> None:
         """Give up an attempt's record, and everything that looks after it."""
         entry = InFlight.decode(step, row.fields.pop(f"l:{step}"))
-        member = entry.member(transaction_id)
+        member = entry.member(identity)
         self.due.pop(member, None)
         if entry.delivery is Delivery.PUSH:
             self.sent[entry.target].pop(member, None)
 
-    def send(self, row: Row, transaction_id: str, dispatch: Dispatch) -> None:
+    def send(self, row: Row, identity: str, dispatch: Dispatch) -> None:
         """Send an attempt out: write its record, and leave an entry with whoever looks after it."""
         now, number = self.now(), 0
         entry = InFlight(dispatch.step, dispatch.attempt_key, dispatch.delivery, "", now)
-        member = entry.member(transaction_id)
+        member = entry.member(identity)
         if dispatch.delivery is Delivery.CLAIMED:
             self.due[member] = now + dispatch.delay_ms
             deadline = dispatch.close_ms and now + dispatch.close_ms
@@ -210,7 +228,7 @@ class Tables:
         elif dispatch.close_ms:
             self.due[member] = dispatch.close_ms
         if dispatch.start_within_ms:
-            unclaimed = DueKind.UNCLAIMED.entry(transaction_id, dispatch.step, dispatch.attempt_key)
+            unclaimed = DueKind.UNCLAIMED.entry(identity, dispatch.step, dispatch.attempt_key)
             self.due[unclaimed] = now + dispatch.start_within_ms
         first_ms = dispatch.first_ms or now
         row.put(entry._replace(first_ms=first_ms, close_ms=dispatch.close_ms, number=number, target=dispatch.target))
@@ -238,8 +256,8 @@ class Tables:
             row.fields[f"j:{step}"] = str(arrived)
             joined = joined or arrived >= members
         for dispatch in commit.dispatches:
-            self.send(row, commit.transaction_id, dispatch)
-        decision = DueKind.DECISION.entry(commit.transaction_id)
+            self.send(row, commit.identity, dispatch)
+        decision = DueKind.DECISION.entry(commit.identity)
         message = commit.orchestration
         if commit.coalesces:
             joined = joined or decision not in self.due
@@ -252,7 +270,7 @@ class Tables:
         if message is not None:
             self.push(*message)
         if commit.deadline_ms is not None:
-            self.due[DueKind.DEADLINE.entry(commit.transaction_id)] = self.now() + commit.deadline_ms
+            self.due[DueKind.DEADLINE.entry(commit.identity)] = self.now() + commit.deadline_ms
         if commit.retention_ms is not None:
             self._end(commit, commit.retention_ms)
         for name, stored in commit.attributes.items():
@@ -265,7 +283,7 @@ class Tables:
 
     def _end(self, commit: Commit, retention_ms: int) -> None:
         """The run is over, or (below zero) comes back from its end."""
-        about, expiry = commit.transaction_id, DueKind.EXPIRY.entry(commit.transaction_id)
+        about, expiry = commit.identity, DueKind.EXPIRY.entry(commit.identity)
         if retention_ms == REVIVED:
             self.due.pop(expiry, None)
             return
@@ -318,7 +336,8 @@ class Tables:
 
     def _is_claimed(self, member: str) -> bool:
         due = Due.decode(member)
-        row = self.row(due.transaction_id) if due.kind == DueKind.ATTEMPT else None
+        about = identity_of(due.transaction_id, due.nonce)
+        row = self.run(about) if due.kind == DueKind.ATTEMPT else None
         entry = None if row is None else row.in_flight(due.step)
         return entry is not None and (entry.attempt_key, entry.delivery) == (due.attempt_key, Delivery.CLAIMED)
 

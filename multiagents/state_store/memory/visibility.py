@@ -77,10 +77,11 @@ class InMemoryVisibility(Visibility):
 
     def _is_attended(self, transaction_id: str) -> bool:
         snapshot = self._load(transaction_id)
-        if snapshot.awaits_others or DueKind.DECISION.entry(transaction_id) in self._tables.due:
+        identity = snapshot.state.identity
+        if snapshot.awaits_others or DueKind.DECISION.entry(identity) in self._tables.due:
             return True
         for entry in snapshot.in_flight.values():
-            member = entry.member(transaction_id)
+            member = entry.member(identity)
             if member in self._tables.due or (
                 entry.delivery is Delivery.PUSH and member in self._tables.sent[entry.target]
             ):

@@ -1,7 +1,7 @@
 """How events are kept in a run's history: short, because a finished run keeps all of them.
 
-What the key or the other fields say already is left out: the transaction, the correlation id, an id that follows from
-them, and every default. A field that this release does not know is kept as it is.
+What the key or the other fields say already is left out: the transaction, its nonce, the correlation id, an id that
+follows from them, and every default. A field that this release does not know is kept as it is.
 """
 
 from __future__ import annotations
@@ -100,12 +100,17 @@ def _layout(kind: type[Event]) -> tuple[tuple[str, str, Any, Callable[[Any], Any
     return tuple(
         (name, _SHORT.get(name, name), info.default, _WRITTEN.get(name))
         for name, info in kind.model_fields.items()
-        if name not in ("type", "transaction_id")
+        if name not in ("type", "transaction_id", "nonce")
     )
 
 
-def unpack(transaction_id: str, record: str) -> Event:
+def unpack(transaction_id: str, record: str, nonce: str | None = None) -> Event:
     """The inverse of `pack`.
+
+    Args:
+        transaction_id: the run.
+        record: the event, as it is kept.
+        nonce: of the run; what asks for an attempt has it.
 
     Raises:
         DecodeError: when the record is not an event.
@@ -130,6 +135,8 @@ def unpack(transaction_id: str, record: str) -> Event:
         fields["correlation_id"] = str(Correlation(transaction_id, fields["step"], direction, fields["attempt"]))
     if "occurred_at" not in fields and "timestamp" in fields:
         fields["occurred_at"] = fields["timestamp"]
+    if nonce and fields.get("type") in ("command", "compensation"):
+        fields["nonce"] = nonce
     for name in _TIMES:
         if name in fields:
             fields[name] = from_ms(fields[name])

@@ -161,9 +161,9 @@ class InFlight(NamedTuple):
             return self.number
         return self.close_ms if self.delivery in (Delivery.EXTERNAL, Delivery.LOCK) else 0
 
-    def member(self, transaction_id: str) -> str:
+    def member(self, identity: str) -> str:
         """The entry of this attempt with whoever looks after it."""
-        return DueKind.ATTEMPT.entry(transaction_id, self.step, self.attempt_key)
+        return DueKind.ATTEMPT.entry(identity, self.step, self.attempt_key)
 
     def encode(self) -> str:
         """The record as it is to be stored."""

@@ -109,6 +109,7 @@ REFUSED = {
     1: "there is no such run, or it has been forgotten",
     2: "the run does not wait for this attempt (any more)",
     3: "another worker holds it",
+    4: "it is of an earlier run with this id",
 }
 
 
@@ -244,6 +245,7 @@ class StoredClaim(NamedTuple):
                 sizes=sizes,
                 rollbacks=rollbacks,
                 parent=parent_of(header.parent),
+                nonce=correlation.nonce,
             ),
             epoch=int(header.epoch),
             merged=merged,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from multiagents.events import Event
 from multiagents.failpoints import WriteSite
+from multiagents.names import identity_of
 from multiagents.state_store.payloads import Writing, pack, signal_field
 from multiagents.state_store.records.attempt import Dispatch
 from multiagents.workflow.state import StepState
@@ -54,6 +55,7 @@ class Commit(NamedTuple):
         supersedes: it changes a step that a worker has in hand, who is to load the run before it decides.
         attributes: what the run is found by, as `encode_attribute` writes it; an empty value removes one.
         site: where the engine makes it.
+        nonce: of the run: another one that has its id by now is none (`Verdict.MISSING`).
     """
 
     transaction_id: str
@@ -86,6 +88,12 @@ class Commit(NamedTuple):
     supersedes: bool = False
     attributes: Mapping[str, str] = _NOTHING
     site: WriteSite = WriteSite.ADVANCE
+    nonce: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The run, told apart from others with its id."""
+        return identity_of(self.transaction_id, self.nonce)
 
     @property
     def raises_epoch(self) -> bool:

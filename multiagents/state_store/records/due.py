@@ -5,11 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from multiagents.names import parse_identity
+
 
 class DueKind(StrEnum):
     """What an entry is about; the values are what it begins with."""
 
-    #: an attempt in flight: ``a|<run>|<step>|<attempt key>``
+    #: an attempt in flight: ``a|<run>|<step>|<attempt key>``; a run as `multiagents.names.identity_of` writes it
     ATTEMPT = "a"
     #: an attempt that had to be claimed by now: ``q|<run>|<step>|<attempt key>``
     UNCLAIMED = "q"
@@ -25,8 +27,8 @@ class DueKind(StrEnum):
     def entry(self, *about: str) -> str:
         """The entry.
 
-        >>> DueKind.ATTEMPT.entry("order-1", "charge", "d1"), DueKind.LOCK.entry("sku|7")
-        ('a|order-1|charge|d1', 'k|sku|7')
+        >>> DueKind.ATTEMPT.entry("order-1~5f0cR-2x", "charge", "d1"), DueKind.LOCK.entry("sku|7")
+        ('a|order-1~5f0cR-2x|charge|d1', 'k|sku|7')
         """
         return "|".join((self.value, *about))
 
@@ -45,10 +47,13 @@ class Due(NamedTuple):
     member: str
     #: the time it is leased until; whoever else touches the entry changes it
     seen_ms: int
+    #: of the run: an entry that an earlier run with this id has left asks for nothing
+    nonce: str = ""
 
     @classmethod
     def decode(cls, member: str, seen_ms: int = 0) -> Due:
         """Take an entry apart; what is none has what it lacks empty, and is about nothing that there is."""
         parts = member.split("|", 1 if member.startswith(DueKind.LOCK) else 3)
-        kind, transaction_id, step, attempt_key = (*parts, "", "", "")[:4]
-        return cls(kind, transaction_id, step, attempt_key, member, seen_ms)
+        kind, about, step, attempt_key = (*parts, "", "", "")[:4]
+        transaction_id, nonce = (about, "") if kind == DueKind.LOCK else parse_identity(about)
+        return cls(kind, transaction_id, step, attempt_key, member, seen_ms, nonce)

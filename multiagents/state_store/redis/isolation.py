@@ -58,7 +58,7 @@ class RedisIsolation(Isolation):
     ) -> Slot:
         part = self._keys.of_key(key)
         keys = [part.slots(key), part.next_start(key), part.limited(key)]
-        args = [str(correlation), concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
+        args = [correlation.of_its_run, concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
         site = WriteSite.TAKE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.TAKE_SLOT
         granted, now, wait = self._server.run(site, "limit", keys, args)
         self._server.heard(now)
@@ -66,5 +66,5 @@ class RedisIsolation(Isolation):
 
     def free_slot(self, key: str, correlation: Correlation) -> None:
         site = WriteSite.FREE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.FREE_SLOT
-        give_back = partial(self._client.zrem, self._keys.of_key(key).slots(key), str(correlation))
+        give_back = partial(self._client.zrem, self._keys.of_key(key).slots(key), correlation.of_its_run)
         self._server.call(lambda: write(site, give_back))

@@ -16,9 +16,9 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys, RunKeys
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
+from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, StateStore, still_running
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -92,6 +92,9 @@ class RedisStateStore(StateStore):
         #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
         self._kept: set[tuple[str, str]] = set()
 
+    def _run(self, identity: str) -> RunKeys:
+        return self.keys.of_run(parse_identity(identity)[0])
+
     def now(self) -> datetime:
         return from_ms(self._server.now_ms())
 
@@ -117,8 +120,8 @@ class RedisStateStore(StateStore):
         replaces: Collection[RunStatus] = (),
     ) -> Started:
         run = self.keys.of_run(state.transaction_id)
-        keys = [*keys_of(run, commit), run.definitions, run.versions]
-        head = [state.transaction_id, run.sent(""), self.lease_ms, definition.content_hash]
+        keys = [*keys_of(run, commit), run.definitions, run.versions, run.generations]
+        head = [commit.identity, run.sent(""), self.lease_ms, definition.content_hash]
         replaced = f"|{'|'.join(replaces)}|" if replaces else ""
         writing = Writing(self.policy)
         given = writing.value(input)
@@ -131,6 +134,7 @@ class RedisStateStore(StateStore):
             run.attributes,
             call,
             replaced,
+            MAX_GENERATIONS,
             *arguments_of(run, commit, Written.of(commit, writing)),
         ]
         kept = (run.definitions, definition.content_hash)
@@ -156,7 +160,7 @@ class RedisStateStore(StateStore):
         heartbeat_timeout: float | None = None,
         task: str = "",
     ) -> Claim:
-        transaction_id, step, direction, attempt = correlation
+        transaction_id, step, direction, attempt, _ = correlation
         run = self.keys.of_run(transaction_id)
         definition = self._definition(definition_hash, run)
         fields = fields_of(correlation, definition)
@@ -166,7 +170,7 @@ class RedisStateStore(StateStore):
             "claim",
             [run.run, run.context, run.results, run.due],
             [
-                transaction_id,
+                correlation.identity,
                 step,
                 attempt_key_of(direction, attempt),
                 owner,
@@ -206,7 +210,7 @@ class RedisStateStore(StateStore):
             "renew",
             [run.run, run.due],
             [
-                correlation.transaction_id,
+                correlation.identity,
                 correlation.step,
                 attempt_key,
                 owner,
@@ -228,7 +232,7 @@ class RedisStateStore(StateStore):
             "commit",
             keys_of(run, commit),
             [
-                commit.transaction_id,
+                commit.identity,
                 run.sent(""),
                 self.lease_ms,
                 step,
@@ -250,9 +254,9 @@ class RedisStateStore(StateStore):
             self._shorten(commit.transaction_id)
         return Committed(_VERDICTS[reply[0]], reply[2] == 1)
 
-    def dispatch(self, transaction_id: str, dispatch: Dispatch, expected: str) -> bool:
-        run = self.keys.of_run(transaction_id)
-        args = [transaction_id, run.sent(""), expected, *row_of(dispatch)]
+    def dispatch(self, identity: str, dispatch: Dispatch, expected: str) -> bool:
+        run = self._run(identity)
+        args = [identity, run.sent(""), expected, *row_of(dispatch)]
         site = (
             WriteSite.DISPATCH
             if parse_attempt_key(dispatch.attempt_key)[0] is Direction.DO
@@ -271,7 +275,7 @@ class RedisStateStore(StateStore):
     def expire(self, correlation: Correlation) -> bool:
         run = self.keys.of_run(correlation.transaction_id)
         attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-        args = [correlation.transaction_id, correlation.step, attempt_key]
+        args = [correlation.identity, correlation.step, attempt_key]
         return bool(self._server.run(WriteSite.EXPIRE, "expire", [run.run, run.due], args)[0])
 
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
@@ -362,62 +366,69 @@ class RedisStateStore(StateStore):
             known = dropped
             with self._client.pipeline(transaction=False) as pipe:
                 pipe.lrange(run.history, max(0, after - known), -1)
-                pipe.hget(run.run, "archived")  # behind the list: it only grows, so it was the same at the list
-                records, found = self._server.call(pipe.execute)
+                # Behind the list: it only grows, so it was the same at the list.
+                pipe.hmget(run.run, ["archived", "nonce"])
+                records, (found, nonce) = self._server.call(pipe.execute)
             dropped = int(found or 0)
         if after < dropped:
             records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
-        return [unpack(transaction_id, self.policy.open(record)) for record in records]
+        return [unpack(transaction_id, self.policy.open(record), nonce) for record in records]
 
     def archive(self, transaction_id: str, keep: int = 1) -> int:
         put = self.policy.to_archive()
         run = self.keys.of_run(transaction_id)
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.hmget(run.run, ["v", "archived"])
+            pipe.hmget(run.run, ["v", "archived", "nonce"])
             pipe.lrange(run.history, 0, -max(keep, 1) - 1)
             pipe.hget(run.run, "archived")
-            (version, dropped), records, since = self._server.call(pipe.execute)
+            (version, dropped, nonce), records, since = self._server.call(pipe.execute)
         if version is None:
             raise WorkflowNotFoundError(transaction_id)
         first = int(dropped or 0)
         if records and dropped == since:  # else somebody else has moved them in between
             put(transaction_id, first, records)
             keys = [run.run, run.history]
-            self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, [first, len(records)])
+            args = [identity_of(transaction_id, nonce), first, len(records)]
+            self._server.run(WriteSite.TRIM_HISTORY, "archive", keys, args)
         return len(records)
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
-    def forget(self, transaction_id: str, seen_ms: int | None = None) -> bool:
-        run = self.keys.of_run(transaction_id)
-        entry = DueKind.EXPIRY.entry(transaction_id)
-        if seen_ms is not None and self._server.call(lambda: self._client.zscore(run.due, entry)) != seen_ms:
+    def forget(self, identity: str, seen_ms: int | None = None) -> bool:
+        run = self._run(identity)
+        transaction_id, nonce = parse_identity(identity)
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.zscore(run.due, DueKind.EXPIRY.entry(identity))
+            pipe.hget(run.run, "nonce")
+            score, found = self._server.call(pipe.execute)
+        if (seen_ms is not None and score != seen_ms) or (found or "") != nonce:
             return False
         # Before the run, so that it is done again if it was not.
         self.policy.forget(transaction_id)
-        keys = [run.run, run.context, run.results, run.history, run.due, run.blobs, run.definitions, run.versions]
-        args = [transaction_id, run.sent(""), run.indexes, run.attributes, "" if seen_ms is None else seen_ms]
+        keys = [run.run, run.context, run.results, run.history, run.due, run.blobs]
+        keys += [run.definitions, run.versions, run.generations]
+        seen = "" if seen_ms is None else seen_ms
+        args = [identity, run.sent(""), run.indexes, run.attributes, seen, MAX_GENERATIONS]
         return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
 
-    def delete(
-        self, transaction_id: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()
-    ) -> Verdict:
-        run = self.keys.of_run(transaction_id)
-        own = [run.run, run.context, run.results, run.history]
-        keys = [*own, run.due, run.deleted, run.dead, run.blobs, run.definitions, run.versions]
+    def delete(self, identity: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()) -> Verdict:
+        run = self._run(identity)
+        of_the_run = [run.run, run.context, run.results, run.history, run.due]
+        keys = [*of_the_run, run.deleted, run.dead, run.blobs, run.definitions, run.versions, run.generations]
         args = [
-            transaction_id,
+            identity,
             run.sent(""),
             run.indexes,
             run.attributes,
             status.value,
             tombstone,
             MAX_DELETED,
+            MAX_GENERATIONS,
             *dead_letters,
         ]
         verdict = _DELETED[self._server.run(WriteSite.DELETE, "delete", keys, args)[0]]
         if verdict is Verdict.APPLIED:
-            self.policy.forget(transaction_id)
+            self.policy.forget(parse_identity(identity)[0])
         return verdict
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:

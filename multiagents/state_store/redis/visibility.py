@@ -114,11 +114,12 @@ class RedisVisibility(Visibility):
         # What moved on while we looked is not alone: look again at what has not. A claim does not change the version.
         while (snapshot := self._found(transaction_id)) is not None and (snapshot.version, snapshot.in_flight) != seen:
             seen = (snapshot.version, snapshot.in_flight)
-            members = [entry.member(transaction_id) for entry in snapshot.in_flight.values()]
+            identity = snapshot.state.identity
+            members = [entry.member(identity) for entry in snapshot.in_flight.values()]
             lists = {run.sent(entry.target) for entry in snapshot.in_flight.values() if entry.delivery is Delivery.PUSH}
             with self._client.pipeline(transaction=True) as pipe:
                 for key in (run.due, *lists):
-                    pipe.zmscore(key, [DueKind.DECISION.entry(transaction_id), *members])
+                    pipe.zmscore(key, [DueKind.DECISION.entry(identity), *members])
                 scores = [score for found in self._server.call(pipe.execute) for score in found if score is not None]
             if scores or snapshot.state.status.is_end or snapshot.awaits_others:
                 return True

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: What a message of the engine carries as keyword arguments.
-MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "definition"})
+MESSAGE_KEYS = frozenset({"transaction_id", "step", "direction", "attempt", "definition", "nonce"})
 
 #: Seconds for which one task goes on with local steps; then the next is sent, so that others have their turn, too.
 LOCAL_FOR = 5.0
@@ -58,7 +58,7 @@ class Invocation:
         self._home = threads.ident()
         self._stores: dict[int, StateStore] = {}
         self._leases = Leases(self._store_here, runtime.settings.lease)
-        self._token = uuid4().hex
+        self._token = uuid4().hex[:16]
         self._numbers = itertools.count()
 
     def run(self, worker: Worker, kwargs: Mapping[str, Any], *, hostname: str, pool: str) -> Any:
@@ -66,7 +66,7 @@ class Invocation:
 
         Args:
             worker: what to call.
-            kwargs: the message's ids: ``transaction_id, step, direction, attempt, definition``.
+            kwargs: the message's ids: ``transaction_id, step, direction, attempt, definition, nonce``.
             hostname: the Celery node that runs it.
             pool: how functions are stopped here, as `timeouts.pool_of_caller` says.
 
@@ -286,7 +286,11 @@ def _call(worker: Worker, positional: list[Any], keywords: dict[str, Any], secon
 def _correlation(kwargs: Mapping[str, Any]) -> Correlation:
     try:
         return Correlation(
-            kwargs["transaction_id"], kwargs["step"], _DIRECTIONS[kwargs["direction"]], int(kwargs["attempt"])
+            kwargs["transaction_id"],
+            kwargs["step"],
+            _DIRECTIONS[kwargs["direction"]],
+            int(kwargs["attempt"]),
+            kwargs["nonce"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DecodeError(

@@ -103,5 +103,5 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
             delay_ms=answer.wait_ms,
             close_ms=(activity.scheduled_at or now_ms) + round(closes * 1000) if closes else 0,
         )
-        store.dispatch(correlation.transaction_id, again, found.record)
+        store.dispatch(correlation.identity, again, found.record)
     raise ClaimRefused(correlation, f"its limit {key!r} is reached; it comes again in {answer.wait_ms / 1000:g} s")

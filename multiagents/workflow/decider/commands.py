@@ -29,7 +29,13 @@ NOT_YET = datetime.min.replace(tzinfo=UTC)
 
 
 def start_event(
-    definition: Definition, transaction_id: str, *, now: datetime, max_lost: int = 5, parent: Parent | None = None
+    definition: Definition,
+    transaction_id: str,
+    *,
+    now: datetime,
+    max_lost: int = 5,
+    parent: Parent | None = None,
+    nonce: str = "",
 ) -> StatusEvent:
     """The first fact of a run: which definition it follows, and the settings it is pinned to.
 
@@ -39,6 +45,7 @@ def start_event(
         now: the store's clock.
         max_lost: losses after which a step's outcome is unknown (rule S1a).
         parent: the attempt that this run is, if it is a child.
+        nonce: what tells the run from others that have had its id (rule S32).
     """
     return StatusEvent(
         id=f"{transaction_id}/running",
@@ -52,6 +59,7 @@ def start_event(
             "definition": definition.content_hash,
             "max_lost": max_lost,
             **({"parent": list(parent)} if parent else {}),
+            **({"nonce": nonce} if nonce else {}),
         },
     )
 
@@ -73,6 +81,7 @@ def command(definition: Definition, state: RunState, name: str, at: datetime, de
         worker=(own.resolve_with or "") if probe else own.worker,
         delay=delay,
         probe=probe,
+        nonce=state.nonce or None,
     )
 
 
@@ -94,6 +103,7 @@ def compensation(
         worker=definition.steps[name].compensation or "",
         delay=delay,
         outcome=step.outcome or "",
+        nonce=state.nonce or None,
     )
 
 

@@ -141,6 +141,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             parent=_parent(facts),
             forked_from=facts["forked"]["transaction_id"] if "forked" in facts else "",
             started_at=to_ms(event.at),
+            nonce=facts.get("nonce", ""),
         )
     if status is RunStatus.COMPENSATING:
         return _turned_back(definition, state, event)
@@ -318,7 +319,7 @@ def _replied(definition: Definition, state: RunState, event: ResultEvent | Error
 
 def _unawaited(definition: Definition, state: RunState, event: ResultEvent | ErrorEvent, name: str) -> RunState:
     """A reply nobody waits for: a failure before anybody was asked, a late success (rule S5), or nothing new."""
-    transaction_id, about, direction, attempt = Correlation.parse(event.correlation_id)
+    transaction_id, about, direction, attempt, _ = Correlation.parse(event.correlation_id)
     if (transaction_id, about) != (state.transaction_id, name):
         raise UnexpectedEventError(
             f"an event of run {state.transaction_id!r} step {name!r} carries the correlation id "

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation, Direction, identity_of
 from multiagents.workflow.state.activity import StepState
 
 __all__ = ["RUN", "Cause", "Parent", "RunState", "RunStatus", "Signal", "parent_of", "rollbacks_of", "sizes_of"]
@@ -127,8 +127,17 @@ class Parent(NamedTuple):
     correlation_id: str
     #: hash of the definition that the parent follows
     definition_hash: str
-    #: when the parent was started: it tells it from another run that had its id before
-    started_at: int | None = None
+    #: of the parent: it tells it from another run that had its id before
+    nonce: str = ""
+
+    @property
+    def correlation(self) -> Correlation:
+        """The attempt, taken apart."""
+        return Correlation.parse(self.correlation_id)._replace(nonce=self.nonce)
+
+    def is_run(self, state: RunState) -> bool:
+        """Whether it is an attempt of this very run."""
+        return self.correlation.identity == state.identity
 
 
 class RunState(NamedTuple):
@@ -167,6 +176,17 @@ class RunState(NamedTuple):
     max_lost: int = 5
     started_at: int | None = None
     finished_at: int | None = None
+    #: what tells it from other runs that have had its id
+    nonce: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The run, told apart from others with its id."""
+        return identity_of(self.transaction_id, self.nonce)
+
+    def correlation(self, step: str, direction: Direction, attempt: int) -> Correlation:
+        """An attempt of this very run."""
+        return Correlation(self.transaction_id, step, direction, attempt, self.nonce)
 
     def step(self, name: str) -> StepState:
         """The state of a step; one that is not known is not started."""
@@ -187,6 +207,7 @@ class RunState(NamedTuple):
             "version": self.version,
             "definition": self.definition_hash,
             "status": self.status.value,
+            "nonce": self.nonce,
             "max_lost": str(self.max_lost),
             "cause": self.cause.value if self.cause else "",
             "cancel": "1" if self.cancel_requested else "",
@@ -231,6 +252,7 @@ class RunState(NamedTuple):
             max_lost=int(header.get("max_lost", 5)),
             started_at=int(header["started"]) if header.get("started") else None,
             finished_at=int(header["finished"]) if header.get("finished") else None,
+            nonce=header.get("nonce", ""),
         )
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from multiagents import WorkflowFailedError
 from multiagents.embedded import EmbeddedServer
-from multiagents.names import Correlation, Direction
+from multiagents.names import Direction
 from multiagents.testing import new_server, wait_until
 from tests.support import ROOT
 from tests.support.apps import mixed
@@ -210,7 +210,7 @@ def test_a_message_that_comes_twice_runs_once(deploy: Callable[..., MixedDeploym
     deployment = deploy(kind)
     run = deployment.orchestrator.start(mixed.one_step)
     snapshot = deployment.orchestrator.store.load(run.transaction_id)
-    correlation = Correlation(run.transaction_id, "take", Direction.DO, 1)
+    correlation = snapshot.state.correlation("take", Direction.DO, 1)
     deployment.orchestrator.dispatcher.publish(snapshot.definition, correlation, "celery")
     assert deployment.length() == 2
 

@@ -71,7 +71,7 @@ def test_a_rendered_message_is_what_celery_would_have_sent(
     receiver: bool,
 ) -> None:
     dispatcher = deployment.orchestrator.dispatcher
-    correlation = Correlation("order-1", step, Direction(direction), 2)
+    correlation = Correlation("order-1", step, Direction(direction), 2, "5f0cR-2x")
 
     def look_on(**_arguments: Any) -> None:
         """Its being there is what counts."""
@@ -90,6 +90,7 @@ def test_a_rendered_message_is_what_celery_would_have_sent(
             "direction": direction,
             "attempt": 2,
             "definition": GOLDEN.content_hash,
+            "nonce": "5f0cR-2x",
         },
         task_id=f"order-1/{step}/{direction}/2",
         root_id="order-1",

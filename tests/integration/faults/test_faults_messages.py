@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from multiagents.names import Correlation, Direction
+from multiagents.names import Direction
 from multiagents.state_store.records import LINK_GRACE_MS
 from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
@@ -63,7 +63,7 @@ def test_a_link_that_fires_early_or_twice_runs_its_undo_once(scene: Scene) -> No
     worker = scene.worker()
     run = scene.start(LINE, {"do:ship": {"gate": "ship", "fail": True}, "undo:charge": {"gate": "undo"}})
     scene.wait_for(step="ship", event="began")
-    attempt = Correlation(run.transaction_id, "charge", Direction.UNDO, 1)
+    attempt = scene.store.load(run.transaction_id).state.correlation("charge", Direction.UNDO, 1)
 
     def fire(times: int) -> None:
         """Publish the link of charge's undo, and wait until the worker has refused it."""

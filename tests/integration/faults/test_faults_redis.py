@@ -13,7 +13,7 @@ import pytest
 
 from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import StateStoreError
-from multiagents.names import Correlation, Direction
+from multiagents.names import Direction
 from multiagents.orchestrator import Run
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import wait_until
@@ -171,7 +171,7 @@ def test_G4_sweeps_that_come_late_every_time_do_not_keep_the_dead_alive(
     sweep = Sweep(scene.orchestrator.engine)
     sweep.tick()
     run = scene.start(ONE)
-    attempt = Correlation(run.transaction_id, "only", Direction.DO, 1)
+    attempt = scene.store.load(run.transaction_id).state.correlation("only", Direction.DO, 1)
     scene.store.claim(attempt, ONE.content_hash, owner="dies", worker="w", timeout=60)
     began = time.monotonic()
 

@@ -75,7 +75,7 @@ class Zombies(WorkerByHand):
                 threading.Event().wait(0.02)
                 continue
             try:
-                self._take(Correlation.parse(headers["id"]))
+                self._take(Correlation.parse(headers["id"])._replace(nonce=headers["nonce"]))
             except BaseException as error:
                 self.errors.append(error)
                 raise
@@ -169,7 +169,7 @@ class Twice(WorkerByHand):
             self.engine.advance(transaction_id)
             self.changes_nothing(transaction_id, lambda: self.engine.advance(transaction_id))
             return
-        attempt = Correlation.parse(headers["id"])
+        attempt = Correlation.parse(headers["id"])._replace(nonce=headers["nonce"])
         definition = ORDER.content_hash
         try:
             claim = self.claim(attempt, definition, "first")
@@ -240,7 +240,7 @@ def test_S30_what_a_step_answered_is_recorded_once_and_reused(redis_url: str) ->
     hands = WorkerByHand(redis_url)
     run = hands.orchestrator.start(PARCELS, {})
     wait_until(lambda: hands.message() is not None, 5, "the message")
-    attempt = Correlation(run.transaction_id, "pack", Direction.DO, 1)
+    attempt = hands.attempt(run.transaction_id, "pack", Direction.DO, 1)
     claim = hands.claim(attempt, PARCELS.content_hash, "first")
     hands.settle(came_to(claim, {"answer": "blue"}), claim)
 

@@ -11,7 +11,7 @@ from celery import Celery
 
 from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
-from multiagents.names import Correlation
+from multiagents.names import Direction
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder import Child, Map
@@ -86,10 +86,16 @@ def test_deleting_a_run_erases_its_children_and_theirs(orchestrator: Orchestrato
     assert {each.transaction_id for each in orchestrator.deleted()} == {"o", "o:order", "o:order:pay"}
 
 
+def _forget(orchestrator: Orchestrator, transaction_id: str) -> None:
+    """A run is gone, and so many after it that nobody knows any more that there was one."""
+    orchestrator.store.forget(orchestrator.store.load(transaction_id).state.identity)
+    orchestrator.store._tables.generations.clear()
+
+
 def test_what_a_child_of_an_earlier_run_with_the_same_id_did_is_none_of_this_ones(orchestrator: Orchestrator) -> None:
     """As when the earlier parent's retention was over before its child's."""
     orchestrator.start(ORDER, {"n": 1}, transaction_id="o")
-    orchestrator.store.forget("o")
+    _forget(orchestrator, "o")
 
     run = orchestrator.start(ORDER, {"n": 2}, transaction_id="o")
 
@@ -99,7 +105,7 @@ def test_what_a_child_of_an_earlier_run_with_the_same_id_did_is_none_of_this_one
 
 def test_a_child_of_an_earlier_run_that_still_goes_on_is_left_alone(orchestrator: Orchestrator) -> None:
     orchestrator.start(WAITING, {}, transaction_id="o")
-    orchestrator.store.forget("o")
+    _forget(orchestrator, "o")
 
     run = orchestrator.start(WAITING, {}, transaction_id="o")
 
@@ -197,7 +203,7 @@ def test_what_narrows_the_items_of_a_map_is_named_when_it_fails(orchestrator: Or
 
 def test_who_dies_over_the_end_of_a_failed_child_does_not_have_it_run_again(orchestrator: Orchestrator) -> None:
     run = orchestrator.start(WAITING, {}, transaction_id="o")
-    attempt = Correlation.parse("o/review/do/1")
+    attempt = orchestrator.store.load("o").state.correlation("review", Direction.DO, 1)
     dead = orchestrator.store.claim(attempt, WAITING.content_hash, owner="dead", worker="run review", timeout=None)
     orchestrator.store.expire(attempt)  # its lease is over
 

@@ -11,7 +11,7 @@ import pytest
 from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, Step, WorkflowBuilder
 from multiagents.events import ErrorKind
 from multiagents.exceptions import WorkflowNotFoundError
-from multiagents.names import Correlation, Direction
+from multiagents.names import Direction
 from multiagents.orchestrator.engine.children import Children
 from multiagents.state_store.records import Claim, Delivery
 from multiagents.testing import wait_until
@@ -28,9 +28,11 @@ def orchestrator(new_redis_url: Callable[[], str]) -> Any:
 
 def claimed(orchestrator: Any, run: Any, attempt: int) -> Claim:
     """Claim an attempt of step a, as a worker would."""
-    correlation = Correlation(run.transaction_id, "a", Direction.DO, attempt)
-    definition = orchestrator.store.load(run.transaction_id).state.definition_hash
-    claim: Claim = orchestrator.store.claim(correlation, definition, owner=f"w{attempt}", worker="here", timeout=30)
+    state = orchestrator.store.load(run.transaction_id).state
+    correlation = state.correlation("a", Direction.DO, attempt)
+    claim: Claim = orchestrator.store.claim(
+        correlation, state.definition_hash, owner=f"w{attempt}", worker="here", timeout=30
+    )
     return claim
 
 
@@ -261,7 +263,8 @@ def test_S27_the_time_in_the_queue_before_somebody_took_it_who_does_not_know_it_
 ) -> None:
     workflow = WorkflowBuilder("long_backlog").add_step("a", "not_here_yet").build(register=False)
     run = orchestrator.start(workflow)
-    attempt, store = Correlation(run.transaction_id, "a", Direction.DO, 1), orchestrator.store
+    store = orchestrator.store
+    attempt = store.load(run.transaction_id).state.correlation("a", Direction.DO, 1)
 
     def found() -> Any:
         return store.load(run.transaction_id).in_flight["a"]
@@ -272,7 +275,7 @@ def test_S27_the_time_in_the_queue_before_somebody_took_it_who_does_not_know_it_
     taken = found()
     time.sleep(0.05)
     store.dispatch(
-        run.transaction_id,
+        attempt.identity,
         orchestrator.dispatcher.address(workflow, attempt)._replace(first_ms=taken.first_ms, sent=0),
         taken.record,
     )
@@ -313,7 +316,7 @@ def test_S11_a_child_that_is_started_while_its_parent_turns_back_is_cancelled(
         run = orchestrator.start(_with_child("overtaken"))
     before = orchestrator.store.load(run.transaction_id)
     run.cancel()
-    own = Correlation(run.transaction_id, "own", Direction.DO, 1)
+    own = before.state.correlation("own", Direction.DO, 1)
 
     children = Children(engine.pipeline)
     children._start(before, own, lambda: orchestrator.store.payloads(run.transaction_id))

@@ -13,7 +13,6 @@ from celery import Celery
 
 from multiagents import ErrorEvent, ErrorInfo, ResultEvent, RetryPolicy, StatusEvent, WorkflowBuilder, init_app
 from multiagents.exceptions import UnknownStepError, WorkflowError
-from multiagents.names import Correlation
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import Delivery, parse_attempt_key
@@ -49,10 +48,9 @@ class World:
 
     def ends(self, run: Any, step: str, error: str | None = None) -> None:
         """Do an attempt that is in flight, as its worker would."""
-        found = self.store.load(run.transaction_id).in_flight[step]
-        correlation = Correlation(run.transaction_id, step, *parse_attempt_key(found.attempt_key))
-        content = self.store.load(run.transaction_id).state.definition_hash
-        claim = self.store.claim(correlation, content, owner="w", worker="here", timeout=30)
+        snapshot = self.store.load(run.transaction_id)
+        correlation = snapshot.state.correlation(step, *parse_attempt_key(snapshot.in_flight[step].attempt_key))
+        claim = self.store.claim(correlation, snapshot.state.definition_hash, owner="w", worker="here", timeout=30)
         facts = {
             "transaction_id": run.transaction_id,
             "correlation_id": str(correlation),

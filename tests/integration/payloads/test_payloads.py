@@ -93,7 +93,7 @@ def test_a_result_of_2_mb_reaches_the_next_step_and_its_undo_by_a_claim_check(
     assert sizes.pop(of.blobs, 0) > 0 or apart
     assert max(sizes.values()) < 10_000
     assert (store.hlen(of.blobs) > 0) is apart
-    made.orchestrator.store.forget("scans-1")
+    made.orchestrator.store.forget(made.orchestrator.store.load("scans-1").state.identity)
     assert store.exists(of.blobs) == made.redis.exists(of.blobs) == 0
 
 

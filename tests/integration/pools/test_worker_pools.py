@@ -182,6 +182,7 @@ class Shop:
                 "direction": direction,
                 "attempt": 1,
                 "definition": "abc",
+                "nonce": "",
             },
             task_id=correlation_id,
             headers={"multiagents": {"v": 1}},

@@ -49,6 +49,7 @@ def test_G2_a_step_whose_result_is_recorded_is_never_run_again_though_its_messag
                 "direction": "do",
                 "attempt": 1,
                 "definition": THREE.content_hash,
+                "nonce": rules.store.load(run.transaction_id).state.nonce,
             },
             task_id=f"{run.transaction_id}/{step}/do/1",
             headers={"multiagents": "0:0"},

@@ -29,7 +29,7 @@ from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk import tasks, workers
 
-IDS = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
+IDS = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc", "nonce": ""}
 
 
 class Order(BaseModel):

@@ -21,9 +21,9 @@ local function push(list, sequence, prefix, suffix)
 end
 
 -- Give up an attempt's record, and everything that looks after it.
-local function release(run, due, sent, tid, step, record)
+local function release(run, due, sent, who, step, record)
   local attempt_key, delivery, rest = string.match(record, '^(%w+)|(%w)|(.*)$')
-  local member = 'a|' .. tid .. '|' .. step .. '|' .. attempt_key
+  local member = 'a|' .. who .. '|' .. step .. '|' .. attempt_key
   redis.call('HDEL', run, 'l:' .. step)
   redis.call('ZREM', due, member)
   if delivery == 's' then
@@ -35,9 +35,9 @@ end
 -- a: step, attempt key, delivery, target, prefix, suffix, delay, first, close, start within, due (0: after the delay; of
 --    a message the number of its record); for one that whoever commits it runs himself (delivery c): target his token,
 --    prefix his name, delay his lease, close the limit from now
-local function send(due, sequence, sent, tid, a)
+local function send(due, sequence, sent, who, a)
   local step, attempt_key, delivery, target = a[1], a[2], a[3], a[4]
-  local member = 'a|' .. tid .. '|' .. step .. '|' .. attempt_key
+  local member = 'a|' .. who .. '|' .. step .. '|' .. attempt_key
   if delivery == 'c' then
     local limit = tonumber(a[9])
     redis.call('ZADD', due, now + tonumber(a[7]), member)
@@ -60,7 +60,7 @@ local function send(due, sequence, sent, tid, a)
     redis.call('ZADD', due, a[9], member)
   end
   if tonumber(a[10]) > 0 then
-    redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. tid .. '|' .. step .. '|' .. attempt_key)
+    redis.call('ZADD', due, now + tonumber(a[10]), 'q|' .. who .. '|' .. step .. '|' .. attempt_key)
   end
   return table.concat({attempt_key, delivery, int(now), first, a[9], number, target}, '|')
 end

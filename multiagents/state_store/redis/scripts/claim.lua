@@ -1,18 +1,20 @@
 -- claim: take an attempt under a lease, and return what running and deciding it needs.
 -- KEYS: 1 run, 2 context, 3 results, 4 due
--- ARGV: 1 transaction, 2 step, 3 attempt key, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0
+-- ARGV: 1 run, 2 step, 3 attempt key, 4 owner, 5 worker, 6 time limit (ms from now, 0 none), 7 heartbeat (ms, 0
 --       none), 8 lease (ms), 9 grace after the limit (ms), 10 prefix of the sent keys, 11 1 if the context is asked for,
 --       12.. fields of results to return
 -- Returns: {1, now, deadline, {status, stop, epoch, error, cause, signals, generation, sizes, parent,
 --          rollbacks}, step, context, results}
---          or {0, now, 1 no such run | 2 not this attempt | 3 claimed by somebody else}
+--          or {0, now, 1 no such run | 2 not this attempt | 3 claimed by somebody else | 4 of an earlier run}
+--#include identity
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local int = function(n) return string.format('%.0f', n) end
 local run, step, owner = KEYS[1], ARGV[2], ARGV[4]
 local head = redis.call('HMGET', run, 'status', 'stop', 'epoch', 'error', 'cause', 'signals', 'generation', 'sizes',
-  'parent', 'rollbacks', 's:' .. step, 'l:' .. step)
+  'parent', 'rollbacks', 's:' .. step, 'l:' .. step, 'nonce')
 if not head[1] then return {0, now, 1} end
+if not is(ARGV[1], head[13]) then return {0, now, 4} end
 local attempt_key, delivery, rest = string.match(head[12] or '', '^(%w+)|(%w)|(.*)$')
 -- A timer, a sleep, a foreign producer and a lock are no message that a worker could have got.
 if attempt_key ~= ARGV[3] or string.find('wezy', delivery, 1, true) then return {0, now, 2} end

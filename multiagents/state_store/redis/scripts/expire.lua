@@ -1,11 +1,14 @@
 -- expire: make the lease of an attempt due now, because its worker is dead (no outage extends a score of 0).
 -- KEYS: 1 run, 2 due
--- ARGV: 1 transaction, 2 step, 3 attempt key
+-- ARGV: 1 run, 2 step, 3 attempt key
 -- Returns: {1 due now | 0 nobody holds it, now}
+--#include identity
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local prefix = ARGV[3] .. '|c|'
-local record = redis.call('HGET', KEYS[1], 'l:' .. ARGV[2])
+local head = redis.call('HMGET', KEYS[1], 'l:' .. ARGV[2], 'nonce')
+local record = head[1]
+if not is(ARGV[1], head[2]) then return {0, now} end
 if not record or string.sub(record, 1, #prefix) ~= prefix then return {0, now} end
 redis.call('ZADD', KEYS[2], 0, 'a|' .. ARGV[1] .. '|' .. ARGV[2] .. '|' .. ARGV[3])
 return {1, now}

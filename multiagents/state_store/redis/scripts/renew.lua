@@ -1,15 +1,17 @@
 -- renew: extend the lease of an attempt.
 -- KEYS: 1 run, 2 due
--- ARGV: 1 transaction, 2 step, 3 attempt key, 4 owner, 5 lease (ms), 6 grace after the limit (ms), 7 1 if it is a
+-- ARGV: 1 run, 2 step, 3 attempt key, 4 owner, 5 lease (ms), 6 grace after the limit (ms), 7 1 if it is a
 --       heartbeat, 8 the heartbeat's detail (JSON, or empty)
 -- Returns: {1 renewed | 0 it is no longer ours, now, 1 if the run is to stop}
+--#include identity
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local int = function(n) return string.format('%.0f', n) end
-local head = redis.call('HMGET', KEYS[1], 'stop', 'l:' .. ARGV[2])
+local head = redis.call('HMGET', KEYS[1], 'stop', 'l:' .. ARGV[2], 'nonce')
 local attempt_key, owner, claimed, deadline, beat_until, beat, worker =
   string.match(head[2] or '', '^(%w+)|c|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(.*)$')
-if attempt_key ~= ARGV[3] or owner ~= ARGV[4] then return {0, now, 1} end
+local same = is(ARGV[1], head[3])
+if not same or attempt_key ~= ARGV[3] or owner ~= ARGV[4] then return {0, now, 1} end
 deadline, beat_until, beat = tonumber(deadline), tonumber(beat_until), tonumber(beat)
 if ARGV[7] == '1' and beat > 0 then
   beat_until = now + beat

@@ -53,7 +53,7 @@ for i = 1, #found, 2 do
   local hidden = now + lease
   -- A score of 0 is `expire`'s: that worker is known to be dead.
   if grace > now and score > 0 and score ~= extended and string.sub(member, 1, 2) == 'a|' then
-    local tid, step, attempt_key = string.match(member, '^a|([^|]*)|(.*)|(%w+)$')
+    local tid, step, attempt_key = string.match(member, '^a|([^|~]*)[^|]*|(.*)|(%w+)$')
     -- What cannot be read is handed out: whoever handles it says so, and nobody else waits for that.
     local record = attempt_key and redis.pcall('HGET', ARGV[4] .. tid, 'l:' .. step)
     if type(record) == 'string' and string.sub(record, 1, #attempt_key + 3) == attempt_key .. '|c|' then

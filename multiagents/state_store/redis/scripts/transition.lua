@@ -25,8 +25,8 @@ end
 -- fields: what else goes into the run's hash, in the one command that writes it
 -- Returns 1 if a join was completed, or the first of what coalesces has landed, and how many events the history has now
 -- (0 if none was added)
-local function transition(tid, sent, lease, fields)
-  local run, due = KEYS[1], KEYS[5]
+local function transition(who, sent, lease, fields)
+  local run, due, tid = KEYS[1], KEYS[5], id_of(who)
   for _ = 1, take() * 2 do fields[#fields + 1] = take() end
   for _, row in ipairs(rows(1)) do redis.call('HDEL', run, row[1]) end
   write('HSET', KEYS[2], take() * 2)
@@ -41,18 +41,18 @@ local function transition(tid, sent, lease, fields)
   end
   for _, dispatch in ipairs(rows(11)) do
     fields[#fields + 1] = 'l:' .. dispatch[1]
-    fields[#fields + 1] = send(due, KEYS[6], sent, tid, dispatch)
+    fields[#fields + 1] = send(due, KEYS[6], sent, who, dispatch)
   end
   for from = 1, #fields, 1000 do redis.call('HSET', run, unpack(fields, from, math.min(from + 999, #fields))) end
   local landed, decided, wake = take(), take(), rows(3)
   if landed == '2' then
     -- Whoever is to decide already has this before it, or finds that the run has moved on and looks again.
-    if redis.call('ZADD', due, 'NX', now + lease, 'r|' .. tid) == 1 then joined = 1 end
+    if redis.call('ZADD', due, 'NX', now + lease, 'r|' .. who) == 1 then joined = 1 end
     if joined == 0 then wake = {} end
   elseif landed == '1' or joined == 1 then
-    redis.call('ZADD', due, now + lease, 'r|' .. tid)
+    redis.call('ZADD', due, now + lease, 'r|' .. who)
   elseif decided == '1' then
-    redis.call('ZREM', due, 'r|' .. tid)
+    redis.call('ZREM', due, 'r|' .. who)
   end
   for _, message in ipairs(wake) do push(message[1], KEYS[6], message[2], message[3]) end
   if take() == '1' then
@@ -71,15 +71,15 @@ local function transition(tid, sent, lease, fields)
   end
   local blobs = tonumber(take())
   if blobs > 0 then write('HSET', KEYS[12], blobs * 2) end
-  if deadline > 0 then redis.call('ZADD', due, now + deadline, 't|' .. tid) end
+  if deadline > 0 then redis.call('ZADD', due, now + deadline, 't|' .. who) end
   if retention > 0 then
     -- Nothing of a run expires by itself: it would stay in the indexes. The sweep that finds this entry removes all of it.
-    redis.call('ZADD', due, now + retention, 'x|' .. tid)
-    redis.call('ZREM', due, 't|' .. tid)
-    if landed == '0' then redis.call('ZREM', due, 'r|' .. tid) end
+    redis.call('ZADD', due, now + retention, 'x|' .. who)
+    redis.call('ZREM', due, 't|' .. who)
+    if landed == '0' then redis.call('ZREM', due, 'r|' .. who) end
     redis.call('PUBLISH', channel, status)
   elseif retention < 0 then
-    redis.call('ZREM', due, 'x|' .. tid)
+    redis.call('ZREM', due, 'x|' .. who)
   end
   return joined, events
 end

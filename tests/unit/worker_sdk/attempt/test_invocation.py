@@ -133,7 +133,14 @@ class Bench:
         return SimpleNamespace(links=self.following, local=None)
 
     def run(self, worker: Worker, pool: str = "main", **changes: Any) -> Any:
-        kwargs = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attempt": 1, "definition": "abc"}
+        kwargs = {
+            "transaction_id": "order-1",
+            "step": "charge",
+            "direction": "do",
+            "attempt": 1,
+            "definition": "abc",
+            "nonce": "",
+        }
         return self.invocation.run(worker, kwargs | changes, hostname="celery@here", pool=pool)
 
     def outcome(self, worker: Worker, pool: str = "main", **changes: Any) -> ResultEvent | ErrorEvent:

@@ -59,6 +59,7 @@ class Bench:
             "direction": "do",
             "attempt": 1,
             "definition": self.definition.content_hash,
+            "nonce": self.store.load("order-1").state.nonce,
         }
         worker = Worker("pay", function, limit=limit)
         return self.invocation.run(worker, kwargs, hostname="celery@here", pool="threads")
