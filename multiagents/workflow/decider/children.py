@@ -67,7 +67,7 @@ def settled_with_child(definition: Definition, parent: RunState, step: str, chil
         step: its step that the child is.
         child: the child, which is over.
     """
-    is_same = child.parent is not None and child.parent.started_at == parent.started_at
+    is_same = child.parent is not None and child.parent.is_run(parent)
     own = parent.step(step)
     if not is_same or not own.undo.is_over or own.abandoned or not definition.own(step).is_undone_as_child:
         return None

@@ -146,4 +146,7 @@ def test_nothing_of_a_run_goes_before_its_place_in_the_indexes(redis_world: Worl
 
     own = [keys.run, keys.results, keys.history, keys.blobs]
     assert [world.client.ttl(key) for key in own] == [-1] * 4
-    assert world.client.zscore(keys.due, DueKind.EXPIRY.entry("o")) is not None
+    assert (
+        world.client.zscore(keys.due, DueKind.EXPIRY.entry(world.orchestrator.store.load("o").state.identity))
+        is not None
+    )
