@@ -12,10 +12,12 @@ may come after it and a fork after that. What it registers, in the order in whic
 from __future__ import annotations
 
 import logging
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps
+from celery.app import utils as celery_reports
 from celery.app.trace import setup_worker_optimizations
 
 import multiagents.worker_sdk.worker  # noqa: F401 - makes workers of Celery tasks that are steps
@@ -67,6 +69,16 @@ def _wire(orchestrator: Orchestrator) -> None:
 
 
 Orchestrator.created.append(_wire)
+
+
+def _hide_secrets(reports: Any) -> None:
+    """Have Celery mask our settings that hold passwords when it tells what is set: report, remote control, Flower."""
+    # It goes by the settings' names, and has no other way to be told.
+    names = "MULTIAGENTS_REDIS_URL|MULTIAGENTS_CLAIM_CHECK_STORE"
+    reports.HIDDEN_SETTINGS = re.compile(f"{reports.HIDDEN_SETTINGS.pattern}|{names}", re.IGNORECASE)
+
+
+_hide_secrets(celery_reports)
 
 
 class UpkeepStep(bootsteps.StartStopStep):

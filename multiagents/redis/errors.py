@@ -16,8 +16,8 @@ CLIENT_ERRORS = (
 )
 
 _ACCESS = (
-    "the ACL of this user lacks a command or the keys; grant it +@all -@dangerous +info on ~{{{prefix}:* and "
-    "&{{{prefix}:*, and on the broker's lists if the broker is the same database"
+    "the ACL of this user lacks a command or the keys; grant it what docs/redis.md lists, on ~{prefix}:* and "
+    "&{prefix}:*, and on the broker's own keys if the broker is the same database"
 )
 _CREDENTIALS = "the server refused the credentials; check user and password in the URL (multiagents_redis_url)"
 _CLUSTER = (
@@ -51,6 +51,10 @@ ADVICE = {
     "InvalidResponse": "what answered does not speak the Redis protocol; check host, port and TLS in the URL",
     "LockError": _OWN_FAULT,
     "LockNotOwnedError": _OWN_FAULT,
+    "MasterNotFoundError": (
+        "nothing acknowledged was lost: while they choose another master, wait; else check that the Sentinels run, "
+        "that their password is given (sentinel_kwargs, or sentinel_password in the URL), and the name (master_name)"
+    ),
     "MasterDownError": "the replica lost its master; wait for the failover, or use the master",
     "MaxConnectionsError": (
         "all connections were in use for too long: check the server's load (redis-cli --latency), use fewer threads, "

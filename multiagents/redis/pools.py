@@ -9,10 +9,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from multiagents.address import Address, Kind
 from multiagents.exceptions import ConfigurationError
+
+__all__ = ["pool_of"]
 
 #: Seconds that one Sentinel may take to say where the master is; then the next one is asked.
 SENTINEL_TIMEOUT = 1.0
@@ -48,10 +50,24 @@ def _behind_sentinels(address: Address, given: dict[str, Any]) -> redis.Connecti
         "retry": Retry(NoBackoff(), 0),
         **address.sentinel_options,
     }
-    sentinels = Sentinel(address.hosts, address.min_other_sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    sentinels = _Sentinels(address.hosts, address.min_other_sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     tls = {} if address.tls is None else {"ssl": True, **address.tls}
     pool: redis.ConnectionPool = sentinels.master_for(address.master, **given, **tls).connection_pool  # type: ignore[no-untyped-call]
     return pool
+
+
+class _Sentinels(Sentinel):
+    """Those who know which server is the master."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Ask one after the other for the master's host and port."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            # redis-py's own words are a page for each Sentinel that did not answer.
+            raise MasterNotFoundError(
+                f"none of the {len(self.sentinels)} Sentinels named a master {service_name!r}"
+            ) from None
 
 
 def _credentials(address: Address) -> dict[str, Any]:

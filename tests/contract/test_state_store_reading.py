@@ -28,7 +28,7 @@ from multiagents.state_store.records import (
     of_workers,
 )
 from multiagents.state_store.redis import RedisStateStore
-from multiagents.state_store.redis.server_check import findings_of
+from multiagents.state_store.redis.server_check import findings_of, info_of_hello
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.state import RunStatus
 from tests.support.store_kit import StoreKit
@@ -342,6 +342,25 @@ def test_a_server_that_is_too_old_is_refused(info: dict[str, Any]) -> None:
         findings_of(info, "redis://host")
 
 
+@pytest.mark.parametrize("word", ["redis_mode", "server_mode"])
+def test_a_redis_cluster_is_refused(word: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"redis://host is a node of a Redis Cluster, which cannot keep runs"):
+        findings_of({"redis_version": "8.0.0", word: "cluster"}, "redis://host")
+
+
+@pytest.mark.parametrize("server", ["redis", "valkey"])
+def test_a_server_that_does_not_let_its_settings_be_seen_is_looked_at_as_far_as_it_says_hello(server: str) -> None:
+    hello = {"server": server, "version": "7.1.0", "proto": 3, "mode": "standalone", "role": "master"}
+
+    if server == "redis":
+        assert findings_of(info_of_hello(hello), "redis://host") == []
+    else:
+        with pytest.raises(ConfigurationError, match=r"Valkey 7\.1\.0; expected"):
+            findings_of(info_of_hello(hello), "redis://host")
+    with pytest.raises(ConfigurationError, match="Redis Cluster"):
+        findings_of(info_of_hello({**hello, "version": "9.0.0", "mode": "cluster"}), "redis://host")
+
+
 CLIENT_ERRORS = [
     kind
     for kind in vars(redis.exceptions).values()
@@ -386,7 +405,7 @@ def test_an_error_names_the_server_without_its_password() -> None:
 
 
 def test_a_url_without_a_store_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="there is no state store for 'amqp://host'; expected a redis://"):
+    with pytest.raises(ConfigurationError, match=r"must be a URL that begins redis://.* begins 'amqp'"):
         open_store("amqp://host")
 
 

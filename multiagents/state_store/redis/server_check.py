@@ -16,11 +16,11 @@ def findings_of(info: Mapping[str, Any], where: str) -> list[str]:
     """What is risky about a server, in words.
 
     Args:
-        info: what its ``INFO`` says.
+        info: what its ``INFO`` says, or its ``HELLO``: then nothing is known of its configuration.
         where: its address, without credentials.
 
     Raises:
-        ConfigurationError: when it is too old.
+        ConfigurationError: when it is too old, or a Redis Cluster.
     """
     valkey = info.get("valkey_version")
     version = str(valkey or info["redis_version"])
@@ -29,6 +29,12 @@ def findings_of(info: Mapping[str, Any], where: str) -> list[str]:
         raise ConfigurationError(
             f"the state store at {where} is {'Valkey' if valkey else 'Redis'} {version}; expected Redis 7.0, Valkey "
             f"7.2, or newer: upgrade the server"
+        )
+    if "cluster" in (info.get("redis_mode"), info.get("server_mode")):  # the latter is Valkey's word
+        raise ConfigurationError(
+            f"the state store at {where} is a node of a Redis Cluster, which cannot keep runs: a run's steps, its "
+            f"messages and its timers are changed together, and a cluster spreads them over servers; expected a single "
+            f"Redis or Valkey, or a master behind Sentinels (sentinel://): set multiagents_redis_url to one"
         )
     findings = []
     policy = info.get("maxmemory_policy")
@@ -43,6 +49,12 @@ def findings_of(info: Mapping[str, Any], where: str) -> list[str]:
             "set it with CONFIG SET appendonly yes and in the server's configuration"
         )
     return findings
+
+
+def info_of_hello(hello: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``HELLO`` tells, which every user may say, whatever its ACL, in the words of ``INFO``."""
+    version = "valkey_version" if hello["server"] == "valkey" else "redis_version"
+    return {version: hello["version"], "redis_mode": hello["mode"]}
 
 
 def check_partitions(wanted: int, first_used_with: int, where: str) -> None:

@@ -45,7 +45,7 @@ from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_o
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
-from multiagents.state_store.redis.server_check import check_partitions, findings_of
+from multiagents.state_store.redis.server_check import check_partitions, findings_of, info_of_hello
 from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
@@ -462,8 +462,16 @@ class RedisStateStore(StateStore):
     def reach(self) -> None:
         self._server.call(self._client.time)
 
+    def _info(self) -> dict[str, Any]:
+        try:
+            return dict(self._client.info())
+        except redis.exceptions.NoPermissionError:
+            hello = self._client.execute_command("HELLO")
+            # A list with RESP2, which the client has made of it on the way.
+            return info_of_hello(hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True)))
+
     def check(self) -> list[str]:
-        findings = findings_of(self._server.call(self._client.info), self._server.where)
+        findings = findings_of(self._server.call(self._info), self._server.where)
         meta = self.keys.of_partition(0).meta
         known = self._server.call(lambda: self._client.hget(meta, "partitions"))
         if known is None:  # else nothing is written: a server that is full has to be checked as well

@@ -23,7 +23,7 @@ if now - tonumber(meta[3] or 0) >= 500 then
   redis.call('HSET', KEYS[2], 'looked', now)
   local pattern = '"multiagents": "' .. ARGV[5] .. ':(%d+)"'
   for _, list in ipairs(redis.call('HKEYS', KEYS[3])) do -- and '', with what `tidy` keeps: no list
-    local oldest, length = '+inf', redis.pcall('LLEN', list)
+    local oldest, length = '+inf', list ~= '' and redis.pcall('LLEN', list)
     if type(length) ~= 'number' then length = 1001 end -- somebody keeps something else under that name
     local from = 1
     while from <= length and length ~= 1001 and from <= 1000 do
