@@ -225,8 +225,14 @@ class Address:
         return self.kind is Kind.SOCKET and self.path == other.path
 
     def completed_by(self, other: Address) -> Address:
-        """This address with what only the other says of the same database."""
-        tls = self.tls or other.tls
+        """This address with what only the other says of the same database.
+
+        But that certificates are not checked, an address that asks for TLS has to say itself.
+        """
+        unchecked = (
+            {"ssl_cert_reqs"} if self.tls is not None and (other.tls or {}).get("ssl_cert_reqs") == "none" else ()
+        )
+        tls = {name: value for name, value in (other.tls or {}).items() if name not in unchecked} | dict(self.tls or {})
         return replace(
             self,
             username=self.username or (None if self.password else other.username),
@@ -234,7 +240,7 @@ class Address:
             master=self.master or other.master,
             sentinel_options={**other.sentinel_options, **self.sentinel_options},
             min_other_sentinels=self.min_other_sentinels or other.min_other_sentinels,
-            tls=self.tls if tls is None else tls,
+            tls=None if self.tls is None and other.tls is None else tls,
             options={**other.options, **self.options},
             key_prefix=self.key_prefix or other.key_prefix,
         )

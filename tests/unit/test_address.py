@@ -174,6 +174,23 @@ def test_what_cannot_be_used_is_said_in_words(url: str, words: str):
         Address.parse(url).checked("the URL")
 
 
+@pytest.mark.parametrize(
+    ("own", "broker", "expected"),
+    [
+        ("redis://cache", "redis://cache", None),
+        ("redis://cache", "rediss://cache?ssl_cert_reqs=none", {"ssl_cert_reqs": "none"}),
+        ("rediss://cache", "rediss://cache?ssl_cert_reqs=none&ssl_certfile=/c", {"ssl_certfile": "/c"}),
+        ("rediss://cache", "rediss://cache?ssl_ca_certs=/ca", {"ssl_ca_certs": "/ca"}),
+        ("rediss://cache?ssl_cert_reqs=none", "rediss://cache", {"ssl_cert_reqs": "none"}),
+        ("rediss://cache?ssl_ca_certs=/own", "rediss://cache?ssl_ca_certs=/ca", {"ssl_ca_certs": "/own"}),
+    ],
+)
+def test_who_asks_for_tls_has_certificates_checked_unless_he_says_otherwise_himself(
+    own: str, broker: str, expected: dict[str, Any] | None
+):
+    assert Address.parse(own).completed_by(Address.parse(broker)).tls == expected
+
+
 SENTINELS = "sentinel://a;sentinel://b/0"
 
 
