@@ -466,7 +466,7 @@ class RedisStateStore(StateStore):
         try:
             return dict(self._client.info())
         except redis.exceptions.NoPermissionError:
-            hello = self._client.execute_command("HELLO")
+            hello = self._client.ask("HELLO")
             # A list with RESP2, which the client has made of it on the way.
             return info_of_hello(hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True)))
 
