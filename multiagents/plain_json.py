@@ -26,7 +26,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_jsonable_pyt
 
 from multiagents.exceptions import MultiAgentsError, WorkflowError
 
-__all__ = ["MAX_DEPTH", "MAX_WORDS", "canonical", "check_words", "dumps", "plain"]
+__all__ = ["MAX_DEPTH", "MAX_WORDS", "canonical", "check_words", "dumps", "plain", "tidied"]
 
 #: How deep lists and mappings may be nested. What reads them takes twice that, so they may be wrapped as deep again: in
 #: events, lists of a map's results, contexts of children.
@@ -206,7 +206,7 @@ def _written(value: Any, place: tuple[Any, ...]) -> Any:
     except TypeError:
         pass
     try:
-        return to_jsonable_python(value, bytes_mode="base64")
+        return tidied(value, to_jsonable_python(value, bytes_mode="base64"))
     except (PydanticSerializationError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
         problem = "" if "unknown type" in str(error) else f", which Pydantic does not write ({error})"
         raise _NotPlain(place, f"is {_type(value)}{problem}") from None
@@ -217,6 +217,32 @@ def _sorted(items: list[Any]) -> list[Any]:
         return sorted(items)
     except TypeError:  # of several types
         return sorted(items, key=canonical)
+
+
+def tidied(value: Any, written: Any) -> Any:
+    """What Pydantic has written of a value: lists that were sets in order, as theirs differs, and keys as text.
+
+    Raises:
+        ValueError: when two keys have the same text.
+    """
+    if isinstance(value, set | frozenset) and isinstance(written, list):
+        return _sorted(written)
+    if isinstance(written, dict):
+        parts = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+        tidy = {_as_key(key): tidied(parts.get(key), part) for key, part in written.items()}
+        if len(tidy) < len(written):
+            raise ValueError(f"keys that are the same as text: {', '.join(map(repr, written)):.80}")
+        return tidy
+    if isinstance(written, list) and isinstance(value, list | tuple):
+        return [tidied(part, item) for part, item in zip(value, written, strict=False)]
+    return written
+
+
+def _as_key(key: Any) -> Any:
+    """A key of a mapping whose annotation says what it is: read back as that."""
+    if isinstance(key, bool):
+        return str(key).lower()
+    return str(key) if isinstance(key, int | float) else key
 
 
 def _key(key: Any, place: tuple[Any, ...]) -> str:

@@ -16,16 +16,23 @@ from typing import Any
 from celery import current_app, shared_task
 from celery.exceptions import Ignore
 from celery.local import Proxy
-from celery.utils.functional import head_from_fun
 
 from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
 from multiagents.names import CALL_TASK, CALLED, HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import ClaimRefused
-from multiagents.worker_sdk.attempt import MESSAGE_KEYS, Invocation, WorkerRuntime, call_outside_run, running
+from multiagents.worker_sdk.attempt import (
+    MESSAGE_KEYS,
+    Invocation,
+    StepContext,
+    WorkerRuntime,
+    call_outside_run,
+    running,
+)
 from multiagents.worker_sdk.execution import timeouts
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.signature import Signature
+from multiagents.workflow.definition import ITEM_KEYS, map_of
 
 
 class WorkerTask(Proxy):  # type: ignore[type-arg]
@@ -125,6 +132,8 @@ def make_task(worker: Worker, options: Mapping[str, Any]) -> WorkerTask:
 
     for attribute in ("__module__", "__qualname__", "__name__", "__doc__"):
         setattr(body, attribute, getattr(worker.fn, attribute, None) or getattr(body, attribute))
+    if not body.__name__.isidentifier():  # a lambda: Celery makes a function of this name
+        body.__name__ = "worker"
     make: Any = shared_task  # its stubs know no attributes of our own
     shared = make(body, name=name, bind=True, **_task_attributes(worker, dict(options)))
     task = _tasks[name] = WorkerTask(name, shared._get_current_object)  # noqa: SLF001 - what a Proxy is made from
@@ -156,14 +165,17 @@ def _task_attributes(worker: Worker, options: dict[str, Any]) -> dict[str, Any]:
 def _header(worker: Worker) -> Callable[..., Any]:
     """Checks the arguments of a plain ``.delay()`` before it is sent; messages of the engine have other ones."""
     try:
-        plain = head_from_fun(worker.fn)
-    except TypeError:  # a builtin
+        signature = inspect.signature(worker.fn)
+    except (TypeError, ValueError):  # a builtin
         return lambda *_args, **_kwargs: None
 
     def check(*args: Any, **kwargs: Any) -> None:
         takes_mapping = len(args) == 1 and not kwargs and isinstance(args[0], Mapping)
         if not (kwargs.keys() >= MESSAGE_KEYS or takes_mapping):
-            plain(*args, **kwargs)
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f'worker "{worker.name}" cannot be called like this: {error}') from None
 
     return check
 
@@ -262,11 +274,21 @@ def call_task(name: str, context: dict[str, Any]) -> Any:
     task = current_app.tasks.get(name)
     if task is None:
         raise WorkerNotFoundError(name, [known for known in current_app.tasks if "." in known])
+    signature = _signature_of(name, task.run)
     step = running.get()
     if step is not None and step.direction == "do" and step.has_inputs:
-        return task(**context)
-    parameters = list(inspect.signature(task.run).parameters.values())
-    if len(parameters) == 1 and parameters[0].annotation is inspect.Parameter.empty and parameters[0].name in context:
-        return task(context[parameters[0].name])  # of a worker it would be the context
-    positional, keywords = Signature(name, task.run).arguments(context)
+        # An item of a map is given itself and its place besides, for those who ask for them.
+        return task(
+            **signature.typed({key: value for key, value in context.items() if _is_meant(step, key, signature)})
+        )
+    positional, keywords = signature.arguments(context)
     return task(*positional, **keywords)
+
+
+@lru_cache(maxsize=1024)
+def _signature_of(name: str, function: Callable[..., Any]) -> Signature:
+    return Signature(name, function, lenient=True)
+
+
+def _is_meant(step: StepContext, key: str, signature: Signature) -> bool:
+    return key not in ITEM_KEYS or map_of(step.step) is None or signature.knows(key)

@@ -55,8 +55,9 @@ def worker(
 ) -> WorkerTask | Callable[[Callable[..., Any]], WorkerTask]:
     """Make a function a worker: a Celery task that steps of workflows name.
 
-    The function takes the context (a dict) or typed parameters, and returns a dict that is merged into the context. It
-    may be ``def`` or ``async def``, and can still be called as the plain function.
+    The function gets its parameters from the context by their names, read as they are annotated; one whose only
+    parameter is called ``context`` or ``ctx``, or is annotated as a mapping, gets the whole context. It returns a dict
+    that is merged into the context. It may be ``def`` or ``async def``, and can still be called as the plain function.
 
     Args:
         name: the worker's name, and its Celery task's; the function's own name if left out.
@@ -71,12 +72,13 @@ def worker(
 
     Raises:
         WorkerAlreadyRegisteredError: when another function has the name.
-        WorkerError: when an argument is not what it must be.
+        WorkerError: when an argument is not what it must be, or what is decorated cannot do a step: it is cached, a
+            generator, or a method without its object.
 
     >>> @worker("reserve_stock", timeout=30)
-    ... def reserve_stock(context: dict) -> dict:
-    ...     return {"reserved": context["quantity"]}
-    >>> reserve_stock({"quantity": 2})
+    ... def reserve_stock(quantity: int) -> dict:
+    ...     return {"reserved": quantity}
+    >>> reserve_stock(2)
     {'reserved': 2}
     >>> reserve_stock.worker_name, reserve_stock.step_timeout
     ('reserve_stock', 30)
@@ -114,7 +116,8 @@ def celery_task(task: Any, **options: Any) -> WorkerTask:
 
     The worker is called ``<task>.step``, and is there in every process that makes it: call this in a module that the
     workers import, too. The task is called in the worker's process. What a step's ``inputs`` answer are its keyword
-    arguments; without them, and in an undo, its parameters are taken from the context by their names. Its own
+    arguments; without them, and in an undo, its parameters are taken from the context as those of a worker are. Where
+    they are annotated they are read as such: as a Decimal, a datetime, a model. Its own
     ``retry()`` counts as the failure of the attempt, which the engine retries.
 
     Args:
@@ -142,6 +145,8 @@ adopted.made_by(celery_task)
 def _name(name: str | None, function: Any) -> str:
     if isinstance(function, WorkerTask) or not callable(function):
         raise WorkerError(f"@worker goes on a function, got {function!r}; decorate the function itself, once")
+    if (why := _why_not(function)) is not None:
+        raise WorkerError(f"{function!r:.120} cannot be a worker: {why}")
     chosen = name or str(getattr(function, "__name__", ""))
     if not STEP_NAME.fullmatch(chosen):
         raise WorkerError(
@@ -149,6 +154,28 @@ def _name(name: str | None, function: Any) -> str:
             f'with a letter, a digit or _; give one: @worker("charge_card")'
         )
     return chosen
+
+
+def _why_not(function: Any) -> str | None:
+    """Why a callable cannot do a step, in words; None where it can."""
+    if hasattr(function, "cache_info"):
+        return "it is cached, so that a second run would get the first one's result and have no effect; cache inside it"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "it yields, and a step has one result; return it"
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None  # a builtin that does not say: it gets the context
+    needed = [
+        one
+        for one in parameters
+        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    if parameters and parameters[0].name in ("self", "cls") and not inspect.ismethod(function):
+        return f"nobody gives it its {parameters[0].name}; decorate a function, or a method of an object there is"
+    if inspect.isbuiltin(function) and len(needed) > 1:
+        return "it is a builtin that takes more than the context; call it in a function"
+    return None
 
 
 def _policy(retry: RetryPolicy | None, attempts: int | None, delay: float | None) -> RetryPolicy | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
@@ -145,8 +146,9 @@ def _take_data(data: _Data, event: StatusEvent, step: str | None) -> None:
         data.inputs[step] = event.payload["input"]
     elif step and event.status == Fact.EXPANDED:
         data.inputs[step] = event.payload["shared"]
-        for index, item in enumerate(event.payload["items"]):
-            data.inputs[item_name(step, index)] = {"item": item, "index": index}
+        given = event.payload.get("given") or repeat({})
+        for index, (item, own) in enumerate(zip(event.payload["items"], given, strict=False)):
+            data.inputs[item_name(step, index)] = {"item": item, "index": index, **own}
 
 
 def _attributes_set(events: Sequence[Event], answered: tuple[str, str] | None) -> Mapping[str, str]:

@@ -112,8 +112,9 @@ class Fork:
 
     def _expanded(self, begun: StatusEvent, name: str) -> StatusEvent:
         count, inputs = self.of.state.sizes[name], self.known.inputs
-        items = [inputs[item_name(name, index)]["item"] for index in range(count)]
-        return settled(name, begun, Fact.EXPANDED, payload={"count": count, "items": items, "shared": inputs[name]})
+        given = [inputs[item_name(name, index)] for index in range(count)]
+        facts = {"count": count, "items": [own["item"] for own in given], "shared": inputs[name], "given": given}
+        return settled(name, begun, Fact.EXPANDED, payload=facts)
 
     def _taken_over(self, begun: StatusEvent, step: str, *, is_item: bool) -> StatusEvent:
         state = self.of.state.step(step)

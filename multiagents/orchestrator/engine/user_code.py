@@ -9,7 +9,7 @@ signal, of a map's items) is put in here, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from multiagents.clock import LONGEST_IN_WORDS, is_duration, to_ms
@@ -21,8 +21,9 @@ from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import plain
 from multiagents.settings import Settings
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, Question, result_of, signal_id
+from multiagents.workflow.decider import Fact, Question, as_given, result_of, signal_id
 from multiagents.workflow.definition import (
+    ITEM_KEYS,
     Definition,
     StepDefinition,
     StepKind,
@@ -170,14 +171,12 @@ class _Evaluation:
         if step.item is not None:
             self.name = "over"
             items, shared = _items(step, context, definition)
+            given: Sequence[Any] = ()
             if step.item.inputs is not None:
                 self.name = "inputs"
-                narrow = step.item.inputs
-                shared = narrow(dict(context)) if callable(narrow) else definition.narrowed(step.name, narrow, context)
-                shared = plain(shared, _ANSWER)
-            return settled(
-                step.name, command, Fact.EXPANDED, payload={"count": len(items), "items": items, "shared": shared}
-            )
+                shared, given = _narrowed(step, step.item.inputs, context, items, definition)
+            facts = {"count": len(items), "items": items, "shared": shared, "given": given}
+            return settled(step.name, command, Fact.EXPANDED, payload=facts)
         if callable(step.seconds):
             self.name = "seconds"
             seconds = float(step.seconds(dict(context)))
@@ -208,6 +207,19 @@ def _items(step: StepDefinition, context: dict[str, Any], definition: Definition
     if not isinstance(items, list | tuple):
         raise TypeError(f"it is {type(items).__name__}, and a map runs over a list")
     return plain(items, _ANSWER), plain(shared, _ANSWER)
+
+
+def _narrowed(
+    step: StepDefinition, inputs: Any, context: Mapping[str, Any], items: Sequence[Any], definition: Definition
+) -> tuple[Any, list[Any]]:
+    """What ``inputs`` answer for the items of a map: for all of them, and for each. They see ``item`` and ``index``."""
+    each = [{**context, "item": item, "index": index} for index, item in enumerate(items)]
+    if callable(inputs):
+        return {}, [as_given(step.name, plain(inputs(seen), _ANSWER)) for seen in each]
+    own = {name: path for name, path in inputs.items() if {name, path.partition(".")[0]} & set(ITEM_KEYS)}
+    common = {name: path for name, path in inputs.items() if name not in own}
+    shared = definition.narrowed(step.name, common, context)
+    return shared, [definition.narrowed(step.name, own, seen) for seen in each] if own else []
 
 
 def without(context: Mapping[str, Any], path: str) -> dict[str, Any]:

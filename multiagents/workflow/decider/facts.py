@@ -112,7 +112,7 @@ FACTS: Mapping[str, FactKind] = MappingProxyType(
     {
         Fact.SKIPPED: FactKind(Source.ANSWER, Trigger.SKIP),
         Fact.CHOSEN: FactKind(Source.ANSWER, Trigger.CHOICE, result="label", replayed=True),
-        Fact.EXPANDED: FactKind(Source.ANSWER, carries=("items", "shared"), replayed=True),
+        Fact.EXPANDED: FactKind(Source.ANSWER, carries=("items", "shared", "given"), replayed=True),
         Fact.REVOKED: FactKind(Source.CORE),
         Fact.ATTEMPT_ABANDONED: FactKind(Source.CORE, Trigger.DOUBT),
         Fact.RECEIVED: FactKind(Source.CORE, result="data", carries=("data",), replayed=True),

@@ -10,12 +10,13 @@ from __future__ import annotations
 from multiagents.workflow.definition.definition import Definition
 from multiagents.workflow.definition.diff import changes
 from multiagents.workflow.definition.key_template import checked_key, filled_template, template_fields
-from multiagents.workflow.definition.map_items import item_name, map_of
+from multiagents.workflow.definition.map_items import ITEM_KEYS, item_name, map_of
 from multiagents.workflow.definition.rate_limit import Limit
 from multiagents.workflow.definition.registry import DefinitionRegistry, definitions, next_version
 from multiagents.workflow.definition.step import ON_UNKNOWN, BlockDefinition, StepDefinition, StepKind, code_elsewhere
 
 __all__ = [
+    "ITEM_KEYS",
     "ON_UNKNOWN",
     "BlockDefinition",
     "Definition",

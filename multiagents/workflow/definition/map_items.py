@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["item_name", "map_of"]
+__all__ = ["ITEM_KEYS", "item_name", "map_of"]
+
+#: What an item of a map is given of itself.
+ITEM_KEYS = ("item", "index")
 
 _ITEM = re.compile(r"(.+)\[(\d+)\]")
 

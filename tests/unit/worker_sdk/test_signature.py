@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from multiagents.exceptions import OutcomeUnknownError, TerminalError
 from multiagents.worker_sdk import Worker
@@ -52,8 +59,12 @@ def recorded(fn: Callable[..., Any], returned: Any) -> Any:
     return Worker("charge_card", fn).signature.result(returned, 1000)
 
 
-def takes_anything(whatever):  # type: ignore[no-untyped-def]
-    return whatever
+def takes_anything(context):  # type: ignore[no-untyped-def]
+    return context
+
+
+def takes_by_name(order_id):  # type: ignore[no-untyped-def]
+    return order_id
 
 
 def takes_a_dict(context: dict) -> dict:  # type: ignore[type-arg]
@@ -123,6 +134,18 @@ def takes_nothing() -> str:
     return "nothing"
 
 
+def takes_rest(order_id: str, **rest: Any) -> Any:
+    return order_id, rest
+
+
+def takes_only_rest(**context: Any) -> Any:
+    return context
+
+
+def takes_two_mappings(order: dict[str, Any], lines: dict[str, Any]) -> Any:
+    return order, lines
+
+
 def takes_typed_dict(parcel: Parcel) -> Any:
     return parcel
 
@@ -133,6 +156,17 @@ def takes_typed_dict(parcel: Parcel) -> Any:
         (takes_scalar, {"order_id": "A-1", "total": 3}, "A-1"),
         (takes_both, {"order_id": "A-1"}, ({"order_id": "A-1"}, "A-1")),
         (takes_bare_names, {"order_id": "A-1", "total": 3, "x": 0}, ("A-1", 3)),
+        (takes_by_name, {"order_id": "A-1", "total": 3}, "A-1"),
+        (takes_by_name, "A-1", "A-1"),
+        (lambda total: total, {"order_id": "A-1", "total": 3}, 3),
+        (partial(takes_rest, other=7), {"order_id": "A-1", "total": 3}, ("A-1", {"other": 7, "total": 3})),
+        (takes_rest, {"order_id": "A-1", "total": 3}, ("A-1", {"total": 3})),
+        (takes_only_rest, {"order_id": "A-1", "total": 3}, {"order_id": "A-1", "total": 3}),
+        (lambda c: c, {"total": 3}, {"total": 3}),
+        (lambda c: c, {"c": 3}, 3),
+        (lambda _context: _context, {"total": 3}, {"total": 3}),
+        (len, {"order_id": "A-1", "total": 3}, 2),
+        (takes_two_mappings, {"order": {"id": 1}, "lines": {"a": 2}}, ({"id": 1}, {"a": 2})),
         (takes_scalar, "A-1", "A-1"),
         (takes_anything, [1, 2], [1, 2]),
         (takes_nothing, {"order_id": "A-1"}, "nothing"),
@@ -154,6 +188,7 @@ def test_each_parameter_gets_what_it_names(fn: Callable[..., Any], context: Any,
         ),
         (takes_order, {"order_id": "A-1", "total": "dear"}, r"\(got str\)"),
         (takes_scalar, {"total": 3}, r"order_id: the context has no such key \(keys: total\)"),
+        (takes_by_name, {"total": 3}, "order_id: the context has no such key .*; a parameter called context gets all"),
         (takes_both, {"order_id": "A"}, "order_id: String should have at least 2 characters"),
         (takes_several, {}, "order: the context has no such key.*note: the context has no such key"),
     ],
@@ -233,3 +268,98 @@ def test_models_of_an_enclosing_function_are_found() -> None:
     [argument], _ = signature.arguments({"x": 1})
 
     assert signature.result(typed_local(argument), 1000) == {"x": 2}
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, ser_json_bytes="base64", val_json_bytes="base64")
+    at: datetime
+    total: Decimal
+    blob: bytes = b"\xff\x00"
+
+
+TYPED: list[tuple[Any, Any]] = [
+    (Decimal, Decimal("1.10")),
+    (UUID, UUID(int=5)),
+    (datetime, datetime.fromisoformat("2026-03-29T02:30:00+00:00")),
+    (date, date(2026, 1, 1)),
+    (time, time(12, 30)),
+    (timedelta, timedelta(days=1, seconds=2)),
+    (bytes, b"\xff\x00abc"),
+    (list[bytes], [b"\xff", b"abcd"]),
+    (bytes | None, b"abcd"),
+    (set[int], {10, 9}),
+    (frozenset[str], frozenset({"a", "b"})),
+    (tuple[int, str], (1, "a")),
+    (dict[str, Decimal], {"a": Decimal("0.1")}),
+    (dict[int, date], {1: date(2026, 1, 1)}),
+    (Colour, Colour.RED),
+    (Path, Path("/a")),
+    (Address, Address("Rome")),
+    (Order, Order(order_id="A-1", total=2.5)),
+    (Strict, Strict(at=datetime.fromisoformat("2026-03-29T02:30:00+00:00"), total=Decimal("1.1"))),
+]
+
+UNTYPED = [one for one in TYPED if one[0] != dict[int, date]]
+
+
+@pytest.mark.parametrize(("annotation", "value"), TYPED, ids=range(len(TYPED)))
+def test_what_an_annotated_result_is_kept_as_is_read_back_by_an_annotated_parameter(
+    annotation: Any, value: Any
+) -> None:
+    def gives() -> Any: ...
+
+    def takes(one: Any, other: int) -> Any:
+        return one
+
+    gives.__annotations__["return"] = takes.__annotations__["one"] = annotation
+
+    kept = recorded(gives, value)
+
+    assert json.loads(json.dumps(kept)) == kept
+    assert called(takes, {"one": kept, "other": 1}) == value
+
+
+@pytest.mark.parametrize(("annotation", "value"), UNTYPED, ids=range(len(UNTYPED)))
+def test_so_is_what_a_result_without_annotation_is_kept_as(annotation: Any, value: Any) -> None:
+    def takes(one: Any, other: int) -> Any:
+        return one
+
+    takes.__annotations__["one"] = annotation
+
+    kept = recorded(takes_anything, {"one": value, "other": 1})
+
+    assert called(takes, kept) == value
+
+
+def test_sets_are_kept_in_order_wherever_they_are_in_a_typed_result() -> None:
+    class Tags(BaseModel):
+        tags: set[str]
+
+    def gives() -> list[Tags]: ...  # type: ignore[empty-body]
+
+    many = {f"tag-{number}" for number in range(50)}
+
+    assert recorded(gives, [Tags(tags=many)]) == [{"tags": sorted(many)}]
+    assert recorded(takes_anything, {"a": Tags(tags=many)}) == {"a": {"tags": sorted(many)}}
+
+
+def test_what_pydantic_says_of_a_refused_result_is_nowhere_in_its_error() -> None:
+    """Its messages have the values, which may be secrets."""
+
+    class Card(BaseModel):
+        card_number: int
+
+    def gives() -> Any: ...
+
+    gives.__annotations__["return"] = Card
+
+    with pytest.raises(ResultError) as caught:
+        recorded(gives, {"card_number": "-".join(["4111", "SEC" + "RET"])})
+
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "card_number: Input should be a valid integer" in shown
+    assert "4111-SECRET" not in shown

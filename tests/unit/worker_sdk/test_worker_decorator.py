@@ -9,8 +9,10 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery, Task, current_task
@@ -34,6 +36,9 @@ IDS = {"transaction_id": "order-1", "step": "charge", "direction": "do", "attemp
 
 class Order(BaseModel):
     order_id: str
+
+
+def a_method(self: Any, order_id: str) -> None: ...
 
 
 @worker("decorated_charge", retry_attempts=5, retry_delay=2, timeout=30, queue="payments")
@@ -277,6 +282,40 @@ class TestRegistration:
     def test_a_name_that_cannot_be_used_is_refused(self) -> None:
         with pytest.raises(WorkerError, match="worker name 'two words' cannot be used"):
             worker("two words")(lambda context: None)
+
+    @pytest.mark.parametrize(
+        ("function", "says"),
+        [
+            (lru_cache(lambda order_id: {}), "it is cached"),
+            (lambda: (yield 1), "it yields, and a step has one result"),
+            (a_method, "nobody gives it its self"),
+            (pow, "a builtin that takes more than the context"),
+        ],
+        ids=["cached", "generator", "method", "builtin"],
+    )
+    def test_what_cannot_do_a_step_is_refused(self, function: Any, says: str) -> None:
+        with pytest.raises(WorkerError, match=says):
+            worker("decorated_refused")(function)
+
+    @pytest.mark.parametrize(
+        ("function", "given", "got"),
+        [
+            (lambda total: {"twice": total * 2}, {"total": 3}, {"twice": 6}),
+            (partial(lambda total, by: total * by, by=5), {"total": 3}, 15),
+            (len, {"total": 3}, 1),
+            (lambda **context: context, {"total": 3}, {"total": 3}),
+        ],
+        ids=["lambda", "partial", "builtin", "rest"],
+    )
+    def test_whatever_else_can_be_called_can_do_a_step(
+        self, app: Celery, function: Any, given: dict[str, Any], got: Any
+    ) -> None:
+        task = worker(f"decorated_{uuid4().hex[:8]}")(function)
+
+        positional, keywords = task.worker.signature.arguments(given)
+
+        assert task(*positional, **keywords) == got
+        assert task.name in app.tasks
 
     def test_decorating_twice_is_refused(self) -> None:
         with pytest.raises(WorkerError, match="decorate the function itself, once"):
