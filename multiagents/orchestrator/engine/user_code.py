@@ -9,7 +9,7 @@ signal, of a map's items) is put in here, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from multiagents.clock import LONGEST_IN_WORDS, is_duration, to_ms
@@ -21,7 +21,7 @@ from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import plain
 from multiagents.settings import Settings
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, Question, as_given, result_of, signal_id
+from multiagents.workflow.decider import Fact, Question, as_given, has_result, result_of, signal_id
 from multiagents.workflow.definition import (
     ITEM_KEYS,
     Definition,
@@ -77,8 +77,12 @@ class Answers:
 
     def _fresh(self, question: Question) -> dict[str, Any]:
         """Results that no store has yet: of the event that has come, and of what this decision has said so far."""
+        return {step: result for step, result in self._told(question) if result is not None}
+
+    def _told(self, question: Question) -> Iterator[tuple[str, Any]]:
+        """The same, with None for those that had nothing to tell."""
         events = question.before if self._event is None else (self._event, *question.before)
-        return {event.step: result for event in events if event.step and (result := result_of(event)) is not None}
+        return ((event.step, result_of(event)) for event in events if event.step and has_result(event))
 
     def _received(self, step: StepDefinition, event: StatusEvent) -> Event:
         """A step takes a signal, which has just come or is kept: its data is put in."""
@@ -93,7 +97,8 @@ class Answers:
         """The items of a map are done: the list of their results is put in."""
         if not self._view.whole:
             return None
-        known = {**self._view.results(), **self._fresh(question)}
+        # Who had nothing to tell is told from who has no result: as the store does it, whichever item came last.
+        known = {**self._view.results(), **{step: {} if r is None else r for step, r in self._told(question)}}
         items = [item_name(question.step.name, index) for index in range(event.payload["count"])]
         gathered = [known.get(item) for item in items]
         return event.model_copy(update={"payload": {**event.payload, "results": gathered}})

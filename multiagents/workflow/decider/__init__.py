@@ -20,7 +20,7 @@ from multiagents.workflow.decider.compensation import is_told_to_stop, needs_und
 from multiagents.workflow.decider.context import as_given, as_mapping, merge, merge_note, overlaps
 from multiagents.workflow.decider.decider import advance, advancing, decide, neighbourhood
 from multiagents.workflow.decider.evolve import evolve, fold, why_late
-from multiagents.workflow.decider.facts import FACTS, Fact, is_replayed, result_of
+from multiagents.workflow.decider.facts import FACTS, Fact, has_result, is_replayed, result_of
 from multiagents.workflow.decider.fork import Takeover, takeover
 from multiagents.workflow.decider.interventions import is_so_already, settleable, why_not
 from multiagents.workflow.decider.joins import changed_steps, fan_in, meets
@@ -58,6 +58,7 @@ __all__ = [
     "failure_of_child",
     "fan_in",
     "fold",
+    "has_result",
     "is_early",
     "is_replayed",
     "is_so_already",

@@ -29,7 +29,7 @@ from multiagents.events import Event, ResultEvent, StatusEvent
 from multiagents.names import Direction
 from multiagents.workflow.state import RunStatus, Trigger
 
-__all__ = ["FACTS", "Fact", "FactKind", "Source", "is_replayed", "result_of"]
+__all__ = ["FACTS", "Fact", "FactKind", "Source", "has_result", "is_replayed", "result_of"]
 
 
 class Fact(StrEnum):
@@ -145,15 +145,22 @@ def is_replayed(event: StatusEvent) -> bool:
     return event.status in _STATUSES if kind is None else kind.replayed
 
 
+def has_result(event: Event) -> bool:
+    """Whether an event ends a step with a result, be it an empty one."""
+    if isinstance(event, ResultEvent):
+        return event.direction is Direction.DO
+    if not isinstance(event, StatusEvent) or event.error is not None:
+        return False
+    kind = FACTS.get(event.status)
+    if kind is None or not kind.result:
+        return False
+    return event.status != Fact.RESULT_SUPPLIED or event.payload["direction"] == Direction.DO
+
+
 def result_of(event: Event) -> Any:
     """What an event adds to the results: what a step returned, the label of a choice, the data of a signal, ..."""
     if isinstance(event, ResultEvent):
         return event.payload if event.direction is Direction.DO else None
-    if not isinstance(event, StatusEvent) or event.error is not None:
+    if not isinstance(event, StatusEvent) or not has_result(event):
         return None
-    kind = FACTS.get(event.status)
-    if kind is None or not kind.result:
-        return None
-    if event.status == Fact.RESULT_SUPPLIED and event.payload["direction"] != Direction.DO:
-        return None
-    return event.payload[kind.result]
+    return event.payload[FACTS[Fact(event.status)].result]
