@@ -62,8 +62,8 @@ class PartitionKeys:
     __slots__ = (
         "announced",
         "bus",
-        "bus_dead",
         "dead",
+        "dead_since",
         "definitions",
         "deleted",
         "due",
@@ -85,16 +85,16 @@ class PartitionKeys:
         self.versions = f"{tag}:versions"
         #: hash: broker list -> number of the last message pushed to it; '' -> the highest of forgotten lists
         self.sequence = f"{tag}:sequence"
-        #: hash: correlation id -> what could not be delivered or undone, and why
+        #: hash: correlation id, run, or ``bus|`` and an entry of it -> what could not be delivered or undone, and why
         self.dead = f"{tag}:dead"
+        #: sorted set: the same, by when they were buried
+        self.dead_since = f"{self.dead}.since"
         #: sorted set: what is kept in place of deleted runs, by when they were deleted
         self.deleted = f"{tag}:deleted"
         #: sorted set: ids of runs that are gone, by when they went and how many runs have had them
         self.generations = f"{tag}:generations"
         #: stream: events of foreign producers
         self.bus = f"{tag}:bus"
-        #: hash: id of a dead letter of the bus -> its JSON
-        self.bus_dead = f"{tag}:bus:dead"
         #: hash: number of partitions, times of the last sweep, the last fencing token of locks
         self.meta = f"{tag}:meta"
         #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it

@@ -196,6 +196,7 @@ _RULES: dict[str, _Rule] = {
     "max_lost": _count(1, 1000),
     "sweep_interval": _seconds(0, more_than=True),
     "retention": _seconds(0, more_than=True),
+    "dead_letter_retention": _seconds(0, more_than=True),
     "step_timeout": _seconds(0),
     "schedule_to_start": _seconds(0, more_than=True),
     "max_payload_bytes": _count(1, MOST_BYTES, "a number of bytes"),
@@ -254,6 +255,8 @@ class Settings:
     sweep_interval: float = 1.0
     #: Seconds that a finished run is kept.
     retention: float = 7 * 86400.0
+    #: Seconds that a dead letter is kept which nobody settles.
+    dead_letter_retention: float = 90 * 86400.0
     #: Seconds that an attempt may take where its worker and step say nothing; 0 is without limit.
     step_timeout: float = 3600.0
     #: Seconds that a step may wait for a worker that knows it.

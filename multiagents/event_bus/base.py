@@ -258,7 +258,7 @@ class EventBus(ABC):
 
     @abstractmethod
     def dead_letters(self) -> list[DeadLetter]:
-        """What was set aside; it is kept until somebody discards it."""
+        """What was set aside, until somebody discards it, or ``multiagents_dead_letter_retention`` is over."""
 
     @abstractmethod
     def discard(self, *ids: str) -> None:

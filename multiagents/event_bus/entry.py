@@ -71,7 +71,7 @@ class DeadLetter:
                 "entry_id": self.entry_id,
                 "group": self.group,
                 "deliveries": self.deliveries,
-                "error": self.error,
+                "why": self.error,
                 "raw": self.raw.decode("utf-8", "surrogateescape"),
             }
         )
@@ -83,7 +83,7 @@ class DeadLetter:
         return cls(
             entry_id=str(mapping["entry_id"]),
             raw=str(mapping["raw"]).encode("utf-8", "surrogateescape"),
-            error=str(mapping["error"]),
+            error=str(mapping["why"]),
             group=None if mapping["group"] is None else str(mapping["group"]),
             deliveries=int(str(mapping["deliveries"])),
         )

@@ -1,6 +1,6 @@
 """The event bus on Redis Streams.
 
-Keys, for each partition: a stream, ``bus``, and a hash of dead letters, ``bus_dead`` (see `multiagents.keys`).
+Keys, for each partition: a stream, ``bus``; and its dead letters are among those of the runs (see `multiagents.keys`).
 
 Trimming is by ``MINID`` and never by ``MAXLEN`` where there is a group: the oldest entry that some group has not
 acknowledged is found first, and only what lies before it may go. Nothing that happens in between can make an entry
@@ -36,6 +36,8 @@ from multiagents.redis import CLIENT_ERRORS, PATIENCE, Pool, advice, pool_of, po
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
+#: What the names of its letters begin with among all dead letters; no run's id does.
+DEAD = "bus|"
 #: Seconds that any one command may take. Reads block for at most half a second of them.
 SOCKET_TIMEOUT = 5.0
 #: What redis-py must not decide for the bus: its defaults send a blocked read again, silently, for almost a minute. And
@@ -282,8 +284,13 @@ class RedisEventBus(EventBus):
     def bury(self, letter: DeadLetter, acknowledged_by: str | None = None) -> None:
         partition, number = self._cursors.place(letter.entry_id)
         group = letter.group or acknowledged_by
+        with self._mapped("set an event aside"):
+            seconds, micros = self._redis.time()
+        now_ms = seconds * 1000 + micros // 1000
         with self._mapped("set an event aside"), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hsetnx(self._dead(partition), letter.id, letter.to_json())
+            part = self._keys.of_partition(partition)
+            pipe.hsetnx(part.dead, DEAD + letter.id, letter.to_json())
+            pipe.zadd(part.dead_since, {DEAD + letter.id: now_ms}, nx=True)
             if group is not None:
                 pipe.xack(self._streams[partition], group, number)
             write(WriteSite.BUS_BURY, pipe.execute)
@@ -292,9 +299,10 @@ class RedisEventBus(EventBus):
     def dead_letters(self) -> list[DeadLetter]:
         with self._mapped("list dead letters"):
             found = [
-                DeadLetter.from_json(each)
-                for partition in range(len(self._streams))
-                for each in self._redis.hvals(self._dead(partition))
+                DeadLetter.from_json(letter)
+                for part in self._keys.of_each_partition()
+                for name, letter in self._redis.hgetall(part.dead).items()
+                if name.startswith(DEAD.encode())
             ]
         return sorted(found, key=lambda letter: (order(self._cursors.place(letter.entry_id)[1]), letter.id))
 
@@ -303,14 +311,13 @@ class RedisEventBus(EventBus):
         with self._mapped("discard dead letters"):
             for each in ids:
                 partition, _ = self._cursors.place(each.rpartition("/")[2])
-                self._redis.hdel(self._dead(partition), each)
+                part = self._keys.of_partition(partition)
+                self._redis.hdel(part.dead, DEAD + each)
+                self._redis.zrem(part.dead_since, DEAD + each)
 
     @override
     def close(self) -> None:
         self._redis.connection_pool.disconnect()
-
-    def _dead(self, partition: int) -> str:
-        return self._keys.of_partition(partition).bus_dead
 
     @contextmanager
     def _mapped(self, deed: str) -> Iterator[None]:

@@ -49,6 +49,9 @@ MAX_DELETED = 10_000
 #: Of how many ids of runs that are gone a partition remembers how many runs have had them: some 10 MB.
 MAX_GENERATIONS = 100_000
 
+#: How many dead letters of a partition go at once when their time is over.
+TIDIED_AT_ONCE = 1_000
+
 logger = logging.getLogger(__name__)
 
 
@@ -274,8 +277,22 @@ class StateStore(ABC):
         """What was buried under a key, as it was; None if nothing was."""
 
     @abstractmethod
-    def tidy(self) -> None:
-        """Drop what belongs to no run and that nobody needs any more: the numbering of lists in which nothing waits."""
+    def unbury(self, key: str) -> None:
+        """Take away what was buried under a key, if it is there."""
+
+    @abstractmethod
+    def tidy(self, letters_ms: int) -> list[str]:
+        """Drop what belongs to no run and is not needed any more.
+
+        That is the numbering of broker lists in which nothing waits, and dead letters that nobody has settled for long
+        enough, at most `TIDIED_AT_ONCE` of a partition.
+
+        Args:
+            letters_ms: how long a dead letter is kept.
+
+        Returns:
+            the keys of the dead letters that went.
+        """
 
     @abstractmethod
     def announce(self, entries: Mapping[str, Mapping[str, Any]], gone: Collection[str] = ()) -> None:

@@ -126,7 +126,8 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "tick": (lambda _kit: None, lambda kit: kit.store.schedules.ticked("nightly", 1_700_000_000_000)),
     "take_due": (timer, lambda kit: kit.store.take_due()),
-    "tidy": (drained, lambda kit: kit.store.tidy()),
+    "announce": (lambda _kit: None, lambda kit: kit.store.announce({"worker:a": {}}, gone=["worker:b"])),
+    "tidy": (drained, lambda kit: kit.store.tidy(60_000)),
 }
 
 
@@ -144,7 +145,7 @@ def everything(kit: RedisKit) -> dict[str, Any]:
 def dump(kit: RedisKit) -> dict[str, Any]:
     """The same, without what follows the clock: when a lease ends, and when the last sweep was."""
     return {
-        key: [member for member, _ in value] if key.endswith(":due") or ":limit:" in key else value
+        key: [member for member, _ in value] if key.endswith((":due", ".since")) or ":limit:" in key else value
         for key, value in everything(kit).items()
         if not key.endswith(":meta")
     }
@@ -239,7 +240,7 @@ def test_every_key_has_the_tag_of_its_partition(redis_kit: RedisKit, verb: str, 
         assert len({key.partition("}")[0] for key in keys}) == 1
         assert all(re.match(r"ma:\{[0-2]\}:", key) for key in keys)
     # Schedules belong to no run.
-    tag = redis_kit.keys.tag(0 if verb == "tick" else redis_kit.keys.partition_of("order-1"))
+    tag = redis_kit.keys.tag(0 if verb in ("tick", "announce") else redis_kit.keys.partition_of("order-1"))
     swept = {f"{redis_kit.keys.tag(number)}:meta" for number in range(3)}
     of_the_run = {key for key in redis_kit.client.keys("*") if key not in swept | {"celery"}}
     assert of_the_run
@@ -624,7 +625,16 @@ def test_tidy_leaves_the_numbering_of_lists_in_which_something_waits(redis_kit: 
     redis_kit.begin()
     redis_kit.client.lpush("foreign", "somebody else's")
 
-    redis_kit.store.tidy()
-    redis_kit.store.tidy()
+    redis_kit.store.tidy(60_000)
+    redis_kit.store.tidy(60_000)
 
     assert redis_kit.client.hgetall(numbers) == {LIST: "1", "foreign": "3", "": "9"}
+
+
+def test_announce_takes_away_before_it_writes(redis_kit: RedisKit) -> None:
+    key = redis_kit.keys.of_partition(0).announced
+    redis_kit.store.announce({"worker:a": {"queue": "x"}, "worker:b": {}})
+
+    redis_kit.store.announce({"worker:a": {}}, gone=["worker:a", "worker:b", "worker:none"])
+
+    assert redis_kit.client.hkeys(key) == ["worker:a"]

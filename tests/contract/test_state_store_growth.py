@@ -82,12 +82,12 @@ def test_the_numbering_of_a_list_is_forgotten_when_nothing_waits_in_it_and_never
         return int(re.findall(r'"\d+:(\d+)"', message)[0])
 
     kit.begin(ONE)
-    kit.store.tidy()
+    kit.store.tidy(60_000)
     before = number()
     kit.consume()
-    kit.store.tidy()  # it is not claimed yet
+    kit.store.tidy(60_000)  # it is not claimed yet
     kit.claim()
-    kit.store.tidy()
+    kit.store.tidy(60_000)
 
     kit.begin(OTHER)
 
@@ -116,10 +116,43 @@ def test_tidying_and_going_twice_changes_nothing(kit: StoreKit, verb: str) -> No
         kit.end(name)
 
     for _ in range(2):
-        kit.store.tidy()
+        kit.store.tidy(60_000)
         if verb == "forget":
             kit.store.forget(ONE)
         else:
             kit.store.delete(ONE, status=RunStatus.COMPLETED, tombstone="stone-1")
 
     assert is_kept(kit, FLOW)
+
+
+def test_dead_letters_go_when_nobody_has_settled_them_for_long_enough(kit: StoreKit) -> None:
+    kit.begin()
+    kit.finish(answers=None, dead_letters={"order-1/reserve/undo/1": {"why": "parked"}})
+    kit.store.bury(ONE, "order-1/charge/do/1", {"why": "nobody waits for it"})
+    kit.sleep(0.3)
+    kit.store.bury("order-2", "order-2", {"why": "it cannot be read"})
+    kit.store.bury(ONE, "order-1/charge/do/1", {"why": "it came again"})
+
+    assert kit.store.tidy(60_000) == []
+    assert kit.store.tidy(250) == ["order-1/reserve/undo/1"]
+
+    assert sorted(kit.store.visibility.dead_letters()) == ["order-1/charge/do/1", "order-2"]
+    kit.sleep(0.3)
+    assert sorted(kit.store.tidy(250)) == ["order-1/charge/do/1", "order-2"]
+    assert kit.store.visibility.dead_letters() == {}
+
+
+def test_a_letter_that_was_settled_or_taken_away_leaves_nothing(kit: StoreKit) -> None:
+    kit.begin()
+    kit.finish(answers=None, dead_letters={"order-1/reserve/undo/1": {"why": "parked"}})
+    for key in ("order-2", "order-1/charge/do/1"):
+        kit.store.bury(key[:7], key, {"why": "?"})
+
+    kit.finish(answers=None, answered=["order-1/reserve/undo/1"])
+    kit.store.unbury("order-2")
+    kit.store.unbury("nobody")
+    kit.end()
+    kit.store.delete(ONE, status=RunStatus.COMPLETED, tombstone="stone-1", dead_letters=["order-1/charge/do/1"])
+
+    assert kit.store.visibility.dead_letters() == {}
+    assert kit.store.tidy(0) == []

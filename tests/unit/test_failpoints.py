@@ -68,6 +68,7 @@ COMMITS = {"pipeline.commit", "pipeline.plan", "pipeline.record", "_decide"}
 #: Functions that write without being a site of the engine, and why.
 EXEMPT = {
     "event_bus/redis.py:remove_group": "an operator's",
+    "state_store/redis/store.py:unbury": "an operator's",
     "event_bus/redis.py:_remove_consumers": "who asks again is there again",
     "event_bus/redis.py:discard": "an operator's",
     "state_store/payloads/offload/redis.py:put": "the way out of put_apart, whose callers have the site",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from multiagents.exceptions import DecodeError, WorkflowError
+from multiagents.exceptions import DecodeError, WorkflowError, WorkflowNotFoundError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.runtime import Runtime
@@ -16,11 +16,13 @@ class DeadLetter(dict[str, Any]):
     """What could not be undone, or delivered: a dict of what is known of it, with verbs.
 
     The verbs are for undos that failed for good, or are in doubt; they are those of the run, for the letter's step, and
-    take the letter away. A letter that is no undo is an event that no run could take in, or a run that nobody can read.
+    take the letter away. A letter that is no undo is an event that no run could take in, something on the event bus
+    that nobody can read or handle, or a run that nobody can read: `discard` takes it away. Nobody has to: it goes when
+    it has lain there for ``multiagents_dead_letter_retention``.
 
     Attributes:
         key: the correlation id of the attempt, or what else it is known by.
-        transaction_id: the run.
+        transaction_id: the run; of what lay on the bus, the same as the key.
         step: the step; None where it is about none.
         is_undo: whether it is about an undo, so that a person can settle it.
     """
@@ -73,6 +75,26 @@ class DeadLetter(dict[str, Any]):
     def abandon(self, reason: str, *, actor: str | None = None) -> RunStatus:
         """Give it up for good: `Run.abandon`."""
         return self.run.abandon(self._undo(), reason, actor=actor)
+
+    def discard(self) -> None:
+        """Take away a letter that asks for nothing more. Nothing else changes.
+
+        Raises:
+            WorkflowError: when it is about an undo of a run that is there: `retry`, `skip`, `supply` or `abandon` it.
+        """
+        if self.is_undo and self._is_of_a_run():
+            raise WorkflowError(
+                f"dead letter {self.key!r} is about an undo that is to be settled: {self.why}; retry(), skip(), "
+                f"supply() or abandon() it, which takes the letter away"
+            )
+        self._runtime.store.unbury(self.key)
+
+    def _is_of_a_run(self) -> bool:
+        try:
+            self._runtime.store.status(self.transaction_id)
+        except WorkflowNotFoundError:
+            return False
+        return True
 
     def _undo(self) -> str:
         if not self.is_undo or self.step is None:

@@ -141,6 +141,7 @@ class _Duties:
 
     def _tidy(self) -> None:
         if time.monotonic() >= self._tidy_at:
-            self._engine.store.tidy()
+            for key in self._engine.store.tidy(round(self._engine.settings.dead_letter_retention * 1000)):
+                logger.warning("dead letter %s has gone: nobody settled it, and its retention is over", key)
             self._bus.remove_silent_consumers(GROUP, SILENT_MS)
             self._tidy_at = time.monotonic() + TIDY_EVERY

@@ -18,7 +18,7 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
-from multiagents.state_store.base import MAX_DELETED, StateStore, still_running
+from multiagents.state_store.base import MAX_DELETED, TIDIED_AT_ONCE, StateStore, still_running
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
@@ -421,23 +421,26 @@ class InMemoryStateStore(StateStore):
             self.policy.forget(transaction_id)
             self._tables.erase(transaction_id)
             self._tables.deleted = [*self._tables.deleted, (self._tables.now(), tombstone)][-MAX_DELETED:]
-            for key in dead_letters:
-                self._tables.dead.pop(key, None)
+            self._tables.unbury(dead_letters)
             return Verdict.APPLIED
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:  # noqa: ARG002 - as above
         noted = self.policy.text(dict(letter))
         with self._tables.lock:
-            self._tables.dead[key] = noted
+            self._tables.bury({key: noted})
 
     def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:  # noqa: ARG002 - as above
         with self._tables.lock:
             found = self._tables.dead.get(key)
         return None if found is None else self.policy.dead_letter(found)
 
-    def tidy(self) -> None:
+    def unbury(self, key: str) -> None:
         with self._tables.lock:
-            self._tables.tidy()
+            self._tables.unbury([key])
+
+    def tidy(self, letters_ms: int) -> list[str]:
+        with self._tables.lock:
+            return self._tables.tidy(letters_ms, TIDIED_AT_ONCE)
 
     def announce(self, entries: Mapping[str, Mapping[str, Any]], gone: Collection[str] = ()) -> None:
         now = self._tables.now()

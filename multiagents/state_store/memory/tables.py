@@ -114,7 +114,9 @@ class Tables:
             self.numbered = 0
             #: broker list -> the attempts that wait there, by the number of their message
             self.sent: defaultdict[str, dict[str, int]] = defaultdict(dict)
+            #: dead letters, and when they were buried
             self.dead: dict[str, str] = {}
+            self.buried: dict[str, int] = {}
             #: id of a run that is gone -> how many have had it; who went first goes first
             self.generations: dict[str, int] = {}
             #: when runs were deleted, and their tombstones
@@ -183,12 +185,27 @@ class Tables:
             if self.versions.get(label) == content_hash:
                 del self.versions[label]
 
-    def tidy(self) -> None:
-        """Drop the numbering of lists in which nothing waits."""
+    def bury(self, letters: Mapping[str, str]) -> None:
+        """Keep dead letters."""
+        self.dead |= letters
+        self.buried |= dict.fromkeys(letters, self.now())
+
+    def unbury(self, keys: Iterable[str]) -> None:
+        """Take dead letters away."""
+        for key in keys:
+            self.dead.pop(key, None)
+            self.buried.pop(key, None)
+
+    def tidy(self, letters_ms: int, at_once: int) -> list[str]:
+        """Drop the numbering of lists in which nothing waits, and dead letters whose time is over; gives these."""
+        oldest = self.now() - letters_ms
+        gone = sorted((key for key, at in self.buried.items() if at <= oldest), key=self.buried.__getitem__)[:at_once]
+        self.unbury(gone)
         for target in [each for each in self.sequence if not (self.lists.get(each) or self.sent.get(each))]:
             self.numbered = max(self.numbered, self.sequence.pop(target))
             self.lists.pop(target, None)
             self.sent.pop(target, None)
+        return gone
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -248,8 +265,8 @@ class Tables:
         row.results |= written.results
         row.history += written.history
         row.blobs |= written.blobs
-        self.dead |= written.dead_letters
-        _without(self.dead, commit.answered)
+        self.bury(written.dead_letters)
+        self.unbury(commit.answered)
         joined = False
         for step, (arriving, members) in commit.arrivals.items():
             arrived = int(row.fields.get(f"j:{step}", 0)) + arriving

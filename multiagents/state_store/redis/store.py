@@ -18,7 +18,7 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, StateStore, still_running
+from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore, still_running
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -433,27 +433,33 @@ class RedisStateStore(StateStore):
 
     def bury(self, transaction_id: str, key: str, letter: Mapping[str, Any]) -> None:
         run = self.keys.of_run(transaction_id)
-        self._server.run(WriteSite.BURY, "bury", [run.dead], [key, self.policy.text(dict(letter))])
+        self._server.run(WriteSite.BURY, "bury", [run.dead, run.dead_since], [key, self.policy.text(dict(letter))])
 
     def dead_letter(self, transaction_id: str, key: str) -> dict[str, Any] | None:
         run = self.keys.of_run(transaction_id)
         found = self._server.call(lambda: self._client.hget(run.dead, key))
         return None if found is None else self.policy.dead_letter(found)
 
-    def tidy(self) -> None:
+    def unbury(self, key: str) -> None:
+        with self._client.pipeline(transaction=False) as pipe:
+            for part in self.keys.of_each_partition():
+                pipe.hdel(part.dead, key)
+                pipe.zrem(part.dead_since, key)
+            self._server.call(pipe.execute)
+
+    def tidy(self, letters_ms: int) -> list[str]:
+        gone: list[str] = []
         for part in self.keys.of_each_partition():
-            self._server.run(WriteSite.TIDY, "tidy", [part.sequence], [part.sent("")])
+            keys = [part.sequence, part.dead, part.dead_since]
+            gone += self._server.run(WriteSite.TIDY, "tidy", keys, [part.sent(""), letters_ms, TIDIED_AT_ONCE])[1:]
+        return gone
 
     def announce(self, entries: Mapping[str, Mapping[str, Any]], gone: Collection[str] = ()) -> None:
         if not (entries or gone):
             return
         key, now = self.keys.of_partition(0).announced, to_ms(self.now())
-        with self._client.pipeline(transaction=False) as pipe:
-            if entries:
-                pipe.hset(key, mapping={name: dumps({**told, "seen": now}) for name, told in entries.items()})
-            if gone:
-                pipe.hdel(key, *gone)
-            self._server.call(lambda: write(WriteSite.ANNOUNCE, pipe.execute))
+        told = [text for name, about in entries.items() for text in (name, dumps({**about, "seen": now}))]
+        self._server.run(WriteSite.ANNOUNCE, "announce", [key], [len(gone), *gone, *told])
 
     def announced(self) -> Announced:
         stored = self._server.call(partial(self._client.hgetall, self.keys.of_partition(0).announced))

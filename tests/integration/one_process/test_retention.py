@@ -12,6 +12,8 @@ import redis
 from celery import Celery
 
 from multiagents import TerminalError, WorkflowBuilder, init_app, worker
+from multiagents.event_bus import RedisEventBus
+from multiagents.exceptions import WorkflowError
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.records import DueKind
@@ -26,6 +28,12 @@ def do(context: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+@worker("kept.refuse")
+def refuse(context: dict[str, Any]) -> None:
+    raise TerminalError("no")
+
+
+REFUSED = WorkflowBuilder("kept-refused").add_step("charge", do, compensation=refuse).add_step("ship", refuse).build()
 PAYMENT = WorkflowBuilder("kept-payment").add_step("charge", do).build()
 DELIVERY = WorkflowBuilder("kept-delivery").add_child("pack", PAYMENT).build()
 ORDER = (
@@ -42,6 +50,7 @@ class World:
     """An orchestrator whose steps run at once, and the sweep of a worker, which the test moves on."""
 
     def __init__(self, url: str | None, partitions: int) -> None:
+        self.url = url
         self.app = Celery(f"kept-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0", set_as_current=False)
         self.app.conf.task_always_eager = True
         settings = {"retention": RETENTION, "lease": 1, "partitions": partitions, "key_prefix": "kept"}
@@ -150,3 +159,41 @@ def test_nothing_of_a_run_goes_before_its_place_in_the_indexes(redis_world: Worl
         world.client.zscore(keys.due, DueKind.EXPIRY.entry(world.orchestrator.store.load("o").state.identity))
         is not None
     )
+
+
+# --- dead letters ----------------------------------------------------------------------------------------------------
+
+
+def test_what_lay_on_the_bus_and_what_belongs_to_no_run_are_one_list_and_can_be_taken_away(redis_world: World) -> None:
+    orchestrator, keys = redis_world.orchestrator, redis_world.orchestrator.keys
+    bus = RedisEventBus(redis_world.url, prefix=keys.prefix)
+    assert redis_world.client is not None
+    redis_world.client.xadd(keys.of_partition(0).bus, {"event": "no JSON"})
+    assert bus.read_group("multiagents", "w") == []
+    orchestrator.store.bury("o", "o/charge/do/1", {"why": "nobody waits for it"})
+
+    letters = orchestrator.dead_letters()
+
+    [on_the_bus] = [letter for key, letter in letters.items() if key.startswith("bus|")]
+    assert len(letters) == 2
+    assert (on_the_bus.is_undo, on_the_bus["raw"]) == (False, "no JSON")
+    assert on_the_bus.why == bus.dead_letters()[0].error
+    for letter in letters.values():
+        letter.discard()
+    assert (orchestrator.dead_letters(), bus.dead_letters()) == ({}, [])
+    bus.close()
+
+
+def test_a_letter_about_an_undo_is_taken_away_only_by_settling_it_while_its_run_is_there(world: World) -> None:
+    run = world.orchestrator.start(REFUSED, {}, "o")
+    assert run.status == "compensation_failed"
+    [letter] = world.orchestrator.dead_letters().values()
+
+    with pytest.raises(WorkflowError, match=r"is to be settled.*retry\(\), skip\(\)"):
+        letter.discard()
+
+    world.tend()
+    assert world.runs == []
+    assert list(world.orchestrator.dead_letters()) == [letter.key]
+    letter.discard()
+    assert world.orchestrator.dead_letters() == {}

@@ -15,7 +15,10 @@ local head = redis.call('HMGET', KEYS[1], 'status', 'nonce')
 if not head[1] or not is(who, head[2]) then return {0, now} end
 if head[1] ~= status then return {-1, now} end
 erase(id_of(who), ARGV[2], ARGV[3], ARGV[4], KEYS[8], KEYS[9], KEYS[10], KEYS[11], ARGV[8])
-for i = 9, #ARGV do redis.call('HDEL', KEYS[7], ARGV[i]) end
+for i = 9, #ARGV do
+  redis.call('HDEL', KEYS[7], ARGV[i])
+  redis.call('ZREM', KEYS[7] .. '.since', ARGV[i])
+end
 redis.call('ZADD', KEYS[6], now, tombstone)
 redis.call('ZREMRANGEBYRANK', KEYS[6], 0, -1 - tonumber(ARGV[7]))
 return {1, now}

@@ -33,8 +33,12 @@ local function transition(who, sent, lease, fields)
   write('HDEL', KEYS[2], tonumber(take()))
   write('HSET', KEYS[3], take() * 2)
   local events = write('RPUSH', KEYS[4], tonumber(take())) or 0
-  write('HSET', KEYS[11], take() * 2)
-  write('HDEL', KEYS[11], tonumber(take()))
+  local letters = tonumber(take())
+  for i = 1, letters do redis.call('ZADD', KEYS[11] .. '.since', now, ARGV[at + 2 * i - 1]) end
+  write('HSET', KEYS[11], letters * 2)
+  local settled = tonumber(take())
+  for i = 1, settled do redis.call('ZREM', KEYS[11] .. '.since', ARGV[at + i]) end
+  write('HDEL', KEYS[11], settled)
   local joined = 0
   for _, join in ipairs(rows(3)) do -- step, how many land, how many there are
     if redis.call('HINCRBY', run, 'j:' .. join[1], join[2]) >= tonumber(join[3]) then joined = 1 end
