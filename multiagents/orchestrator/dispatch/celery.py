@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from functools import cached_property, partial
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from celery import Celery, signals
@@ -39,6 +39,12 @@ logger = logging.getLogger(__name__)
 
 #: Celery's hard limit comes this much after the step's own, which is enforced in the process that runs it.
 HARD_LIMIT_GRACE = 10
+#: How many queues, routes and templates of messages a process keeps at hand.
+MAX_CACHED = 10_000
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
 #: Stands for the attempt in a template: the one value that is no text.
 _ATTEMPT = 987_654_321
 _BLANKS: dict[str, Any] = {
@@ -100,7 +106,7 @@ class CeleryDispatcher(Dispatcher):
         known = self._routes.get((task, wanted, facts.priority, facts.home))
         if known is None:
             known = self._routed(task, wanted, facts)
-            self._routes[task, wanted, facts.priority, facts.home] = known
+            _with_room(self._routes)[task, wanted, facts.priority, facts.home] = known
         return known
 
     def _routed(self, task: str, wanted: str | None, facts: WorkerFacts) -> tuple[str, int | None]:
@@ -124,7 +130,7 @@ class CeleryDispatcher(Dispatcher):
         known = self._lists.get((queue, priority))
         if known is None:
             options = self.app.conf.broker_transport_options or {}
-            known = self._lists[queue, priority] = wire.list_of(queue, priority, options)
+            known = _with_room(self._lists)[queue, priority] = wire.list_of(queue, priority, options)
         return known
 
     # --- the port ----------------------------------------------------------------------------------------------------
@@ -322,7 +328,7 @@ class CeleryDispatcher(Dispatcher):
         key = (task, queue, priority, hard, partition)
         template = self._templates.get(key)
         if template is None:
-            template = self._templates[key] = self._template(task, queue, priority, kwargs, hard, partition)
+            template = _with_room(self._templates)[key] = self._template(task, queue, priority, kwargs, hard, partition)
         return template.fill(
             {
                 "id": task_id,
@@ -376,6 +382,13 @@ class CeleryDispatcher(Dispatcher):
         if limit is None:
             limit = self.settings.step_timeout
         return ceil(limit) + HARD_LIMIT_GRACE if limit else None
+
+
+def _with_room(cache: dict[_K, _V]) -> dict[_K, _V]:
+    """A cache that takes one more: it begins anew when there have been very many queues, one for each customer, say."""
+    if len(cache) >= MAX_CACHED:
+        cache.clear()
+    return cache
 
 
 class _Link(Signature):

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 #: Options of a step that name a worker.
 _WORKERS = ("worker", "compensation", "resolve_with")
+#: How many contents are remembered that were looked at.
+MAX_LOOKED = 1_000
 
 
 class NameCheck:
@@ -48,6 +50,8 @@ class NameCheck:
                     definition.name,
                 )
             return
+        if len(self._looked) == MAX_LOOKED:
+            self._looked.clear()
         self._looked.add(definition.content_hash)
         try:
             warnings = [*missing_names(definition, self._dispatcher), *_missing_content(definition, announced)]

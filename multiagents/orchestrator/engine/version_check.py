@@ -15,6 +15,9 @@ from multiagents.workflow.definition import Definition, changes, definitions, ne
 
 logger = logging.getLogger(__name__)
 
+#: How many contents are remembered that were warned of.
+MAX_TOLD = 1_000
+
 
 class Versions:
     """Warns once of each other content that a version turns out to have in the store.
@@ -32,6 +35,8 @@ class Versions:
         pair = (definition.content_hash, started.other)
         if not started.other or pair in self._told:
             return
+        if len(self._told) == MAX_TOLD:
+            self._told.clear()
         self._told.add(pair)
         name, version = definition.name, definition.version
         logger.warning(
