@@ -53,6 +53,7 @@ __all__ = [
     "StateStoreError",
     "StepCycleError",
     "TerminalError",
+    "UndoMissingWarning",
     "UnexpectedEventError",
     "UnknownSignalError",
     "UnknownStepError",
@@ -66,6 +67,10 @@ __all__ = [
     "WorkflowNotFoundError",
     "did_you_mean",
 ]
+
+
+class UndoMissingWarning(UserWarning):
+    """A workflow undoes some of its steps, and says of others neither how they are undone nor why they need not be."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -184,18 +189,26 @@ class WorkflowFailedError(WorkflowError):
         status: how it ended, e.g. ``compensated``.
         error: the original error, with ``type``, ``message``, ``traceback``, ``attempt``, ``causes``; or None.
         steps: name of each step -> its status.
+        live: the steps whose effects nobody has undone, as ``describe().live`` has them.
     """
 
     def __init__(
-        self, transaction_id: str, status: str, error: Any = None, steps: Mapping[str, str] | None = None
+        self,
+        transaction_id: str,
+        status: str,
+        error: Any = None,
+        steps: Mapping[str, str] | None = None,
+        live: Iterable[str] = (),
     ) -> None:
         self.transaction_id = transaction_id
         self.status = status
         self.error = error
         self.steps = dict(steps or {})
+        self.live = tuple(live)
         cause = f": {error.type}: {error.message}" if error is not None else ""
+        left = f", and what {', '.join(self.live)} did is not undone" if self.live else ""
         super().__init__(
-            f"run {transaction_id!r} ended as {status}{cause}; see .steps, or describe() and history() of the run"
+            f"run {transaction_id!r} ended as {status}{left}{cause}; see .steps, or describe() and history() of the run"
         )
 
 

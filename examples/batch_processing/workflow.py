@@ -12,7 +12,7 @@ AT_ONCE = 4
 nightly_batch = (
     WorkflowBuilder("nightly_batch", version="1")
     .add_map("load", load_file, over="files", max_concurrency=AT_ONCE, compensation=unload_file)
-    .add_step("summary", summarize_batch)
+    .add_step("summary", summarize_batch, no_compensation="it only counts")
     .build()
 )
 
@@ -28,6 +28,6 @@ one_file = (
 lenient_batch = (
     WorkflowBuilder("lenient_batch", version="1")
     .add_map("load", Child("load", one_file, on_failure="continue"), over="files", max_concurrency=AT_ONCE)
-    .add_step("summary", summarize_batch)
+    .add_step("summary", summarize_batch, no_compensation="it only counts")
     .build()
 )

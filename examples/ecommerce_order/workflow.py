@@ -25,11 +25,11 @@ def has_something_to_pay(context: dict[str, Any]) -> bool:
 
 ecommerce_order = (
     WorkflowBuilder("ecommerce_order", version="1")
-    .add_step("validate", validate_order)
+    .add_step("validate", validate_order, no_compensation="it only looks")
     .add_step("reserve", reserve_stock, compensation=release_stock)
     .add_step("payment", process_payment, compensation=refund_payment, when=has_something_to_pay)
-    .add_step("confirmation", write_confirmation)
+    .add_step("confirmation", write_confirmation, no_compensation="a text that nobody has seen yet")
     .add_step("fulfil", fulfil_order, compensation=cancel_shipment)
-    .add_step("notify", notify_customer)
+    .add_step("notify", notify_customer, no_compensation="what was sent is sent; nothing can fail behind it")
     .build()
 )

@@ -26,7 +26,7 @@ def expense(name: str, deadline: float) -> Definition:
         WorkflowBuilder(name, version="1")
         .add_step("budget", hold_budget, compensation=release_budget)
         .add_approval("decision", timeout=deadline, on_timeout="reject", schema=Decision)
-        .add_step("payment", pay_claim)
+        .add_step("payment", pay_claim, no_compensation="nothing can fail behind it")
         .build()
     )
 

@@ -46,6 +46,6 @@ subscription_billing = (
         until=has_ended,
         max_iterations=TERM,
     )
-    .add_step("close", close_access)
+    .add_step("close", close_access, no_compensation="nothing can fail behind it")
     .build()
 )

@@ -23,6 +23,6 @@ trip_booking = (
             Step("car", book_car, compensation=cancel_car),
         ],
     )
-    .add_step("payment", pay_trip)
+    .add_step("payment", pay_trip, no_compensation="nothing can fail behind it")
     .build()
 )

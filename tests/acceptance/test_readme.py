@@ -54,4 +54,6 @@ def test_the_first_saga_of_the_readme_completes(folder: Path) -> None:
         ["result", "reserve"],
         ["command", "charge"],
         ["result", "charge"],
+        ["command", "ship"],
+        ["result", "ship"],
     ]

@@ -18,6 +18,7 @@ from multiagents import (
     Orchestrator,
     ResultEvent,
     RetryPolicy,
+    Step,
     TerminalError,
     WorkflowAlreadyExistsError,
     WorkflowBuilder,
@@ -233,3 +234,24 @@ def test_S25_the_steps_of_a_run_that_replaces_another_have_keys_of_their_own() -
 
     assert keys == ["order-1/charge"] * 2 + ["order-1~2/charge"] * 2
     assert (letter["idempotency_key"], second["idempotency_key"]) == ("order-1/charge", "order-1~2/charge")
+
+
+def test_S28_a_step_that_waits_in_its_queue_has_no_effect_yet(orchestrator: Orchestrator) -> None:
+    workflow = (
+        WorkflowBuilder("keyed-pending")
+        .add_parallel("all", ["reserve", Step("published", "reserve", external=True)])
+        .build(register=False)
+    )
+
+    run = orchestrator.start(workflow, {})
+    waiting = run.describe().effects
+    orchestrator.store.claim(
+        Correlation(run.transaction_id, "reserve", Direction.DO, 1),
+        workflow.content_hash,
+        owner="o",
+        worker="w",
+        timeout=None,
+    )
+
+    assert waiting == {"reserve": "pending", "published": "unknown"}
+    assert run.describe().effects == {"reserve": "unknown", "published": "unknown"}

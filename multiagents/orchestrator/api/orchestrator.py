@@ -164,11 +164,14 @@ class Orchestrator:
         cursor: str | None = None,
         *,
         attributes: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        live: bool = False,
     ) -> RunPage:
         """A page of runs, newest first.
 
-        With attributes, a page may be shorter than ``limit``, and even empty, and not the last: one call looks at no
-        more than a thousand runs of a partition. Go on until ``cursor`` is None.
+        With attributes, a version or ``live``, a page may be shorter than ``limit``, and even empty, and not the last:
+        one call looks at no more than a thousand runs of a partition, or at ``limit`` runs for a version or ``live``.
+        Go on until ``cursor`` is None.
 
         Args:
             workflow: of this definition only.
@@ -179,13 +182,17 @@ class Orchestrator:
             attributes: with all of these only: a str, number or datetime to be equal to, or two numbers or datetimes to
                 lie between, both included, of which one may be None. If all are ranges, runs come in the order of the
                 first one's values, largest first.
+            version: of this version of the workflow only.
+            live: those only that are over without having completed, and have left effects that nobody undid
+                (``describe().live``).
 
         Raises:
             WorkflowError: when there is no such status, or an attribute or the cursor was not understood.
 
         >>> page = orchestrator.list("order", attributes={"customer": "c-1", "amount": (10, 20)})  # doctest: +SKIP
         """
-        page = Filter.of(workflow, status, since, attributes).page(self.runtime.store, limit, cursor)
+        asked = Filter.of(workflow, status, since, attributes, version=version, live=live)
+        page = asked.page(self.runtime.store, limit, cursor)
         return RunPage([Run(self.runtime, identity) for identity in page.transaction_ids], page.cursor)
 
     def count(

@@ -86,7 +86,8 @@ class Run:
             timeout: seconds to wait at most; None waits as long as it takes.
 
         Raises:
-            WorkflowFailedError: when the run ended otherwise than as completed.
+            WorkflowFailedError: when the run ended otherwise than as completed; it names the steps whose effects are
+                live all the same.
             TimeoutError: when it has not ended in time; it goes on.
             RuntimeError: when called inside a worker's task, as Celery's ``get()`` does: it would hold up a worker.
         """
@@ -99,6 +100,7 @@ class Run:
                 seen.status.value,
                 seen.error,
                 {name: step.status.value for name, step in seen.steps.items()},
+                seen.live,
             )
         store = self._runtime.store
         return context_of(store.load(self.transaction_id), store.payloads(self.transaction_id))

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from multiagents.clock import to_ms
 from multiagents.events import StatusEvent
-from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
+from multiagents.exceptions import StateConflictError, WorkflowError, WorkflowNotFoundError, did_you_mean
 from multiagents.failpoints import WriteSite
+from multiagents.orchestrator.api.views import left_live
 from multiagents.plain_json import check_words
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import (
@@ -42,12 +43,16 @@ class Filter(NamedTuple):
         workflow: of this one.
         since: started at this time or later.
         conditions: with these attributes.
+        version: of this version of the workflow.
+        live: whose end has left effects live (`multiagents.orchestrator.api.views.left_live`).
     """
 
     statuses: list[RunStatus] | None = None
     workflow: str | None = None
     since: datetime | None = None
     conditions: tuple[Condition, ...] = ()
+    version: str | None = None
+    live: bool = False
 
     @classmethod
     def of(
@@ -56,6 +61,9 @@ class Filter(NamedTuple):
         status: Statuses = None,
         since: datetime | None = None,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+        live: bool = False,
     ) -> Filter:
         """Read a filter as users give it.
 
@@ -70,7 +78,7 @@ class Filter(NamedTuple):
             statuses = [status_of(one) for one in status]
         name = workflow.name if isinstance(workflow, Definition) else workflow
         conditions = tuple(Condition.of(key, wanted) for key, wanted in (attributes or {}).items())
-        return cls(statuses, name, since, conditions)
+        return cls(statuses, name, since, conditions, version, live)
 
     @property
     def is_empty(self) -> bool:
@@ -78,13 +86,24 @@ class Filter(NamedTuple):
         return self == Filter()
 
     def page(self, store: StateStore, limit: int, cursor: str | None = None) -> Page:
-        """A page of the runs that are meant."""
+        """A page of the runs that are meant; what no index has is looked for in each run of it."""
         if self.conditions:
-            return store.visibility.search(self._search(limit, cursor))
-        statuses = list(RunStatus) if self.statuses is None else self.statuses
-        return store.visibility.list_runs(
-            statuses=statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor
-        )
+            page = store.visibility.search(self._search(limit, cursor))
+        else:
+            statuses = list(RunStatus) if self.statuses is None else self.statuses
+            page = store.visibility.list_runs(
+                statuses=statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor
+            )
+        if self.version is None and not self.live:
+            return page
+        return page._replace(transaction_ids=[each for each in page.transaction_ids if self._is_meant(store, each)])
+
+    def _is_meant(self, store: StateStore, transaction_id: str) -> bool:
+        try:
+            found = store.load(transaction_id)
+        except WorkflowNotFoundError:
+            return False
+        return self.version in (None, found.state.version) and not (self.live and not left_live(found))
 
     def count(self, store: StateStore) -> int:
         """How many runs are meant; ``since`` without attributes is not counted by."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
+
+from pydantic import BaseModel
 
 from multiagents.clock import from_ms, to_ms
 from multiagents.events import ErrorInfo
@@ -82,8 +85,10 @@ class WorkflowState:
         started_at: when it was started.
         finished_at: when it ended.
         steps: every step of the definition, in its order.
-        effects: step -> what is known of its effect (rule S28): ``live``, ``undone`` or ``unknown``; steps without one
-            are left out.
+        effects: step -> what is known of its effect (rule S28): ``pending`` (nobody has begun it), ``live``, ``undone``
+            or ``unknown``; steps without one are left out.
+        live: of a run that did not end as completed, the steps whose effects are live, or may be, though none of them
+            says that it needs no undo (``no_compensation``).
         attributes: what it is found by.
         deadline: when it is to be over, if it has a deadline.
         forked_from: the run that it was forked from, if it is a fork.
@@ -100,9 +105,30 @@ class WorkflowState:
     finished_at: datetime | None
     steps: Mapping[str, StepView] = field(default_factory=dict)
     effects: Mapping[str, str] = field(default_factory=dict)
+    live: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     deadline: datetime | None = None
     forked_from: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-ready data: times as ISO text, steps and errors as dicts."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    return value
 
 
 def workflow_state(
@@ -131,6 +157,7 @@ def workflow_state(
             for name in snapshot.definition.steps
         },
         effects=_effects(snapshot),
+        live=left_live(snapshot),
         attributes={name: decode_attribute(stored) for name, stored in snapshot.attributes.items()},
         deadline=_as_time_goes(snapshot, deadline_of(snapshot.definition, state)),
         forked_from=state.forked_from or None,
@@ -143,16 +170,35 @@ def context_of(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
     return merge(definition, dict(payloads.input), payloads.results, definition.graph.order)
 
 
+def left_live(snapshot: Snapshot) -> tuple[str, ...]:
+    """The steps of a run that is over, and not completed, whose effects nobody has undone, or may not have."""
+    status, steps = snapshot.state.status, snapshot.definition.steps
+    if not status.is_end or status is RunStatus.COMPLETED:
+        return ()
+    effects = _effects(snapshot).items()
+    return tuple(n for n, effect in effects if effect in ("live", "unknown") and steps[n].no_compensation is None)
+
+
 def _effects(snapshot: Snapshot) -> dict[str, str]:
     state, found = snapshot.state, {}
     for name, step in snapshot.definition.steps.items():
         effect = state.step(name).effect if step.is_work else None
+        if effect == "unknown" and _nobody_has_begun(snapshot, name):
+            effect = "pending"
         if effect is not None:
             # The items of a map that was undone in one go are undone with it.
             whole = map_of(name)
             in_bulk = whole is not None and state.step(whole).effect == "undone"
             found[name] = "undone" if in_bulk else effect
     return found
+
+
+def _nobody_has_begun(snapshot: Snapshot, name: str) -> bool:
+    """Whether a step is on its way to a worker, and no attempt before may have taken effect."""
+    activity, in_flight = snapshot.state.step(name).do, snapshot.in_flight.get(name)
+    if not activity.in_flight or activity.in_doubt or in_flight is None:
+        return False
+    return in_flight.delivery not in (Delivery.CLAIMED, Delivery.CHILD, Delivery.EXTERNAL)
 
 
 def _step_view(snapshot: Snapshot, payloads: Payloads, name: str, waiting: tuple[Waiting, ...]) -> StepView:

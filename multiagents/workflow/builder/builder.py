@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from multiagents.exceptions import UndoMissingWarning
 from multiagents.workflow.builder.compiler import compiled
 from multiagents.workflow.builder.elements import (
     Approval,
@@ -28,7 +29,14 @@ from multiagents.workflow.builder.elements import (
 )
 from multiagents.workflow.builder.layout import Layout
 from multiagents.workflow.builder.option_checks import check_workflow
-from multiagents.workflow.builder.saga_checks import check_depth, check_passes, check_saga, undo_order
+from multiagents.workflow.builder.saga_checks import (
+    check_depth,
+    check_passes,
+    check_saga,
+    quoted,
+    steps_left_live,
+    undo_order,
+)
 from multiagents.workflow.builder.workers import worker_name
 from multiagents.workflow.definition import Definition, definitions
 
@@ -143,6 +151,8 @@ class WorkflowBuilder:
 
         Warns:
             UserWarning: for a step with ``timeout=0``, as a hung worker then holds its run for ever.
+            UndoMissingWarning: for the steps that have neither ``compensation=`` nor ``no_compensation="reason"``, once
+                one step of the workflow is undone. Of a step behind a pivot nothing need be said.
         """
         check_workflow(
             self.name,
@@ -176,6 +186,14 @@ class WorkflowBuilder:
                     UserWarning,
                     stacklevel=2,
                 )
+        if silent := steps_left_live(definition):
+            warnings.warn(
+                f'workflow "{self.name}" undoes what it did when it fails, but not {quoted(silent)}, which '
+                f"{'says' if len(silent) == 1 else 'say'} nothing of it; give each a compensation=\"worker\", or say "
+                f'why there is nothing to undo: no_compensation="it only reads"',
+                UndoMissingWarning,
+                stacklevel=2,
+            )
         return definitions.register(definition) if register else definition
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from multiagents.exceptions import DefinitionError, did_you_mean
 from multiagents.workflow.builder.workers import is_listing
 from multiagents.workflow.definition import Definition, StepDefinition
 
-__all__ = ["check_depth", "check_passes", "check_saga", "undo_order"]
+__all__ = ["check_depth", "check_passes", "check_saga", "quoted", "steps_left_live", "undo_order"]
 
 #: How deep workflows may lie in each other: JSON that is nested further cannot be read by everybody.
 MAX_DEPTH = 40
@@ -42,6 +42,16 @@ def check_depth(definition: Definition) -> None:
             f"at most, as each definition is stored with all that it runs: have a step of a lower one start the rest "
             f"as a run of its own (orchestrator.start), or use a loop"
         )
+
+
+def steps_left_live(definition: Definition) -> list[str]:
+    """The steps that stay as they are when the run goes back, and do not say that this is meant.
+
+    A workflow that undoes nothing says nothing. Behind a pivot nothing is undone, so nothing need be said.
+    """
+    if not any(map(_is_undoable, definition.steps.values())):
+        return []
+    return list(dict.fromkeys(name.partition("#")[0] for name in _left_open(definition)))  # of rounds, what was written
 
 
 def check_passes(definition: Definition) -> None:
@@ -79,10 +89,10 @@ def undo_order(workflow: str, steps: Mapping[str, StepDefinition], given: Any) -
                 f'{what} names step "{name}", which has no compensation; give it one, or leave it out of the order'
             )
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise DefinitionError(f"{what} names {_quoted(twice)} more than once; a step is undone once: name it once")
+        raise DefinitionError(f"{what} names {quoted(twice)} more than once; a step is undone once: name it once")
     if missing := [name for name in compensable if name not in names]:
         raise DefinitionError(
-            f"{what} leaves out {_quoted(missing)}, which must be undone too; name every step that has a compensation"
+            f"{what} leaves out {quoted(missing)}, which must be undone too; name every step that has a compensation"
         )
     return names
 
@@ -102,7 +112,7 @@ def _check_pivot(definition: Definition, pivot: str) -> None:
         )
     if silent := [name for name in before if _is_silent(steps[name])]:
         raise DefinitionError(
-            f'workflow "{workflow}" has a pivot, "{pivot}", and {_quoted(silent)} before it does not say how to undo '
+            f'workflow "{workflow}" has a pivot, "{pivot}", and {quoted(silent)} before it does not say how to undo '
             f'what was done; give each a compensation="worker" or a no_compensation="reason" (rule S14)'
         )
     for name, step in steps.items():
@@ -117,16 +127,19 @@ def _check_pivot(definition: Definition, pivot: str) -> None:
 
 
 def _check_strictness(definition: Definition) -> None:
-    """A pivot has said how it is undone by being one, and so has what comes behind it."""
-    pivots, is_before = definition.pivots, definition.graph.is_before
-    silent = [name for name, step in definition.steps.items() if _is_silent(step)]
-    silent = [name for name in silent if not any(name == pivot or is_before(pivot, name) for pivot in pivots)]
-    if silent:
+    if silent := _left_open(definition):
         raise DefinitionError(
-            f'workflow "{definition.name}" is strict, and {_quoted(silent)} of it '
+            f'workflow "{definition.name}" is strict, and {quoted(silent)} of it '
             f"{'does' if len(silent) == 1 else 'do'} not say how to undo what was done; give each a "
             f'compensation="worker" or a no_compensation="reason" (rule S14)'
         )
+
+
+def _left_open(definition: Definition) -> list[str]:
+    """A pivot has said how it is undone by being one, and so has what comes behind it."""
+    pivots, is_before = definition.pivots, definition.graph.is_before
+    silent = [name for name, step in definition.steps.items() if _is_silent(step)]
+    return [name for name in silent if not any(name == pivot or is_before(pivot, name) for pivot in pivots)]
 
 
 def _is_undoable(step: StepDefinition) -> bool:
@@ -137,7 +150,8 @@ def _is_silent(step: StepDefinition) -> bool:
     return (step.is_work or step.item is not None) and not step.says_how_undone
 
 
-def _quoted(names: Iterable[str]) -> str:
+def quoted(names: Iterable[str]) -> str:
+    """Names as a message has them: ``step "a"``, ``steps "a", "b"``."""
     names = list(names)
     quoted = ", ".join(f'"{name}"' for name in names)
     return f"steps {quoted}" if len(names) > 1 else f"step {quoted}"
