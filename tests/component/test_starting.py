@@ -27,7 +27,7 @@ from multiagents import (
     worker,
 )
 from multiagents.exceptions import WorkflowError
-from multiagents.names import TRANSACTION_ID, Direction, transaction_id_of
+from multiagents.names import TRANSACTION_ID, Correlation, Direction, transaction_id_of
 from multiagents.orchestrator.engine import OnConflict
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
@@ -245,8 +245,9 @@ def test_S28_a_step_that_waits_in_its_queue_has_no_effect_yet(orchestrator: Orch
 
     run = orchestrator.start(workflow, {})
     waiting = run.describe().effects
+    nonce = orchestrator.store.load(run.transaction_id).state.nonce
     orchestrator.store.claim(
-        Correlation(run.transaction_id, "reserve", Direction.DO, 1),
+        Correlation(run.transaction_id, "reserve", Direction.DO, 1, nonce),
         workflow.content_hash,
         owner="o",
         worker="w",
