@@ -208,6 +208,71 @@ def test_the_ticks_of_a_crontab_go_on_when_the_clocks_change(month: int, day: in
         assert ticks.after(asked) == next(tick for tick in seen if tick > asked)
 
 
+#: Nights in which the clocks go back: the zone, one hour before the first of the two passes, and how long they go back.
+NIGHTS = [
+    ("Europe/Berlin", datetime(2026, 10, 24, 23, tzinfo=UTC), 60),
+    ("US/Pacific", datetime(2026, 11, 1, 7, tzinfo=UTC), 60),
+    ("Australia/Lord_Howe", datetime(2026, 4, 4, 13, 30, tzinfo=UTC), 30),
+]
+
+
+def ticks_of(zone: str, when: Any, begin: datetime, hours: float) -> list[datetime]:
+    ticks = CeleryTicks(Celery(set_as_current=False, timezone=zone), when)
+    return list(ticks.between(begin - timedelta(microseconds=1), begin + timedelta(hours=hours, microseconds=-1)))
+
+
+@pytest.mark.parametrize(("zone", "begin", "back"), NIGHTS)
+@pytest.mark.parametrize("every", [1, 5, 15, 30])
+def test_where_every_hour_is_meant_the_hour_that_comes_twice_ticks_both_times(
+    zone: str, begin: datetime, back: int, every: int
+) -> None:
+    seen = ticks_of(zone, f"*/{every} * * * *", begin, 4)
+
+    assert [tick - begin for tick in seen] == [timedelta(minutes=at) for at in range(0, 240, every)]
+
+
+@pytest.mark.parametrize(
+    ("when", "ticks"),
+    [
+        ("0 * * * *", 6),
+        ("30 1 * * *", 1),
+        ("*/20 1 * * *", 3),
+        ("30 1,2 * * *", 2),
+        ("0 */2 * * *", 3),
+        ("0 * 1 11 *", 6),
+        ("0 * 2 11 *", 0),
+        ("0 * * * sun", 6),
+        ("0 * * * mon", 0),
+    ],
+)
+def test_a_fixed_hour_ticks_once_in_the_night_when_the_clocks_go_back(when: str, ticks: int) -> None:
+    assert len(ticks_of("US/Pacific", when, datetime(2026, 11, 1, 7, tzinfo=UTC), 6)) == ticks
+
+
+@pytest.mark.parametrize(("zone", "begin", "back"), NIGHTS)
+@pytest.mark.parametrize("when", ["0 * * * *", "*/15 * * * *", "30 1 * * *", "45 2 * * *", "*/30 1-3 * * *"])
+def test_whoever_asks_and_whenever_is_told_the_same_ticks(zone: str, begin: datetime, back: int, when: str) -> None:
+    begin -= timedelta(days=1)
+    ticks = CeleryTicks(Celery(set_as_current=False, timezone=zone), when)
+    seen = ticks_of(zone, when, begin, 60)
+
+    for minutes in range(0, 48 * 60, 7):
+        asked = begin + timedelta(minutes=minutes, seconds=1)
+        assert ticks.after(asked) == next(tick for tick in seen if tick > asked)
+
+
+def test_beat_is_told_of_both_passes() -> None:
+    ticks = CeleryTicks(Celery(set_as_current=False, timezone="US/Pacific"), "0 * * * *")
+    first = datetime(2026, 11, 1, 8, tzinfo=UTC)  # 01:00, for the first time
+
+    ticks.schedule.nowfun = lambda: first + timedelta(minutes=59)
+    early = ticks.schedule.is_due(first)
+    ticks.schedule.nowfun = lambda: first + timedelta(minutes=60)
+    due = ticks.schedule.is_due(first)
+
+    assert (early, due) == ((False, 60), (True, 3600))
+
+
 @pytest.mark.parametrize(
     ("when", "told"),
     [

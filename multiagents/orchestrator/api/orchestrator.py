@@ -274,7 +274,8 @@ class Orchestrator:
             name: the schedule's; at most 96 characters of A-Z a-z 0-9 _ . @ -.
             workflow: what is started.
             when: seconds, a timedelta, a ``celery.schedules.crontab`` or its text. Seconds are counted from 1970, a
-                crontab is read in the app's ``timezone``; what the clocks there show twice in a night is one tick.
+                crontab is read in the app's ``timezone``. In the night when the clocks there go back, one for every
+                hour ticks in both passes of the hour that comes twice, and one for a fixed hour once.
             input: of each run; or what makes it of the tick's time, the same each time it is asked.
             attributes: what the runs are found by besides.
             catch_up: start what was missed while no beat or worker ran, too; without it only the latest tick of those.

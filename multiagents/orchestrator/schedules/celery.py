@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, cast
 
 from celery.schedules import crontab, schedstate, schedule
 
@@ -14,6 +14,9 @@ from multiagents.orchestrator.schedules.base import Ticks
 
 #: Seconds by which a beat's clock may be ahead of the store's.
 EARLY = 5.0
+#: What every hour of a day is, and by how much clocks may go back.
+HOURS = 24
+GOES_BACK = timedelta(hours=4)
 
 
 class Every(schedule):
@@ -37,6 +40,67 @@ class Every(schedule):
         """The first tick after a moment."""
         seconds = self.run_every.total_seconds()
         return datetime.fromtimestamp((math.floor(moment.timestamp() / seconds) + 1) * seconds, UTC)
+
+
+class WallClock(crontab):
+    """A crontab that counts the hours of a night in which the clocks go back as they pass.
+
+    Where every hour is meant, so is the one that comes twice, both times; a fixed hour is meant once (the first time).
+    """
+
+    # What crontab keeps of its fields, which has no types of its own.
+    minute: set[int]
+    hour: set[int]
+    day_of_week: set[int]
+    day_of_month: set[int]
+    month_of_year: set[int]
+
+    @classmethod
+    def of(cls, given: crontab, app: Any) -> WallClock:
+        """The same as somebody has written it, read in the app's time zone."""
+        written = given.__reduce__()[1]
+        return cls(*written, nowfun=getattr(given, "nowfun", None), app=app)
+
+    def remaining_estimate(self, last_run_at: datetime, ffwd: Any = None) -> timedelta:  # noqa: ARG002 - Celery's
+        """How long it is from now to the tick after the last run."""
+        return self.after(self.maybe_make_aware(last_run_at)) - self.maybe_make_aware(self.now()).astimezone(UTC)
+
+    def after(self, moment: datetime) -> datetime:
+        """The first tick after a moment."""
+        found = self._as_clocks_show(moment)
+        near = self._offset(moment - GOES_BACK), self._offset(min(found, moment + GOES_BACK))
+        if len(self.hour) < HOURS or near[0] <= near[1]:
+            return found
+        # The clocks go back hereabouts, and what they show says nothing: minute by minute, as time passes.
+        minute = moment.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+        while minute < found and not self._shows(minute):
+            minute += timedelta(minutes=1)
+        return minute
+
+    def _as_clocks_show(self, moment: datetime) -> datetime:
+        """The first tick after a moment, as if no clock ever went back."""
+        asked = moment
+        while True:
+            start, step, _ = self.remaining_delta(asked)
+            found: datetime = (start + step).astimezone(UTC)
+            if found > moment:
+                return found
+            asked += timedelta(minutes=1)
+
+    def _local(self, moment: datetime) -> datetime:
+        return moment.astimezone(cast("tzinfo", self.tz))
+
+    def _offset(self, moment: datetime) -> timedelta:
+        return self._local(moment).utcoffset() or timedelta()
+
+    def _shows(self, moment: datetime) -> bool:
+        local = self._local(moment)
+        return (
+            local.minute in self.minute
+            and local.day in self.day_of_month
+            and local.month in self.month_of_year
+            and local.isoweekday() % 7 in self.day_of_week
+        )
 
 
 class CeleryTicks(Ticks):
@@ -64,6 +128,8 @@ class CeleryTicks(Ticks):
                 f"a schedule ticks at {when!r:.80}; expected seconds, a timedelta, a celery.schedules.crontab, or its "
                 f'text such as "30 2 * * *"'
             )
+        if isinstance(when, crontab):
+            when = WallClock.of(when, app)
         when.app = app
         #: as beat takes it
         self.schedule = when
@@ -72,16 +138,9 @@ class CeleryTicks(Ticks):
             self.early = min(self.early, when.run_every / 2)
 
     def after(self, moment: datetime) -> datetime:
-        """The first tick after a moment; of an hour that a change of the clocks repeats, a crontab knows the first."""
-        if isinstance(self.schedule, Every):
-            return self.schedule.after(moment)
-        asked = moment
-        while True:
-            start, step, _ = self.schedule.remaining_delta(asked)
-            found: datetime = (start + step).astimezone(UTC)
-            if found > moment:
-                return found
-            asked += timedelta(minutes=1)
+        """The first tick after a moment."""
+        found: datetime = self.schedule.after(moment)
+        return found
 
     def register(self, app: Any, name: str) -> None:
         """Have beat send the tick's task."""
