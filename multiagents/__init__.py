@@ -18,6 +18,7 @@ _HOMES = {
     "exceptions": (
         "MultiAgentsError",
         "OutcomeUnknownError",
+        "NeedsAttentionError",
         "TerminalError",
         "WorkflowAlreadyExistsError",
         "WorkflowFailedError",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from multiagents.events import ResultEvent as ResultEvent
     from multiagents.events import StatusEvent as StatusEvent
     from multiagents.exceptions import MultiAgentsError as MultiAgentsError
+    from multiagents.exceptions import NeedsAttentionError as NeedsAttentionError
     from multiagents.exceptions import OutcomeUnknownError as OutcomeUnknownError
     from multiagents.exceptions import TerminalError as TerminalError
     from multiagents.exceptions import WorkflowAlreadyExistsError as WorkflowAlreadyExistsError

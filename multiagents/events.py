@@ -69,6 +69,10 @@ class ErrorInfo(BaseModel):
     attempt: int = 1
     #: errors of compensations and of probes: attached to the original, never in its place (rule S19)
     causes: tuple[ErrorInfo, ...] = ()
+    #: what the worker told of it as data (``TerminalError(..., details=...)``)
+    details: Any = None
+    #: the worker has said that a person has to look before anything follows from it
+    attention: bool = False
 
 
 class Event(BaseModel):

@@ -20,6 +20,7 @@
      │    ├── WorkerNotFoundError
      │    ├── WorkerAlreadyRegisteredError
      │    ├── TerminalError            raised by users: do not retry
+     │    │    ├── NeedsAttentionError raised by users: a person has to look
      │    │    └── ResolutionError     a probe's answer is none
      │    └── OutcomeUnknownError      raised by users: it may have taken effect
      ├── EventBusError
@@ -45,6 +46,7 @@ __all__ = [
     "DuplicateStepError",
     "EventBusError",
     "MultiAgentsError",
+    "NeedsAttentionError",
     "OutcomeUnknownError",
     "PayloadStoreError",
     "ResolutionError",
@@ -281,7 +283,31 @@ class WorkerAlreadyRegisteredError(WorkerError):
 
 
 class TerminalError(WorkerError):
-    """Raise it from a worker to say: this failed, and trying again will not help."""
+    """Raise it from a worker to say: this failed, and trying again will not help.
+
+    Args:
+        args: what happened, in words.
+        details: the same as data, for programs: anything that can be written as JSON, at most 16 KiB. It is in the
+            history, in ``describe()`` and in ``current_step().error`` of the undos.
+
+    >>> TerminalError("declined", details={"code": "insufficient_funds"}).details
+    {'code': 'insufficient_funds'}
+    """
+
+    #: also of one whose author forgot to call this class
+    details: Any = None
+
+    def __init__(self, *args: Any, details: Any = None) -> None:
+        self.details = details
+        super().__init__(*args)
+
+
+class NeedsAttentionError(TerminalError):
+    """Raise it from a worker to say: this failed, and a person has to look before anything follows from it.
+
+    The run is ``paused``, and nothing is undone, until somebody retries, skips or supplies the step, or cancels the
+    run. An undo that raises it is parked, as one that failed for good.
+    """
 
 
 class ResolutionError(TerminalError):

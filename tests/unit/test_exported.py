@@ -20,6 +20,7 @@ from multiagents import exceptions
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DuplicateStepError": ("order", "charge"),
     "ResolutionError": ("charge_status", "charge", "a str"),
+    "TerminalError": ("the card was declined",),
     "StepCycleError": ("order", ["charge", "ship", "charge"]),
     "UnexpectedEventError": ("order-1", "ship"),
     "UnknownSignalError": ("order", "aproval", ["approval"]),

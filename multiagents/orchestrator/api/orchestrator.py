@@ -13,6 +13,7 @@ from multiagents.names import check_transaction_id
 from multiagents.orchestrator.api.bulk import BulkResult, bulk
 from multiagents.orchestrator.api.dead_letters import DeadLetter, dead_letters
 from multiagents.orchestrator.api.delete import Tombstone, tombstones
+from multiagents.orchestrator.api.open_waits import OpenWait, open_waits
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.schedule import Input, Schedule, Schedules
 from multiagents.orchestrator.api.search import Filter, Statuses
@@ -291,6 +292,33 @@ class Orchestrator:
         self.schedules.add(made)
         ticks.register(self.app, name)
         return made
+
+    def waiting(
+        self,
+        workflow: Definition | str | None = None,
+        signal: str | None = None,
+        since: datetime | None = None,
+        *,
+        limit: int = 1_000,
+    ) -> builtins.list[OpenWait]:
+        """All that waits for somebody: for a signal, an approval, or an operator; in children, too.
+
+        Every run that is not over is looked at, one after the other, until so many were found.
+
+        Args:
+            workflow: in runs of this definition, and in the runs that are their steps, only.
+            signal: for the signal of this name only.
+            since: begun to wait at this time or later only; what an operator is waited for since is not known.
+            limit: how many at most.
+
+        Returns:
+            those that have waited longest first; of each the ``run``, the ``step``, the ``kind``, ``since``, and
+            ``waiting`` in words.
+
+        >>> for each in orchestrator.waiting("order", signal="approval"):  # doctest: +SKIP
+        ...     each.run.signal("approval", {"approved": True}, actor="ann")
+        """
+        return open_waits(self.runtime, workflow, signal, since, limit)
 
     def dead_letters(
         self, workflow: str | None = None, step: str | None = None, transaction_id: str | None = None

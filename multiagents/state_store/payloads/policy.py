@@ -110,6 +110,9 @@ class PayloadPolicy:
 
     @staticmethod
     def _redacted(event: Event, redact: Callable[[Any], Any]) -> Event:
+        error = getattr(event, "error", None)
+        if error is not None and error.details is not None:
+            event = event.model_copy(update={"error": error.model_copy(update={"details": redact(error.details)})})
         if event.payload is None and not event.model_extra:
             return event
         if isinstance(event, StatusEvent) and is_replayed(event):

@@ -6,12 +6,19 @@ import asyncio
 import os
 import pickle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from multiagents.error_report import message_of, qualified_name, report
 from multiagents.events import ErrorInfo, ErrorKind
-from multiagents.exceptions import OutcomeUnknownError, TerminalError, WorkerError
+from multiagents.exceptions import (
+    MultiAgentsError,
+    NeedsAttentionError,
+    OutcomeUnknownError,
+    TerminalError,
+    WorkerError,
+)
 from multiagents.interruption import causes_of
+from multiagents.plain_json import plain
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.execution import timeouts
 
@@ -25,6 +32,10 @@ class Classified(NamedTuple):
 
     kind: ErrorKind
     retryable: bool
+
+
+#: Bytes of JSON that are kept of an error's details.
+MAX_DETAILS = 16 * 1024
 
 
 def classify(error: BaseException, policy: RetryPolicy | None) -> Classified:
@@ -56,7 +67,20 @@ def is_its_word(error: BaseException) -> bool:
 
 def describe(error: BaseException, attempt: int) -> ErrorInfo:
     """The error as data that any store takes: bounded, valid UTF-8, and without the library's own frames."""
-    return report(error, attempt=attempt, hidden=_NOT_THE_WORKERS)
+    told = report(error, attempt=attempt, hidden=_NOT_THE_WORKERS)
+    details = error.details if isinstance(error, TerminalError) else None
+    attention = isinstance(error, NeedsAttentionError)
+    if details is None and not attention:
+        return told
+    return told.model_copy(update={"details": _written(details), "attention": attention})
+
+
+def _written(details: Any) -> Any:
+    """Details as they are kept; what cannot be is told of, and never costs the error that they belong to."""
+    try:
+        return plain(details, "the details of an error", max_bytes=MAX_DETAILS)
+    except MultiAgentsError as error:
+        return {"left_out": str(error)}
 
 
 def as_told_to_celery(worker: str, error: BaseException) -> Exception:

@@ -59,6 +59,7 @@ def _step(workflow: str, element: Step | Node, **place: Any) -> StepDefinition:
 def _work(step: Step) -> dict[str, Any]:
     return {
         "worker": worker_name(step.worker) or step.name,
+        "on_failure": None if step.on_failure == "fail" else step.on_failure,
         "compensation": worker_name(step.compensation),
         "resolve_with": worker_name(step.resolve_with),
     }

@@ -65,6 +65,9 @@ class Step:
         on_unknown: what to do about an unknown outcome: ``compensate``, ``resolve`` it by asking ``resolve_with``, or
             ``park`` it for a person (rule S3).
         compensate_on_failure: undo the step also when it failed for certain.
+        on_failure: what it means that the step has failed for good: the run goes back, or with ``park`` it is paused
+            until a person retries, skips or supplies the step, or cancels the run. A worker asks for that itself with
+            `NeedsAttentionError`.
         no_compensation: why the step needs no compensation, in words.
         local: a step of milliseconds: the process that has run the step before it runs this one, too, with a commit
             and without a message, if it knows the worker. Where a step is the first, is one of several that are due at
@@ -99,6 +102,7 @@ class Step:
     reread: Any = None
     on_unknown: Literal["compensate", "resolve", "park"] = "compensate"
     compensate_on_failure: bool = False
+    on_failure: Literal["fail", "park"] = "fail"
     no_compensation: str | None = None
     local: bool = False
     queue: str | None = None
@@ -288,7 +292,8 @@ class Child:
         compensation: a worker that undoes the completed child in place of its own journal.
         detached: start it and go on; whatever becomes of either run, the other is left alone.
         on_failure: what it means for this run that the child has failed, and has undone what it did: it has failed,
-            too, or it goes on, and the step counts as skipped (rule S10).
+            too; it goes on, and the step counts as skipped (rule S10); or with ``park`` it is paused until a person
+            retries, skips or supplies the step, or cancels it.
         no_compensation: why the completed child is not undone with its parent, in words.
         undo_retry: how failed attempts of ``compensation`` are retried.
         after: the steps or blocks it waits for; None is the one added before.
@@ -307,7 +312,7 @@ class Child:
     inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None
     compensation: Any = None
     detached: bool = False
-    on_failure: Literal["fail", "continue"] = "fail"
+    on_failure: Literal["fail", "continue", "park"] = "fail"
     _: KW_ONLY
     no_compensation: str | None = None
     undo_retry: RetryPolicy | None = None

@@ -222,6 +222,7 @@ def _check_step(options: _Options, step: Step) -> None:
     options.text("no_compensation", "the reason, in words")
     options.text("summary", "a string that is not empty")
     options.one_of("on_unknown", *ON_UNKNOWN)
+    options.one_of("on_failure", "fail", "park")
     if step.priority is not None:
         options.whole("priority", "a whole number from 0 to 9", 0, 9)
     if step.limit is not None and not isinstance(step.limit, Limit):
@@ -304,7 +305,7 @@ def _check_child(options: _Options, child: Child) -> None:
     options.workers("compensation")
     options.policies("undo_retry")
     options.flags("detached")
-    options.one_of("on_failure", "fail", "continue")
+    options.one_of("on_failure", "fail", "continue", "park")
     if child.detached and child.compensation is not None:
         raise DefinitionError(
             f"{options.where} is detached and has a compensation; a detached run is left alone, whatever becomes of "

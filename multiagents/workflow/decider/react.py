@@ -33,7 +33,7 @@ from multiagents.workflow.decider.compensation import (
 from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
 from multiagents.workflow.decider.signals import Answer, rejected
-from multiagents.workflow.decider.unknown_outcomes import asks_probe, is_parked, past_pivot
+from multiagents.workflow.decider.unknown_outcomes import asks_probe, is_parked, needs_attention, past_pivot
 from multiagents.workflow.definition import Definition, StepKind
 from multiagents.workflow.state import RUN, ActivityStatus, Cause, RunState, RunStatus
 
@@ -115,7 +115,7 @@ def _are_done(state: RunState, names: Iterable[str]) -> bool:
 def _failed(definition: Definition, state: RunState, name: str, at: datetime) -> Event:
     """A step is over without success: a person is asked, or the run starts to compensate."""
     if is_parked(definition, state, name):
-        return _paused(state, name, at)
+        return _paused(definition, state, name, at)
     payload = {"cause": Cause.FAILURE.value}
     if savepoint := savepoint_before(definition, state, name):
         payload["to"] = savepoint
@@ -175,9 +175,14 @@ def _decided(definition: Definition, state: RunState, at: datetime) -> Iterator[
         yield status(state, RunStatus.RUNNING if state.cause is None else RunStatus.COMPENSATING, at)
 
 
-def _paused(state: RunState, name: str, at: datetime) -> Event:
-    known = state.step(name).do.status is ActivityStatus.FAILED
-    why = f"step {name} failed behind the pivot" if known else f"nobody knows whether step {name} took effect"
+def _paused(definition: Definition, state: RunState, name: str, at: datetime) -> Event:
+    step = state.step(name)
+    if needs_attention(definition.steps[name], step) and step.do.error is not None:
+        why = f"step {name} needs somebody's attention: {step.do.error.message}"
+    elif step.do.status is ActivityStatus.FAILED:
+        why = f"step {name} failed behind the pivot"
+    else:
+        why = f"nobody knows whether step {name} took effect"
     return status(state, RunStatus.PAUSED, at, reason=why)
 
 
@@ -201,7 +206,7 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
         return
     parked = next((name for name in unsuccessful if is_parked(definition, state, name)), None)
     if parked is not None:
-        yield _paused(state, parked, at)
+        yield _paused(definition, state, parked, at)
         return
     partly = [name for name in definition.sizes if name in undone and is_done_in_part(definition, state, name)]
     turn = [] if partly else [name for name in turn_of(definition, state) if name in undone]

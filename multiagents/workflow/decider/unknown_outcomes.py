@@ -9,7 +9,9 @@ The rules:
    the limits of the probe. It is never revoked, as compensating has to know.
 3. A pivot of unknown outcome waits for a person, and so does a step with ``on_unknown="park"`` (rules S3, S13). One
    with a probe waits only if the probe cannot tell.
-4. Once a pivot has succeeded nothing is undone any more (rule S12): whatever fails then waits for a person, who has it
+4. A definite failure waits for a person where its step says so (``on_failure="park"``) or its worker did, as long as
+   the run goes forward. Nothing is in doubt then, so a cancel and the deadline turn it back.
+5. Once a pivot has succeeded nothing is undone any more (rule S12): whatever fails then waits for a person, who has it
    tried again, skips it or supplies its result. Neither a cancel nor the deadline turns the run back.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state import ActivityStatus, RunState, StepState
 
-__all__ = ["asks_probe", "is_parked", "needs_probe", "past_pivot"]
+__all__ = ["asks_probe", "is_parked", "needs_attention", "needs_probe", "past_pivot"]
 
 
 def needs_probe(own: StepDefinition, step: StepState, *, forward: bool) -> bool:
@@ -55,4 +57,12 @@ def is_parked(definition: Definition, state: RunState, name: str) -> bool:
     if needs_probe(own, step, forward=forward):
         return False
     parks = own.pivot or own.on_unknown != "compensate"
-    return (parks and step.is_unsettled(forward=forward)) or past_pivot(definition, state)
+    if (parks and step.is_unsettled(forward=forward)) or past_pivot(definition, state):
+        return True
+    return forward and not state.cancel_requested and needs_attention(own, step)
+
+
+def needs_attention(own: StepDefinition, step: StepState) -> bool:
+    """Whether a step has failed for certain, and it, or its worker, asks for a person before anything follows."""
+    asked = own.on_failure == "park" or (step.do.error is not None and step.do.error.attention)
+    return asked and step.do.status is ActivityStatus.FAILED

@@ -113,7 +113,8 @@ class StepDefinition:
         default: of a choice: the branch for any other label.
         workflow: of a child: the `Definition` that its run follows.
         detached: of a child: it is started and left alone.
-        on_failure: of a child: what its failure, which it has undone, means for its parent: ``fail`` or ``continue``.
+        on_failure: what a failure for good means: ``fail``, or ``park``, where a person has to look first; of a child,
+            which has undone what it did, also ``continue``.
         over: of a map: dotted path to its list in the context, or a callable that answers it.
         item: of a map: what every item is, but for its name and place.
         retries: of a save-point: how often a run may go back to it.

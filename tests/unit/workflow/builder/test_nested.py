@@ -171,7 +171,7 @@ async def later(context: dict[str, Any]) -> list[Any]:
         (Child("c", None), 'step "c" has workflow=None; expected a definition, as build() returns it'),
         (Child("c", "nowhere"), 'step "c" is to run another workflow: '),
         (Child("c", PAY, detached=1), "has detached=1; expected True or False"),  # type: ignore[arg-type]
-        (Child("c", PAY, on_failure="stop"), 'has on_failure=\'stop\'; expected "fail" or "continue"'),
+        (Child("c", PAY, on_failure="stop"), 'has on_failure=\'stop\'; expected "fail", "continue" or "park"'),
         (Child("c", PAY, detached=True, compensation="undo"), 'step "c" is detached and has a compensation'),
         (Child("c", PAY, compensation="undo", no_compensation="x"), "has compensation and no_compensation"),
         (Child("c", PAY, inputs=5), "has inputs=5; expected a mapping of argument to dotted path"),  # type: ignore[arg-type]
