@@ -86,13 +86,15 @@ ADVICE = {
     "WatchError": _OWN_FAULT,
 }
 
-#: What a server says that is not, or not yet, the one to talk to.
+#: What a server says that is not, or not yet, the one to talk to ...
 ELSEWHERE = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.BusyLoadingError,
     redis.exceptions.MasterDownError,
     redis.exceptions.AuthenticationError,
 )
+#: ... and for what redis-py has no class: a master that its replicas have left, and one that was demoted just now.
+_ELSEWHERE_WORDS = ("NOREPLICAS", "UNBLOCKED")
 
 #: Trying again does not help against these: the configuration is wrong.
 _CONFIGURATION = frozenset({"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "ExternalAuthProviderError"})
@@ -118,9 +120,7 @@ def says_elsewhere(error: BaseException) -> bool:
     After a failover a demoted master says so for ever to whoever stays with it.
     """
     return isinstance(error, ELSEWHERE) or (
-        # redis-py has no class for it: a master that the others have left.
-        isinstance(error, redis.exceptions.ResponseError)
-        and str(error).startswith("NOREPLICAS")
+        isinstance(error, redis.exceptions.ResponseError) and str(error).startswith(_ELSEWHERE_WORDS)
     )
 
 

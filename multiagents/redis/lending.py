@@ -16,6 +16,8 @@ from weakref import WeakSet
 
 import redis
 from hiredis import pack_command
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from multiagents.redis.errors import says_elsewhere
 
@@ -37,12 +39,14 @@ class Pool:
         template: says how to connect: to a plain server, through TLS or a socket, or to a Sentinel's master. None of
             its own connections is used.
         patience: seconds that one may have to wait for a connection.
+        arguments: of each connection, in place of the template's.
     """
 
-    def __init__(self, template: redis.ConnectionPool, patience: float) -> None:
+    def __init__(self, template: redis.ConnectionPool, patience: float, **arguments: Any) -> None:
         #: how connections are made
         self.template = template
         self._patience = patience
+        self._arguments = arguments
         given = template.max_connections
         self.max_connections = given if given < _UNBOUNDED else MAX_CONNECTIONS
         self.reset()
@@ -127,7 +131,7 @@ class Pool:
     def _make(self) -> Any:
         # Redis' notices of maintenance want a pool of redis-py's own, and tie each connection into a circle that only
         # the collector unties.
-        kwargs = self.template.connection_kwargs
+        kwargs = {**self.template.connection_kwargs, **self._arguments}
         return self.template.connection_class(
             **{name: value for name, value in kwargs.items() if not name.startswith("maint_notifications")}
         )
@@ -151,6 +155,9 @@ class Pool:
 
     def release(self, line: Any) -> None:
         """Give back what `get_connection` lent; redis-py does that on its way out, whatever has happened."""
+        if line not in self._alive:  # a parent's, or one that was dropped
+            line.disconnect()
+            return
         error, before = sys.exception(), line.handled_before
         line.handled_before = None
         if error is None or error is before:
@@ -211,16 +218,27 @@ class Client(redis.Redis):
         return reply
 
 
-def pooled(template: redis.ConnectionPool, patience: float) -> Client:
+def pooled(template: redis.ConnectionPool, patience: float, **arguments: Any) -> Client:
     """A client whose connections come from a `Pool`.
 
     Args:
         template: says how to connect; its own connections are not used.
         patience: seconds that one may have to wait for a connection.
+        arguments: of each connection, in place of the template's.
     """
-    made = Client(connection_pool=cast(Any, Pool(template, patience)))
+    made = Client(connection_pool=cast(Any, Pool(template, patience, **arguments)))
     made.auto_close_connection_pool = True
     return made
+
+
+def listening(client: Client) -> Client:
+    """A client of the same server for who listens: a connection of its own, and no retries that nobody sees."""
+    return pooled(client.connection_pool.template, 1.0, retry=Retry(NoBackoff(), 0))
+
+
+def socket_of(line: Any) -> Any:
+    """The socket of a connection, to wait on beside others; redis-py has no public name for it."""
+    return line._sock  # noqa: SLF001
 
 
 def _is_stale(line: Any) -> bool:

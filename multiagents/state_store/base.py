@@ -34,6 +34,7 @@ from multiagents.state_store.records import (
     Committed,
     Dispatch,
     Due,
+    Ending,
     Renewal,
     Snapshot,
     Started,
@@ -234,6 +235,19 @@ class StateStore(ABC):
         """
 
     @abstractmethod
+    def ending(self, transaction_id: str, after: int | None = None, *, poll: float = 1.0) -> Ending:
+        """Begin to wait for the end of a run. Neither blocks nor asks anything, and holds no thread and no connection.
+
+        Args:
+            transaction_id: the run.
+            after: wait no longer than until its version is another one than this.
+            poll: seconds between two looks, where the store has to look; if it has to at many runs, they come later.
+
+        Returns:
+            a future whose result is the status at the end, or the error `status` would raise; who waits no more cancels
+            it.
+        """
+
     def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
         """Block until the run is over.
 
@@ -241,6 +255,16 @@ class StateStore(ABC):
             TimeoutError: when it is not, after ``timeout`` seconds.
             WorkflowNotFoundError: when there is no such run.
         """
+        status = self.status(transaction_id)
+        if status.is_end:
+            return status
+        ending = self.ending(transaction_id)
+        try:
+            return ending.result(timeout)
+        except TimeoutError:
+            raise still_running(transaction_id, ending.seen or status, timeout) from None
+        finally:
+            ending.cancel()
 
     @abstractmethod
     def forget(self, identity: str, seen_ms: int | None = None) -> bool:
@@ -337,9 +361,9 @@ class StateStore(ABC):
         """Give connections back."""
 
 
-def still_running(transaction_id: str, status: RunStatus, timeout: float | None) -> TimeoutError:
-    """What whoever waited long enough for a run's end is told."""
+def still_running(transaction_id: str, status: RunStatus | None, timeout: float | None) -> TimeoutError:
+    """What whoever waited long enough for a run's end is told; without a status, nobody has looked yet."""
     return TimeoutError(
-        f"run {transaction_id!r} is still {status} after {timeout} s; it goes on: ask again with result(), or see "
-        f"describe()"
+        f"run {transaction_id!r} is still {status or 'going on'} after {timeout} s; it goes on: ask again with "
+        f"result(), or see describe()"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
@@ -20,6 +19,7 @@ from multiagents.orchestrator.dispatch.celery import assert_may_wait
 from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.plain_json import plain
+from multiagents.state_store.base import still_running
 from multiagents.workflow.decider import Fact, settleable
 from multiagents.workflow.state import Cause, RunStatus
 
@@ -46,7 +46,7 @@ class Run:
         Raises:
             WorkflowNotFoundError: when there is no such run.
         """
-        return self._runtime.store.load(self.transaction_id).state.status
+        return self._runtime.store.status(self.transaction_id)
 
     def describe(self) -> WorkflowState:
         """The run as it stands: its status, data and steps.
@@ -64,20 +64,28 @@ class Run:
         return self._runtime.store.history(self.transaction_id)
 
     def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
-        """Follow the run's events, from the first to the end.
+        """Follow the run's events, from the first to the end; while nothing happens, it takes no connection.
 
         Args:
-            poll: seconds between two looks while nothing happens.
+            poll: seconds between two looks while nothing happens; if many are watched in one process, they come later.
         """
-        seen = 0
-        while True:
-            ended = self.status.is_end
-            for event in self._runtime.store.history(self.transaction_id, seen):
-                seen += 1
-                yield event
-            if ended:
-                return
-            time.sleep(poll)
+        store = self._runtime.store
+        seen, version = 0, 0
+        over = store.ending(self.transaction_id)  # held for all of it, so that the run stays listened for
+        try:
+            while True:
+                news = store.ending(self.transaction_id, after=version, poll=poll)
+                try:
+                    ended, version = news.result().is_end, news.version
+                finally:
+                    news.cancel()
+                for event in store.history(self.transaction_id, seen):
+                    seen += 1
+                    yield event
+                if ended:
+                    return
+        finally:
+            over.cancel()
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the end and return the final context.
@@ -92,7 +100,10 @@ class Run:
             RuntimeError: when called inside a worker's task, as Celery's ``get()`` does: it would hold up a worker.
         """
         assert_may_wait()
-        status = self._runtime.store.wait_for_end(self.transaction_id, timeout)
+        return self._outcome(self._runtime.store.wait_for_end(self.transaction_id, timeout))
+
+    def _outcome(self, status: RunStatus) -> dict[str, Any]:
+        """What the run has come to, now that it is over."""
         if status is not RunStatus.COMPLETED:
             seen = self.describe()
             raise WorkflowFailedError(
@@ -106,8 +117,19 @@ class Run:
         return context_of(store.load(self.transaction_id), store.payloads(self.transaction_id))
 
     async def wait(self, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - as `result` has it
-        """Do as `result`, without holding up the event loop."""
-        return await asyncio.to_thread(self.result, timeout)
+        """Do as `result`, without holding up the event loop; while it waits, it takes no thread and no connection."""
+        assert_may_wait()
+        if timeout is not None and timeout <= 0:  # one look, and no waiting
+            return await asyncio.to_thread(self.result, timeout)
+        ending = self._runtime.store.ending(self.transaction_id)
+        try:
+            async with asyncio.timeout(timeout):
+                status = await asyncio.wrap_future(ending)
+        except TimeoutError:
+            raise still_running(self.transaction_id, ending.seen, timeout) from None
+        finally:
+            ending.cancel()
+        return await asyncio.to_thread(self._outcome, status)
 
     # --- telling it what to do ---------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 from multiagents.clock import from_ms
@@ -18,7 +19,7 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
-from multiagents.state_store.base import MAX_DELETED, TIDIED_AT_ONCE, StateStore, still_running
+from multiagents.state_store.base import MAX_DELETED, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
@@ -36,6 +37,7 @@ from multiagents.state_store.records import (
     Dispatch,
     Due,
     DueKind,
+    Ending,
     InFlight,
     Renewal,
     Snapshot,
@@ -356,15 +358,13 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             return RunStatus(self._row(transaction_id).fields["status"])
 
-    def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
-        give_up = None if timeout is None else time.monotonic() + timeout
+    def ending(self, transaction_id: str, after: int | None = None, *, poll: float = 1.0) -> Ending:
+        ending = Ending(after, poll)
         with self._tables.lock:
-            while not (status := RunStatus(self._row(transaction_id).fields["status"])).is_end:
-                left = None if give_up is None else give_up - time.monotonic()
-                if left is not None and left <= 0:
-                    raise still_running(transaction_id, status, timeout)
-                self._tables.ended.wait(left)
-            return status
+            self._tables.waiting.setdefault(transaction_id, set()).add(ending)
+            self._tables.tell(transaction_id)
+        ending.add_done_callback(partial(self._tables.leave, transaction_id))
+        return ending
 
     def payloads(self, transaction_id: str) -> Payloads:
         with self._tables.lock:

@@ -9,8 +9,12 @@ import re
 import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import identity_of, parse_identity
 from multiagents.state_store.base import MAX_GENERATIONS
 from multiagents.state_store.records import (
@@ -21,10 +25,12 @@ from multiagents.state_store.records import (
     Dispatch,
     Due,
     DueKind,
+    Ending,
     InFlight,
     Written,
 )
 from multiagents.workflow.definition import Definition
+from multiagents.workflow.state import RunStatus
 
 #: How far into a list of other people's messages one look goes.
 WINDOW = 1_000
@@ -91,8 +97,8 @@ class Tables:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.lock = threading.RLock()
-        #: said whenever a run ends
-        self.ended = threading.Condition(self.lock)
+        #: who waits for the end of which run
+        self.waiting: dict[str, set[Ending]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -167,7 +173,27 @@ class Tables:
         for member in [each for each in self.due if each.startswith(unclaimed)]:
             del self.due[member]
         self.remember(transaction_id, int(row.fields.get("generation", 1)))
-        self.ended.notify_all()
+        self.tell(transaction_id)
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    def tell(self, transaction_id: str) -> None:
+        """Tell all who wait for the end of a run how it stands."""
+        row = self.row(transaction_id)
+        for ending in list(self.waiting.get(transaction_id, ())):
+            with suppress(InvalidStateError):  # given up in this moment
+                if row is None:
+                    ending.set_exception(WorkflowNotFoundError(transaction_id))
+                else:
+                    ending.look(RunStatus(row.fields["status"]), int(row.fields["v"]))
+
+    def leave(self, transaction_id: str, ending: Any) -> None:
+        """Somebody waits no more."""
+        with self.lock:
+            waiting = self.waiting.get(transaction_id, set())
+            waiting.discard(ending)
+            if not waiting:
+                self.waiting.pop(transaction_id, None)
 
     def remember(self, transaction_id: str, generation: int) -> None:
         """Keep of an id how many runs have had it."""
@@ -296,6 +322,7 @@ class Tables:
                 row.fields.pop(field, None)
             elif field in row.fields or sum(each.startswith("a:") for each in row.fields) < MAX_ATTRIBUTES:
                 row.fields[field] = stored
+        self.tell(commit.transaction_id)
         return joined
 
     def _end(self, commit: Commit, retention_ms: int) -> None:
@@ -308,7 +335,6 @@ class Tables:
             self.due.pop(DueKind.DECISION.entry(about), None)
         self.due.pop(DueKind.DEADLINE.entry(about), None)
         self.due[expiry] = self.now() + retention_ms
-        self.ended.notify_all()
 
     # --- what is due -------------------------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from multiagents.state_store.records.claim import Claim, ClaimRefused, Renewal, 
 from multiagents.state_store.records.commit import REVIVED, Commit, Committed, Started, Verdict, Written
 from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.state_store.records.due import Due, DueKind
+from multiagents.state_store.records.ending import Ending
 from multiagents.state_store.records.page import Page
 from multiagents.state_store.records.search_attributes import (
     MAX_ATTRIBUTES,
@@ -64,6 +65,7 @@ __all__ = [
     "Dispatch",
     "Due",
     "DueKind",
+    "Ending",
     "InFlight",
     "Node",
     "Page",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -91,26 +90,6 @@ class ScriptServer:
             self.heard(seconds * 1000 + micros // 1000)
         assert self._offset is not None
         return round(time.monotonic() * 1000 + self._offset)
-
-    @contextmanager
-    def listen(self, channel: str) -> Iterator[Callable[[float], None]]:
-        """Subscribe to a channel; what is given waits until something is said there, or for so many seconds."""
-        pubsub = self.client.pubsub()  # type: ignore[no-untyped-call]
-
-        def wait(seconds: float) -> None:
-            until = time.monotonic() + seconds
-            try:
-                while (left := until - time.monotonic()) > 0:
-                    message = pubsub.get_message(timeout=left)
-                    if message is not None and message["type"] == "message":
-                        return
-            except redis.exceptions.RedisError:
-                # It subscribes again by itself; until the server is back, whoever waits looks now and then.
-                time.sleep(min(seconds, 0.2))
-
-        with pubsub:
-            self.call(lambda: pubsub.subscribe(channel))
-            yield wait
 
     def mapped(self, error: Exception) -> Exception:
         """An error of the client as one of ours, which says what to do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -18,7 +17,7 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore, still_running
+from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -31,6 +30,7 @@ from multiagents.state_store.records import (
     Dispatch,
     Due,
     DueKind,
+    Ending,
     Renewal,
     Snapshot,
     Started,
@@ -42,6 +42,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
+from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
@@ -89,6 +90,7 @@ class RedisStateStore(StateStore):
         self.isolation = RedisIsolation(self._server, self.keys, self.lease_ms)
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
+        self._endings = Endings(self._server, self.keys)
         #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
         self._kept: set[tuple[str, str]] = set()
 
@@ -325,17 +327,8 @@ class RedisStateStore(StateStore):
             raise WorkflowNotFoundError(transaction_id)
         return RunStatus(status)
 
-    def wait_for_end(self, transaction_id: str, timeout: float | None) -> RunStatus:
-        run = self.keys.of_run(transaction_id)
-        give_up = None if timeout is None else time.monotonic() + timeout
-        with self._server.listen(run.channel) as wait:
-            # A notification may be lost, never the state: it only wakes.
-            while not (status := self.status(transaction_id)).is_end:
-                left = 1.0 if give_up is None else min(1.0, give_up - time.monotonic())
-                if left <= 0:
-                    raise still_running(transaction_id, status, timeout)
-                wait(left)
-            return status
+    def ending(self, transaction_id: str, after: int | None = None, *, poll: float = LOOK_EVERY) -> Ending:
+        return self._endings.of(transaction_id, Ending(after, poll))
 
     def _reading(self, transaction_id: str, run: RunKeys) -> Reading:
         """Opens what is stored of a run."""
@@ -499,4 +492,5 @@ class RedisStateStore(StateStore):
         return self._server.client
 
     def close(self) -> None:
+        self._endings.close()
         self._server.close()

@@ -31,6 +31,7 @@ from kombu.transport import redis, virtual
 
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import HEADER
+from multiagents.redis import ELSEWHERE, says_elsewhere
 
 __all__ = ["SentinelTransport", "TLSTransport", "Transport", "choose_transport"]
 
@@ -186,13 +187,29 @@ class _GivesBack:
             raise
 
 
-class Channel(_GivesBack, redis.Channel):
+class _LeavesWhoIsNoMaster:
+    """Takes a server that is the master no more for one that is gone, so that the worker connects anew."""
+
+    # Relied on in kombu: `_brpop_read` reads what a worker waits for, and Celery begins anew at the transport's
+    # `connection_errors`, while other answers of the server end the worker.
+    ResponseError: type[Exception]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the mixin stands before a kombu channel
+        except self.ResponseError as error:
+            if says_elsewhere(error):
+                raise ConnectionError(f"the broker is not the master any more: {error}") from error
+            raise
+
+
+class Channel(_LeavesWhoIsNoMaster, _GivesBack, redis.Channel):
     """A Redis channel with lean QoS."""
 
     QoS = QoS
 
 
-class SentinelChannel(_GivesBack, redis.SentinelChannel):
+class SentinelChannel(_LeavesWhoIsNoMaster, _GivesBack, redis.SentinelChannel):
     """A Redis channel behind Sentinel, with lean QoS."""
 
     QoS = QoS
@@ -231,7 +248,17 @@ def _is_settled(channel: Any) -> bool:
     return not has_queues or bool(channel._in_poll) == channel.qos.can_consume()
 
 
-class Transport(_Calm, redis.Transport):
+class _BeginsAnew:
+    """Counts what a server says that is the master no more among the errors at which Celery connects anew."""
+
+    connection_errors: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connection_errors += ELSEWHERE
+
+
+class Transport(_BeginsAnew, _Calm, redis.Transport):
     """For ``redis://``."""
 
     Channel = Channel
@@ -249,7 +276,7 @@ class TLSTransport(Transport):
         super().__init__(client, **kwargs)
 
 
-class SentinelTransport(_Calm, redis.SentinelTransport):
+class SentinelTransport(_BeginsAnew, _Calm, redis.SentinelTransport):
     """For ``sentinel://``."""
 
     Channel = SentinelChannel

@@ -22,9 +22,12 @@ from multiagents.redis import patient_client
 from multiagents.state_store.records import of_workers
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.testing import wait_until
+from multiagents.testing.plugin import WorkerStarter
 from multiagents.testing.servers import new_server
 from tests.support import ROOT
+from tests.support.apps.fault_sagas import LINE, ONE, SAGA
 from tests.support.balancer import Balancer
+from tests.support.fault_scene import Scene
 
 WAYS = ["script", "command", "pipeline"]
 
@@ -231,6 +234,33 @@ def test_a_process_that_was_there_before_a_failover_finds_the_new_master(tmp_pat
             caller.writes()
 
             assert caller.store.announced().workers == {"charge": {"queue": "payments"}}
+
+
+def test_workers_that_were_there_before_a_failover_go_on_with_the_new_master(
+    tmp_path: Path, start_worker: WorkerStarter
+) -> None:
+    with new_server(tmp_path / "a") as old, new_server(tmp_path / "b") as new, Balancer(old.port) as balancer:
+        scene = Scene(tmp_path, balancer.url, start_worker)
+        worker = scene.worker()
+        before = [scene.start(SAGA), scene.start(LINE, {"do:pack": {"gate": "pack"}})]
+        scene.wait_for(step="pack", event="began")
+        with closing(patient_client(old.url)) as was, closing(patient_client(new.url)) as is_now:
+            is_now.replicaof("127.0.0.1", old.port)
+            wait_until(lambda: is_now.info("replication")["master_link_status"] == "up", 20, "the replica")
+            scene.ended(before[:1])
+            wait_until(lambda: was.wait(1, 1000), 20, "the replica to have all")
+
+            is_now.replicaof("NO", "ONE")
+            balancer.target = new.port
+            was.replicaof("127.0.0.1", new.port)
+            wait_until(lambda: was.info("replication")["role"] == "slave", 20, "the demotion")
+            scene.ledger.open("pack")
+            after = [scene.start(SAGA), scene.start(ONE)]
+
+            scene.ended([*before, *after])
+            scene.redis.connection_pool.disconnect()
+            scene.audit([*before, *after], "completed")
+        assert worker.is_running
 
 
 def test_a_forked_process_has_connections_of_its_own(caller: Caller) -> None:
