@@ -5,7 +5,7 @@ may come after it and a fork after that. What it registers, in the order in whic
 
 1. Celery's signals: a worker's transport, and attempts that end without their worker's word (`celery_signals`).
 2. In a worker's main process, the thread that sweeps and reads the bus.
-3. In its consumer, what looks for steps over their hard limit.
+3. In its consumer, what sees to the end of steps: over their hard limit, or with the worker.
 4. In every process that runs a step, what steps are run with.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, bootsteps
@@ -33,6 +33,7 @@ from multiagents.worker_sdk import WorkerRuntime, install
 
 if TYPE_CHECKING:
     from multiagents.event_bus import EventBus
+    from multiagents.state_store import StateStore
 
 __all__ = ["Orchestrator", "init_app"]
 
@@ -64,8 +65,8 @@ def _wire(orchestrator: Orchestrator) -> None:
     app = orchestrator.app
     app.steps["worker"].add(UpkeepStep)
     app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:StepMessages")
-    app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:HardLimits")
-    install(app, partial(_worker_runtime, orchestrator))
+    app.steps["consumer"].add("multiagents.worker_sdk.consumer.celery:StepsInHand")
+    install(app, partial(_worker_runtime, orchestrator), lru_cache(partial(_patient_store, orchestrator)))
 
 
 Orchestrator.created.append(_wire)
@@ -130,9 +131,13 @@ def _about(worker: Any) -> Node:
     return Node(worker.hostname, app.main or "", home, tuple(sorted(queues)))
 
 
+def _patient_store(orchestrator: Orchestrator) -> StateStore:
+    return orchestrator.store.for_sweep()
+
+
 def _patient(orchestrator: Orchestrator) -> Engine:
     """An engine for the sweep: its store gives up at once, and tries again at the next tick."""
-    return Engine(orchestrator.store.for_sweep(), orchestrator.dispatcher, orchestrator.settings)
+    return Engine(_patient_store(orchestrator), orchestrator.dispatcher, orchestrator.settings)
 
 
 def _bus(orchestrator: Orchestrator) -> EventBus:

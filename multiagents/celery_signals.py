@@ -6,15 +6,18 @@ worker: what the sweep would find out later by itself, so that a failure here is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from celery import signals
 
-from multiagents.exceptions import DecodeError, MultiAgentsError
+from multiagents.exceptions import DecodeError, MultiAgentsError, WorkflowNotFoundError
 from multiagents.names import HEADER, Correlation
 from multiagents.orchestrator.api import Orchestrator
+from multiagents.state_store import StateStore
+from multiagents.worker_sdk.attempt import broken_off, in_hand
 from multiagents.worker_sdk.execution import event_loop
 
 logger = logging.getLogger(__name__)
@@ -107,8 +110,18 @@ def _revoked(sender: Any = None, request: Any = None, terminated: Any = None, **
     )
 
 
-@signals.task_failure.connect(weak=False)
-def _lost(sender: Any = None, task_id: Any = None, exception: Any = None, kwargs: Any = None, **_kwargs: Any) -> None:
-    """The parent of a killed pool child knows at once what its lease would tell only later."""
-    if type(exception).__name__ in ("WorkerLostError", "TimeLimitExceeded"):
-        _tell(sender, task_id, kwargs, lambda orchestrator, attempt: orchestrator.store.expire(attempt))
+def _broken_off(task: Any, task_id: str, kwargs: Any, node: str, pid: int, why: str) -> None:
+    """The parent of a pool child that has ended knows at once what its lease would tell only later."""
+    _tell(task, task_id, kwargs, lambda orchestrator, attempt: _expire(orchestrator.store, attempt, node, pid, why))
+
+
+broken_off.append(_broken_off)
+
+
+def _expire(store: StateStore, attempt: Correlation, node: str, pid: int, why: str) -> None:
+    if store.expire(attempt, why):
+        return
+    # That one is over: a local step that follows may have been in hand.
+    with contextlib.suppress(WorkflowNotFoundError):
+        for held, _ in in_hand(store, attempt, node, pid):
+            store.expire(held, why)

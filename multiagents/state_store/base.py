@@ -161,8 +161,16 @@ class StateStore(ABC):
         """Remove a due entry that asks for nothing any more."""
 
     @abstractmethod
-    def expire(self, correlation: Correlation) -> bool:
-        """Make the lease of an attempt due now: its worker is known to be dead."""
+    def expire(self, correlation: Correlation, why: str = "") -> bool:
+        """Make the lease of an attempt due now: its worker is known to be dead.
+
+        Args:
+            correlation: the attempt.
+            why: how it came to its end, to be told with the loss: ``was killed by signal 9 (SIGKILL)``.
+
+        Returns:
+            whether anybody held it.
+        """
 
     @abstractmethod
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:

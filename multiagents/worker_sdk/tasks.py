@@ -11,7 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import current_app, shared_task
 from celery.exceptions import Ignore
@@ -33,6 +33,9 @@ from multiagents.worker_sdk.execution import timeouts
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.signature import Signature
 from multiagents.workflow.definition import ITEM_KEYS, map_of
+
+if TYPE_CHECKING:
+    from multiagents.state_store import StateStore
 
 
 class WorkerTask(Proxy):  # type: ignore[type-arg]
@@ -98,13 +101,14 @@ class WorkerTask(Proxy):  # type: ignore[type-arg]
         return f"<worker {self.name!r}: {self.worker.where}>"
 
 
-def install(app: Any, make: Callable[[], WorkerRuntime]) -> None:
+def install(app: Any, make: Callable[[], WorkerRuntime], patient_store: Callable[[], StateStore] | None = None) -> None:
     """Hand down what the workers' tasks of an app run with.
 
     Args:
         app: the app.
         make: makes it. Called by the first step that a process runs, and again after a fork: a child has connections,
             threads and tokens of its own.
+        patient_store: gives the store to whoever may not wait for it: the main loop of a worker.
     """
 
     # Two, as a process that applies tasks itself (task_always_eager) may also run those of messages.
@@ -113,6 +117,7 @@ def install(app: Any, make: Callable[[], WorkerRuntime]) -> None:
         return Invocation(make())
 
     app.multiagents_invocation = invocation
+    app.multiagents_patient_store = patient_store
 
 
 def make_task(worker: Worker, options: Mapping[str, Any]) -> WorkerTask:

@@ -430,10 +430,10 @@ def test_expire_leaves_other_attempts_alone(redis_kit: RedisKit) -> None:
     run_expire = partial(run, redis_kit, "expire", [of.run, of.due])
     before = dump(redis_kit)
 
-    assert run_expire(["order-1", "reserve", "u1"])[0] == 0
-    assert run_expire(["order-1", "ship", "d1"])[0] == 0
+    assert run_expire(["order-1", "reserve", "u1", ""])[0] == 0
+    assert run_expire(["order-1", "ship", "d1", ""])[0] == 0
     assert dump(redis_kit) == before
-    assert run_expire(["order-1", "reserve", "d1"])[0] == 1
+    assert run_expire(["order-1", "reserve", "d1", ""])[0] == 1
 
 
 def test_search_goes_on_in_the_middle_of_one_score_in_the_order_of_bytes(redis_kit: RedisKit) -> None:

@@ -271,6 +271,18 @@ def test_a_lease_whose_worker_is_known_to_be_dead_is_due_at_once(kit: StoreKit) 
     assert not kit.store.expire(attempt())
 
 
+def test_how_a_worker_came_to_its_end_is_told_of_that_attempt_alone(kit: StoreKit) -> None:
+    kit.begin()
+    kit.claim()
+
+    kit.store.expire(attempt(), "was killed by signal 9 (SIGKILL)")
+
+    snapshot = kit.store.load("order-1")
+    found = snapshot.in_flight["reserve"]
+    assert snapshot.death_of(found) == "was killed by signal 9 (SIGKILL)"
+    assert snapshot.death_of(found._replace(attempt_key="d2")) == ""
+
+
 def test_G5_after_an_outage_every_lease_is_extended_once(kit: StoreKit) -> None:
     for number in range(6):
         kit.begin(f"order-{number}")

@@ -210,7 +210,7 @@ class Sweep:
                 # Whoever was to put its end down died over it; the child is what it was, and says so again.
                 self.engine.resume_child(self._correlation(entry), found)
             case Delivery.CLAIMED:
-                self._silent(entry, found, now)
+                self._silent(entry, snapshot, found, now)
             case Delivery.SLEEP:
                 self.engine.complete(self._correlation(entry), found.record)
             case Delivery.CHILD:
@@ -259,7 +259,7 @@ class Sweep:
         else:
             self._give_up(entry, found.record, silence)
 
-    def _silent(self, entry: Due, found: InFlight, now: int) -> None:
+    def _silent(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
         """A claimed attempt whose lease is over."""
         silence = timeouts.in_claim(
             now=now,
@@ -267,6 +267,7 @@ class Sweep:
             deadline=found.deadline_ms,
             beat_until=found.beat_until_ms,
             worker=found.worker,
+            death=snapshot.death_of(found),
         )
         self._give_up(entry, found.record, silence, entry.seen_ms)
 

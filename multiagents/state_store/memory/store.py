@@ -320,13 +320,16 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             self._tables.due.pop(entry, None)
 
-    def expire(self, correlation: Correlation) -> bool:
+    def expire(self, correlation: Correlation, why: str = "") -> bool:
         with self._tables.lock:
             row = self._tables.run(correlation.identity)
             entry = None if row is None else row.in_flight(correlation.step)
             attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-            if entry is None or (entry.attempt_key, entry.delivery) != (attempt_key, Delivery.CLAIMED):
+            held = (attempt_key, Delivery.CLAIMED)
+            if row is None or entry is None or (entry.attempt_key, entry.delivery) != held:
                 return False
+            if why:
+                row.fields[f"x:{correlation.step}"] = f"{attempt_key}|{why}"
             # No outage extends a time of 0.
             self._tables.due[entry.member(correlation.identity)] = 0
             return True

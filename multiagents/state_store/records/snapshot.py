@@ -27,6 +27,13 @@ class Snapshot:
     generation: int = 1
     #: what it is found by, as `encode_attribute` writes it
     attributes: Mapping[str, str] = field(default_factory=dict)
+    #: step -> ``<attempt key>|<text>``: how the worker of an attempt came to its end, as its parent saw it
+    deaths: Mapping[str, str] = field(default_factory=dict)
+
+    def death_of(self, found: InFlight) -> str:
+        """How the worker of an attempt came to its end; empty if nobody saw it."""
+        attempt_key, _, why = self.deaths.get(found.step, "").partition("|")
+        return why if attempt_key == found.attempt_key else ""
 
     @property
     def awaits_others(self) -> bool:
@@ -39,8 +46,8 @@ class Snapshot:
 
         Args:
             transaction_id: the run.
-            fields: header fields, ``s:<step>`` states, ``l:<step>`` records, ``a:<name>`` attributes, and others that
-                are not read.
+            fields: header fields, ``s:<step>`` states, ``l:<step>`` records, ``a:<name>`` attributes, ``x:<step>``
+                deaths, and others that are not read.
             definition: what it follows.
             now: the store's clock, in ms.
         """
@@ -48,6 +55,7 @@ class Snapshot:
         steps: dict[str, StepState] = {}
         in_flight: dict[str, InFlight] = {}
         attributes: dict[str, str] = {}
+        deaths: dict[str, str] = {}
         for name, value in fields.items():
             kind, _, step = name.partition(":")
             if not step:
@@ -58,6 +66,8 @@ class Snapshot:
                 in_flight[step] = InFlight.decode(step, value)
             elif kind == "a":
                 attributes[step] = value
+            elif kind == "x":
+                deaths[step] = value
         definition = definition.expanded(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
         ordered = {name: steps[name] for name in definition.steps if name in steps}
         return cls(
@@ -69,4 +79,5 @@ class Snapshot:
             from_ms(now),
             int(header.get("generation", 1)),
             attributes,
+            deaths,
         )

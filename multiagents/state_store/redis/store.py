@@ -274,10 +274,10 @@ class RedisStateStore(StateStore):
         run = self.keys.of_run(transaction_id)
         self._server.call(lambda: write(WriteSite.DISCARD, partial(self._client.zrem, run.due, entry)))
 
-    def expire(self, correlation: Correlation) -> bool:
+    def expire(self, correlation: Correlation, why: str = "") -> bool:
         run = self.keys.of_run(correlation.transaction_id)
         attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-        args = [correlation.identity, correlation.step, attempt_key]
+        args = [correlation.identity, correlation.step, attempt_key, why]
         return bool(self._server.run(WriteSite.EXPIRE, "expire", [run.run, run.due], args)[0])
 
     def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:

@@ -11,15 +11,12 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import logging
-import os
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import ConfigurationError, DecodeError, StateConflictError, StateStoreError, WorkerError
@@ -28,6 +25,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt import rate_limits
 from multiagents.worker_sdk.attempt.failure import as_told_to_celery, classify, describe, is_its_word, is_time_out
+from multiagents.worker_sdk.attempt.in_hand import Tokens
 from multiagents.worker_sdk.attempt.leases import Lease, Leases
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
 from multiagents.worker_sdk.attempt.step_context import StepContext, running
@@ -58,8 +56,7 @@ class Invocation:
         self._home = threads.ident()
         self._stores: dict[int, StateStore] = {}
         self._leases = Leases(self._store_here, runtime.settings.lease)
-        self._token = uuid4().hex[:16]
-        self._numbers = itertools.count()
+        self._tokens = Tokens()
 
     def run(self, worker: Worker, kwargs: Mapping[str, Any], *, hostname: str, pool: str) -> Any:
         """Run one attempt and hand on what came of it.
@@ -101,8 +98,7 @@ class Invocation:
 
     def _claim(self, worker: Worker, correlation: Correlation, definition_hash: str, hostname: str) -> Claim:
         store, timeout = self._runtime.store, worker.step_timeout
-        # The token has to be this execution's alone: a claim under the same one gets the same answer.
-        owner = f"{self._token}:{os.getpid()}:{next(self._numbers)}"
+        owner = self._tokens.next()
         try:
             return store.claim(
                 correlation,

@@ -1,31 +1,50 @@
-"""What a worker process does for messages of the engine in Celery's own terms: whose they are, acknowledging them, and
-the hard limit.
+"""What a worker process does for messages of the engine in Celery's own terms: whose they are, acknowledging them,
+and their end.
 
 Celery arms a timer for the hard time limit of every message, and one that is cancelled stays in memory until it would
 have rung. With an hour's limit that is an hour's worth of messages. So the engine's messages arm none: whoever runs
 beyond its hard limit is found by looking at what runs, now and then.
+
+When a process ends before its step does, its parent knows, and says so: to who is in `broken_off`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # its stubs lack it
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.exceptions import WorkerTerminate
 from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.request import Request
 
-from multiagents.exceptions import did_you_mean
-from multiagents.names import CALL_TASK, CALLED, HEADER
+from multiagents.clock import to_ms
+from multiagents.exceptions import MultiAgentsError, did_you_mean
+from multiagents.names import CALL_TASK, CALLED, HEADER, Correlation
+from multiagents.worker_sdk.attempt import broken_off, in_hand
+from multiagents.worker_sdk.consumer.deaths import Deaths
+from multiagents.worker_sdk.execution import threads
 
 logger = get_logger(__name__)
 
 #: Seconds between two looks at what runs.
 LOOK_EVERY = 2.0
+#: A process is killed so many seconds after the time limit of what it runs, which it is to keep itself.
+HARD_LIMIT_GRACE = 10.0
+#: Seconds that a worker, which is shut down cold, waits for threads that nothing can stop.
+LAST_WAIT = 2.0
+
+_deaths = Deaths()
 
 
 class StepRequest(Request):
@@ -36,16 +55,60 @@ class StepRequest(Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        #: whether the engine has sent it
+        self.is_step = HEADER in self.request_dict
         #: seconds after which its process is killed; None is never, or Celery's own timer does it
         self.hard_limit: float | None = None
-        if HEADER in self.request_dict and not self.task.time_limit:
+        #: nobody knew what its process had in hand when it was last looked at
+        self.seen_empty = False
+        #: why its process was killed from here
+        self.killed = ""
+        if self.is_step and not self.task.time_limit:
             self.hard_limit, self.time_limits = self.time_limits[0], (None, None)
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """Take note that the pool has begun; `acknowledge` may be called twice."""
         super().on_accepted(pid, time_accepted)
-        if HEADER not in self.request_dict and not _acks_late(self.task):
+        if not self.is_step and not _acks_late(self.task):
             self.acknowledge()
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
+        """Tell of a process that has ended before its step."""
+        super().on_failure(exc_info, *args, **kwargs)
+        raised = exc_info.exception
+        why = self.killed or _deaths.why(raised.exc if isinstance(raised, ExceptionWithTraceback) else raised)
+        if self.is_step and why:
+            self.broken_off(why)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:  # noqa: FBT001, FBT002 - Celery's
+        """Stop the step: its worker is shut down cold (``emit_retry`` is False then), or has lost its broker."""
+        if not self.is_step:
+            super().cancel(pool, signal, emit_retry)
+        elif isinstance(pool, TaskPool) and self.time_start:
+            self._already_cancelled = True  # else Celery takes its end for a revocation
+            self.killed = "was told to stop, as its worker was"
+            pool.terminate_job(self.worker_pid, SIGTERM)
+        elif isinstance(pool, SoloPool):
+            # This is a signal's handler, and the step stands beneath it: nothing else ends it.
+            raise WorkerTerminate(1)
+        elif not emit_retry:
+            _let_go(pool)
+
+    def broken_off(self, why: str) -> None:
+        """Tell whoever listens that its process has ended, or is ending, before the step."""
+        pid = self.worker_pid if isinstance(self.worker_pid, int) and not threads.under_gevent() else os.getpid()
+        for tell in broken_off:
+            tell(self.task, self.id, self.kwargs, self.hostname, pid, why)
+
+
+def _let_go(pool: Any) -> None:
+    """Have a pool of threads or greenlets not wait for what it runs: that ends with the worker."""
+    executor = getattr(pool, "executor", None)
+    if isinstance(executor, ThreadPoolExecutor):
+        executor.shutdown(wait=False, cancel_futures=True)
+        pool.executor = ThreadPoolExecutor(1)
+    elif pool.is_green and hasattr(pool, "Pool"):
+        pool._pool = pool.Pool(pool.limit)  # noqa: SLF001 - what its `stop` waits for
 
 
 def _acks_late(task: Any) -> bool:
@@ -110,34 +173,81 @@ def _not_here(
     return None
 
 
-class HardLimits(bootsteps.StartStopStep):
-    """Kill pool processes whose step runs on beyond its hard limit: a function in C that no signal stops.
+class StepsInHand(bootsteps.StartStopStep):
+    """See to the end of what the pool runs: a function in C that no signal stops, and the end of the worker itself.
 
     A step of the consumer, which begins anew with every connection: Celery before 5.7 drops all timers with the old.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def include_if(self, consumer: Any) -> bool:
-        """Only prefork has processes to kill."""
-        return isinstance(consumer.pool, TaskPool)
+    _entry: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Look every few seconds, from the worker's main loop."""
-        self._entry = consumer.timer.call_repeatedly(LOOK_EVERY, kill_overdue, (consumer.pool,))
+        """Look every few seconds, from the worker's main loop; only prefork has processes to kill."""
+        if isinstance(consumer.pool, TaskPool):
+            store = getattr(consumer.app, "multiagents_patient_store", None)
+            self._entry = consumer.timer.call_repeatedly(LOOK_EVERY, kill_overdue, (store,))
 
     def stop(self, _consumer: Any) -> None:
         """Look no more."""
-        self._entry.cancel()
+        if self._entry is not None:
+            self._entry.cancel()
+
+    def shutdown(self, consumer: Any) -> None:
+        """Give up what still runs when the worker ends: it was shut down cold, and its pool is gone."""
+        left = [request for request in list(state.active_requests) if getattr(request, "is_step", False)]
+        for request in left:
+            request.broken_off("was shut down")
+        if left and not isinstance(consumer.pool, TaskPool):
+            # Python waits for its threads: for an hour, if a step takes one.
+            threads.start_daemon(_end_soon, "multiagents-end")
 
 
-def kill_overdue(pool: Any) -> None:
-    """Kill the processes of one pool that are over their hard limit."""
+def _end_soon() -> None:
+    time.sleep(LAST_WAIT)
+    os._exit(1)
+
+
+def kill_overdue(store: Any = None) -> None:
+    """Kill the processes that are over the hard limit of what they have in hand.
+
+    Args:
+        store: makes the store that knows what they have: a local step has a limit of its own. None: the message says.
+    """
     now = time.time()
     for request in list(state.active_requests):
         limit = getattr(request, "hard_limit", None)
-        if limit and request.time_start is not None and now - request.time_start > limit:
-            logger.error(
-                "%s could not be stopped, and is over its hard limit of %g s: its process is killed", request.id, limit
-            )
-            request.terminate(pool, signal="KILL")
+        if not limit or request.time_start is None or now - request.time_start <= limit:
+            continue
+        if store is not None and _goes_on(request, store, now):
+            continue
+        logger.error(
+            "%s could not be stopped, and is over its hard limit of %g s: its process is killed", request.id, limit
+        )
+        request.killed = f"could not be stopped, and was killed at its hard limit of {limit:g} s"
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(request.worker_pid, SIGKILL)
+
+
+def _goes_on(request: Any, store: Any, now: float) -> bool:
+    """Whether a process that is over the limit of its message is within that of what it has in hand by now."""
+    try:
+        attempt = Correlation.parse(request.id)._replace(nonce=request.kwargs.get("nonce", ""))
+        known = store()
+        held = [found for _, found in in_hand(known, attempt, request.hostname, request.worker_pid)]
+        at = to_ms(known.now()) if held else 0
+    except MultiAgentsError as error:
+        logger.warning("what %s has in hand is not known, so it is not killed yet: %s", request.id, error)
+        return True
+    if not held:  # It may just be over.
+        first, request.seen_empty = not request.seen_empty, True
+        return first
+    request.seen_empty = False
+    if not all(found.deadline_ms for found in held):
+        request.hard_limit = None
+        return True
+    left = max(found.deadline_ms for found in held) / 1000 - at / 1000 + HARD_LIMIT_GRACE
+    if left <= 0:
+        return False
+    request.hard_limit = now - request.time_start + left
+    return True

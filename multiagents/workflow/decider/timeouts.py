@@ -58,7 +58,7 @@ class Silence(NamedTuple):
     final: bool = False
 
 
-def in_claim(*, now: int, claimed: int, deadline: int, beat_until: int, worker: str) -> Silence:
+def in_claim(*, now: int, claimed: int, deadline: int, beat_until: int, worker: str, death: str = "") -> Silence:
     """Of an attempt that a worker has claimed, and whose lease is over.
 
     Args:
@@ -67,15 +67,19 @@ def in_claim(*, now: int, claimed: int, deadline: int, beat_until: int, worker: 
         deadline: when its time limit is over; 0 is none.
         beat_until: when its next heartbeat was due; 0 is none.
         worker: who has claimed it.
+        death: how its process came to its end, if anybody saw that.
     """
     if deadline and now >= deadline:
         limit = (deadline - claimed) / 1000
         message = f"it took longer than its limit of {limit:g} s on {worker or 'its worker'}"
+        message = f"{message}, whose process {death}" if death else message
         return Silence(ErrorKind.TIMEOUT, "TimeLimitExceeded", message)
     if beat_until and now >= beat_until:
         return Silence(
             ErrorKind.TIMEOUT, "HeartbeatTimeout", f"it sent no heartbeat in time on {worker or 'its worker'}"
         )
+    if death:
+        return Silence(ErrorKind.LOST, "WorkerLost", f"its process on worker {worker} {death}")
     message = f"its worker {worker} stopped renewing its lease: killed, frozen, or cut off from the store"
     return Silence(ErrorKind.LOST, "WorkerLost", message)
 

@@ -5,12 +5,13 @@ The leases are longer than any of these tests waits: an attempt that were left t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from multiagents.testing import WorkerProcess
+from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
 from tests.support import ROOT
 from tests.support.apps import thrown
@@ -94,3 +95,63 @@ def test_no_detail_of_a_heartbeat_costs_the_lease_or_the_step(redis_url: str, st
         runs, ("completed", 1)
     )
     scene.app.close()
+
+
+def test_a_worker_that_is_shut_down_cold_gives_up_its_steps_at_once_and_ends(
+    pool: str, redis_url: str, start_worker: WorkerStarter
+) -> None:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    first = start_worker(APP, pool=pool, concurrency=1 if pool == "solo" else 2, cwd=ROOT, env=env)
+    scene = Scene(redis_url, first)
+    run = scene.start(thrown.lingering)
+    wait_until(lambda: run.describe().steps["linger"].status == "running", 20, "the step to run")
+
+    first.quit(20)
+
+    start_worker(APP, pool=pool, concurrency=1 if pool == "solo" else 2, cwd=ROOT, env=env)
+    state = scene.end(run, 20)
+    [lost] = [event for event in run.history() if event.type == "error"]
+    assert (state.status, state.steps["linger"].result) == ("completed", {"attempt": 2})
+    assert (lost.kind, lost.error.type) == ("lost", "WorkerLost")
+    assert "shut down" in lost.error.message or "told to stop" in lost.error.message
+    scene.app.close()
+
+
+@pytest.fixture
+def prefork(redis_url: str, start_worker: WorkerStarter) -> Iterator[Scene]:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    scene = Scene(redis_url, start_worker(APP, concurrency=2, cwd=ROOT, env=env))
+    yield scene
+    scene.app.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("SIGKILL", r"signal 9 \(SIGKILL\)"),
+        ("SIGTERM", r"signal 15 \(SIGTERM\)"),
+        ("abort", r"signal 6 \(SIGABRT\)"),
+        ("exit 3", "exit code 3"),
+        ("exit 0", "exit code 0"),
+    ],
+)
+def test_S1a_how_a_process_died_is_in_the_error(prefork: Scene, how: str, says: str) -> None:
+    state = prefork.end(prefork.start(thrown.dying, how=how))
+
+    assert state.error.type == "WorkerLost"
+    assert re.search(f"its process on worker .* {says}", state.error.message)
+    assert state.steps["die"].attempts == thrown.SETTINGS["max_lost"]
+
+
+def test_S1a_a_process_that_dies_in_a_local_step_is_seen_at_once(prefork: Scene) -> None:
+    state = prefork.end(prefork.start(thrown.held), 20)
+
+    assert (state.status, state.steps["first"].attempts) == ("completed", 1)
+    assert state.steps["then"].result == {"attempt": 2}
+
+
+def test_the_hard_limit_of_a_local_step_is_its_own(prefork: Scene) -> None:
+    # The first step has 1 s, and would be killed at 11 s, or some seconds later.
+    state = prefork.end(prefork.start(thrown.long_held, seconds=15), 40)
+
+    assert state.steps["then"].result == {"attempt": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -151,6 +152,33 @@ def linger(context: dict[str, Any]) -> dict[str, Any]:
     return {"attempt": current_step().attempt}
 
 
+DEATHS: dict[str, Callable[[], Any]] = {
+    "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "abort": os.abort,
+    "exit 3": lambda: os._exit(3),
+    "exit 0": lambda: os._exit(0),
+}
+
+
+@worker("die", retry=RetryPolicy(max_attempts=1))
+def die(context: dict[str, Any]) -> None:
+    DEATHS[context["how"]]()
+
+
+@worker("die_once", retry=RetryPolicy(max_attempts=1))
+def die_once(context: dict[str, Any]) -> dict[str, Any]:
+    if current_step().attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"attempt": current_step().attempt}
+
+
+#: A local step runs in the process of the one before it, and has a time limit of its own.
+long_held = (
+    WorkflowBuilder("long_held").add_step("first", "idle", timeout=1).add_step("then", "linger", local=True).build()
+)
+held = WorkflowBuilder("held").add_step("first", "idle").add_step("then", "die_once", local=True).build()
+dying = WorkflowBuilder("dying").add_step("die", "die").build()
 sync_flow = WorkflowBuilder("sync_flow").add_step("throw", "throw").build()
 async_flow = WorkflowBuilder("async_flow").add_step("throw", "throw_async").build()
 beating = WorkflowBuilder("beating").add_step("beat", "beat").build()

@@ -1,0 +1,61 @@
+"""How a process of the pool came to its end, in words, as far as its parent can know."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+#: Where Linux counts processes that it has killed for want of memory: of this container, or of the machine.
+_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+_STATUS = re.compile(r"(signal|exitcode) (-?\d+)")
+
+
+class Deaths:
+    """Puts the ends of processes into words; it remembers how many the kernel had killed for want of memory."""
+
+    def __init__(self, counters: tuple[Path, ...] = _COUNTERS) -> None:
+        self._counters = counters
+        self._known = self._killed_for_memory()
+
+    def why(self, error: BaseException) -> str:
+        """How a process ended, after "its process on worker ..."; empty where an error says nothing of one.
+
+        Args:
+            error: what Celery says of the task that the process ran.
+        """
+        kind = type(error).__name__
+        if kind == "Terminated":
+            return "was terminated"
+        if kind != "WorkerLostError":
+            return ""
+        found = _STATUS.search(str(error))
+        if found is None:
+            return f"has ended: {error}"
+        number = int(found[2])
+        if found[1] == "exitcode" and number >= 0:
+            return f"ended with exit code {number}"
+        # What a signal handler of Celery's children exits with: the signal, less 256.
+        number = abs(number) if abs(number) < 128 else 256 - abs(number)
+        try:
+            name = f"signal {number} ({signal.Signals(number).name})"
+        except ValueError:
+            name = f"signal {number}"
+        return f"was ended by {name}{self._for_memory() if number == signal.SIGKILL else ''}"
+
+    def _for_memory(self) -> str:
+        before, self._known = self._known, self._killed_for_memory()
+        if self._known <= before:
+            return ""
+        return ", as far as can be seen by the kernel for want of memory (OOM)"
+
+    def _killed_for_memory(self) -> int:
+        for counter in self._counters:
+            try:
+                lines = counter.read_text().splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        return 0
