@@ -254,6 +254,7 @@ class ErrorEvent(Event):
         kind: a definite failure, or an outcome nobody knows.
         retryable: False when trying again will not help.
         retry_policy: the worker's own policy; the step's goes before it.
+        retry_in: seconds after which the worker itself asks to be tried again; it goes before every policy.
         worker: who ran it, if known.
         started_at: when it began, if it did.
         attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
@@ -264,6 +265,7 @@ class ErrorEvent(Event):
     kind: ErrorKind = ErrorKind.FAILED
     retryable: bool = True
     retry_policy: RetryPolicy | None = None
+    retry_in: float | None = None
     worker: str | None = None
     started_at: datetime | None = None
     attributes: dict[str, Any] | None = None
@@ -278,6 +280,7 @@ class ErrorEvent(Event):
         kind: ErrorKind = ErrorKind.FAILED,
         retryable: bool = True,
         retry_policy: RetryPolicy | None = None,
+        retry_in: float | None = None,
         worker: str | None = None,
         started_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
@@ -289,6 +292,7 @@ class ErrorEvent(Event):
             kind=kind,
             retryable=retryable,
             retry_policy=retry_policy,
+            retry_in=retry_in,
             worker=worker,
             started_at=started_at,
             attributes=attributes,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from celery import current_app, shared_task
@@ -30,12 +30,14 @@ from multiagents.worker_sdk.attempt import (
     running,
 )
 from multiagents.worker_sdk.execution import timeouts
+from multiagents.worker_sdk.plain_task import celery as plain_task
 from multiagents.worker_sdk.registry import Worker, workers
 from multiagents.worker_sdk.signature import Signature
 from multiagents.workflow.definition import ITEM_KEYS, map_of
 
 if TYPE_CHECKING:
     from multiagents.state_store import StateStore
+    from multiagents.worker_sdk.attempt import StepContext
 
 
 class WorkerTask(Proxy):  # type: ignore[type-arg]
@@ -281,13 +283,14 @@ def call_task(name: str, context: dict[str, Any]) -> Any:
         raise WorkerNotFoundError(name, [known for known in current_app.tasks if "." in known])
     signature = _signature_of(name, task.run)
     step = running.get()
+    called = task if step is None else partial(_as_step, task, step)
     if step is not None and step.direction == "do" and step.has_inputs:
         # An item of a map is given itself and its place besides, for those who ask for them.
-        return task(
+        return called(
             **signature.typed({key: value for key, value in context.items() if _is_meant(step, key, signature)})
         )
     positional, keywords = signature.arguments(context)
-    return task(*positional, **keywords)
+    return called(*positional, **keywords)
 
 
 @lru_cache(maxsize=1024)
@@ -297,3 +300,7 @@ def _signature_of(name: str, function: Callable[..., Any]) -> Signature:
 
 def _is_meant(step: StepContext, key: str, signature: Signature) -> bool:
     return key not in ITEM_KEYS or map_of(step.step) is None or signature.knows(key)
+
+
+def _as_step(task: Any, step: StepContext, /, *args: Any, **kwargs: Any) -> Any:
+    return plain_task.run(task, step, args, kwargs)

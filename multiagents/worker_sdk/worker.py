@@ -117,8 +117,13 @@ def celery_task(task: Any, **options: Any) -> WorkerTask:
     The worker is called ``<task>.step``, and is there in every process that makes it: call this in a module that the
     workers import, too. The task is called in the worker's process. What a step's ``inputs`` answer are its keyword
     arguments; without them, and in an undo, its parameters are taken from the context as those of a worker are. Where
-    they are annotated they are read as such: as a Decimal, a datetime, a model. Its own
-    ``retry()`` counts as the failure of the attempt, which the engine retries.
+    they are annotated they are read as such: as a Decimal, a datetime, a model. It finds a request like any other: id,
+    hostname, ``update_state()``, its own soft and hard time limit.
+
+    Its own ``retry()``, and ``autoretry_for``, are a failed attempt, and the next one when it says, ``max_retries``
+    times; the step's policy is for what it raises itself, and does not multiply that. ``Ignore`` is a success without a
+    result. ``Reject`` is a failure for good, or with ``requeue=True`` no attempt: it comes again.
+    ``replace()`` is refused: use ``add_child``.
 
     Args:
         task: the task, or its name.

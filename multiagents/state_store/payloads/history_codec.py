@@ -36,6 +36,7 @@ _SHORT = {
     "kind": "k",
     "retryable": "y",
     "retry_policy": "q",
+    "retry_in": "f",
     "reason": "m",
     "actor": "u",
     "delay": "d",

@@ -18,13 +18,24 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
-from multiagents.exceptions import ConfigurationError, DecodeError, StateConflictError, StateStoreError, WorkerError
+from multiagents.exceptions import (
+    ConfigurationError,
+    DecodeError,
+    StateConflictError,
+    StateStoreError,
+    TerminalError,
+    WorkerError,
+)
 from multiagents.interruption import causes_of, child_is_ending, is_interrupted
 from multiagents.names import Correlation, Direction
+from multiagents.state_store import pause_ms
 from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt import rate_limits
+from multiagents.worker_sdk.attempt.asked import GivenBack, RetryAsked
 from multiagents.worker_sdk.attempt.failure import as_told_to_celery, classify, describe, is_its_word, is_time_out
+from multiagents.worker_sdk.attempt.give_back import give_back
 from multiagents.worker_sdk.attempt.in_hand import Tokens
 from multiagents.worker_sdk.attempt.leases import Lease, Leases
 from multiagents.worker_sdk.attempt.runtime import WorkerRuntime
@@ -166,6 +177,13 @@ class Invocation:
             return (resolved(event, worker.name) if claim.probing else event), None
         except ClaimRefused:
             raise  # It has been given back, because a limit is reached.
+        except GivenBack as given:
+            return self._given_back(worker, claim, given, hostname)
+        except RetryAsked as asked:
+            failed = self._failed(worker, claim, asked.error, hostname, step.attributes)
+            may_come = failed.retryable and asked.seconds is not None
+            asks = {"retryable": may_come, "retry_in": asked.seconds if may_come else None}
+            return failed.model_copy(update=asks), as_told_to_celery(worker.name, asked.error)
         except BaseException as error:
             if not (is_its_word(error) or is_time_out(error)) and is_interrupted(error):
                 self._stopped(claim, error, hostname)
@@ -197,6 +215,19 @@ class Invocation:
             started_at=claim.now,
             attributes=attributes,
         )
+
+    def _given_back(
+        self, worker: Worker, claim: Claim, given: GivenBack, hostname: str
+    ) -> tuple[ErrorEvent, Exception]:
+        """Give the attempt back, for it was none; in a run that goes back it has failed."""
+        now, activity = self._runtime.store.now(), claim.state.step(claim.correlation.step)
+        scheduled = activity.activity(claim.correlation.direction).scheduled_at or to_ms(now)
+        delay = pause_ms(to_ms(now) - scheduled)
+        try:
+            give_back(self._runtime.store, claim, delay, str(given))
+        except TerminalError as error:
+            return self._failed(worker, claim, error, hostname, None), error
+        raise ClaimRefused(claim.correlation, f"{given}; it comes again in {delay / 1000:g} s") from given
 
     def _unwritten(
         self, worker: Worker, claim: Claim, event: ResultEvent | ErrorEvent, error: BaseException, hostname: str

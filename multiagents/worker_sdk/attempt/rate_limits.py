@@ -15,9 +15,9 @@ from multiagents.clock import to_ms
 from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
 from multiagents.names import Direction
 from multiagents.state_store import pause_ms
-from multiagents.state_store.records import Claim, ClaimRefused, Delivery, Dispatch, attempt_key_of
+from multiagents.state_store.records import Claim, ClaimRefused
+from multiagents.worker_sdk.attempt.give_back import give_back
 from multiagents.workflow.definition import Limit, filled_template
-from multiagents.workflow.state import RunStatus
 
 if TYPE_CHECKING:
     from multiagents.names import Correlation
@@ -77,8 +77,7 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
         key = filled_template(limit.key, claim.context if isinstance(claim.context, Mapping) else {})
     except WorkflowError as error:
         raise TerminalError(f"step {correlation.step!r} was not begun, for its limit is not known: {error}") from error
-    direction = correlation.direction
-    activity = claim.state.step(correlation.step).activity(direction)
+    activity = claim.state.step(correlation.step).activity(correlation.direction)
     now_ms = to_ms(claim.now)
     answer = store.isolation.take_slot(
         key,
@@ -89,19 +88,5 @@ def take(store: StateStore, limit: Limit, claim: Claim) -> Slot | None:
     )
     if answer.granted:
         return Slot(store, key, correlation) if limit.concurrency else None
-    snapshot = store.load(correlation.transaction_id)
-    if direction is Direction.DO and snapshot.state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
-        raise TerminalError(f"it was not begun: its limit {key!r} is reached, and the run goes back meanwhile")
-    found = snapshot.in_flight.get(correlation.step)
-    if found is not None and found.owner == claim.owner:
-        closes = claim.definition.steps[correlation.step].schedule_to_close if direction is Direction.DO else None
-        again = Dispatch(
-            correlation.step,
-            attempt_key_of(direction, correlation.attempt),
-            Delivery.TIMER,
-            target=key,
-            delay_ms=answer.wait_ms,
-            close_ms=(activity.scheduled_at or now_ms) + round(closes * 1000) if closes else 0,
-        )
-        store.dispatch(correlation.identity, again, found.record)
+    give_back(store, claim, answer.wait_ms, f"its limit {key!r} is reached", target=key)
     raise ClaimRefused(correlation, f"its limit {key!r} is reached; it comes again in {answer.wait_ms / 1000:g} s")

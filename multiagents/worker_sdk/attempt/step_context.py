@@ -56,6 +56,12 @@ class StepContext:
         return self._claim.correlation.attempt
 
     @property
+    def failures(self) -> int:
+        """How many attempts have failed before this one; lost ones, which are counted apart, not among them."""
+        correlation = self._claim.correlation
+        return self._claim.state.step(correlation.step).activity(correlation.direction).failures
+
+    @property
     def direction(self) -> str:
         """``"do"``, or ``"undo"`` in a compensation."""
         return self._claim.correlation.direction.value

@@ -11,6 +11,7 @@ Coroutines have their own way, on every pool alike: see `multiagents.worker_sdk.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -83,6 +84,24 @@ def call(function: Callable[[], Any], *, worker: str, seconds: float, pool: str)
     return _with_alarm(function, worker, seconds)
 
 
+def interrupt(function: Callable[[], Any], *, seconds: float, error: BaseException, pool: str) -> Any:
+    """Call a function and raise an error inside it, once, after a time, if the pool can.
+
+    Args:
+        function: what to call.
+        seconds: when.
+        error: what is raised inside it; what comes of that is the function's.
+        pool: what `pool_of_caller` says.
+    """
+    if pool == "threads":
+        return function()
+    if pool == "gevent":
+        from multiagents.worker_sdk.execution.gevent import call_with_timeout
+
+        return call_with_timeout(function, seconds, error)
+    return _Alarm(seconds, error).call(function)
+
+
 def _in_greenlet(function: Callable[[], Any], worker: str, seconds: float) -> Any:
     from multiagents.worker_sdk.execution.gevent import call_with_timeout
 
@@ -147,18 +166,22 @@ def _stop_listening(before: Any) -> None:
 class _Alarm:
     """The process's one alarm clock, lent to one call. Whoever had set it before is still woken in time."""
 
-    __slots__ = ("_armed", "_before", "_before_at", "_due_at", "_seconds", "fired", "reached")
+    __slots__ = ("_armed", "_before", "_before_at", "_due_at", "_once", "_outer", "_seconds", "fired", "reached")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, once: BaseException | None = None) -> None:
         self._seconds = seconds
         self._armed = False
         self._before: Any = None
         self._before_at = 0.0
         self._due_at = 0.0
         self.fired = False
-        self.reached = LimitReached()
+        self._once = once is not None
+        #: that of a call around this one
+        self._outer: Any = None
+        self.reached: BaseException = LimitReached() if once is None else once
 
     def call(self, function: Callable[[], Any]) -> Any:
+        self._outer = _listeners[-1] if _listeners else None
         self._before = _listen(self._ring)
         now = time.monotonic()
         self._due_at = now + self._seconds
@@ -184,15 +207,21 @@ class _Alarm:
     def _wind(self, now: float) -> tuple[float, float]:
         """Have it ring at the sooner of the two times; returns what was wound before: seconds left, and interval."""
         next_at = min(self._due_at, self._before_at or self._due_at)
-        return signal.setitimer(signal.ITIMER_REAL, max(next_at - now, 0.001), REPEAT_AFTER)
+        seconds = 0.0 if next_at == math.inf else max(next_at - now, 0.001)
+        return signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_AFTER)
 
     def _ring(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._before_at and now >= self._before_at:
             self._before_at = 0.0
             self._wind(now)
-            if callable(self._before):
-                self._before(signum, frame)
+            before = self._before or self._outer
+            if callable(before):
+                before(signum, frame)
         if self._armed and now >= self._due_at:
             self.fired = True
+            if self._once:
+                self._armed, self._due_at = False, math.inf
+                if self._before_at:
+                    self._wind(now)
             raise self.reached

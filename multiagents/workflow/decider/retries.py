@@ -2,8 +2,9 @@
 
 The rules:
 
-1. A failed attempt is retried as its policy says, a lost one as often as the run allows (rule S1a); an outcome that the
-   worker itself calls unknown is not. In a run that goes back no step is tried again, but undos and probes are.
+1. A failed attempt is retried as its worker asks, else as its policy says, a lost one as often as the run allows (rule
+   S1a); an outcome that the worker itself calls unknown is not. In a run that goes back no step is tried again, but
+   undos and probes are.
 2. The doubt of an attempt stays, whatever later ones say (rule S1b), until a probe has looked (rule S3).
 3. The original error stays the cause: what an undo or a probe came to is attached to it (rule S19).
 """
@@ -43,7 +44,9 @@ def failed(definition: Definition, state: RunState, activity: Activity, event: E
     elif lost:
         retry_in = 0.0 if losses < state.max_lost else None
     elif event.retryable and event.kind not in (ErrorKind.UNKNOWN, ErrorKind.NO_EFFECT):
-        retry_in = _policy(step, event, activity, undo=undo).delay(failures, seed=event.correlation_id)
+        retry_in = event.retry_in
+        if retry_in is None:
+            retry_in = _policy(step, event, activity, undo=undo).delay(failures, seed=event.correlation_id)
     if retry_in is not None and not undo and not activity.probing and _closes_before(step, activity, event, retry_in):
         retry_in = None
     if activity.probing:
