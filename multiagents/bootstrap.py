@@ -92,6 +92,8 @@ class UpkeepStep(bootsteps.StartStopStep):
         # A wrong setting ends the worker here, and says why: a signal's receivers would only log it.
         _ = orchestrator.settings, orchestrator.runtime.address, orchestrator.runtime.payload_policy
         _accept_json(worker)
+        if worker.time_limit:
+            worker.app.conf.task_time_limit = worker.time_limit  # of the command line: its children read it here
         self._upkeep = Upkeep(
             lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname, lambda: _about(worker)
         )
@@ -161,4 +163,5 @@ def _worker_runtime(orchestrator: Orchestrator) -> WorkerRuntime:
         settle=engine.settle,
         unclaimable=engine.unclaimable,
         limited=not orchestrator.app.conf.task_always_eager,
+        time_limit=orchestrator.app.conf.task_time_limit,
     )

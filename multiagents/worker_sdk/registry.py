@@ -22,6 +22,7 @@ class Worker:
         retry_policy: its own policy, which a step's goes before; None for none.
         step_timeout: seconds an attempt may take; 0 is without limit, None is ``multiagents_step_timeout``.
         heartbeat_timeout: seconds between two heartbeats of an attempt; None asks for none.
+        time_limit: Celery's option of that name: seconds that no attempt exceeds, whatever its step says; None for any.
         queue: where its steps go unless they say otherwise.
         limit: how many of its attempts run at once, or begin in a time, unless a step says otherwise; None for any.
         is_async: whether it is an ``async def``.
@@ -35,6 +36,7 @@ class Worker:
         retry_policy: RetryPolicy | None = None,
         step_timeout: float | None = None,
         heartbeat_timeout: float | None = None,
+        time_limit: float | None = None,
         queue: str | None = None,
         limit: Limit | None = None,
         namespace: Mapping[str, Any] | None = None,
@@ -44,6 +46,7 @@ class Worker:
         self.retry_policy = retry_policy
         self.step_timeout = step_timeout
         self.heartbeat_timeout = heartbeat_timeout
+        self.time_limit = time_limit
         self.queue = queue
         self.limit = limit
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)

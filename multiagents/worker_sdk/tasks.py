@@ -8,6 +8,7 @@ app's own ``Task`` class. The same task serves two kinds of messages: those of t
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -17,7 +18,7 @@ from celery import current_app, shared_task
 from celery.exceptions import Ignore
 from celery.local import Proxy
 
-from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
+from multiagents.exceptions import ConfigurationError, ResolutionError, TerminalError, WorkerError, WorkerNotFoundError
 from multiagents.names import CALL_TASK, CALLED, HEADER
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import ClaimRefused
@@ -32,12 +33,14 @@ from multiagents.worker_sdk.attempt import (
 from multiagents.worker_sdk.execution import timeouts
 from multiagents.worker_sdk.plain_task import celery as plain_task
 from multiagents.worker_sdk.registry import Worker, workers
-from multiagents.worker_sdk.signature import Signature
+from multiagents.worker_sdk.signature import ArgumentsError, Signature
 from multiagents.workflow.definition import ITEM_KEYS, map_of
 
 if TYPE_CHECKING:
     from multiagents.state_store import StateStore
     from multiagents.worker_sdk.attempt import StepContext
+
+logger = logging.getLogger(__name__)
 
 
 class WorkerTask(Proxy):  # type: ignore[type-arg]
@@ -101,6 +104,10 @@ class WorkerTask(Proxy):  # type: ignore[type-arg]
 
     def __repr__(self) -> str:
         return f"<worker {self.name!r}: {self.worker.where}>"
+
+
+class Answered(Ignore):
+    """A worker has said no: an answer, and no fault that whoever watches for errors is to be told of."""
 
 
 def install(app: Any, make: Callable[[], WorkerRuntime], patient_store: Callable[[], StateStore] | None = None) -> None:
@@ -232,6 +239,11 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
         links = invocation.run(worker, kwargs, hostname=request.hostname or "", pool=timeouts.pool_of_caller())
     except ClaimRefused as refused:
         raise Ignore(str(refused)) from None
+    except TerminalError as error:
+        if isinstance(error, ArgumentsError | ResolutionError):
+            raise  # a fault of the program
+        logger.warning("step %s ended with an answer of its worker: %s: %s", request.id, type(error).__name__, error)
+        raise Answered(f"{type(error).__name__}: {error}") from None
     if links:
         request.callbacks = list(links)
     return None

@@ -101,6 +101,7 @@ def worker(
             retry_policy=policy,
             step_timeout=timeout,
             heartbeat_timeout=heartbeat_timeout,
+            time_limit=celery_task_options.get("time_limit"),
             queue=queue,
             limit=limit,
             namespace=_namespace(function),

@@ -432,4 +432,10 @@ def _of_run(transaction_id: str) -> Correlation:
 
 def assert_may_wait() -> None:
     """Raise `RuntimeError` inside a task, as Celery's ``AsyncResult.get()`` does."""
-    assert_will_not_block()
+    try:
+        assert_will_not_block()
+    except RuntimeError as error:
+        raise RuntimeError(
+            "a task may not wait for a run: it would hold a place in its worker that the run may need, and never end; "
+            "make the other run a step of this one, with add_child(...), or wait where no task is"
+        ) from error

@@ -116,7 +116,8 @@ class Invocation:
                 definition_hash,
                 owner=owner,
                 worker=hostname,
-                timeout=(self._runtime.settings.step_timeout if timeout is None else timeout) or None,
+                timeout=self._at_most(worker, (self._runtime.settings.step_timeout if timeout is None else timeout))
+                or None,
                 heartbeat_timeout=worker.heartbeat_timeout,
                 task=worker.name,
             )
@@ -135,6 +136,7 @@ class Invocation:
         self, worker: Worker, claim: Claim, hostname: str, pool: str, *, may_go_on: bool
     ) -> tuple[Settled, Exception | None]:
         seconds = 0.0 if claim.deadline is None else max((claim.deadline - claim.now).total_seconds(), 0.001)
+        seconds = self._at_most(worker, seconds)
         lease = self._leases.add(claim.correlation, claim.owner, cancelled=claim.cancelled, seconds=seconds)
         try:
             event, failure = self._outcome(worker, claim, lease, seconds, hostname, pool)
@@ -151,6 +153,11 @@ class Invocation:
         if lease.slot is not None:
             lease.slot.free()
         return settled, failure
+
+    def _at_most(self, worker: Worker, seconds: float) -> float:
+        """A time limit, 0 for none, where Celery has been told one, too: the shorter holds."""
+        limits = [limit for limit in (seconds, worker.time_limit, self._runtime.time_limit) if limit]
+        return min(limits, default=0.0)
 
     def _outcome(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str

@@ -33,6 +33,7 @@ class WorkerRuntime:
         unclaimable: records the failure of an attempt whose claim, under a token, came to an error.
         limited: whether limits by key hold here; where all attempts run one after the other, they would only wait for
             themselves.
+        time_limit: ``task_time_limit``: seconds that no attempt may exceed; None for any.
     """
 
     store: StateStore
@@ -41,3 +42,4 @@ class WorkerRuntime:
     settle: Settle
     unclaimable: Callable[[ErrorEvent, str], None]
     limited: bool
+    time_limit: float | None = None

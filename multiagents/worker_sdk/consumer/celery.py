@@ -34,6 +34,7 @@ from multiagents.names import CALL_TASK, CALLED, HEADER, Correlation
 from multiagents.worker_sdk.attempt import broken_off, in_hand
 from multiagents.worker_sdk.consumer.deaths import Deaths
 from multiagents.worker_sdk.execution import threads
+from multiagents.worker_sdk.tasks import Answered
 
 logger = get_logger(__name__)
 
@@ -44,6 +45,8 @@ HARD_LIMIT_GRACE = 10.0
 #: Seconds that a worker, which is shut down cold, waits for threads that nothing can stop.
 LAST_WAIT = 2.0
 
+#: Seconds; gevent's pool takes none for its own limit.
+NO_LIMIT = 1e9
 _deaths = Deaths()
 
 
@@ -63,20 +66,37 @@ class StepRequest(Request):
         self.seen_empty = False
         #: why its process was killed from here
         self.killed = ""
-        if self.is_step and not self.task.time_limit:
-            self.hard_limit, self.time_limits = self.time_limits[0], (None, None)
+        if self.is_step:
+            limits = (self.time_limits[0], *(limit + HARD_LIMIT_GRACE for limit in _time_limits(self.task)))
+            self.hard_limit = min(filter(None, limits), default=None)
+            self.time_limits = (NO_LIMIT if threads.under_gevent() else None, self.time_limits[1])
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """Take note that the pool has begun; `acknowledge` may be called twice."""
         super().on_accepted(pid, time_accepted)
+        if self.is_step:
+            self._disarm()
         if not self.is_step and not _acks_late(self.task):
             self.acknowledge()
+
+    def _disarm(self) -> None:
+        """The process that runs it keeps its time limit: billiard has just armed its own, which would kill it."""
+        made: Any = getattr(self, "_apply_result", None)
+        job: Any = None if made is None else made()
+        if getattr(job, "_timeout", None) and job._on_timeout_cancel:  # noqa: SLF001 - there is no other way
+            job._on_timeout_cancel(job)  # noqa: SLF001
+            job._timeout = None  # noqa: SLF001
+            if job._soft_timeout:  # noqa: SLF001
+                job._on_timeout_set(job, job._soft_timeout, None)  # noqa: SLF001
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
         """Tell of a process that has ended before its step."""
         super().on_failure(exc_info, *args, **kwargs)
         raised = exc_info.exception
-        why = self.killed or _deaths.why(raised.exc if isinstance(raised, ExceptionWithTraceback) else raised)
+        raised = raised.exc if isinstance(raised, ExceptionWithTraceback) else raised
+        if isinstance(raised, Answered):  # Celery says nothing of what is ignored: monitors would see it run for ever
+            self.send_event("task-failed", exception=str(raised), traceback="")
+        why = self.killed or _deaths.why(raised)
         if self.is_step and why:
             self.broken_off(why)
 
@@ -99,6 +119,11 @@ class StepRequest(Request):
         pid = self.worker_pid if isinstance(self.worker_pid, int) and not threads.under_gevent() else os.getpid()
         for tell in broken_off:
             tell(self.task, self.id, self.kwargs, self.hostname, pid, why)
+
+
+def _time_limits(task: Any) -> list[float]:
+    """What Celery is told of how long a task may take."""
+    return [limit for limit in (task.time_limit, task.app.conf.task_time_limit) if limit]
 
 
 def _let_go(pool: Any) -> None:

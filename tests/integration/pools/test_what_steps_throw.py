@@ -155,3 +155,34 @@ def test_the_hard_limit_of_a_local_step_is_its_own(prefork: Scene) -> None:
     state = prefork.end(prefork.start(thrown.long_held, seconds=15), 40)
 
     assert state.steps["then"].result == {"attempt": 1}
+
+
+def test_a_terminal_error_is_an_answer_one_line_at_warning(prefork: Scene) -> None:
+    run = prefork.start(thrown.declining)
+    prefork.end(run)
+
+    line = prefork.worker.wait_for_log(rf".*{run.transaction_id}/pay/do/1 ended with an answer.*").group()
+    assert "WARNING" in line
+    assert "TerminalError: the card was declined" in line
+    assert "Traceback" not in prefork.worker.log
+    assert "ERROR" not in prefork.worker.log
+
+
+def test_a_step_that_waits_for_a_run_is_told_of_add_child(prefork: Scene) -> None:
+    state = prefork.end(prefork.start(thrown.asking))
+
+    assert "add_child" in state.error.message
+
+
+def test_the_time_limits_that_celery_was_told_hold_for_steps(redis_url: str, start_worker: WorkerStarter) -> None:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    worker = start_worker(APP, concurrency=2, cwd=ROOT, env=env, extra=["--time-limit", "2"])
+    scene = Scene(redis_url, worker)
+
+    states = [scene.end(scene.start(flow), 25) for flow in (thrown.dawdling, thrown.lazing)]
+
+    assert [state.error.type.rpartition(".")[2] for state in states] == ["StepTimeoutError"] * 2
+    assert ["limit of 1 s" in states[0].error.message, "limit of 2 s" in states[1].error.message] == [True, True]
+    assert worker.is_running
+    assert "exited prematurely" not in worker.log
+    scene.app.close()

@@ -15,7 +15,7 @@ from typing import Any
 import celery.exceptions
 from celery import Celery
 
-from multiagents import RetryPolicy, WorkflowBuilder, current_step, init_app, worker
+from multiagents import RetryPolicy, TerminalError, WorkflowBuilder, current_step, init_app, worker
 
 #: Longer than any test waits for an end: no attempt may be left to its lease.
 SETTINGS = {"lease": 60.0, "sweep_interval": 0.3, "max_lost": 3}
@@ -152,6 +152,21 @@ def linger(context: dict[str, Any]) -> dict[str, Any]:
     return {"attempt": current_step().attempt}
 
 
+@worker("declines")
+def declines(context: dict[str, Any]) -> None:
+    raise TerminalError("the card was declined")
+
+
+@worker("dawdles", time_limit=1, retry=RetryPolicy(max_attempts=1))
+def dawdles(context: dict[str, Any]) -> None:
+    time.sleep(30)
+
+
+@worker("waits_for_another", retry=RetryPolicy(max_attempts=1))
+def waits_for_another(context: dict[str, Any]) -> Any:
+    return app.multiagents.get(current_step().transaction_id).result(timeout=1)  # type: ignore[attr-defined]
+
+
 DEATHS: dict[str, Callable[[], Any]] = {
     "SIGKILL": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -178,6 +193,10 @@ long_held = (
     WorkflowBuilder("long_held").add_step("first", "idle", timeout=1).add_step("then", "linger", local=True).build()
 )
 held = WorkflowBuilder("held").add_step("first", "idle").add_step("then", "die_once", local=True).build()
+declining = WorkflowBuilder("declining").add_step("pay", "declines").build()
+dawdling = WorkflowBuilder("dawdling").add_step("it", "dawdles", timeout=60).build()
+lazing = WorkflowBuilder("lazing").add_step("linger", "linger", retry=RetryPolicy(max_attempts=1)).build()
+asking = WorkflowBuilder("asking").add_step("it", "waits_for_another").build()
 dying = WorkflowBuilder("dying").add_step("die", "die").build()
 sync_flow = WorkflowBuilder("sync_flow").add_step("throw", "throw").build()
 async_flow = WorkflowBuilder("async_flow").add_step("throw", "throw_async").build()

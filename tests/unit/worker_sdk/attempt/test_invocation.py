@@ -215,6 +215,22 @@ def test_the_time_limit_is_the_workers_own_or_the_settings(
     assert bench.store.claims[0]["timeout"] == asked
 
 
+@pytest.mark.parametrize(("own", "asked"), [(None, 5), (0, 5), (7, 5), (3, 3)])
+def test_a_time_limit_that_celery_was_told_holds_for_steps(bench: Bench, own: float | None, asked: float) -> None:
+    bench.run(a_worker(lambda context: None, step_timeout=own, time_limit=5))
+
+    assert bench.store.claims[0]["timeout"] == asked
+
+
+def test_a_time_limit_that_celery_was_told_holds_where_the_step_says_longer(bench: Bench, store: LeaseBook) -> None:
+    store.limit = 60
+
+    event = bench.outcome(a_worker(lambda context: time.sleep(5), time_limit=0.1))
+
+    assert isinstance(event, ErrorEvent)
+    assert event.kind is ErrorKind.TIMEOUT
+
+
 def test_every_execution_claims_under_a_token_of_its_own(bench: Bench) -> None:
     worker = a_worker(lambda context: None)
 

@@ -54,11 +54,10 @@ def test_another_message_of_the_same_task_is_celerys(app: Celery) -> None:
     assert plain.hard_limit is None
 
 
-def test_where_the_task_has_a_limit_of_its_own_the_steps_goes_before_it(app: Celery) -> None:
-    # Celery's pool takes the task's limit where a message has none; so the message has to keep its own.
+def test_where_the_task_has_a_limit_of_its_own_the_shorter_holds(app: Celery) -> None:
     task = app.task(name="charge_card", time_limit=60)(charge_card)
 
     step = request(app, task, {HEADER: "0:1"})
 
-    assert list(step.time_limits) == [3610, None]
-    assert step.hard_limit is None
+    assert step.time_limits == (None, None)
+    assert step.hard_limit == 70
