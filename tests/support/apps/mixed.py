@@ -115,7 +115,7 @@ def limited() -> None:
 def charge(self: Any, amount: int, currency: str = "EUR") -> dict[str, Any]:
     """Know nothing of workflows."""
     if amount < 0:
-        raise self.retry(exc=ValueError("less than nothing"), countdown=60)
+        raise self.retry(exc=ValueError("less than nothing"), countdown=0.05)
     return {"charge_id": f"{amount} {currency}"}
 
 
