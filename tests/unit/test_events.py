@@ -61,6 +61,7 @@ EVENTS = [
         kind=ErrorKind.TIMEOUT,
         retryable=False,
         retry_policy=RetryPolicy(max_attempts=7, jitter=False, non_retryable=("shop.CardDeclined",)),
+        retry_in=2.5,
         worker="celery@host",
         started_at=NOON,
         attributes=TAGS,
