@@ -61,6 +61,7 @@ class StepView(AttemptView):
         abandoned: a person has given its undo up for good (`Run.abandon`).
         taken_over_from: the run that did it, if this one is a fork that took it over.
         probing: its last attempt was its probe, which was asked whether the step took effect (rule S3).
+        detail: what the last heartbeat of the step, or of its undo, said (``current_step().heartbeat(detail)``).
     """
 
     compensation: AttemptView | None = None
@@ -68,6 +69,7 @@ class StepView(AttemptView):
     abandoned: bool = False
     taken_over_from: str | None = None
     probing: bool = False
+    detail: Any = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,7 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str, waiting: tuple
         abandoned=step.abandoned,
         taken_over_from=parse_origin(step.origin)[0] if step.origin else None,
         probing=step.do.probing,
+        detail=snapshot.detail_of(name),
         waiting_for=waiting,
     )
 

@@ -253,7 +253,7 @@ class PayloadPolicy:
         """The fields of a run's hash as they were before they were sealed."""
         if not has_marks(fields.values()):
             return fields
-        sealed = {name: text for name, text in fields.items() if name == "error" or name.startswith("s:")}
+        sealed = {name: text for name, text in fields.items() if name == "error" or name.startswith(("s:", "h:"))}
         return {**fields, **{name: self.open(text) for name, text in sealed.items()}}
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
+
+from pydantic_core import from_json
 
 from multiagents.clock import from_ms
 from multiagents.state_store.records.attempt import Delivery, InFlight
@@ -30,6 +33,14 @@ class Snapshot:
     #: step -> ``<attempt key>|<text>``: how the worker of an attempt came to its end, as its parent saw it
     deaths: Mapping[str, str] = field(default_factory=dict)
 
+    #: step -> what the last heartbeat of an attempt said, as JSON
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def detail_of(self, step: str) -> Any:
+        """What the last heartbeat of a step's attempts, or of those of its undo, said; None if none has."""
+        said = self.details.get(step)
+        return None if said is None else from_json(said)
+
     def death_of(self, found: InFlight) -> str:
         """How the worker of an attempt came to its end; empty if nobody saw it."""
         attempt_key, _, why = self.deaths.get(found.step, "").partition("|")
@@ -47,7 +58,7 @@ class Snapshot:
         Args:
             transaction_id: the run.
             fields: header fields, ``s:<step>`` states, ``l:<step>`` records, ``a:<name>`` attributes, ``x:<step>``
-                deaths, and others that are not read.
+                deaths, ``h:<step>`` details, and others that are not read.
             definition: what it follows.
             now: the store's clock, in ms.
         """
@@ -56,6 +67,7 @@ class Snapshot:
         in_flight: dict[str, InFlight] = {}
         attributes: dict[str, str] = {}
         deaths: dict[str, str] = {}
+        details: dict[str, str] = {}
         for name, value in fields.items():
             kind, _, step = name.partition(":")
             if not step:
@@ -68,6 +80,8 @@ class Snapshot:
                 attributes[step] = value
             elif kind == "x":
                 deaths[step] = value
+            elif kind == "h":
+                details[step] = value
         definition = definition.expanded(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
         ordered = {name: steps[name] for name in definition.steps if name in steps}
         return cls(
@@ -80,4 +94,5 @@ class Snapshot:
             int(header.get("generation", 1)),
             attributes,
             deaths,
+            details,
         )

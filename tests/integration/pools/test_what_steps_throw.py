@@ -94,6 +94,11 @@ def test_no_detail_of_a_heartbeat_costs_the_lease_or_the_step(redis_url: str, st
     assert {what: (state.status, state.steps["beat"].attempts) for what, state in states.items()} == dict.fromkeys(
         runs, ("completed", 1)
     )
+    shown = {what: state.steps["beat"].detail for what, state in states.items()}
+    assert shown["decimal"] == "1.5"
+    assert shown["datetime"].keys() == {"at"}
+    assert "50,000,002 bytes" in shown["huge"]
+    assert all(detail is not None for detail in shown.values())
     scene.app.close()
 
 
