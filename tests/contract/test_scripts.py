@@ -477,7 +477,9 @@ def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: RedisKi
     of = redis_kit.keys.of_run("order-1")
 
     keys = [of.run, of.context, of.results, of.history, of.due, of.blobs, of.definitions, of.versions, of.generations]
-    run(redis_kit, "forget", keys, ["order-1", of.sent(""), of.indexes, of.attributes, "", 100])
+    rest = [of.sent(""), of.indexes, of.attributes, "", 100]
+    assert run(redis_kit, "forget", keys, ["order-1~another", *rest])[0] == 0
+    assert run(redis_kit, "forget", keys, ["order-1", *rest])[0] == 1
 
     after = dump(redis_kit)
     assert {key for key, value in after.items() if value != before.get(key)} == {of.sequence, of.generations, "celery"}

@@ -133,6 +133,7 @@ class StoreKit:
         digest: str = "digest-1",
         call: str = "",
         replaces: Collection[RunStatus] = (),
+        nonce: str = "",
         store: StateStore | None = None,
         **fields: Any,
     ) -> Started:
@@ -147,6 +148,7 @@ class StoreKit:
             RunStatus.RUNNING,
             {first: StepState(Activity(ActivityStatus.IN_FLIGHT, 1))},
             started_at=to_ms(now),
+            nonce=nonce,
         )
         begun = StatusEvent(transaction_id=transaction_id, timestamp=now, occurred_at=now, status="running")
         asked = CommandEvent(
@@ -164,6 +166,7 @@ class StoreKit:
             steps=state.steps,
             dispatches=[dispatch or self.message(transaction_id, first)],
             moved=(definition.name, "pending", "running"),
+            nonce=nonce,
             **fields,
         )
         given = {"total": 5} if input is None else input
@@ -232,6 +235,7 @@ class StoreKit:
             "retention_ms": 60_000,
             "version": snapshot.version,
             "ends": [(step, entry.record) for step, entry in snapshot.in_flight.items()],
+            "nonce": snapshot.state.nonce,
         }
         return self.store.commit(Commit(transaction_id, [], **(given | fields)))
 
