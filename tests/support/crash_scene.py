@@ -27,7 +27,7 @@ from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction, child_id
 from multiagents.orchestrator.recovery import GROUP
-from multiagents.state_store.records import Delivery, Snapshot
+from multiagents.state_store.records import Delivery, Due, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
 from multiagents.workflow.decider import evolve, fold
@@ -153,6 +153,17 @@ def _replaced_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Def
     # Who got no answer asks again.
     run = lane.orchestrator.start(definition, {"started": True}, identity, on_conflict="replace_ended")
     assert lane.store.load(run.transaction_id).generation >= 2, "the first run was not replaced"
+
+
+def _its_id_was_used_again_meanwhile(lane: Lane, identity: str, definition: Definition) -> None:
+    """The workers still have the first run in hand, in some state or other, when the second has its id."""
+    lane.start(definition, identity)
+    first = lane.orchestrator.get(identity)
+    with suppress(WorkflowError):  # it is over already
+        first.terminate(reason="started by mistake")
+    first.delete(reason="started by mistake")
+    lane.start(definition, identity)
+    assert lane.store.load(identity).generation == 2, "the first run has left nothing of its id"
 
 
 def _forked_by_a_caller_who_may_die(lane: Lane, identity: str, definition: Definition) -> None:
@@ -324,6 +335,7 @@ FORWARD = _forward(crash_sagas.FORWARD)
 BACK = _back(crash_sagas.BACK)
 CALLER = _forward(crash_sagas.FORWARD, _started_by_a_caller_who_may_die)
 REPLACED = _forward(crash_sagas.FORWARD, _replaced_by_a_caller_who_may_die)
+USED_AGAIN = _forward(crash_sagas.FORWARD, _its_id_was_used_again_meanwhile)
 FORKED = Play(crash_sagas.FORWARD, RunStatus.COMPLETED, frozenset({"again", "last"}), _forked_by_a_caller_who_may_die)
 FOREIGN = _forward(crash_sagas.FOREIGN, _answered)
 PRODUCER = _forward(crash_sagas.FOREIGN, _answered_by_a_producer_who_may_die)
@@ -424,7 +436,7 @@ def _at_rest(lane: Lane, identity: str) -> tuple[Snapshot, list[Event]] | None:
 def _left_over(lane: Lane, identity: str) -> list[str]:
     keys = ["ma:{0}:due", *lane.redis.keys("ma:{0}:sent:*")]
     members = [member for key in keys for member in lane.redis.zrange(key, 0, -1)]
-    return [member for member in unfinished(members) if identity in member.split("|")]
+    return [member for member in unfinished(members) if Due.decode(member).transaction_id == identity]
 
 
 def _is_forgotten(lane: Lane, identity: str) -> bool:

@@ -61,6 +61,7 @@ from tests.support.crash_scene import (
     TAGGED,
     TICKED,
     UNREADABLE,
+    USED_AGAIN,
     Lanes,
     Play,
     Plays,
@@ -70,6 +71,7 @@ from tests.support.crash_scene import (
 INLINE: dict[WriteSite, Plays] = {
     WriteSite.SETTLE: [
         (FORWARD, (1, 2, 3, 4, 6)),
+        (USED_AGAIN, (1, 2, 3)),
         (PROBED, (1, 2, 3)),
         (FAMILY, (1, 3, 4)),
         (MAP, (3, 6)),
@@ -97,7 +99,13 @@ INLINE: dict[WriteSite, Plays] = {
     WriteSite.LINK: [(BACK, (1, 2))],
 }
 QUEUED: dict[WriteSite, Plays] = {
-    WriteSite.RECORD: [(FORWARD, (1, 2, 3, 6)), (BACK, (5,)), (PROBED, (1, 2, 3)), (PROBED_BACK, (4,))],
+    WriteSite.RECORD: [
+        (FORWARD, (1, 2, 3, 6)),
+        (USED_AGAIN, (1, 2)),
+        (BACK, (5,)),
+        (PROBED, (1, 2, 3)),
+        (PROBED_BACK, (4,)),
+    ],
     WriteSite.RECORD_UNDO: [(BACK, (1, 2, 3, 5)), (PARKED, (1,))],
     WriteSite.ADVANCE: [(FORWARD, (1, 3, 6)), (BACK, (5,)), (PROBED, (1, 2))],
     WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 3)), (PARKED, (1,))],
@@ -124,6 +132,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.ATTRIBUTES: [(TAGGED, (1,))],
     WriteSite.CLAIM: [
         (FORWARD, (1, 2)),
+        (USED_AGAIN, (1, 2)),
         (BACK, (5,)),
         (PROBED, (2, 3)),
         (FAMILY, (4,)),
@@ -133,7 +142,7 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.CLAIM_UNDO: [(BACK, (1, 3, 5)), (FAMILY, (3,)), (MAP_BACK, (2,))],
     WriteSite.RENEW: [(SLOW, (1,))],
     WriteSite.RENEW_UNDO: [(SLOW, (1,))],
-    WriteSite.DISPATCH: [(FORWARD, (1,)), (PROBED, (1,)), (LIMITED, (1, 2))],
+    WriteSite.DISPATCH: [(FORWARD, (1,)), (USED_AGAIN, (1,)), (PROBED, (1,)), (LIMITED, (1, 2))],
     WriteSite.DISPATCH_UNDO: [(BACK, (1,)), (LIMITED, (1, 2))],
     WriteSite.TAKE_DUE: [(FORWARD, (1,))],
     WriteSite.DISCARD: [(STARTED, (1,))],
