@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from zlib import crc32
 
+#: The number of the layout: what is in each key, and how it is written. A store that another release has begun with
+#: another number is refused (decision 0033). 1 was never released.
+SCHEMA = 2
+
 
 class Keys:
     """The Redis keys of one deployment.
@@ -27,6 +31,11 @@ class Keys:
     def partition_of(self, name: str) -> int:
         """The partition of a run or of a business key: crc32 of its name, modulo the number of partitions."""
         return 0 if self.partitions == 1 else crc32(name.encode()) % self.partitions
+
+    @property
+    def of_the_first_layout(self) -> str:
+        """A key that every store had that was begun before layouts had numbers."""
+        return f"{{{self.prefix}:0}}:meta"
 
     def tag(self, partition: int) -> str:
         """What every key of a partition starts with; what is in its braces is the hash tag."""

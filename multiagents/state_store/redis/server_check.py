@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiagents.exceptions import ConfigurationError
+from multiagents.keys import SCHEMA
 
 #: The oldest releases whose scripts do what ours rely on.
 OLDEST_REDIS = (7, 0)
@@ -55,6 +56,30 @@ def info_of_hello(hello: Mapping[str, Any]) -> dict[str, Any]:
     """What ``HELLO`` tells, which every user may say, whatever its ACL, in the words of ``INFO``."""
     version = "valkey_version" if hello["server"] == "valkey" else "redis_version"
     return {version: hello["version"], "redis_mode": hello["mode"]}
+
+
+def check_schema(found: str | None, where: str) -> None:
+    """See that what is in the store is laid out as this release reads and writes it.
+
+    Args:
+        found: the number of the layout that the store was begun with; None if it has none.
+        where: its address, without credentials.
+
+    Raises:
+        ConfigurationError: when it is another layout.
+    """
+    if found == str(SCHEMA):
+        return
+    if found is None:
+        what, todo = "a layout from before the first release", "finish its runs with the code that began them"
+    elif int(found) > SCHEMA:
+        what, todo = f"layout {found}", "upgrade celery-multiagents here"
+    else:
+        what, todo = f"layout {found}", f"finish its runs with a release that has layout {found}"
+    raise ConfigurationError(
+        f"the runs in the state store at {where} are in {what}, and this release has layout {SCHEMA}: they cannot be "
+        f"read; {todo}, or use another multiagents_key_prefix or database"
+    )
 
 
 def check_partitions(wanted: int, first_used_with: int, where: str) -> None:

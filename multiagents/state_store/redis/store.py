@@ -12,9 +12,9 @@ import redis
 from multiagents.address import Address
 from multiagents.clock import from_ms, to_ms
 from multiagents.events import Event
-from multiagents.exceptions import WorkflowNotFoundError
+from multiagents.exceptions import ConfigurationError, StateStoreError, WorkflowNotFoundError
 from multiagents.failpoints import WriteSite, write
-from multiagents.keys import Keys, RunKeys
+from multiagents.keys import SCHEMA, Keys, RunKeys
 from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
 from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
@@ -46,7 +46,7 @@ from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
-from multiagents.state_store.redis.server_check import check_partitions, findings_of, info_of_hello
+from multiagents.state_store.redis.server_check import check_partitions, check_schema, findings_of, info_of_hello
 from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
@@ -471,14 +471,32 @@ class RedisStateStore(StateStore):
 
     def check(self) -> list[str]:
         findings = findings_of(self._server.call(self._info), self._server.where)
-        meta = self.keys.of_partition(0).meta
-        known = self._server.call(lambda: self._client.hget(meta, "partitions"))
-        if known is None:  # else nothing is written: a server that is full has to be checked as well
-            pin = partial(self._client.hsetnx, meta, "partitions", str(self.keys.partitions))
-            self._server.call(lambda: write(WriteSite.PARTITIONS, pin))
-            known = self._server.call(lambda: self._client.hget(meta, "partitions"))
-        check_partitions(self.keys.partitions, int(known), self._server.where)
+        schema, partitions = self._begun_with()
+        check_schema(schema, self._server.where)
+        check_partitions(self.keys.partitions, int(partitions), self._server.where)
         return findings
+
+    def _begun_with(self) -> tuple[str | None, str]:
+        """The layout and the number of partitions that the store was begun with: ours, if this is its beginning."""
+        meta = self.keys.of_partition(0).meta
+        ask = partial(self._client.hmget, meta, ["schema", "partitions"])
+        schema, partitions = self._server.call(ask)
+        if partitions is not None:  # nothing is written: a server that is full has to be checked as well
+            return schema, partitions
+        if schema is None and self._is_of_the_first_layout():
+            return None, str(self.keys.partitions)
+        # The layout first: who finds partitions finds it, too.
+        for name, number in (("schema", SCHEMA), ("partitions", self.keys.partitions)):
+            pin = partial(self._client.hsetnx, meta, name, str(number))
+            self._server.call(partial(write, WriteSite.PARTITIONS, pin))
+        schema, partitions = self._server.call(ask)
+        return schema, partitions
+
+    def _is_of_the_first_layout(self) -> bool:
+        try:
+            return bool(self._server.call(lambda: self._client.exists(self.keys.of_the_first_layout)))
+        except (StateStoreError, ConfigurationError):
+            return False  # a user who may not look at it has not begun it
 
     def for_sweep(self) -> RedisStateStore:
         hasty = hasty_client(self.address)
