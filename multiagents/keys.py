@@ -10,7 +10,7 @@ from __future__ import annotations
 from zlib import crc32
 
 #: The number of the layout: what is in each key, and how it is written. A store that another release has begun with
-#: another number is refused (decision 0033). 1 was never released.
+#: another number is refused (decision 0034). 1 was never released.
 SCHEMA = 2
 
 

@@ -211,7 +211,7 @@ def test_a_refusal_of_one_call_is_told_from_a_server_that_does_none(
 
 #: Payloads that no run can take in, and what the dead letter has of them.
 POISON = {
-    "a number beyond all numbers": ('{"total": 1e999}', {"total": "1e999"}),
+    "a number beyond all numbers": ('{"total": 1e999}', None),
     "nested too deep": ("[" * 300 + "]" * 300, None),
     "no text that can be written": ('{"name": "\\ud800"}', None),
 }

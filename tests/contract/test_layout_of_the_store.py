@@ -1,4 +1,4 @@
-"""Which layout the keys of a Redis are in, and what is said where it is not this release's (decision 0033)."""
+"""Which layout the keys of a Redis are in, and what is said where it is not this release's (decision 0034)."""
 
 from __future__ import annotations
 
