@@ -94,8 +94,10 @@ class UpkeepStep(bootsteps.StartStopStep):
         _accept_json(worker)
         if worker.time_limit:
             worker.app.conf.task_time_limit = worker.time_limit  # of the command line: its children read it here
+        from multiagents.worker_sdk.consumer.celery import held
+
         self._upkeep = Upkeep(
-            lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname, lambda: _about(worker)
+            lambda: _patient(orchestrator), lambda: _bus(orchestrator), worker.hostname, lambda: _about(worker), held
         )
 
     def start(self, _worker: Any) -> None:

@@ -95,6 +95,8 @@ class WriteSite(StrEnum):
     DISPATCH_UNDO = "store.dispatch_undo"
     #: The sweep leases what is due.
     TAKE_DUE = "store.take_due"
+    #: A worker says which messages it has taken and not begun with.
+    HOLD = "store.hold"
     #: An entry is looked at at another time: later, as its message may still wait in another broker; or now, as the
     #: parent of its run has gone.
     POSTPONE = "store.postpone"

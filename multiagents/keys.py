@@ -76,6 +76,7 @@ class PartitionKeys:
         "definitions",
         "deleted",
         "due",
+        "due_before",
         "generations",
         "meta",
         "schedules",
@@ -88,6 +89,8 @@ class PartitionKeys:
         self.tag = tag
         #: sorted set: what has to be looked at, by time (ms, the server's clock)
         self.due = f"{tag}:due"
+        #: sorted set: what was there when the server's clock went back, until all of it is back there
+        self.due_before = f"{tag}:due.before"
         #: hash: content hash of a definition -> its JSON
         self.definitions = f"{tag}:definitions"
         #: hash: ``<workflow>|<version>`` -> content hash of the definition that the last run of it was started with

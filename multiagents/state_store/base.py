@@ -49,6 +49,8 @@ from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 MAX_DELETED = 10_000
 #: Of how many ids of runs that are gone a partition remembers how many runs have had them: some 10 MB.
 MAX_GENERATIONS = 100_000
+#: What is logged, with the store and the seconds.
+CLOCK_WENT_BACK = "the clock of %s went back by %.1f s; what was to happen at a time is moved by as much"
 
 #: How many dead letters of a partition go at once when their time is over.
 TIDIED_AT_ONCE = 1_000
@@ -173,11 +175,25 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
+    def hold(self, attempts: Sequence[Correlation]) -> None:
+        """Say that messages have been taken and not begun with, so that they do not count as lost for another lease.
+
+        Args:
+            attempts: theirs; of one that was claimed, or sent again later, nothing changes.
+        """
+
+    @abstractmethod
+    def take_due(self, *, limit: int = 100, waker: str = "", starts: str = "") -> tuple[list[Due], float]:
         """Lease what is due, over all partitions.
 
+        Args:
+            limit: how many entries of a partition, at most.
+            waker: the name of who asks, if he would wake whenever something is due: one at a time is told when that is.
+            starts: what the names of broker lists end with in which starts of runs wait behind everything else; one
+                that has waited for some seconds goes on in the list of that name without it.
+
         Returns:
-            the entries, and the seconds until the next one is due (at most the sweep interval).
+            the entries, and the seconds until the next one is due; an hour if that is far, or somebody else's to know.
         """
 
     @abstractmethod

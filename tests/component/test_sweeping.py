@@ -18,6 +18,7 @@ from multiagents.exceptions import StateRefusedError, StateStoreError
 from multiagents.keys import RunKeys
 from multiagents.orchestrator.recovery import GROUP, Sweep, intake
 from multiagents.orchestrator.recovery.intake import Intake
+from multiagents.orchestrator.recovery.sweep import JITTER
 
 NAP = WorkflowBuilder("sweeping_nap").add_sleep("nap", 0.01).add_step("last", external=True).build(register=False)
 ASKS = WorkflowBuilder("sweeping_asks").add_step("ask", external=True).build(register=False)
@@ -27,7 +28,7 @@ ASKS = WorkflowBuilder("sweeping_asks").add_step("ask", external=True).build(reg
 def orchestrator(new_redis_url: Callable[[], str]) -> Iterator[Orchestrator]:
     """An orchestrator on Redis; nothing goes on by itself."""
     app = Celery("sweeping", broker=new_redis_url(), set_as_current=False)
-    made = Orchestrator(app, {"lease": 1})
+    made = Orchestrator(app, {"lease": 10, "sweep_interval": 1})
     yield made
     made.store.close()
 
@@ -185,6 +186,42 @@ def test_a_server_that_is_away_ends_the_tick_and_one_that_refuses_a_call_does_no
     assert went_on([run]) == [True]
 
 
+def test_of_many_who_sweep_one_wakes_when_something_is_due(new_redis_url: Callable[[], str]) -> None:
+    made = Orchestrator(Celery("sweeping", broker=new_redis_url(), set_as_current=False))
+    nap = WorkflowBuilder("sweeping_later").add_sleep("nap", 0.4).build(register=False)
+    run = made.start(nap, {}, transaction_id="b-1")
+    sweeps = [Sweep(made.engine) for _ in range(20)]
+
+    pauses = [sweep.tick() for sweep in sweeps for _ in range(2)]
+
+    interval = made.settings.sweep_interval
+    assert [at // 2 for at, pause in enumerate(pauses) if pause < 0.5 * interval] == [0, 0]
+    assert all(JITTER * interval <= pause <= interval for pause in pauses[2:])
+    assert len(set(pauses[2:])) > 30, "they would all come at once"
+    time.sleep(0.4)
+    sweeps[0].tick()
+    assert str(run.status) == "completed"
+    made.store.close()
+
+
+def test_who_leaves_a_run_to_others_lets_another_wake(orchestrator: Orchestrator, client: Any) -> None:
+    started(orchestrator, NAP, "a-bad")
+    one, two = Sweep(orchestrator.engine), Sweep(orchestrator.engine)
+    one.tick()
+    state_that_is_no_json(orchestrator, client)
+    make_due(orchestrator, client)
+    assert one.tick() >= JITTER
+    meta = orchestrator.keys.of_partition(0).meta
+    client.hset(meta, "wakes", 0)  # the time is over for which he is the one
+
+    one.tick()
+    mine = client.hget(meta, "wakes")
+    two.tick()
+
+    assert mine == "0"
+    assert int(client.hget(meta, "wakes")) > 0
+
+
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [
@@ -209,37 +246,54 @@ def test_a_refusal_of_one_call_is_told_from_a_server_that_does_none(
 
 # --- the bus ---------------------------------------------------------------------------------------------------------
 
-#: Payloads that no run can take in, and what the dead letter has of them.
-POISON = {
-    "a number beyond all numbers": ('{"total": 1e999}', None),
-    "nested too deep": ("[" * 300 + "]" * 300, None),
-    "no text that can be written": ('{"name": "\\ud800"}', None),
+#: What is no event that anybody could read.
+UNREADABLE = {
+    "a number beyond all numbers": '{"total": 1e999}',
+    "nested too deep": "[" * 300 + "]" * 300,
+    "no text that can be written": '{"name": "\\ud800"}',
 }
 
 
-@pytest.mark.parametrize("payload", POISON)
-def test_S23_S34_an_event_that_cannot_be_taken_in_is_a_dead_letter_and_holds_up_none(
+@pytest.mark.parametrize("payload", UNREADABLE)
+def test_S23_S34_an_event_that_cannot_be_read_holds_up_none(
     orchestrator: Orchestrator, client: Any, bus: RedisEventBus, payload: str
 ) -> None:
     bad, behind, later = started(orchestrator, ASKS, "bad", "behind", "later")
     reader = Intake(bus, orchestrator.engine, "one")
-    text, kept = POISON[payload]
-    publish(client, orchestrator, "bad", text)
+    publish(client, orchestrator, "bad", UNREADABLE[payload])
     publish(client, orchestrator, "behind", '{"ok": 1}')
 
     reader.read()
     publish(client, orchestrator, "later", '{"ok": 1}')
     reader.read()
 
-    assert [str(run.status) for run in (behind, later)] == ["completed", "completed"]
+    assert [str(run.status) for run in (bad, behind, later)] == ["running", "completed", "completed"]
     assert client.xpending(orchestrator.keys.of_partition(0).bus, GROUP)["pending"] == 0
-    letter = orchestrator.dead_letters().get("bad/ask/do/1")
-    if kept is not None:
-        assert letter is not None
-        assert "could not be taken in" in letter.why
-        assert letter["event"]["payload"] == kept
-    else:  # not even read
-        assert [str(bad.status), len(bus.dead_letters())] == ["running", 1]
+    assert len(bus.dead_letters()) == 1
+
+
+def test_S23_S34_an_event_over_which_the_engine_breaks_is_a_dead_letter_and_holds_up_none(
+    orchestrator: Orchestrator, client: Any, bus: RedisEventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, behind = started(orchestrator, ASKS, "bad", "behind")
+    receive = orchestrator.engine.receive
+
+    def breaks(event: Any) -> None:
+        if event.transaction_id == "bad":
+            raise ZeroDivisionError("a fault of the engine")
+        receive(event)
+
+    monkeypatch.setattr(orchestrator.engine, "receive", breaks)
+    publish(client, orchestrator, "bad", '{"ok": 1}')
+    publish(client, orchestrator, "behind", '{"ok": 1}')
+
+    Intake(bus, orchestrator.engine, "one").read()
+
+    letter = orchestrator.dead_letters()["bad/ask/do/1"]
+    assert "could not be taken in: ZeroDivisionError: a fault of the engine" in letter.why
+    assert letter["event"]["payload"] == {"ok": 1}
+    assert [str(run.status) for run in (bad, behind)] == ["running", "completed"]
+    assert client.xpending(orchestrator.keys.of_partition(0).bus, GROUP)["pending"] == 0
 
 
 def test_S23_S34_an_event_of_a_run_that_cannot_be_read_comes_again_and_is_then_a_dead_letter(

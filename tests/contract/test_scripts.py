@@ -27,7 +27,7 @@ from tests.support.store_kit import LIST, RedisKit
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "attributes", "erase", "identity", "transition"}
+PARTS = {"apply", "attributes", "erase", "identity", "lists", "rewind", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[RedisKit], Any]
@@ -74,6 +74,12 @@ def drained(kit: RedisKit) -> None:
     kit.begin()
     kit.consume()
     kit.claim()
+
+
+def lost(kit: RedisKit) -> None:
+    kit.begin()
+    kit.consume()
+    kit.store.take_due()
 
 
 def locked(kit: RedisKit) -> None:
@@ -128,6 +134,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "take_due": (timer, lambda kit: kit.store.take_due()),
     "announce": (lambda _kit: None, lambda kit: kit.store.announce({"worker:a": {}}, gone=["worker:b"])),
     "tidy": (drained, lambda kit: kit.store.tidy(60_000)),
+    "hold": (lost, lambda kit: kit.store.hold([attempt()])),
 }
 
 
@@ -553,8 +560,54 @@ def test_take_due_does_not_look_at_the_lists_at_every_tick(redis_kit: RedisKit) 
     for _ in range(10):
         redis_kit.store.take_due()
 
-    looked = redis_kit.client.info("commandstats").get("cmdstat_lrange", {"calls": 0})["calls"]
+    looked = redis_kit.client.info("commandstats").get("cmdstat_lindex", {"calls": 0})["calls"]
     assert looked <= 3
+
+
+def test_take_due_looks_at_a_page_of_the_lists_however_many_there_are(redis_kit: RedisKit) -> None:
+    part = redis_kit.keys.of_run("order-1")
+    redis_kit.client.hset(part.sequence, mapping={f"tenant-{number}": number for number in range(2_000)})
+    redis_kit.begin()
+    redis_kit.consume()
+    looks: list[int] = []
+    for _ in range(40):
+        redis_kit.client.hset(part.meta, "looked", 0)
+        redis_kit.client.config_resetstat()
+        redis_kit.store.take_due(limit=0)
+        looks.append(redis_kit.client.info("commandstats")["cmdstat_zcard"]["calls"])
+
+    assert max(looks) < 300
+    # And every list had its turn.
+    assert redis_kit.client.zcard(part.sent(LIST)) == 0
+
+
+def test_take_due_copies_no_more_of_others_messages_than_it_needs(redis_kit: RedisKit) -> None:
+    redis_kit.begin()
+    for _ in range(500):
+        redis_kit.publish("x" * 50_000)
+    redis_kit.consume()
+    redis_kit.client.config_resetstat()
+
+    redis_kit.store.take_due()
+
+    assert redis_kit.client.info("commandstats")["cmdstat_lindex"]["calls"] == 1
+    assert "cmdstat_lrange" not in redis_kit.client.info("commandstats")
+
+
+def test_hold_puts_off_what_waits_and_nothing_else(redis_kit: RedisKit) -> None:
+    lost(redis_kit)
+    part = redis_kit.keys.of_run("order-1")
+    redis_kit.client.zadd(part.due, {DueKind.ATTEMPT.entry("order-1", "reserve", "d1"): 1})
+
+    assert run(redis_kit, "hold", [part.due], [60_000, part.runs, "order-1", "reserve", "d2"]) == [0]
+    assert run(redis_kit, "hold", [part.due], [60_000, part.runs, "order-9", "reserve", "d1"]) == [0]
+    assert redis_kit.client.zscore(part.due, DueKind.ATTEMPT.entry("order-1", "reserve", "d1")) == 1
+    assert run(redis_kit, "hold", [part.due], [60_000, part.runs, "order-1", "reserve", "d1"]) == [1]
+    until = redis_kit.client.zscore(part.due, DueKind.ATTEMPT.entry("order-1", "reserve", "d1"))
+    assert abs(until - now_ms(redis_kit) - 60_000) < 5_000
+
+    redis_kit.claim()
+    assert run(redis_kit, "hold", [part.due], [60_000, part.runs, "order-1", "reserve", "d1"]) == [0]
 
 
 def test_a_commit_and_a_start_declare_the_keys_they_write(redis_kit: RedisKit) -> None:

@@ -14,7 +14,7 @@ from multiagents.clock import to_ms
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import OUTBOX_GRACE_MS, Commit, Delivery, Dispatch, DueKind, Verdict
 from multiagents.workflow.builder import WorkflowBuilder
-from tests.support.store_kit import StoreKit
+from tests.support.store_kit import LEASE, StoreKit
 
 #: Three partitions are one partition and more.
 pytestmark = pytest.mark.parametrize("kit", ["memory", "redis-3-partitions"], indirect=True)
@@ -387,7 +387,7 @@ def test_in_a_backlog_only_what_left_the_list_is_lost(kit: StoreKit) -> None:
 def test_other_peoples_messages_do_not_hide_what_was_lost(kit: StoreKit) -> None:
     first, second = one_partition(kit, 2)
     kit.begin(first, dispatch=kit.message(first, "reserve"))
-    for _ in range(120):
+    for _ in range(80):
         kit.publish(SOMEBODY_ELSES)
     kit.begin(second, dispatch=kit.message(second, "reserve"))
     kit.consume()
@@ -395,15 +395,188 @@ def test_other_peoples_messages_do_not_hide_what_was_lost(kit: StoreKit) -> None
     assert kit.wait_due() == [DueKind.ATTEMPT.entry(first, "reserve", "d1")]
 
 
-def test_a_long_queue_of_other_peoples_messages_says_nothing_yet(kit: StoreKit) -> None:
-    for _ in range(1_100):
+@pytest.mark.parametrize(("count", "size"), [(1_100, 10), (5, 100_000)], ids=["many", "large"])
+def test_of_a_queue_of_other_peoples_messages_that_does_not_tell_a_few_are_sent_again(
+    kit: StoreKit, count: int, size: int
+) -> None:
+    for _ in range(count):
+        kit.publish(SOMEBODY_ELSES + " " * size)
+    names = one_partition(kit, 25)
+    for name in names:
+        kit.begin(name, dispatch=kit.message(name, "reserve"))
+
+    first = kit.wait_due()
+
+    # Those that have waited longest; the others have their turn a lease later.
+    assert sorted(first) == sorted(DueKind.ATTEMPT.entry(name, "reserve", "d1") for name in names[:10])
+    for name in names[:10]:
+        assert kit.store.dispatch(name, kit.message(name, "reserve"), record(kit, transaction_id=name))
+    rest = {DueKind.ATTEMPT.entry(name, "reserve", "d1") for name in names[10:]}
+    assert set(kit.wait_due()) <= rest
+    found: set[str] = set()
+    until = kit.store.now().timestamp() + 10
+    while not found >= rest and kit.store.now().timestamp() < until:
+        found |= set(kit.sweep_for(LEASE / 2))
+    assert found >= rest
+
+
+def test_a_queue_that_does_not_tell_gets_ever_fewer_copies_of_what_waits_in_it(kit: StoreKit) -> None:
+    for _ in range(200):
         kit.publish(SOMEBODY_ELSES)
     kit.begin()
+    copies = 0
+    first = kit.store.load("order-1").in_flight["reserve"].first_ms
+
+    for _ in range(12):
+        kit.sleep(LEASE)
+        if kit.due() == [ATTEMPT]:
+            copies += 1
+            kit.store.dispatch("order-1", kit.message("order-1", "reserve", first_ms=first), record(kit))
+
+    assert 1 <= copies <= 4
+
+
+def test_a_queue_that_tells_again_is_believed(kit: StoreKit) -> None:
+    for _ in range(200):
+        kit.publish(SOMEBODY_ELSES)
+    kit.begin()
+    kit.due()
+    for _ in range(200):
+        kit.consume()
 
     assert kit.sweep_for(LONG_ENOUGH) == []
-    for _ in range(1_101):
-        kit.consume()
+    kit.consume()
     assert kit.wait_due() == [ATTEMPT]
+
+
+def test_what_a_living_worker_holds_is_not_lost_until_it_says_so_no_more(kit: StoreKit) -> None:
+    kit.begin()
+    kit.consume()
+    kit.sweep_for(0.1)
+
+    for _ in range(8):
+        kit.store.hold([attempt()])
+        assert kit.sweep_for(LEASE / 3) == []
+
+    assert kit.wait_due() == [ATTEMPT]
+
+
+def test_who_holds_an_attempt_that_is_claimed_or_over_holds_nothing(kit: StoreKit) -> None:
+    kit.begin()
+    kit.begin("order-2")
+    kit.consume()
+    kit.sweep_for(0.1)
+    kit.claim()
+    kit.end("order-2")
+    other = Correlation("order-2", "reserve", Direction.DO, 1)
+
+    found: list[str] = []
+    while not found:
+        kit.store.hold([attempt(), other, Correlation("nobody", "reserve", Direction.DO, 1)])
+        found = kit.sweep_for(0.1)
+
+    assert found == [ATTEMPT]  # its lease is over all the same
+
+
+# --- who wakes -------------------------------------------------------------------------------------------------------
+
+
+def test_one_of_those_who_ask_is_told_when_something_is_due(kit: StoreKit) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=7_000))
+    stores = {name: kit.another(lease=60) for name in ("one", "two", "three")}
+
+    told = {name: store.take_due(waker=name)[1] for name, store in stores.items()}
+    again = {name: store.take_due(waker=name)[1] for name, store in reversed(stores.items())}
+
+    assert told == {"one": pytest.approx(7, abs=1), "two": 3600.0, "three": 3600.0}
+    assert again == {"one": pytest.approx(7, abs=1), "two": 3600.0, "three": 3600.0}
+    assert stores["three"].take_due()[1] == pytest.approx(7, abs=1)  # who takes no turn is always told
+
+
+def test_another_wakes_when_who_did_is_no_more(kit: StoreKit) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=60_000))
+    assert kit.store.take_due(waker="one")[1] < 3600
+    assert kit.store.take_due(waker="two")[1] == 3600
+
+    kit.sleep(LEASE)
+
+    assert kit.store.take_due(waker="two")[1] < 3600
+    assert kit.store.take_due(waker="one")[1] == 3600
+
+
+# --- starts that have waited -----------------------------------------------------------------------------------------
+
+LOW = "celery\x06\x163"
+
+
+def starts(kit: StoreKit, count: int) -> list[str]:
+    """Runs whose first steps wait in the list of starts; the first came first."""
+    names = one_partition(kit, count)
+    for name in names:
+        kit.begin(name, dispatch=kit.message(name, "reserve", name=LOW))
+    return names
+
+
+def later(kit: StoreKit, seconds: float) -> None:
+    """Let time pass in which somebody sweeps, and starts go on."""
+    until = kit.store.now().timestamp() + seconds
+    while kit.store.now().timestamp() < until:
+        kit.sleep(0.25)
+        kit.store.take_due(starts="\x06\x163", limit=1)
+
+
+def test_a_start_that_has_waited_goes_on_behind_what_waits_before_it(kit: StoreKit) -> None:
+    kit.publish(SOMEBODY_ELSES)
+    (name,) = starts(kit, 1)
+    later(kit, 1)
+    assert len(kit.messages(LOW)) == 1
+
+    later(kit, 3.5)
+
+    assert kit.messages(LOW) == []
+    assert [f"{name}/reserve" in message for message in kit.messages()] == [False, True]
+    found = kit.store.load(name).in_flight["reserve"]
+    assert (found.target, found.number) == ("celery", 1)
+    assert '"multiagents": "0:1"' in kit.messages()[1]
+    # It waits there as any other does.
+    assert kit.sweep_for(LONG_ENOUGH) == []
+    kit.consume()
+    kit.consume()
+    assert kit.wait_due() == [DueKind.ATTEMPT.entry(name, "reserve", "d1")]
+    kit.claim(transaction_id=name)
+
+
+def test_starts_go_on_a_few_at_a_time_so_that_an_undo_passes_a_backlog_of_them(kit: StoreKit) -> None:
+    kit.publish(SOMEBODY_ELSES)
+    names = starts(kit, 35)
+    later(kit, 5)
+    assert len(kit.messages(LOW)) == 25
+
+    for name in names[:10]:
+        kit.claim(transaction_id=name)
+    later(kit, 1)
+
+    assert len(kit.messages(LOW)) == 15
+
+
+def test_starts_that_nothing_keeps_waiting_stay_where_they_are(kit: StoreKit) -> None:
+    starts(kit, 3)
+
+    later(kit, 5)
+
+    assert len(kit.messages(LOW)) == 3
+
+
+def test_others_tasks_among_the_starts_stay_where_they_are(kit: StoreKit) -> None:
+    kit.publish(SOMEBODY_ELSES)
+    kit.publish(SOMEBODY_ELSES, LOW)
+    starts(kit, 2)
+    kit.publish(SOMEBODY_ELSES, LOW)
+
+    later(kit, 5)
+
+    assert kit.messages(LOW) == [SOMEBODY_ELSES] * 2
+    assert len(kit.messages()) == 3
 
 
 def test_each_list_is_judged_by_its_own_numbers(kit: StoreKit) -> None:
@@ -440,6 +613,96 @@ def test_a_commit_looks_after_what_it_sends_before_anybody_can_lose_it(kit: Stor
     assert kit.wait_due() == [DueKind.ATTEMPT.entry("order-1", "two", "d1")]
     assert kit.store.commit(Commit("order-1", [], version=2, ends=[("two", record(kit, "two"))])).verdict == "applied"
     assert kit.sweep_for(0.6) == []
+
+
+# --- the server's clock ----------------------------------------------------------------------------------------------
+
+HOUR = 3_600.0
+TIMERS = {
+    "a sleep": Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=1_500),
+    "a pause before a retry": Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1_500),
+    "an undo's link": Dispatch("reserve", "d1", Delivery.LINK),
+    "another broker": Dispatch("reserve", "d1", Delivery.OUTBOX, target="queue", delay_ms=1_500),
+}
+
+
+@pytest.mark.parametrize("dispatch", TIMERS.values(), ids=TIMERS)
+def test_a_clock_that_goes_back_stops_no_timer(kit: StoreKit, dispatch: Dispatch) -> None:
+    kit.begin(dispatch=dispatch)
+    kit.due()
+
+    kit.set_clock_back(HOUR)
+    kit.due()
+
+    assert kit.wait_due() == [ATTEMPT]
+    found = kit.store.load("order-1").in_flight["reserve"]
+    assert 0 <= to_ms(kit.store.now()) - found.since_ms < 60_000
+    assert found.timer_ms <= to_ms(kit.store.now())
+
+
+def test_a_clock_that_goes_back_ends_no_lease_early_and_keeps_no_dead_worker_alive(kit: StoreKit) -> None:
+    kit.begin()
+    kit.begin("order-2")
+    kit.claim(timeout=60)
+    kit.claim(timeout=60, transaction_id="order-2")
+    kit.due()
+    before = kit.store.load("order-1").in_flight["reserve"]
+
+    kit.set_clock_back(HOUR)
+    kit.store.renew(Correlation("order-2", "reserve", Direction.DO, 1), "owner-1")
+    kit.due()
+    after = kit.store.load("order-1").in_flight["reserve"]
+
+    assert before.deadline_ms - after.deadline_ms == pytest.approx(HOUR * 1000, abs=5_000)
+    assert after.deadline_ms - after.since_ms == before.deadline_ms - before.since_ms
+    found: list[str] = []
+    while ATTEMPT not in found:
+        kit.store.renew(Correlation("order-2", "reserve", Direction.DO, 1), "owner-1")
+        found += kit.due()
+        kit.sleep(LEASE / 20)
+    assert found == [ATTEMPT]
+
+
+def test_a_clock_that_goes_back_is_told_of_once(kit: StoreKit, caplog: pytest.LogCaptureFixture) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=60_000))
+    kit.due()
+    kit.set_clock_back(HOUR)
+
+    for _ in range(3):
+        kit.due()
+
+    said = [record.getMessage() for record in caplog.records if "went back by" in record.getMessage()]
+    assert len(said) == len({kit.store.load("order-1").now}) == 1 or len(said) == kit.keys.partitions
+    assert "3600" in said[0] or "3599" in said[0]
+
+
+def test_more_than_a_page_comes_back_when_the_clock_has_gone_back_twice(kit: StoreKit) -> None:
+    names = [f"order-{number}" for number in range(2_100)]
+    for name in names:
+        kit.begin(name, dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=600_000))
+    kit.due()
+    kit.set_clock_back(HOUR)
+    kit.due()
+    kit.set_clock_back(HOUR)
+
+    for _ in range(4):
+        kit.due()
+
+    left = [kit.store.load(name).in_flight["reserve"].timer_ms - to_ms(kit.store.now()) for name in names]
+    assert max(left) <= 601_000
+    assert min(left) > 400_000
+    assert kit.store.take_due()[1] == pytest.approx(600, abs=200)
+
+
+def test_a_clock_that_goes_back_a_little_moves_nothing(kit: StoreKit) -> None:
+    kit.begin(dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=60_000))
+    kit.due()
+    before = kit.store.load("order-1").in_flight["reserve"]
+
+    kit.set_clock_back(0.5)
+    kit.due()
+
+    assert kit.store.load("order-1").in_flight["reserve"] == before
 
 
 def test_the_clock_goes_on(kit: StoreKit) -> None:

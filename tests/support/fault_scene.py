@@ -49,6 +49,7 @@ class Scene:
         self.orchestrator = make_app(url, self.settings).multiagents
         self.store = self.orchestrator.store
         self.redis = redis.Redis.from_url(url, decode_responses=True)
+        self._pushed_before = self._pushed()
         self._starter = starter
         self._numbers = iter(range(1_000_000))
 
@@ -79,10 +80,13 @@ class Scene:
             for run in runs
         }
 
-    def sent(self, queue: str = "celery") -> int:
-        """How many messages commits have pushed to a queue, of all priorities."""
-        pushed = self.redis.hgetall(self.orchestrator.keys.of_partition(0).sequence)
-        return sum(int(count) for name, count in pushed.items() if name.partition(SEPARATOR)[0] == queue)
+    def sent(self) -> int:
+        """How many messages commits have pushed, to queues of all priorities."""
+        return self._pushed() - self._pushed_before
+
+    def _pushed(self) -> int:
+        stats: dict[str, Any] = self.redis.info("commandstats")
+        return int(stats.get("cmdstat_lpush", {"calls": 0})["calls"])
 
     def waiting(self, queue: str = "celery") -> int:
         """How many messages wait in a queue, of all priorities."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from hashlib import sha1
 from typing import Any
 
+import pytest
 import redis
 
 from multiagents import Step, WorkflowBuilder
@@ -23,8 +25,9 @@ from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.memory.tables import Tables
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy
 from multiagents.state_store.records import Claim, Commit, Committed, Delivery, Dispatch, Started, record_prefix
-from multiagents.state_store.redis import RedisStateStore
+from multiagents.state_store.redis import RedisStateStore, script_server
 from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.state_store.redis.scripts import Script, script
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus, StepState
 
@@ -62,6 +65,10 @@ class StoreKit:
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, on the store's clock."""
+        raise NotImplementedError
+
+    def set_clock_back(self, seconds: float) -> None:
+        """Set the store's clock back."""
         raise NotImplementedError
 
     def messages(self, name: str = LIST) -> list[str]:
@@ -289,6 +296,9 @@ class MemoryKit(StoreKit):
     def sleep(self, seconds: float) -> None:
         self.offset += seconds
 
+    def set_clock_back(self, seconds: float) -> None:
+        self.offset -= seconds
+
     def messages(self, name: str = LIST) -> list[str]:
         return list(reversed(self.lists[name]))
 
@@ -334,6 +344,8 @@ class RedisKit(StoreKit):
     def __init__(self, url: str, keys: Keys) -> None:
         super().__init__(keys, lambda lease: RedisStateStore(url, keys=keys, lease=lease, policy=self.policy))
         self.client: Any = redis.Redis.from_url(url, decode_responses=True)
+        self._back = 0
+        self._patch = pytest.MonkeyPatch()
 
     @property
     def server(self) -> ScriptServer:
@@ -342,6 +354,17 @@ class RedisKit(StoreKit):
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def set_clock_back(self, seconds: float) -> None:
+        # The server's own cannot be set: its scripts read it through this from now on.
+        self._back += round(seconds)
+        clock = f"(function(t) return {{string.format('%.0f', t[1] - {self._back}), t[2]}} end)(redis.call('TIME'))"
+
+        def late(name: str) -> Script:
+            text = script(name).text.replace("redis.call('TIME')", clock)
+            return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+        self._patch.setattr(script_server, "script", late)
 
     def messages(self, name: str = LIST) -> list[str]:
         return list(reversed(self.client.lrange(name, 0, -1)))
@@ -384,6 +407,7 @@ class RedisKit(StoreKit):
             self.client.hset(key, name, text)
 
     def close(self) -> None:
+        self._patch.undo()
         super().close()
         self.client.close()
 

@@ -30,6 +30,11 @@ class Dispatcher(ABC):
     #: it asks other processes, which may be there or not
     asks_others: bool = True
 
+    @property
+    def start_suffix(self) -> str:
+        """What names of broker lists end with in which starts wait behind all else; empty where there are none."""
+        return ""
+
     @abstractmethod
     def address(
         self,

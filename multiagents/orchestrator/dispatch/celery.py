@@ -97,6 +97,11 @@ class CeleryDispatcher(Dispatcher):
     def _start_priority(self) -> int | None:
         return wire.start_priority(self.settings.start_priority, self.app.conf.broker_write_url)
 
+    @cached_property
+    def start_suffix(self) -> str:
+        options = {**(self.app.conf.broker_transport_options or {}), "global_keyprefix": ""}
+        return wire.list_of("", self._start_priority, options) if self.atomic else ""
+
     # --- where to ----------------------------------------------------------------------------------------------------
 
     def _route(self, task: str, queue: str | None) -> tuple[str, int | None]:

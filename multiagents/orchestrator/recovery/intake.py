@@ -7,11 +7,8 @@ to the dead letters beside its run.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from math import isfinite
-from typing import Any
 
 from multiagents.event_bus import EventBus
 from multiagents.event_bus.base import MAX_DELIVERIES
@@ -113,21 +110,11 @@ class Intake:
         why = f"the event could not be taken in: {type(error).__name__}: {error}"
         logger.error("event %s of run %r is a dead letter: %s", event.id, event.transaction_id, why, exc_info=error)
         try:
-            letter = {"why": why, "event": _as_it_came(entry.raw)}
+            letter = {"why": why, "event": event.model_dump(mode="json", exclude_none=True)}
             self._engine.store.bury(event.transaction_id, event.correlation_id or event.id, letter)
         except Exception as worse:  # noqa: BLE001 - the bus has dead letters of its own
             self._bus.give_up(GROUP, entry, f"{why}; and it could not be kept beside its run: {worse}")
         return True
-
-
-def _as_it_came(raw: bytes) -> Any:
-    """An event's JSON, with the numbers that Python reads as infinite as text: what it cannot write again."""
-
-    def number(text: str) -> float | str:
-        found = float(text)
-        return found if isfinite(found) else text
-
-    return json.loads(raw, parse_float=number, parse_constant=str)
 
 
 #: With these, another process or another moment may have more luck.

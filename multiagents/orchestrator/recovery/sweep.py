@@ -8,8 +8,11 @@ G5).
 from __future__ import annotations
 
 import logging
+import math
+import random
 import time
 from collections.abc import Callable
+from uuid import uuid4
 
 from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind
@@ -37,6 +40,14 @@ logger = logging.getLogger(__name__)
 OUTBOX_LONGEST_MS = 15 * 60_000
 #: The longest pause between two looks at a child that has not said that it is over.
 CHILD_LOOKED_AT_MS = 15 * 60_000
+#: The shortest pause between two ticks, however close together things are due: seconds.
+SHORTEST_PAUSE = 0.02
+#: What part of the sweep interval a pause is at least, of those who do not wake when something is due.
+JITTER = 0.7
+#: How many attempts are published again through a queue in which others wait, by one sweep in one pause.
+AT_ONCE = 5
+#: For how many pauses it counts that a queue has become shorter.
+COUNTS_FOR = 4
 #: How many due entries one tick handles at most, so that a tick stays short.
 BATCH = 100
 
@@ -51,8 +62,16 @@ class Sweep:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.store: StateStore = engine.store
+        self._name = uuid4().hex
         #: a queue's backlog, asked for once a tick
         self._backlogs: dict[str, int] = {}
+        #: queue -> its backlog at the last look, and when it was found to have become shorter
+        self._lengths: dict[str, int] = {}
+        self._shrank: dict[str, float] = {}
+        #: busy queue -> until when, and how many attempts may still be published again through it
+        self._allowed: dict[str, tuple[float, int]] = {}
+        #: until when no other broker is tried, because it was away
+        self._broker_away_until = 0.0
         #: runs whose children are looked at in this tick: one look at the parent does for many of them
         self._parents: dict[str, Snapshot] = {}
         self._retention = Retention(self.store)
@@ -65,26 +84,32 @@ class Sweep:
     def tick(self) -> float:
         """Handle what is due.
 
+        One of all who sweep wakes when something is due; the others look now and then, and one of them does so in his
+        place when he is no more. While a run is left to others, it is not this one: he would come upon that run again
+        and again, always before those who can decide it.
+
         Returns:
-            seconds until the next tick is worth it, at most the sweep interval. While a run is left to others, it is
-            the whole interval: who wakes at the very moment when something is due would come upon that run again and
-            again, always before those who can decide it.
+            seconds until the next tick is worth it, at most the sweep interval.
         """
         self._backlogs.clear()
         self._parents.clear()
-        self._retention = Retention(self.store)
-        entries, until_next = self.store.take_due(limit=BATCH)
         settings = self.engine.settings
+        yields = time.monotonic() < self._yields_until
+        entries, until_next = self.store.take_due(
+            limit=BATCH, waker="" if yields else self._name, starts=self.engine.dispatcher.start_suffix
+        )
         give_up = time.monotonic() + settings.lease / 2
         for entry in entries:
             self._try(entry, self._handle)
             if time.monotonic() > give_up:
                 break  # slow ones: the rest is due again in half a lease, and by then somebody else may have time
         self._look_into_quarantine()
-        interval = settings.sweep_interval
         if len(entries) == BATCH:
             return 0.0
-        return interval if time.monotonic() < self._yields_until else min(interval, max(until_next, 0.01))
+        if time.monotonic() < self._yields_until or until_next > settings.sweep_interval:
+            # Not all at once, and never later than a pause may be that does not read as an outage.
+            return settings.sweep_interval * random.uniform(JITTER, 1.0)  # noqa: S311 - no secret
+        return max(until_next, SHORTEST_PAUSE)
 
     def _try(self, entry: Due, handle: Callable[[Due], None]) -> None:
         """Handle one entry; whatever comes of it, the ones behind it are handled.
@@ -310,41 +335,77 @@ class Sweep:
         else:
             ready = ready._replace(close_ms=found.close_ms, first_ms=again.first, sent=again.sent)
         if self.store.dispatch(snapshot.state.identity, ready, found.record) and ready.delivery is Delivery.OUTBOX:
-            self._publish(snapshot, correlation, ready.target)
+            self._publish(entry, snapshot, ready.target)
 
     def _publish_again(self, entry: Due, snapshot: Snapshot, found: InFlight, now: int) -> None:
-        """Another broker: nobody claimed it. It may still wait in a long queue, so look before publishing again."""
-        waited, grace = now - found.since_ms, outbox_grace_ms(self.engine.settings.lease)
-        correlation = self._correlation(entry)
+        """Another broker: nobody claimed it, and no worker says that it holds it.
+
+        It may still wait in a long queue, or it was lost: nobody can tell that in a queue in which others wait. So if
+        that is consumed, a few of those that have waited longest are published again there, now and then, and each one
+        ever more rarely: what was lost comes back, and a backlog is not copied.
+        """
+        grace, correlation = outbox_grace_ms(self.engine.settings.lease), self._correlation(entry)
         if self.engine.dispatcher.is_deserted(found.target):
             self._leave_quarantine(entry)
             return
         if self._backlog(found.target) > 0:
             if (silence := self._unclaimed.in_vain(snapshot, correlation, found)) is not None:
                 self._give_up(entry, found.record, silence)
+            elif self._may_copy(found.target, grace):
+                # It may wait there all the while: so it does not count as sent once more.
+                again = Again(0, found.number, found.first_ms)
+                self._send_through_outbox(entry, snapshot, found, again, now - found.first_ms)
             else:
-                self.store.postpone(entry.member, entry.transaction_id, max(grace, min(OUTBOX_LONGEST_MS, waited)))
+                pause = max(grace, min(OUTBOX_LONGEST_MS, (now - found.first_ms) // 4))
+                self.store.postpone(entry.member, entry.transaction_id, pause)
             return
         match self._unclaimed.goes_on(snapshot, correlation, found):
             case Silence() as silence:
                 self._give_up(entry, found.record, silence)
             case Again(in_ms) if in_ms:
                 self.store.postpone(entry.member, entry.transaction_id, in_ms)
-            case Again(_, sent, first):
-                pause = max(grace, min(OUTBOX_LONGEST_MS, waited))
-                ready = Dispatch(entry.step, entry.attempt_key, Delivery.OUTBOX, found.target, delay_ms=pause)
-                ready = ready._replace(first_ms=first, close_ms=found.close_ms, sent=sent)
-                if self.store.dispatch(snapshot.state.identity, ready, found.record):
-                    self._publish(snapshot, correlation, found.target)
+            case again:
+                self._send_through_outbox(entry, snapshot, found, again, now - found.since_ms)
 
-    def _publish(self, snapshot: Snapshot, correlation: Correlation, target: str) -> None:
+    def _send_through_outbox(
+        self, entry: Due, snapshot: Snapshot, found: InFlight, again: Again, pause_ms: int
+    ) -> None:
+        pause = max(outbox_grace_ms(self.engine.settings.lease), min(OUTBOX_LONGEST_MS, pause_ms))
+        ready = Dispatch(entry.step, entry.attempt_key, Delivery.OUTBOX, found.target, delay_ms=pause)
+        ready = ready._replace(first_ms=again.first, close_ms=found.close_ms, sent=again.sent)
+        if self.store.dispatch(snapshot.state.identity, ready, found.record):
+            self._publish(entry, snapshot, found.target)
+
+    def _may_copy(self, queue: str, grace_ms: int) -> bool:
+        now = time.monotonic()
+        if now - self._shrank.get(queue, -math.inf) > COUNTS_FOR * grace_ms / 1000:
+            return False  # nobody consumes it: whatever is in it waits
+        until, left = self._allowed.get(queue, (0.0, 0))
+        if now >= until:
+            until, left = now + grace_ms / 1000, AT_ONCE
+        self._allowed[queue] = until, left - 1
+        return left > 0
+
+    def _publish(self, entry: Due, snapshot: Snapshot, target: str) -> None:
+        """Publish an attempt. A broker that is away is tried once in a while, for more is due than this."""
+        correlation = self._correlation(entry)
         definition, probe = snapshot.definition, snapshot.state.is_probe(correlation)
         publish = self.engine.dispatcher.publish
-        write(WriteSite.PUBLISH_AGAIN, lambda: publish(definition, correlation, target, probe=probe))
+        try:
+            if time.monotonic() >= self._broker_away_until:
+                write(WriteSite.PUBLISH_AGAIN, lambda: publish(definition, correlation, target, probe=probe))
+                return
+        except Exception:
+            self._broker_away_until = time.monotonic() + self.engine.settings.sweep_interval
+            logger.warning("%s was not published; it will be tried again", correlation, exc_info=True)
+        self.store.postpone(entry.member, entry.transaction_id, round(self.engine.settings.lease * 1000))
 
     def _backlog(self, queue: str) -> int:
         if queue not in self._backlogs:
-            self._backlogs[queue] = self.engine.dispatcher.backlog(queue)
+            found = self._backlogs[queue] = self.engine.dispatcher.backlog(queue)
+            if found < self._lengths.get(queue, 0):
+                self._shrank[queue] = time.monotonic()
+            self._lengths[queue] = found
         return self._backlogs[queue]
 
     def _give_up(self, entry: Due, record: str, silence: Silence, unrenewed: int | None = None) -> None:

@@ -6,6 +6,7 @@ not survive the way to Redis. Where this and the scripts differ, the contract te
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
-from multiagents.state_store.base import MAX_DELETED, TIDIED_AT_ONCE, StateStore
+from multiagents.state_store.base import CLOCK_WENT_BACK, MAX_DELETED, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
@@ -50,6 +51,8 @@ from multiagents.state_store.records import (
 from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
+
+logger = logging.getLogger(__name__)
 
 
 class InMemoryStateStore(StateStore):
@@ -334,11 +337,28 @@ class InMemoryStateStore(StateStore):
             self._tables.due[entry.member(correlation.identity)] = 0
             return True
 
-    def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
+    def hold(self, attempts: Sequence[Correlation]) -> None:
         with self._tables.lock:
-            members, until_next = self._tables.take_due(limit, self.lease_ms)
+            for each in attempts:
+                row = self._tables.run(each.identity)
+                entry = None if row is None else row.in_flight(each.step)
+                if (
+                    entry is not None
+                    and entry.attempt_key == attempt_key_of(each.direction, each.attempt)
+                    and entry.delivery in (Delivery.PUSH, Delivery.LINK, Delivery.OUTBOX)
+                    and (member := entry.member(each.identity)) in self._tables.due
+                ):
+                    later = self._tables.now() + self.lease_ms
+                    self._tables.due[member] = max(self._tables.due[member], later)
+
+    def take_due(self, *, limit: int = 100, waker: str = "", starts: str = "") -> tuple[list[Due], float]:
+        with self._tables.lock:
+            if back := self._tables.rewind():
+                logger.warning(CLOCK_WENT_BACK, "the state store in memory", back / 1000)
+            wakes = not waker or self._tables.is_waker(waker, self.lease_ms // 3)
+            members, until_next = self._tables.take_due(limit, self.lease_ms, starts)
             entries = [Due.decode(member, self._tables.due[member]) for member in members]
-            return entries, 3600.0 if until_next is None else until_next / 1000
+            return entries, 3600.0 if until_next is None or not wakes else until_next / 1000
 
     def waiting(self, named: str, *, limit: int = 100) -> dict[str, list[Due]]:
         with self._tables.lock:

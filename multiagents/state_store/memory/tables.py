@@ -32,10 +32,14 @@ from multiagents.state_store.records import (
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
 
-#: How far into a list of other people's messages one look goes.
-WINDOW = 1_000
+#: How far into a list of other people's messages one look goes, in messages and in characters.
+FURTHEST, MOST_CHARS = 100, 32_768
 #: How many attempts of a list one look may find lost.
 LOST_AT_ONCE = 500
+#: How many of a list that does not tell are sent again in a lease, and how many starts go on to another at a time.
+AT_ONCE = 10
+#: After how long a start goes on.
+AGED_MS = 3_000
 
 _NUMBERED = re.compile(r'"multiagents": "\d+:(\d+)"')
 
@@ -139,6 +143,11 @@ class Tables:
             self.limits: dict[str, LimitRow] = {}
             self.swept_ms: int | None = None
             self.grace_ms = 0
+            #: who is told when something is due, and until when nobody else is
+            self.waker, self.wakes_ms = "", 0
+            #: lists that do not tell what has left them -> since when; and the last start that went on from a list
+            self.unclear: dict[str, int] = {}
+            self.risen: dict[str, str] = {}
 
     def is_started_with(self, definition: Definition) -> str:
         """Note the content of a version of a workflow; another one that it had before is returned."""
@@ -338,7 +347,29 @@ class Tables:
 
     # --- what is due -------------------------------------------------------------------------------------------------
 
-    def take_due(self, limit: int, lease_ms: int) -> tuple[list[str], int | None]:
+    def rewind(self) -> int:
+        """See to it that the clock has gone back, if it has: by how many ms."""
+        back = 0 if self.swept_ms is None else self.swept_ms - self.now()
+        if back <= 1_000:
+            return 0
+        self.due = {member: max(1, at - back) if at else 0 for member, at in self.due.items()}
+        for row in self.rows.values():
+            for name in [each for each in row.fields if each.startswith("l:")]:
+                row.put(_earlier(InFlight.decode(name[2:], row.fields[name]), back))
+        for lock in self.locks.values():
+            lock.until = lock.until and max(1, lock.until - back)
+        self.swept_ms, self.grace_ms, self.wakes_ms = None, 0, 0
+        self.unclear.clear()
+        return back
+
+    def is_waker(self, name: str, for_ms: int) -> bool:
+        """Whether this one is to wake when something is due; he stays so for a while after he has asked."""
+        if self.waker not in ("", name) and self.wakes_ms > self.now():
+            return False
+        self.waker, self.wakes_ms = name, self.now() + for_ms
+        return True
+
+    def take_due(self, limit: int, lease_ms: int, starts: str = "") -> tuple[list[str], int | None]:
         """Lease what is due.
 
         Returns:
@@ -350,10 +381,8 @@ class Tables:
         if self.swept_ms is not None and now - self.swept_ms > lease_ms / 3 and now >= extended:
             grace = self.grace_ms = now + lease_ms
         self.swept_ms = now
-        for target in self.sequence:
-            for member in self._lost(target):
-                del self.sent[target][member]
-                self.due[member] = now + lease_ms
+        for target in list(self.sequence):
+            self._look(target, lease_ms, starts)
         ready = sorted((at, member) for member, at in self.due.items() if at <= now)[:limit]
         taken: list[str] = []
         for at, member in ready:
@@ -364,18 +393,82 @@ class Tables:
                 taken.append(member)
         return taken, max(0, min(self.due.values()) - now) if self.due else None
 
-    def _lost(self, target: str) -> Iterable[str]:
-        """The attempts whose message has left its list; if nobody claims them within a lease, they were lost."""
-        messages = self.lists[target]
-        oldest: int | None = None
-        for position in range(min(len(messages), WINDOW)):
-            if found := _NUMBERED.search(messages[-1 - position]):
-                oldest = int(found[1])
-                break
-        if oldest is None and len(messages) > WINDOW:
-            return []  # a long queue of other people's messages tells nothing yet
-        waiting = sorted((number, member) for member, number in self.sent[target].items())
-        return [member for number, member in waiting if oldest is None or number < oldest][:LOST_AT_ONCE]
+    def _look(self, target: str, lease_ms: int, starts: str) -> None:
+        """See which messages have left a list, and which go on in another."""
+        if not self.sent[target]:
+            self.unclear.pop(target, None)
+            self.risen.pop(target, None)
+            return
+        if starts and target.endswith(starts):
+            self._rise(target, target.removesuffix(starts))
+        found, is_all = self._nearest(target)
+        if found is None and not is_all:
+            self._doubt(target, lease_ms)
+            return
+        self.unclear.pop(target, None)
+        below = self.sequence[target] + 1 if found is None else found[0]
+        for member in [each for each in self._waiting(target) if self.sent[target][each] < below][:LOST_AT_ONCE]:
+            del self.sent[target][member]
+            self.due[member] = self.now() + lease_ms
+
+    def _waiting(self, target: str) -> list[str]:
+        return sorted(self.sent[target], key=self.sent[target].__getitem__)
+
+    def _nearest(self, target: str) -> tuple[tuple[int, str] | None, bool]:
+        """The number nearest to the consuming end, with its message; or whether that was all there is."""
+        messages, chars = self.lists[target], 0
+        for position in range(min(len(messages), FURTHEST)):
+            if chars > MOST_CHARS:
+                return None, False
+            message = messages[-1 - position]
+            if found := _NUMBERED.search(message):
+                return (int(found[1]), message), True
+            chars += len(message)
+        return None, len(messages) <= FURTHEST
+
+    def _waited(self, member: str) -> tuple[Row, InFlight, int, int] | None:
+        """An attempt whose message waits: for how long that does, and how long the attempt did before it."""
+        due = Due.decode(member)
+        row = self.row(due.transaction_id)
+        entry = None if row is None else row.in_flight(due.step)
+        if row is None or entry is None or entry.delivery is not Delivery.PUSH:
+            return None
+        return row, entry, self.now() - entry.since_ms, max(0, entry.since_ms - entry.first_ms)
+
+    def _doubt(self, target: str, lease_ms: int) -> None:
+        """Of a list that does not tell, those that have waited longest are sent again, a few in a lease."""
+        now = self.now()
+        since = self.unclear.get(target)
+        if since is not None and now - since < lease_ms:
+            return
+        self.unclear[target] = now
+        for member in self._waiting(target)[:AT_ONCE] if since is not None else ():
+            known = self._waited(member)
+            if known is None or known[2] >= max(lease_ms, known[3]):
+                if known is not None:  # it may wait there all the while, so it does not count as sent once more
+                    known[0].put(known[1]._replace(number=max(1, known[1].number - 1)))
+                del self.sent[target][member]
+                self.due[member] = now
+
+    def _rise(self, target: str, to: str) -> None:
+        """Starts that have waited long go on in the list that is consumed before theirs, if that is not empty."""
+        if not self.lists[to] or self.risen.get(target) in self.sent[to]:
+            return
+        for member in self._waiting(target)[:AT_ONCE]:
+            known, (found, _) = self._waited(member), self._nearest(target)
+            if known is None or known[2] < AGED_MS or found is None or found[0] != self.sent[target][member]:
+                return
+            row, entry, *_ = known
+            _, message = found
+            self.lists[target].remove(message)
+            numbered = _NUMBERED.search(message)
+            assert numbered is not None
+            start, end = numbered.span(1)
+            new = self.push(to, message[:start], message[end:])
+            del self.sent[target][member]
+            self.sent[to][member] = new
+            row.put(entry._replace(target=to))
+            self.risen[target] = member
 
     def _is_claimed(self, member: str) -> bool:
         due = Due.decode(member)
@@ -391,6 +484,15 @@ class Tables:
             for name, row in self.rows.items()
             if row.fields["status"] == status and workflow in (None, row.fields["workflow"])
         }
+
+
+def _earlier(entry: InFlight, by: int) -> InFlight:
+    """A record as it would have been written by a clock that goes slow by so many ms."""
+    times = ("since_ms", "first_ms", "close_ms", "deadline_ms", "beat_until_ms")
+    moved = {name: at and max(1, at - by) for name in times for at in [getattr(entry, name)]}
+    if entry.delivery in (Delivery.TIMER, Delivery.SLEEP):
+        moved["number"] = max(1, entry.number - by)
+    return entry._replace(**moved)
 
 
 def _without(table: MutableMapping[str, str], keys: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,7 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.keys import SCHEMA, Keys, RunKeys
 from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
+from multiagents.state_store.base import CLOCK_WENT_BACK, MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -51,8 +52,12 @@ from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
 
+logger = logging.getLogger(__name__)
+
 #: Of how many definitions a process remembers that the server has them.
 MAX_KEPT = 10_000
+#: How many messages one call says to be held.
+HELD_AT_ONCE = 200
 #: What the script ``start`` answers when it does not have the definition.
 _NOT_KEPT = 2
 _VERDICTS = {1: Verdict.APPLIED, 0: Verdict.LATE, -1: Verdict.CONFLICT, -2: Verdict.MISSING, -3: Verdict.RENEWED}
@@ -280,17 +285,47 @@ class RedisStateStore(StateStore):
         args = [correlation.identity, correlation.step, attempt_key, why]
         return bool(self._server.run(WriteSite.EXPIRE, "expire", [run.run, run.due], args)[0])
 
-    def take_due(self, *, limit: int = 100) -> tuple[list[Due], float]:
+    def hold(self, attempts: Sequence[Correlation]) -> None:
+        by_partition: dict[int, list[Correlation]] = {}
+        for attempt in attempts:
+            by_partition.setdefault(self.keys.partition_of(attempt.transaction_id), []).append(attempt)
+        for partition, some in by_partition.items():
+            part = self.keys.of_partition(partition)
+            for page in (some[at : at + HELD_AT_ONCE] for at in range(0, len(some), HELD_AT_ONCE)):
+                named = [
+                    word
+                    for attempt in page
+                    for word in (
+                        attempt.identity,
+                        attempt.step,
+                        attempt_key_of(attempt.direction, attempt.attempt),
+                    )
+                ]
+                self._server.run(WriteSite.HOLD, "hold", [part.due], [self.lease_ms, part.runs, *named])
+
+    def take_due(self, *, limit: int = 100, waker: str = "", starts: str = "") -> tuple[list[Due], float]:
         entries: list[Due] = []
         until_next: list[int] = []
         for number, part in enumerate(self.keys.of_each_partition()):
-            now, soonest, *members = self._server.run(
+            now, soonest, back, *members = self._server.run(
                 WriteSite.TAKE_DUE,
                 "take_due",
-                [part.due, part.meta, part.sequence],
-                [limit, self.lease_ms, part.sent(""), part.runs, number],
+                [part.due, part.meta, part.sequence, part.due_before],
+                [
+                    limit,
+                    self.lease_ms,
+                    part.sent(""),
+                    part.runs,
+                    number,
+                    waker,
+                    self.lease_ms // 3,
+                    starts,
+                    part.lock(""),
+                ],
             )
             self._server.heard(now)
+            if back:
+                logger.warning(CLOCK_WENT_BACK, self._server.where, back / 1000)
             if soonest >= 0:
                 until_next.append(soonest)
             entries += [Due.decode(member, now + self.lease_ms) for member in members]

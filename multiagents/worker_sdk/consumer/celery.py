@@ -1,5 +1,6 @@
-"""What a worker process does for messages of the engine in Celery's own terms: whose they are, acknowledging them,
-and their end.
+"""What a worker process does for messages of the engine in Celery's own terms.
+
+It says whose they are, acknowledges them, sees to their end, and says which of them it has not begun with.
 
 Celery arms a timer for the hard time limit of every message, and one that is cancelled stays in memory until it would
 have rung. With an hour's limit that is an hour's worth of messages. So the engine's messages arm none: whoever runs
@@ -11,6 +12,7 @@ When a process ends before its step does, its parent knows, and says so: to who 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +40,7 @@ from multiagents.worker_sdk.tasks import Answered
 
 logger = get_logger(__name__)
 
+_came = itertools.count()
 #: Seconds between two looks at what runs.
 LOOK_EVERY = 2.0
 #: A process is killed so many seconds after the time limit of what it runs, which it is to keep itself.
@@ -60,6 +63,8 @@ class StepRequest(Request):
         super().__init__(*args, **kwargs)
         #: whether the engine has sent it
         self.is_step = HEADER in self.request_dict
+        #: how many had come before it
+        self.came = next(_came)
         #: seconds after which its process is killed; None is never, or Celery's own timer does it
         self.hard_limit: float | None = None
         #: nobody knew what its process had in hand when it was last looked at
@@ -134,6 +139,29 @@ def _let_go(pool: Any) -> None:
         pool.executor = ThreadPoolExecutor(1)
     elif pool.is_green and hasattr(pool, "Pool"):
         pool._pool = pool.Pool(pool.limit)  # noqa: SLF001 - what its `stop` waits for
+
+
+def held() -> list[Correlation]:
+    """The attempts whose messages this worker has taken and not begun with, oldest first."""
+    # Sets of the worker's main loop, which changes them meanwhile; a copy that breaks is made again.
+    while True:
+        try:
+            waiting = [request for request in list(state.reserved_requests) if isinstance(request, StepRequest)]
+            begun = set(map(id, list(state.active_requests)))
+        except RuntimeError:
+            continue
+        break
+    waiting = [request for request in waiting if id(request) not in begun and _is_attempt(request)]
+    return list(dict.fromkeys(map(_attempt_of, sorted(waiting, key=lambda request: request.came))))
+
+
+def _is_attempt(request: StepRequest) -> bool:
+    """Whether it is a step's message of the engine's; the orchestrator's have ids of no attempt."""
+    return HEADER in request.request_dict and request.id.count("/") == 3
+
+
+def _attempt_of(request: StepRequest) -> Correlation:
+    return Correlation.parse(request.id)._replace(nonce=request.kwargs.get("nonce", ""))
 
 
 def _acks_late(task: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,6 +204,35 @@ def test_a_backlog_is_not_published_again_while_it_waits(deploy: Callable[..., M
     deployment.start_worker()
     assert ended(deployment, runs) == ["completed"] * 8
     assert len(deployment.seen("take")) == 8
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_what_was_lost_is_published_again_though_its_queue_is_never_empty(
+    deploy: Callable[..., MixedDeployment], kind: str
+) -> None:
+    # Given: two messages are lost, and others' tasks keep the queue busy.
+    deployment = deploy(kind)
+    runs = [deployment.orchestrator.start(mixed.one_step) for _ in range(2)]
+    assert deployment.purge() == 2
+    busy = threading.Event()
+    busy.set()
+
+    def traffic() -> None:
+        while busy.is_set():
+            for _ in range(max(0, 12 - deployment.length())):
+                deployment.app.send_task("plain.nothing")
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    try:
+        # When, then: a worker finds them, and not because the queue ran empty.
+        deployment.start_worker()
+        assert ended(deployment, runs) == ["completed"] * 2
+        assert thread.is_alive()
+    finally:
+        busy.clear()
+        thread.join()
 
 
 @pytest.mark.parametrize("kind", OTHER)

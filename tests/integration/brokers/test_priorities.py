@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,35 @@ def test_an_undo_that_comes_after_2000_starts_is_done_first(
     # Then: nearly all of the backlog is still there.
     assert rules.began(run) == ["pay.undo"]
     assert deployment.orchestrator.count("many", "completed") < BACKLOG / 20
+
+
+@pytest.mark.skipif(server_kind() == "rabbitmq", reason="there a queue has to be declared for priorities")
+def test_a_start_goes_on_though_others_tasks_keep_its_queue_busy(
+    new_redis_url: Callable[[], str], tmp_path: Path
+) -> None:
+    # Given: there are always others' tasks in the queue; they go before what has a priority.
+    with Deployment(new_redis_url(), tmp_path, lease=30.0, sweep_interval=0.5) as deployment:
+        rules = Scenario(deployment, "busy")
+        app = deployment.orchestrator.app
+        flow = WorkflowBuilder("busy").add_step("a", "echo").build(register=False)
+
+        def fill() -> int:
+            missing = max(0, 40 - deployment.redis.llen("celery"))
+            for _ in range(missing):
+                app.send_task("somebody.elses", ignore_result=True)
+            return missing
+
+        fill()
+
+        # When: a run is started.
+        run = rules.start(flow)
+        sent, until = 0, time.monotonic() + 30
+        while not run.status.is_end and time.monotonic() < until:
+            sent += fill()
+
+        # Then: it has its turn all the same.
+        assert run.status == "completed"
+        assert sent > 0
 
 
 @pytest.mark.skipif(server_kind() == "rabbitmq", reason="there a queue has to be declared for priorities")

@@ -170,6 +170,7 @@ BOTH: dict[WriteSite, Plays] = {
 #: it has not started: the others finish all that they took.
 PREFORK: dict[WriteSite, Plays] = {
     WriteSite.EXPIRE: [(KILLED, (1,))],
+    WriteSite.HOLD: [(BUSY, (1,))],
     WriteSite.GIVE_BACK: [(SHUTDOWN, (1,))],
 }
 #: What a caller or a producer writes, and what a worker's main process writes at its start and to the bus: no pool has

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from multiagents.names import Direction
+from multiagents.orchestrator.recovery.maintenance import SPARED
 from multiagents.state_store.records import LINK_GRACE_MS
 from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
-from tests.support.apps.fault_sagas import DIE, LINE, ONE, SAGA
+from tests.support.apps.fault_sagas import DIE, LINE, ONE, PREFETCH, SAGA
 from tests.support.fault_scene import LEASE, RECOVERY, Postman, Scene
 
 
@@ -138,3 +139,39 @@ def test_G5_a_backlog_that_waits_for_many_leases_causes_no_flood_of_duplicates(
     effects = Counter(row["key"] for row in scene.ledger.rows(event="took"))
     assert (len(effects), set(effects.values())) == (steps, {1})
     assert held.is_running
+
+
+def test_G5_a_worker_that_prefetches_without_limit_gets_no_copies_of_what_it_holds(scene: Scene) -> None:
+    steps = 100
+    for number in range(steps):
+        scene.start(ONE, {"do:only": {"gate": "held"}} if number == 0 else None)
+    scene.worker(concurrency=1, env={PREFETCH: "0"})
+    scene.wait_for(event="began")
+    began = time.monotonic()
+    wait_until(lambda: scene.waiting() == 0, 10, "the worker to have taken all of them")
+
+    wait_until(lambda: time.monotonic() - began > 5 * LEASE, 20, "some leases")
+    leases = (time.monotonic() - began) / LEASE
+    again = scene.sent() - steps
+    scene.ledger.open("held")
+    wait_until(lambda: scene.orchestrator.count(ONE, "completed") == steps, 60, "the end of the backlog")
+
+    # Those that are its next may be had by others, who are idle; all else is known to be held.
+    assert again <= (SPARED + 2) * leases
+    effects = Counter(row["key"] for row in scene.ledger.rows(event="took"))
+    assert (len(effects), set(effects.values())) == (steps, {1})
+
+
+def test_G5_what_a_killed_worker_held_is_sent_again_all_of_it(scene: Scene) -> None:
+    for number in range(60):
+        scene.start(ONE, {"do:only": {"gate": "held"}} if number == 0 else None)
+    doomed = scene.worker(concurrency=1, env={PREFETCH: "0"})
+    scene.wait_for(event="began")
+    wait_until(lambda: scene.waiting() == 0, 10, "the worker to have taken all of them")
+    time.sleep(LEASE)  # it says what it holds
+
+    doomed.kill()
+    scene.worker()
+    scene.ledger.open("held")
+
+    wait_until(lambda: scene.orchestrator.count(ONE, "completed") == 60, LEASE + RECOVERY + 20, "the end of all runs")

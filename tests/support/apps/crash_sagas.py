@@ -36,7 +36,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator.api import Schedule
 from multiagents.orchestrator.dispatch import base as dispatcher
 from multiagents.orchestrator.dispatch import plan
-from multiagents.orchestrator.recovery import intake
+from multiagents.orchestrator.recovery import intake, maintenance
 from multiagents.state_store.records import Delivery
 from multiagents.testing import faults, wait_until
 
@@ -56,6 +56,7 @@ orchestrator = init_app(app)
 if IN_DANGER:
     # What waits for half a minute or more in production waits here for about a lease.
     intake.STALE_AFTER = LEASE
+    maintenance.SPARED = 1
     dispatcher.OUTBOX_GRACE_MS = 500
     plan.CHILD_GRACE_MS = 800
 

@@ -21,6 +21,7 @@ from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import wait_until
 
 #: Where the ledger and the gates are.
+PREFETCH = "FAULTS_PREFETCH"
 FOLDER = "FAULTS_FOLDER"
 #: Where a process is to be killed once: ``before_link`` or ``sweeping``.
 DIE = "FAULTS_DIE"
@@ -151,7 +152,7 @@ def make_app(broker: str | None = None, settings: dict[str, Any] | None = None) 
     """An app on this broker; settings beside those of the environment."""
     made = Celery("faults", broker=broker, set_as_current=broker is None)
     made.conf.update(
-        worker_prefetch_multiplier=4,
+        worker_prefetch_multiplier=int(os.environ.get(PREFETCH, "4")),
         broker_connection_retry_on_startup=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )

@@ -129,6 +129,12 @@ CHARGE = celery_task(charge, retry=RetryPolicy(max_attempts=2, initial_interval=
 REFUND = celery_task("plain.refund")
 
 
+@shared_task(name="plain.nothing", ignore_result=True)
+def nothing() -> None:
+    """What others' tasks do beside the engine's."""
+    time.sleep(0.02)
+
+
 @worker("plain.take")
 def take(context: dict[str, Any]) -> dict[str, Any]:
     note()

@@ -18,7 +18,7 @@ from contextlib import closing
 from typing import Any
 
 import redis
-from celery import Celery, current_app
+from celery import Celery, current_app, shared_task
 from pydantic import BaseModel
 
 from multiagents import (
@@ -172,6 +172,12 @@ def _do(action: Any) -> Any:
 
 #: Quick retries: what is tested is that they come, not how long they take.
 QUICK = RetryPolicy(max_attempts=3, initial_interval=0.05, backoff_coefficient=1.0, jitter=False)
+
+
+@shared_task(name="somebody.elses", ignore_result=True)
+def somebody_elses() -> None:
+    """What others' tasks do beside the engine's."""
+    time.sleep(0.05)
 
 
 @worker("play", retry=QUICK)

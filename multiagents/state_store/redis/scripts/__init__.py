@@ -18,7 +18,7 @@ from typing import NamedTuple
 ON_A_FULL_SERVER = frozenset(
     {
         *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
-        *("take_due", "postpone", "expire", "bury", "announce"),  # and is looked after
+        *("take_due", "hold", "postpone", "expire", "bury", "announce"),  # and is looked after
         *("forget", "delete", "archive", "unlock", "tidy"),  # and goes
     }
 )

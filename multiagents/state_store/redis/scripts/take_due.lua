@@ -1,52 +1,47 @@
 -- take_due: lease what is due, so that any number of sweepers may ask.
--- KEYS: 1 due, 2 meta, 3 sequence
--- ARGV: 1 how many at most, 2 lease (ms), 3 prefix of the sent keys, 4 prefix of the run keys, 5 partition
--- Returns: {now, ms until the next entry is due (-1 none), member, member, ...}
+-- KEYS: 1 due, 2 meta, 3 sequence, 4 due.before
+-- ARGV: 1 how many at most, 2 lease (ms), 3 prefix of the sent keys, 4 prefix of the run keys, 5 partition, 6 who asks, if
+--       he would wake whenever something is due (empty: not he), 7 for how many ms nobody else has to, 8 what names of
+--       lists end with in which starts wait (empty: they wait in none of their own), 9 prefix of the lock keys
+-- Returns: {now, ms until the next entry is due (-1 none, or somebody else wakes for it), ms by which the clock was found
+--          to have gone back, member, member, ...}
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local int = function(n) return string.format('%.0f', n) end
 local due, lease = KEYS[1], tonumber(ARGV[2])
-local meta = redis.call('HMGET', KEYS[2], 'swept', 'grace', 'looked')
-redis.call('HSET', KEYS[2], 'swept', now)
+local names = {'swept', 'grace', 'looked', 'cursor', 'waker', 'wakes', 'back'}
+local at = {}
+for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do at[names[i]] = value or nil end
+--#include rewind
+--#include lists
+local back, more = rewind()
+
+-- One of those who ask wakes whenever something is due; the others look now and then. Whoever asks next takes his place, if
+-- he has not asked for a while.
+local wakes = ARGV[6] == ''
+if not wakes then
+  wakes = not at.waker or at.waker == ARGV[6] or tonumber(at.wakes or 0) <= now
+  if wakes then redis.call('HSET', KEYS[2], 'waker', ARGV[6], 'wakes', int(now + ARGV[7])) end
+end
+redis.call('HSET', KEYS[2], 'swept', int(now))
 
 -- After an outage every lease has run out without anybody having died: extend each once. One that was extended and not
 -- renewed since ends where it was extended to, and is over then: sweeps that are merely slow do not keep the dead alive.
-local extended = tonumber(meta[2] or 0)
+local extended = tonumber(at.grace or 0)
 local grace = extended
-if meta[1] and now - tonumber(meta[1]) > lease / 3 and now >= extended then
+if at.swept and now - at.swept > lease / 3 and now >= extended then
   grace = now + lease
-  redis.call('HSET', KEYS[2], 'grace', grace)
+  redis.call('HSET', KEYS[2], 'grace', int(grace))
 end
 
--- Lost or waiting? Messages are numbered by list. What has a lower number than the one at the consuming end has been
--- taken out; if it is not claimed within a lease, it was lost with whoever took it.
-if now - tonumber(meta[3] or 0) >= 500 then
-  redis.call('HSET', KEYS[2], 'looked', now)
-  local pattern = '"multiagents": "' .. ARGV[5] .. ':(%d+)"'
-  for _, list in ipairs(redis.call('HKEYS', KEYS[3])) do -- and '', with what `tidy` keeps: no list
-    local oldest, length = '+inf', list ~= '' and redis.pcall('LLEN', list)
-    if type(length) ~= 'number' then length = 1001 end -- somebody keeps something else under that name
-    local from = 1
-    while from <= length and length ~= 1001 and from <= 1000 do
-      local to = math.min(from + 49, length)
-      local window = redis.call('LRANGE', list, -to, -from)
-      for i = #window, 1, -1 do
-        local number = string.match(window[i], pattern)
-        if number then oldest = '(' .. number; break end
-      end
-      if oldest ~= '+inf' then break end
-      from = to + 1
-    end
-    -- A long queue of other people's messages tells nothing yet.
-    if length == 0 or oldest ~= '+inf' or from > length then
-      for _, member in ipairs(redis.call('ZRANGEBYSCORE', ARGV[3] .. list, '-inf', oldest, 'LIMIT', 0, 500)) do
-        redis.call('ZREM', ARGV[3] .. list, member)
-        redis.call('ZADD', due, now + lease, member)
-      end
-    end
-  end
+-- A page of the lists at a time, however many there are.
+if now - (at.looked or 0) >= 500 then
+  local found = redis.call('HSCAN', KEYS[3], at.cursor or '0', 'COUNT', 100)
+  for i = 1, #found[2], 2 do if found[2][i] ~= '' then look(found[2][i]) end end -- '' is `tidy`'s, no list
+  redis.call('HSET', KEYS[2], 'looked', int(now), 'cursor', found[1])
 end
 
-local out = {now, -1}
+local out = {now, -1, back}
 local found = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 for i = 1, #found, 2 do
   local member, score = found[i], tonumber(found[i + 1])
@@ -67,5 +62,5 @@ for i = 1, #found, 2 do
   end
 end
 local head = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
-if head[2] then out[2] = math.max(0, tonumber(head[2]) - now) end
+if more then out[2] = 0 elseif head[2] and wakes then out[2] = math.max(0, tonumber(head[2]) - now) end
 return out
