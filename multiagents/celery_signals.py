@@ -36,11 +36,12 @@ def _orchestrator_of(worker: Any) -> Orchestrator | None:
 def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
     """Lean QoS, in worker processes only: set for the whole app it would reach Flower."""
     orchestrator = _orchestrator_of(instance)
-    if orchestrator is None or not orchestrator.dispatcher.atomic:
+    if orchestrator is None:
         return
     from multiagents.worker_sdk.consumer.kombu import choose_transport
 
-    transport = choose_transport(instance.app.conf, orchestrator.settings.lean_qos)
+    lean, is_store = orchestrator.settings.lean_qos, orchestrator.dispatcher.atomic
+    transport = choose_transport(instance.app.conf, lean, is_store=is_store)
     if transport:
         instance.app.conf.broker_transport = transport
 

@@ -11,6 +11,9 @@ leases and the sweep own their recovery. The rules here:
    A message that is still running then is delivered once more; its claim is refused.
 4. What cannot be given back (a killed worker, an unreachable Redis) is left to the sweep.
 
+Where the broker is a Redis that is not the store, nothing is lean. There the transport is *sturdy*: kombu's own, but
+for one fault of it that ends a worker (`SturdyQoS`).
+
 The transport is for worker processes only: it is set when a worker starts (`choose_transport`), so that publishers,
 Flower and the like keep kombu's own. What is relied on in kombu is named where it is used and checked by
 ``tests/integration/brokers/test_lean_qos.py``.
@@ -51,7 +54,7 @@ class BrokerSettings(Protocol):
     def broker_write_url(self) -> str | Sequence[str] | None: ...
 
 
-def choose_transport(conf: BrokerSettings, lean_qos: bool) -> str | None:
+def choose_transport(conf: BrokerSettings, lean_qos: bool, *, is_store: bool = True) -> str | None:
     """Return the class path to set as ``broker_transport`` in a worker process, or None to leave kombu's own.
 
     Call it in a ``celeryd_init`` handler: Celery sends that signal in worker processes only, before they first
@@ -60,6 +63,7 @@ def choose_transport(conf: BrokerSettings, lean_qos: bool) -> str | None:
     Args:
         conf: ``app.conf``.
         lean_qos: the setting ``multiagents_lean_qos``.
+        is_store: whether the broker is the store's own database; else the transport is sturdy and not lean.
 
     Returns:
         None when lean QoS is off, when the user chose a transport, when the broker is not ``redis``, ``rediss`` or
@@ -72,7 +76,7 @@ def choose_transport(conf: BrokerSettings, lean_qos: bool) -> str | None:
     scheme = _first_scheme(conf.broker_read_url)
     if scheme != _first_scheme(conf.broker_write_url):
         return None
-    return _TRANSPORTS.get(scheme)
+    return (_TRANSPORTS if is_store else _STURDY).get(scheme)
 
 
 def _first_scheme(url: str | Sequence[str] | None) -> str:
@@ -94,7 +98,37 @@ class _LeanTag(str):
     __hash__ = object.__hash__
 
 
-class QoS(redis.QoS):
+class SturdyQoS(redis.QoS):
+    """Which messages this channel has delivered; one whose connection is gone is left alone, and is delivered again.
+
+    A step that ends while its broker restarts is acknowledged on a channel that has no connection any more. kombu asks
+    it for its server all the same, and the `AttributeError` that comes of it ends the worker.
+    """
+
+    channel: Any
+    _delivered: OrderedDict[str, Any]
+
+    def ack(self, delivery_tag: str) -> None:
+        if self._is_connected():
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if self._is_connected():
+            super().reject(delivery_tag, requeue)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        if self._is_connected():
+            super().restore_unacked(client)
+        else:  # they are in Redis, and `visibility_timeout` brings them back
+            self._delivered.clear()
+
+    def _is_connected(self) -> bool:
+        # `kombu.Connection` takes itself from its transport when it closes it, as its `client`, and the transport
+        # itself from its channels, as their `connection`.
+        return getattr(self.channel.connection, "client", None) is not None
+
+
+class QoS(SturdyQoS):
     """Which messages this channel has delivered; lean ones are in memory only."""
 
     # Relied on in kombu: `virtual.QoS` keeps what was delivered in `_delivered` (tag -> message, oldest first), puts
@@ -264,8 +298,8 @@ class Transport(_BeginsAnew, _Calm, redis.Transport):
     Channel = Channel
 
 
-class TLSTransport(Transport):
-    """For ``rediss://``."""
+class _ChecksNothing:
+    """``rediss://`` without options, as kombu takes it."""
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         # `kombu.Connection._init_params` turns TLS on for the transport *named* "rediss" when neither the URL nor
@@ -273,7 +307,11 @@ class TLSTransport(Transport):
         if not client.ssl:
             client.ssl = {"ssl_cert_reqs": CERT_NONE}
             logger.warning("rediss:// without ssl options: certificates are not checked, as kombu does")
-        super().__init__(client, **kwargs)
+        super().__init__(client, **kwargs)  # type: ignore[call-arg]  # the mixin stands before a transport
+
+
+class TLSTransport(_ChecksNothing, Transport):
+    """For ``rediss://``."""
 
 
 class SentinelTransport(_BeginsAnew, _Calm, redis.SentinelTransport):
@@ -282,11 +320,44 @@ class SentinelTransport(_BeginsAnew, _Calm, redis.SentinelTransport):
     Channel = SentinelChannel
 
 
+class SturdyChannel(redis.Channel):
+    """A Redis channel as kombu has it, but sturdy."""
+
+    QoS = SturdyQoS
+
+
+class SturdySentinelChannel(redis.SentinelChannel):
+    """The same behind Sentinel."""
+
+    QoS = SturdyQoS
+
+
+class SturdyTransport(redis.Transport):
+    """For ``redis://`` that is not the store."""
+
+    Channel = SturdyChannel
+
+
+class SturdyTLSTransport(_ChecksNothing, SturdyTransport):
+    """For ``rediss://`` that is not the store."""
+
+
+class SturdySentinelTransport(redis.SentinelTransport):
+    """For ``sentinel://`` that is not the store."""
+
+    Channel = SturdySentinelChannel
+
+
 _TRANSPORTS = {
     "redis": f"{__name__}:Transport",
     "rediss": f"{__name__}:TLSTransport",
     "sentinel": f"{__name__}:SentinelTransport",
 }
+_STURDY = {
+    "redis": f"{__name__}:SturdyTransport",
+    "rediss": f"{__name__}:SturdyTLSTransport",
+    "sentinel": f"{__name__}:SturdySentinelTransport",
+}
 # What `Connection.info()` and `as_uri()` show (worker banner, logs, `celery inspect stats`): the URL's scheme.
 # Nothing connects by it: clones keep the class path.
-Connection.resolve_aliases.update({path: scheme for scheme, path in _TRANSPORTS.items()})
+Connection.resolve_aliases.update({path: scheme for scheme, path in (*_TRANSPORTS.items(), *_STURDY.items())})

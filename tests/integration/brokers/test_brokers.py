@@ -235,6 +235,32 @@ def test_what_was_lost_is_published_again_though_its_queue_is_never_empty(
         thread.join()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what kombu leaves of the connection
+def test_G5_a_worker_outlives_the_restart_of_a_redis_broker_that_is_not_the_store(
+    new_redis_url: Callable[[], str], tmp_path: Path
+) -> None:
+    # Given: a step runs, which is acknowledged when it is over.
+    with new_server(tmp_path / "broker") as broker:
+        deployment = MixedDeployment(tmp_path, broker.url, new_redis_url(), lease=LEASE, sweep_interval=0.2)
+        worker = deployment.start_worker()
+        run = deployment.orchestrator.start(mixed.held_up, {"gate": "now"})
+        deployment.wait_for_gate("now")
+
+        # When: its broker restarts meanwhile.
+        broker.kill()
+        broker.start()
+        time.sleep(3)
+        deployment.open_gate("now", times=3)
+
+        # Then: the worker lives, and goes on.
+        try:
+            runs = [run, deployment.orchestrator.start(mixed.one_step)]
+            assert ended(deployment, runs, 40) == ["completed"] * 2
+            assert worker.is_running
+        finally:
+            deployment.close()
+
+
 @pytest.mark.parametrize("kind", OTHER)
 def test_a_message_that_comes_twice_runs_once(deploy: Callable[..., MixedDeployment], kind: str) -> None:
     deployment = deploy(kind)
