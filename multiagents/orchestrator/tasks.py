@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from multiagents.exceptions import StateStoreError
+from multiagents.exceptions import ConfigurationError, StateStoreError
 from multiagents.names import ORCHESTRATOR_TASK, TICK_TASK
 
 
@@ -15,7 +15,7 @@ from multiagents.names import ORCHESTRATOR_TASK, TICK_TASK
 )
 def orchestrate(self: Any, transaction_id: str) -> None:
     """Advance a run: send whatever its state says is due. Harmless when nothing is, and when it is called twice."""
-    engine = self.app.multiagents.engine
+    engine = _orchestrator_of(self.app).engine
     following = engine.advance_linked(transaction_id)
     if following:
         self.request.callbacks = following
@@ -29,6 +29,16 @@ PAUSE, TRIES = 10, 60
 def tick(self: Any, name: str) -> None:
     """Start what a schedule has due. Harmless when nothing is, and when it is called twice."""
     try:
-        self.app.multiagents.schedules.named(name).tick()
+        _orchestrator_of(self.app).schedules.named(name).tick()
     except StateStoreError as error:
         raise self.retry(exc=error, countdown=PAUSE) from error
+
+
+def _orchestrator_of(app: Any) -> Any:
+    found = getattr(app, "multiagents", None)
+    if found is None:
+        raise ConfigurationError(
+            f'Celery app "{app.main}" got a message of an orchestrator and has none; call multiagents.init_app(app) in '
+            f"the module that makes the app"
+        )
+    return found

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from celery import current_app, shared_task
+from celery import current_app, shared_task, signals
 from celery.exceptions import Ignore
 from celery.local import Proxy
 
@@ -211,6 +211,22 @@ def _retry(self: Any, args: Any = None, kwargs: Any = None, exc: Any = None, **o
         f'worker "{self.name}" called retry() in a run: steps are retried by the engine; raise an error instead, '
         f"and say how often with retry=RetryPolicy(...)"
     )
+
+
+@signals.worker_init.connect(weak=False)
+def _look_for_orchestrator(sender: Any = None, **_kwargs: Any) -> None:
+    """A worker process that has workers of ours and no orchestrator can run none of their steps."""
+    app = getattr(sender, "app", None)
+    if app is None or hasattr(app, "multiagents_invocation"):
+        return
+    found = sorted(name for name, task in app.tasks.items() if hasattr(task, "worker_queue"))
+    if found:
+        logger.warning(
+            'Celery app "%s" has workers of multiagents (%s) and no orchestrator, so that it can run no step of a run: '
+            "call multiagents.init_app(app) in the module that makes the app",
+            app.main,
+            ", ".join(found[:5]),
+        )
 
 
 def is_of_a_run(request: Any) -> bool:

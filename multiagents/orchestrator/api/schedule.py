@@ -22,7 +22,7 @@ from multiagents.orchestrator.engine import OnConflict
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import Ticks
 from multiagents.plain_json import check_words, dumps, plain
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition import Definition, definitions
 
 #: A schedule's name: with the tick's time behind it, it is a transaction id.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,95}")
@@ -56,7 +56,7 @@ class Schedule:
             )
         self._runtime = runtime
         self.name = name
-        self.workflow = workflow
+        self.workflow = workflow if isinstance(workflow, str) else definitions.meant(workflow, "schedule()")
         self.ticks = ticks
         self._input: Input = input
         if isinstance(input, Mapping):

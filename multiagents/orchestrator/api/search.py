@@ -23,7 +23,7 @@ from multiagents.state_store.records import (
     decode_attribute,
     encode_attributes,
 )
-from multiagents.workflow.definition import Definition
+from multiagents.workflow.definition import Definition, definitions
 from multiagents.workflow.state import RunStatus
 
 #: What the history calls it when what a run is found by was set from outside.
@@ -76,7 +76,11 @@ class Filter(NamedTuple):
             statuses = [status_of(status)]
         else:
             statuses = [status_of(one) for one in status]
-        name = workflow.name if isinstance(workflow, Definition) else workflow
+        name = (
+            workflow
+            if workflow is None or isinstance(workflow, str)
+            else definitions.meant(workflow, "the filter").name
+        )
         conditions = tuple(Condition.of(key, wanted) for key, wanted in (attributes or {}).items())
         return cls(statuses, name, since, conditions, version, live)
 

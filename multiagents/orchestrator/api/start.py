@@ -27,7 +27,7 @@ def start(
     attributes: Mapping[str, Any] | None,
 ) -> Run:
     """Start a run, or find the one that exists; all of it is told at `Orchestrator.start`."""
-    definition = definitions.get(workflow) if isinstance(workflow, str) else workflow
+    definition = definitions.meant(workflow, "start()")
     identity = identity_of(definition.name, transaction_id, idempotency_key) or uuid4().hex
     policy = OnConflict.of(on_conflict)
     given = plain_input(f'the input that workflow "{definition.name}" was started with', input, runtime.settings)

@@ -47,6 +47,8 @@ def taken_for_worker(given: Any) -> tuple[str, str] | None:
             f'the workflow "{name}"',
             f'run it as a step: add_child("{name}", ...), or Child("{name}", ...) in a branch',
         )
+    if callable(getattr(given, "build", None)) and hasattr(given, "add_step"):
+        return f'the builder of workflow "{given.name}"', "end it with .build(), and run it as a step: add_child(...)"
     if isinstance(given, Mapping) and "task" in given:
         return (
             f"a signature of the Celery task {given['task']!r}",

@@ -70,6 +70,32 @@ class DefinitionRegistry:
             )
         return versions[version]
 
+    def meant(self, workflow: Definition | str, by: str) -> Definition:
+        """The definition that somebody gave, or named.
+
+        Args:
+            workflow: a definition, or the name of one that was built here.
+            by: who takes it, for the message.
+
+        Raises:
+            WorkflowNotFoundError: when no workflow of this name was built in this process.
+            DefinitionError: when it is neither: such as a builder whose ``build()`` was forgotten.
+        """
+        if isinstance(workflow, Definition):
+            return workflow
+        if isinstance(workflow, str):
+            return self.get(workflow)
+        given: object = workflow
+        if callable(getattr(given, "build", None)):
+            raise DefinitionError(
+                f'{by} was given the builder of workflow "{getattr(given, "name", "?")}", and takes what it builds: '
+                f"end it with .build()"
+            )
+        raise DefinitionError(
+            f"{by} was given {given!r:.80}; expected a definition, as WorkflowBuilder(...).build() returns it, or the "
+            f"name of one"
+        )
+
     def by_hash(self, content_hash: str) -> Definition | None:
         """The definition with this content, or None when it was not built in this process."""
         return self._by_hash.get(content_hash)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import Celery
 
-from multiagents import Choice, Loop, Savepoint, Step, WorkflowBuilder, worker
+from multiagents import Choice, Loop, Savepoint, Step, WorkflowBuilder, celery_task, worker
 from multiagents.exceptions import DefinitionError
 from multiagents.workflow.definition import Definition
 
@@ -45,6 +46,22 @@ def built(place: str, it: Any) -> Definition:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_decorated_function_is_taken_wherever_its_name_is(place: str) -> None:
     assert built(place, written).to_dict() == built(place, "written").to_dict()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_S33_a_celery_task_is_taken_wherever_its_celery_task_is(place: str) -> None:
+    app = Celery("written", set_as_current=False)
+
+    @app.task(name="written.mail")
+    def mail(order_id: str) -> None: ...
+
+    assert built(place, mail).to_dict() == built(place, celery_task(mail)).to_dict()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_builder_that_was_not_built_is_refused_where_a_worker_is_meant(place: str) -> None:
+    with pytest.raises(DefinitionError, match=r'the builder of workflow "forgotten".*\.build\(\)'):
+        built(place, WorkflowBuilder("forgotten").add_step("a"))
 
 
 #: A step of a loop has a name of its own; a worker's rounds are named after the loop.
