@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, bootsteps
 from celery.app import utils as celery_reports
 from celery.app.trace import setup_worker_optimizations
+from celery.worker import state
 
 import multiagents.worker_sdk.worker  # noqa: F401 - makes workers of Celery tasks that are steps
 from multiagents import celery_signals as _celery_signals  # noqa: F401 - listens from now on
 from multiagents.address import Kind
+from multiagents.names import HEADER
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.api import Orchestrator
 from multiagents.orchestrator.dispatch.kombu import is_accepted
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Orchestrator", "init_app"]
 
 logger = logging.getLogger(__name__)
+
+#: Of how many messages that it holds a worker announces the ids; that it holds more is announced, too.
+MOST_HELD = 500
 
 
 def init_app(app: Celery, settings: Any = None) -> Orchestrator:
@@ -127,12 +132,20 @@ def _accept_json(worker: Any) -> None:
 
 
 def _about(worker: Any) -> Node:
-    """What a worker is, and which queues it consumes now: ``celery control`` may have added some."""
+    """What a worker is, which queues it consumes now (``celery control`` may have added some), and what it holds."""
     app: Celery = worker.app
     consumer = getattr(getattr(worker, "consumer", None), "task_consumer", None)
     queues = app.amqp.queues.consume_from if consumer is None else [queue.name for queue in list(consumer.queues)]
     home = app.multiagents.settings.queue or app.conf.task_default_queue  # type: ignore[attr-defined]
-    return Node(worker.hostname, app.main or "", home, tuple(sorted(queues)))
+    try:
+        held = [request.id for request in list(state.reserved_requests) if HEADER in request.request_dict]
+    except RuntimeError:  # its main loop has just taken one more
+        held = []
+        more = True
+    else:
+        more = len(held) > MOST_HELD
+    names = worker.hostname, app.main or "", home
+    return Node(*names, tuple(sorted(queues)), holds=tuple(held[:MOST_HELD]), holds_more=more)
 
 
 def _patient_store(orchestrator: Orchestrator) -> StateStore:

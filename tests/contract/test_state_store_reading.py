@@ -273,10 +273,12 @@ def test_what_workers_announce_is_known_to_all_and_the_latest_counts(kit: StoreK
 
 def test_a_worker_process_is_known_until_it_goes_and_its_queue_for_longer(kit: StoreKit) -> None:
     node = Node("w1@docks", "shop", "celery", ("celery", "docks"), {"5979": '"order" version "1"'}, {"07ab": "none"})
+    node = node._replace(holds=("order-1/pack/do/1",))
     kit.store.announce({**node.entry(), **of_queues(node.queues)})
 
     seen = kit.another().announced()
     assert (seen.nodes, seen.queues, seen.is_consumed("docks")) == ((node,), {"celery", "docks"}, True)
+    assert [seen.is_held(f"order-{number}/pack/do/1", "docks") for number in (1, 2)] == [True, False]
     kit.store.announce({}, gone=list(node.entry()))
 
     left = kit.another().announced()

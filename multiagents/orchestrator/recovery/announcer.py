@@ -58,7 +58,8 @@ class Announcer:
             stale = [name for name in known.stale if name not in entries]
             self._all_at = now + REPEATED_EVERY
         self._say(entries, stale)
-        self._node, self._next_at = node, now + ANNOUNCED_EVERY
+        # What it holds has to be known when others come to look: a lease after they have sent it.
+        self._node, self._next_at = node, now + min(ANNOUNCED_EVERY, self._engine.settings.lease * 2 / 3)
 
     def again(self) -> None:
         """Say all of it again: the server was away, and may have forgotten it."""

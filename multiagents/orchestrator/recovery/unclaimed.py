@@ -60,6 +60,11 @@ class Unclaimed:
             limit=round(self._limit * 1000),
         )
         worker, queue = self._asked(snapshot, correlation, found)
+        counts = again is None or again.sent >= COUNTS_FROM
+        if counts and self._dispatcher.announced(fresh=True).is_held(str(correlation), queue):
+            return Again(
+                0, 1, found.first_ms
+            )  # Its worker is busy. It may be killed over that, so another may have it.
         if again is None:
             near = self._near(worker)
             if sent == 0:

@@ -34,6 +34,8 @@ class Node(NamedTuple):
         queues: which it consumes.
         definitions: content hash -> workflow and version, of the definitions that it has built.
         lacks: content hash -> in words what it has in its place, of definitions that it has come upon and not built.
+        holds: correlation ids of attempts whose message it has taken; those that it has not begun are unclaimed.
+        holds_more: there are more of these than are named.
     """
 
     name: str
@@ -42,10 +44,19 @@ class Node(NamedTuple):
     queues: tuple[str, ...] = ()
     definitions: Mapping[str, str] = {}
     lacks: Mapping[str, str] = {}
+    holds: tuple[str, ...] = ()
+    holds_more: bool = False
 
     def entry(self) -> dict[str, dict[str, Any]]:
         """It as it is announced."""
-        return {f"node:{self.name}": {**self._asdict(), "queues": list(self.queues)}}
+        return {f"node:{self.name}": self._asdict()}
+
+    @classmethod
+    def read(cls, name: str, told: Mapping[str, Any]) -> Node:
+        """The inverse; what a later release has added is passed over."""
+        known: dict[str, Any] = {field: told[field] for field in cls._fields if field in told}
+        known |= {field: tuple(known[field]) for field in ("queues", "holds") if field in known}
+        return cls(**known | {"name": name})
 
 
 class Announced(NamedTuple):
@@ -72,8 +83,7 @@ class Announced(NamedTuple):
             told = from_json(text)
             age = (now_ms - told.pop("seen", 0)) / 1000
             if kind == "node" and age < ALIVE_FOR:
-                known = {field: told[field] for field in Node._fields if field in told}
-                nodes.append(Node(**{**known, "name": about, "queues": tuple(known.get("queues", ()))}))
+                nodes.append(Node.read(about, told))
             elif kind == "node" or (kind in ("worker", "queue") and age > KEPT_FOR):
                 stale.append(name)
             elif kind == "worker":
@@ -89,6 +99,10 @@ class Announced(NamedTuple):
     def is_consumed(self, queue: str) -> bool:
         """Whether a worker that is there consumes it."""
         return any(queue in node.queues for node in self.nodes)
+
+    def is_held(self, correlation_id: str, queue: str) -> bool:
+        """Whether a worker that is there has, or may have, the message of an attempt, and has not begun it yet."""
+        return any(correlation_id in node.holds or (node.holds_more and queue in node.queues) for node in self.nodes)
 
     def near_queue(self, queue: str) -> str:
         """``; did you mean "..."?`` of a queue that nobody knows, or nothing."""

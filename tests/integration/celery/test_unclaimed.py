@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def scene(new_redis_url: Callable[[], str], tmp_path: Path, request: pytest.Fixt
     for started in made.workers:
         started.kill()
         print(started.log)
+    made.orchestrator.store.close()
+    made.redis.close()
+    made.app.close()
 
 
 def flow(worker: Any, **options: Any) -> Definition:
@@ -117,6 +121,21 @@ def test_S33_a_queue_that_only_a_plain_worker_consumes_fails_the_step_which_name
     # At once after the first two, then after pauses that double.
     assert 3 <= plain.log.count("Received unregistered task") <= 6
     assert engine.log.count('its message was taken from queue "plain"') == 1
+
+
+def test_S33_what_a_busy_worker_holds_and_has_not_begun_waits_as_long_as_it_takes(scene: Scene) -> None:
+    scene.worker(concurrency=1, extra=["--prefetch-multiplier", "20"])
+    busy = scene.orchestrator.start(flow("play"), {"script": {"a": ["wait"]}})
+    wait_until(lambda: busy.describe().steps["a"].status == "running", 10, "the worker to be busy")
+
+    # It has them in its memory by now, and their copies behind them: as many as it prefetches.
+    held = [scene.orchestrator.start(flow("play")) for _ in range(2)]
+    until = time.monotonic() + 3 * LIMIT + 4 * SETTINGS["lease"]
+    wait_until(lambda: time.monotonic() > until, 30, "their time by default to be over")
+
+    assert [run.status for run in held] == ["running"] * 2
+    scene.redis.rpush(f"gate:{busy.transaction_id}:a", "go")
+    assert [scene.end(run).status for run in (busy, *held)] == ["completed"] * 3
 
 
 def test_S33_a_worker_that_nobody_has_is_warned_of_once_and_fails_the_step_which_names_it(scene: Scene) -> None:
