@@ -300,7 +300,7 @@ def _check_choice(options: _Options, choice: Choice) -> None:
 
 def _check_child(options: _Options, child: Child) -> None:
     if not isinstance(child.workflow, Definition | str):
-        expected = "a definition, as .build() returns it, or the name of a workflow that was built before"
+        expected = "a definition, as build() returns it, or the name of a workflow that was built before"
         raise options.refused("workflow", expected)
     options.workers("compensation")
     options.policies("undo_retry")

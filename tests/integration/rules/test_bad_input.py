@@ -124,7 +124,7 @@ def test_what_a_worker_lacks_is_left_to_one_that_comes_later_and_nobody_spins_me
 
     # Given: a worker that knows neither the worker of one run nor the code of the other has met both.
     runs = [scenario.start(unknown), scenario.start(code, {"wanted": False}), scenario.start(code, {"wanted": True})]
-    first.wait_for_log("unregistered task of type 'latecomer'")
+    first.wait_for_log('which has no worker "latecomer"')
     wait_until(lambda: first.log.count("waits for a process that has the code of its step b") >= 2, 20, "both runs")
     assert [run.status for run in runs] == ["running"] * 3
     assert scenario.store.visibility.unattended() == []
@@ -141,8 +141,9 @@ def test_what_a_worker_lacks_is_left_to_one_that_comes_later_and_nobody_spins_me
     scenario.close()
 
     # And: what was in vain was tried a few times a second at most.
-    tries = first.log.count("unregistered task of type") + first.log.count("waits for a process that has the code")
+    tries = first.log.count("waits for a process that has the code")
     assert tries < 60, tries
+    assert first.log.count('which has no worker "latecomer"') == 1
 
 
 def test_a_definition_that_the_worker_has_never_imported_runs_from_its_snapshot(rules: Scenario):
