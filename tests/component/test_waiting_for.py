@@ -111,8 +111,9 @@ def given_back(orchestrator: Orchestrator) -> Callable[[Correlation, str], None]
     """Gives an attempt back as a worker does for which a limit leaves no slot."""
 
     def give(attempt: Correlation, key: str) -> None:
-        found = orchestrator.store.load(attempt.transaction_id).in_flight[attempt.step]
+        snapshot = orchestrator.store.load(attempt.transaction_id)
+        found = snapshot.in_flight[attempt.step]
         again = Dispatch(attempt.step, found.attempt_key, Delivery.TIMER, target=key, delay_ms=60_000)
-        assert orchestrator.store.dispatch(attempt.transaction_id, again, found.record)
+        assert orchestrator.store.dispatch(snapshot.state.identity, again, found.record)
 
     return give
