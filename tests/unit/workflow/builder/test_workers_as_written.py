@@ -52,7 +52,7 @@ def test_a_decorated_function_is_taken_wherever_its_name_is(place: str) -> None:
 def test_S33_a_celery_task_is_taken_wherever_its_celery_task_is(place: str) -> None:
     app = Celery("written", set_as_current=False)
 
-    @app.task(name="written.mail")
+    @app.task(name="written.mail", shared=False)
     def mail(order_id: str) -> None: ...
 
     assert built(place, mail).to_dict() == built(place, celery_task(mail)).to_dict()
