@@ -265,7 +265,7 @@ def test_start_says_that_redis_is_down_and_how_to_go_on():
     app = scripted.make_app("redis://:secret@127.0.0.1:1/0")
 
     with pytest.raises(
-        StateStoreError, match=r"the state store at redis://\*\*\*@127.0.0.1:1/0 .*check that the server runs"
+        StateStoreError, match=r"the state store at redis://127.0.0.1:1/0 .*check that the server runs"
     ) as told:
         app.multiagents.start(PAIR)
     assert "secret" not in str(told.value)
