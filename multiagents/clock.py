@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+#: What a time limit may be given as: seconds, or a timedelta. It is kept, and sent, as seconds (`in_seconds`).
+Duration = float | timedelta
 
 #: The longest that anything may wait, last or be kept, in seconds: 100 years. So whatever begins ends in the calendar.
 LONGEST = 3_155_760_000.0
@@ -11,6 +14,15 @@ LONGEST = 3_155_760_000.0
 LONGEST_IN_WORDS = "at most 3,155,760,000 s (100 years)"
 #: The last moment of the calendar.
 _LAST_MS = 253_402_300_799_999
+
+
+def in_seconds(value: Any) -> Any:
+    """A time limit in seconds, however it was given; whatever is no timedelta is left as it is, to be judged later.
+
+    >>> in_seconds(timedelta(minutes=1, seconds=30)), in_seconds(30), in_seconds(None)
+    (90.0, 30, None)
+    """
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def is_duration(value: Any, *, zero: bool = False) -> bool:

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from multiagents.clock import LONGEST
+from multiagents.clock import LONGEST, in_seconds
 
 
 def _qualified_name(kind: type[BaseException]) -> str:
@@ -22,9 +22,9 @@ class RetryPolicy(BaseModel):
 
     Args:
         max_attempts: how many attempts may fail in all, the first included; 0 is without limit.
-        initial_interval: seconds between the first failure and the second attempt.
+        initial_interval: seconds between the first failure and the second attempt, or a timedelta.
         backoff_coefficient: by what each further interval is multiplied.
-        max_interval: seconds that no interval exceeds.
+        max_interval: seconds that no interval exceeds, or a timedelta.
         jitter: spread the intervals over 50-100 % of their length, so that failures at one moment do not return at one.
         non_retryable: exception classes (or their dotted names) that end the step at once; subclasses count.
 
@@ -41,6 +41,11 @@ class RetryPolicy(BaseModel):
     max_interval: float = Field(default=100.0, ge=0, le=LONGEST)
     jitter: bool = True
     non_retryable: tuple[str, ...] = ()
+
+    @field_validator("initial_interval", "max_interval", mode="before")
+    @classmethod
+    def _in_seconds(cls, value: Any) -> Any:
+        return in_seconds(value)
 
     @field_validator("non_retryable", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, overload
 
-from multiagents.clock import LONGEST_IN_WORDS, is_duration
+from multiagents.clock import LONGEST_IN_WORDS, Duration, in_seconds, is_duration
 from multiagents.exceptions import WorkerError
 from multiagents.names import STEP_NAME, task_step
 from multiagents.retry import RetryPolicy
@@ -33,24 +33,24 @@ def worker(
     name: str | None = None,
     *,
     retry: RetryPolicy | None = None,
-    timeout: float | None = None,
-    heartbeat_timeout: float | None = None,
+    timeout: Duration | None = None,
+    heartbeat_timeout: Duration | None = None,
     queue: str | None = None,
     limit: Limit | None = None,
     retry_attempts: int | None = None,
-    retry_delay: float | None = None,
+    retry_delay: Duration | None = None,
     **celery_task_options: Any,
 ) -> Callable[[Callable[..., Any]], WorkerTask]: ...
 def worker(
     name: str | Callable[..., Any] | None = None,
     *,
     retry: RetryPolicy | None = None,
-    timeout: float | None = None,
-    heartbeat_timeout: float | None = None,
+    timeout: Duration | None = None,
+    heartbeat_timeout: Duration | None = None,
     queue: str | None = None,
     limit: Limit | None = None,
     retry_attempts: int | None = None,
-    retry_delay: float | None = None,
+    retry_delay: Duration | None = None,
     **celery_task_options: Any,
 ) -> WorkerTask | Callable[[Callable[..., Any]], WorkerTask]:
     """Make a function a worker: a Celery task that steps of workflows name.
@@ -62,7 +62,8 @@ def worker(
     Args:
         name: the worker's name, and its Celery task's; the function's own name if left out.
         retry: how failed attempts are retried, where the step does not say.
-        timeout: seconds an attempt may take; 0 is without limit, None is ``multiagents_step_timeout``.
+        timeout: seconds an attempt may take, or a timedelta, as for every time limit; 0 is without limit, None is
+            ``multiagents_step_timeout``.
         heartbeat_timeout: seconds within which the function has to call ``current_step().heartbeat()``, each time.
         queue: the Celery queue of its steps, where they do not say.
         limit: how many of its attempts run at once, or begin in a time, over all workers, where the step does not say.
@@ -86,8 +87,8 @@ def worker(
     if name is not None and not isinstance(name, str):
         return worker()(name)
     policy = _policy(retry, retry_attempts, retry_delay)
-    _check_seconds("timeout", timeout, zero="0 is without limit")
-    _check_seconds("heartbeat_timeout", heartbeat_timeout)
+    step_timeout = _seconds("timeout", timeout, zero="0 is without limit")
+    beats_within = _seconds("heartbeat_timeout", heartbeat_timeout)
     if not isinstance(limit, Limit | None):
         raise WorkerError(f'limit must be a Limit, got {limit!r}; write limit=Limit("bank", concurrency=10)')
     for option, instead in _REFUSED.items():
@@ -99,8 +100,8 @@ def worker(
             _name(name, function),
             function,
             retry_policy=policy,
-            step_timeout=timeout,
-            heartbeat_timeout=heartbeat_timeout,
+            step_timeout=step_timeout,
+            heartbeat_timeout=beats_within,
             time_limit=celery_task_options.get("time_limit"),
             queue=queue,
             limit=limit,
@@ -184,7 +185,7 @@ def _why_not(function: Any) -> str | None:
     return None
 
 
-def _policy(retry: RetryPolicy | None, attempts: int | None, delay: float | None) -> RetryPolicy | None:
+def _policy(retry: RetryPolicy | None, attempts: int | None, delay: Duration | None) -> RetryPolicy | None:
     if not isinstance(retry, RetryPolicy | None):
         raise WorkerError(f"retry must be a RetryPolicy, got {retry!r}; write retry=RetryPolicy(max_attempts=5)")
     if attempts is None and delay is None:
@@ -197,14 +198,14 @@ def _policy(retry: RetryPolicy | None, attempts: int | None, delay: float | None
     return RetryPolicy(**{field: value for field, value in given.items() if value is not None})
 
 
-def _check_seconds(option: str, value: float | None, zero: str = "") -> None:
-    if value is None:
-        return
-    if not is_duration(value, zero=bool(zero)):
+def _seconds(option: str, given: Duration | None, zero: str = "") -> float | None:
+    value: float | None = in_seconds(given)
+    if value is not None and not is_duration(value, zero=bool(zero)):
         raise WorkerError(
-            f"{option} must be a number of seconds {'of at least' if zero else 'above'} 0, got {value!r:.80}"
-            f"{f' ({zero})' if zero else ''}; and {LONGEST_IN_WORDS}"
+            f"{option} must be a number of seconds {'of at least' if zero else 'above'} 0, got {given!r:.80}"
+            f"{f' ({zero})' if zero else ''}; or a timedelta, and {LONGEST_IN_WORDS}"
         )
+    return value
 
 
 def _namespace(function: Callable[..., Any]) -> Mapping[str, Any] | None:

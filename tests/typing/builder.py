@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Literal, Protocol, assert_type
 
 from multiagents import (
@@ -46,7 +47,7 @@ def what_each_takes() -> None:
         WorkflowBuilder(
             "order",
             "2",
-            deadline=3_600,
+            deadline=timedelta(hours=1),
             retention=86_400.0,
             strict=True,
             compensate_in=["ship", "reserve"],
@@ -86,10 +87,18 @@ def what_each_takes() -> None:
         .add_approval(
             "release", 3_600, "continue", signal="ok", schema=None, after="arrived", when=paid, summary="a person"
         )
-        .add_sleep("a_day", 86_400, after="release", when=paid, summary="so that it may be taken back")
+        .add_sleep("a_day", timedelta(days=1), after="release", when=paid, summary="so that it may be taken back")
         .add_sleep("as_long_as_it_says", lambda context: context["seconds"])
         .add_savepoint("packed", 2, after="a_day", summary="what is packed stays packed")
-        .add_lock("alone", "stock:{sku}", lease=600, timeout=60, on_timeout="continue", after="packed", when=paid)
+        .add_lock(
+            "alone",
+            "stock:{sku}",
+            lease=timedelta(minutes=10),
+            timeout=60,
+            on_timeout="continue",
+            after="packed",
+            when=paid,
+        )
         .add_lock("alone_too", lambda context: f"customer:{context['customer']}", summary="one order at a time")
         .add_child("invoice", OTHER, {"total": "total"}, "refund", False, "continue", after="alone", when=paid)
         .add_child("letter", OTHER, detached=True, no_compensation="it is only a letter", undo_retry=RetryPolicy())
@@ -114,7 +123,7 @@ class AddWait(Protocol):
         name: str,
         signal: str | None = None,
         schema: Any = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         on_timeout: Literal["fail", "continue"] = "fail",
         *,
         after: str | Sequence[str] | None = None,
@@ -152,9 +161,10 @@ def an_element_for_each() -> list[object]:
         Parallel("a", ["b"], "cancel", after="c"),
         Choice("a", kind, {"b": []}, "b", when=paid),
         Loop("a", ["b"], paid, 3, "fail"),
-        Wait("a", "signal", timeout=3, on_timeout="continue"),
-        Approval("a", 3, "continue", signal="signal"),
-        Sleep("a", 3),
+        Wait("a", "signal", timeout=timedelta(days=3), on_timeout="continue"),
+        Approval("a", timedelta(days=3), "continue", signal="signal"),
+        Sleep("a", timedelta(minutes=3)),
+        Sleep("a", lambda context: timedelta(days=context["days"])),
         Savepoint("a", 2),
         Lock("a", "k", lease=3),
         Child("a", OTHER, detached=True),

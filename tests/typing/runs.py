@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
 from celery import Celery
@@ -65,7 +65,7 @@ def finding(orchestrator: Orchestrator, order: Definition) -> None:
 async def asking(run: Run) -> None:
     assert_type(run.transaction_id, str)
     assert_type(run.status, RunStatus)
-    assert_type(run.result(timeout=30), dict[str, Any])
+    assert_type(run.result(timeout=timedelta(seconds=30)), dict[str, Any])
     assert_type(await run.wait(30), dict[str, Any])
     assert_type(run.history(), list[Event])
     for event in run.watch():
@@ -91,7 +91,7 @@ def telling(run: Run) -> None:
     assert_type(run.skip("charge", "paid in cash"), RunStatus)
     assert_type(run.supply("charge", {"receipt": 7}, reason="paid in cash"), RunStatus)
     assert_type(run.abandon("charge", "the bank is closed"), RunStatus)
-    assert_type(run.update_timer("approval", 3_600), datetime)
+    assert_type(run.update_timer("approval", timedelta(hours=1)), datetime)
     assert_type(run.update_deadline(at=NOW), datetime)
     assert_type(run.fork("charge", {"card": "4711"}, transaction_id="order-2"), Run)
     run.set_attributes({"customer": "c-1", "since": NOW})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, assert_type
 
 from multiagents import Limit, RetryPolicy, celery_task, worker
@@ -18,12 +19,24 @@ def bare(context: dict[str, Any]) -> dict[str, Any]:
 def called(context: dict[str, Any]) -> None: ...
 
 
-@worker("charge_card", retry=RetryPolicy(max_attempts=3), timeout=30, heartbeat_timeout=5.0, queue="bank")
+@worker(
+    "charge_card",
+    retry=RetryPolicy(max_interval=timedelta(minutes=1)),
+    timeout=timedelta(seconds=30),
+    heartbeat_timeout=5.0,
+    queue="bank",
+)
 def typed(amount: int, card: str = "") -> dict[str, str]:
     return {"charge": f"{amount} of {card}"}
 
 
-@worker(limit=Limit("bank", concurrency=10), retry_attempts=3, retry_delay=0.5, rate_limit="10/m", acks_late=True)
+@worker(
+    limit=Limit("bank", rate=10, per=timedelta(minutes=1)),
+    retry_attempts=3,
+    retry_delay=timedelta(seconds=1),
+    rate_limit="10/m",
+    acks_late=True,
+)
 async def asynchronous(amount: int) -> int:
     return amount
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Self
 from uuid import uuid4
 
+from multiagents.clock import Duration, in_seconds
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowError, WorkflowFailedError
 from multiagents.names import Direction, check_transaction_id
@@ -87,11 +88,11 @@ class Run:
         finally:
             over.cancel()
 
-    def result(self, timeout: float | None = None) -> dict[str, Any]:
+    def result(self, timeout: Duration | None = None) -> dict[str, Any]:
         """Wait for the end and return the final context.
 
         Args:
-            timeout: seconds to wait at most; None waits as long as it takes.
+            timeout: seconds to wait at most, or a timedelta; None waits as long as it takes.
 
         Raises:
             WorkflowFailedError: when the run ended otherwise than as completed; it names the steps whose effects are
@@ -100,7 +101,7 @@ class Run:
             RuntimeError: when called inside a worker's task, as Celery's ``get()`` does: it would hold up a worker.
         """
         assert_may_wait()
-        return self._outcome(self._runtime.store.wait_for_end(self.transaction_id, timeout))
+        return self._outcome(self._runtime.store.wait_for_end(self.transaction_id, in_seconds(timeout)))
 
     def _outcome(self, status: RunStatus) -> dict[str, Any]:
         """What the run has come to, now that it is over."""
@@ -116,17 +117,18 @@ class Run:
         store = self._runtime.store
         return context_of(store.load(self.transaction_id), store.payloads(self.transaction_id))
 
-    async def wait(self, timeout: float | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - as `result` has it
+    async def wait(self, timeout: Duration | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - as `result` has it
         """Do as `result`, without holding up the event loop; while it waits, it takes no thread and no connection."""
         assert_may_wait()
-        if timeout is not None and timeout <= 0:  # one look, and no waiting
-            return await asyncio.to_thread(self.result, timeout)
+        limit: float | None = in_seconds(timeout)
+        if limit is not None and limit <= 0:  # one look, and no waiting
+            return await asyncio.to_thread(self.result, limit)
         ending = self._runtime.store.ending(self.transaction_id)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(limit):
                 status = await asyncio.wrap_future(ending)
         except TimeoutError:
-            raise still_running(self.transaction_id, ending.seen, timeout) from None
+            raise still_running(self.transaction_id, ending.seen, limit) from None
         finally:
             ending.cancel()
         return await asyncio.to_thread(self._outcome, status)
@@ -360,7 +362,7 @@ class Run:
     def update_timer(
         self,
         step: str,
-        seconds: float | None = None,
+        seconds: Duration | None = None,
         at: datetime | None = None,
         *,
         reason: str | None = None,
@@ -373,7 +375,7 @@ class Run:
 
         Args:
             step: the step.
-            seconds: from now on; 0 is now.
+            seconds: from now on, as a number or a timedelta; 0 is now.
             at: a time with its time zone; one that has passed is now.
             reason: why, for the history.
             actor: who, for the history.
@@ -395,7 +397,7 @@ class Run:
 
     def update_deadline(
         self,
-        seconds: float | None = None,
+        seconds: Duration | None = None,
         at: datetime | None = None,
         *,
         reason: str | None = None,
@@ -406,7 +408,7 @@ class Run:
         Give ``seconds`` or ``at``, as for `update_timer`.
 
         Args:
-            seconds: from now on; 0 is now.
+            seconds: from now on, as a number or a timedelta; 0 is now.
             at: a time with its time zone; one that has passed is now.
             reason: why, for the history.
             actor: who, for the history.

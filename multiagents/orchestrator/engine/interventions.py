@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from multiagents.clock import from_ms
+from multiagents.clock import Duration, from_ms
 from multiagents.events import ErrorInfo, Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
@@ -207,7 +207,7 @@ class Interventions:
         self,
         transaction_id: str,
         step: str,
-        seconds: float | None,
+        seconds: Duration | None,
         at: datetime | None,
         *,
         reason: str | None = None,
@@ -231,7 +231,7 @@ class Interventions:
     def update_deadline(
         self,
         transaction_id: str,
-        seconds: float | None,
+        seconds: Duration | None,
         at: datetime | None,
         *,
         reason: str | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from multiagents.clock import LONGEST, LONGEST_IN_WORDS, from_ms, is_duration, to_ms
+from multiagents.clock import LONGEST, LONGEST_IN_WORDS, Duration, from_ms, in_seconds, is_duration, to_ms
 from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Direction
@@ -98,14 +98,16 @@ def deadline_moved(snapshot: Snapshot, at_ms: int) -> StatusEvent | None:
     return _moved_by_hand(Fact.DEADLINE_UPDATED, snapshot, at_ms)
 
 
-def wanted_time(what: str, seconds: float | None, at: datetime | None, now: datetime) -> Callable[[Snapshot], int]:
+def wanted_time(what: str, given: Duration | None, at: datetime | None, now: datetime) -> Callable[[Snapshot], int]:
     """When a timer is to be due (ms), for a run that may have its timers stand still: then so much is left of it."""
+    seconds: float | None = in_seconds(given)
     if (seconds is None) == (at is None):
         raise WorkflowError(f"{what} was not moved: give seconds= from now or at=, one of them")
     if seconds is not None:
         if not is_duration(seconds, zero=True):
             raise WorkflowError(
-                f"{what} was not moved: seconds={seconds!r:.80}; expected a number from 0 on, {LONGEST_IN_WORDS}"
+                f"{what} was not moved: seconds={given!r:.80}; expected a number from 0 on, or a timedelta, "
+                f"{LONGEST_IN_WORDS}"
             )
         left = seconds * 1000
     else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from multiagents.clock import LONGEST_IN_WORDS, is_duration, to_ms
+from multiagents.clock import LONGEST_IN_WORDS, in_seconds, is_duration, to_ms
 from multiagents.error_report import report
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
 from multiagents.interruption import is_interrupted
@@ -184,7 +184,7 @@ class _Evaluation:
             return settled(step.name, command, Fact.EXPANDED, payload=facts)
         if callable(step.seconds):
             self.name = "seconds"
-            seconds = float(step.seconds(dict(context)))
+            seconds = float(in_seconds(step.seconds(dict(context))))
             if not is_duration(seconds, zero=True):
                 raise ValueError(f"{seconds} is no time to sleep: it is from 0 on, {LONGEST_IN_WORDS}")
             return command.model_copy(update={"payload": {"seconds": seconds}})

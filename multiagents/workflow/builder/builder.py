@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from multiagents.clock import Duration, in_seconds
 from multiagents.exceptions import UndoMissingWarning
 from multiagents.workflow.builder.compiler import compiled
 from multiagents.workflow.builder.elements import (
@@ -71,8 +72,8 @@ class WorkflowBuilder:
     Args:
         name: the workflow's name.
         version: raise it whenever a workflow that is in use changes.
-        deadline: seconds a run may take in all before it is undone; None is without limit.
-        retention: seconds a finished run is kept; None is the setting ``multiagents_retention``.
+        deadline: seconds a run may take in all before it is undone, or a timedelta; None is without limit.
+        retention: seconds a finished run is kept, or a timedelta; None is the setting ``multiagents_retention``.
         strict: refuse steps that say neither how they are undone nor why they need not be (rule S14); a pivot, and what
             comes behind it, need not say it.
         compensate_in: the order in which steps are undone; None is the reverse of their completion (rule S6).
@@ -108,16 +109,16 @@ class WorkflowBuilder:
         name: str,
         version: str = "1",
         *,
-        deadline: float | None = None,
-        retention: float | None = None,
+        deadline: Duration | None = None,
+        retention: Duration | None = None,
         strict: bool = False,
         compensate_in: Sequence[str] | None = None,
         on_end: Any = None,
     ) -> None:
         self.name = name
         self.version = version
-        self._deadline = deadline
-        self._retention = retention
+        self._deadline: float | None = in_seconds(deadline)
+        self._retention: float | None = in_seconds(retention)
         self._strict = strict
         self._compensate_in = compensate_in
         self._on_end = on_end

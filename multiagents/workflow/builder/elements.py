@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal
 
+from multiagents.clock import Duration, in_seconds
 from multiagents.retry import RetryPolicy
 from multiagents.workflow.builder.workers import is_listing, worker_name
 from multiagents.workflow.definition import Limit, StepKind
@@ -46,7 +47,8 @@ class Step:
             (``{"amount": "order.total"}``), or a callable that makes it from the context.
         retry: how failed attempts are retried; None leaves it to the worker.
         undo_retry: the same for the compensation; None is long and capped (rule S16).
-        timeout: seconds an attempt may take; None is the setting ``multiagents_step_timeout``, 0 is no limit.
+        timeout: seconds an attempt may take, or a timedelta, as for every time limit; None is the setting
+            ``multiagents_step_timeout``, 0 is no limit.
         schedule_to_start: seconds an attempt may wait until a worker takes it.
         schedule_to_close: seconds that all attempts may take together.
         heartbeat_timeout: seconds that may pass between two heartbeats of the worker.
@@ -91,10 +93,10 @@ class Step:
     inputs: Callable[[dict[str, Any]], Any] | Mapping[str, str] | None = None
     retry: RetryPolicy | None = None
     undo_retry: RetryPolicy | None = None
-    timeout: float | None = None
-    schedule_to_start: float | None = None
-    schedule_to_close: float | None = None
-    heartbeat_timeout: float | None = None
+    timeout: Duration | None = None
+    schedule_to_start: Duration | None = None
+    schedule_to_close: Duration | None = None
+    heartbeat_timeout: Duration | None = None
     cancel_safe: bool = False
     resolve_with: Any = None
     external: bool = False
@@ -111,6 +113,9 @@ class Step:
     summary: str | None = None
 
     kind = StepKind.WORK
+
+    def __post_init__(self) -> None:
+        _count_in_seconds(self, "timeout", "schedule_to_start", "schedule_to_close", "heartbeat_timeout")
 
     @property
     def multiagents_name(self) -> str | None:
@@ -334,7 +339,7 @@ class Wait:
         signal: the signal's name (``run.signal(name, data)``); None is the step's own.
         schema: a Pydantic model, or any type that Pydantic can validate, that the data has to fit; whoever gives a
             signal that does not fit is told so, and the run waits on.
-        timeout: seconds to wait at most; None waits as long as it takes.
+        timeout: seconds to wait at most, or a timedelta; None waits as long as it takes.
         on_timeout: ``fail`` the step, or ``continue`` without a result.
         merge: merge the data into the context, as a worker's result is, in place of putting it under the step's name.
         after: the steps or blocks it waits for; None is the one added before.
@@ -350,7 +355,7 @@ class Wait:
     name: str
     signal: str | None = None
     schema: Any = None
-    timeout: float | None = None
+    timeout: Duration | None = None
     on_timeout: Literal["fail", "continue"] = "fail"
     _: KW_ONLY
     merge: bool = False
@@ -359,6 +364,9 @@ class Wait:
     summary: str | None = None
 
     kind = StepKind.WAIT
+
+    def __post_init__(self) -> None:
+        _count_in_seconds(self, "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +379,7 @@ class Approval:
 
     Args:
         name: what the step is called, and its signal.
-        timeout: seconds to wait at most; None waits as long as it takes.
+        timeout: seconds to wait at most, or a timedelta; None waits as long as it takes.
         on_timeout: what it means that nobody decided: ``reject``, or ``continue`` without a result.
         signal: another name for the signal.
         schema: a model that the data has to fit besides; it keeps ``approved``.
@@ -382,7 +390,7 @@ class Approval:
     """
 
     name: str
-    timeout: float | None = None
+    timeout: Duration | None = None
     on_timeout: Literal["reject", "continue"] = "reject"
     _: KW_ONLY
     signal: str | None = None
@@ -394,6 +402,9 @@ class Approval:
 
     kind = StepKind.APPROVAL
 
+    def __post_init__(self) -> None:
+        _count_in_seconds(self, "timeout")
+
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
@@ -401,7 +412,7 @@ class Sleep:
 
     Args:
         name: what the step is called.
-        seconds: how long; or a callable that says so, asked once with the context.
+        seconds: how long, as a number or a timedelta; or a callable that says so, asked once with the context.
         after: the steps or blocks it waits for; None is the one added before.
         when: called with the context; the step is skipped where it answers false.
         summary: a line for people.
@@ -412,13 +423,16 @@ class Sleep:
     """
 
     name: str
-    seconds: float | Callable[[dict[str, Any]], float]
+    seconds: Duration | Callable[[dict[str, Any]], Duration]
     _: KW_ONLY
     after: str | Sequence[str] | None = None
     when: Callable[[dict[str, Any]], bool] | None = None
     summary: str | None = None
 
     kind = StepKind.SLEEP
+
+    def __post_init__(self) -> None:
+        _count_in_seconds(self, "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,8 +447,8 @@ class Lock:
         name: what the step is called.
         key: what is locked, with ``{field}`` or ``{field.field}`` for what the context says; or a callable that says
             it, asked once with the context. A run that asks for the same key again has it already.
-        lease: seconds after which others may have the lock; None is when the run is over.
-        timeout: seconds to wait at most; None waits as long as it takes.
+        lease: seconds after which others may have the lock, or a timedelta; None is when the run is over.
+        timeout: seconds to wait at most, or a timedelta; None waits as long as it takes.
         on_timeout: ``fail`` the step, or ``continue`` without the lock, and without a result.
         after: the steps or blocks it waits for; None is the one added before.
         when: called with the context; the step is skipped where it answers false.
@@ -449,14 +463,17 @@ class Lock:
     name: str
     key: str | Callable[[dict[str, Any]], str]
     _: KW_ONLY
-    lease: float | None = None
-    timeout: float | None = None
+    lease: Duration | None = None
+    timeout: Duration | None = None
     on_timeout: Literal["fail", "continue"] = "fail"
     after: str | Sequence[str] | None = None
     when: Callable[[dict[str, Any]], bool] | None = None
     summary: str | None = None
 
     kind = StepKind.LOCK
+
+    def __post_init__(self) -> None:
+        _count_in_seconds(self, "lease", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,6 +517,12 @@ class Savepoint:
 #: What becomes a step though no worker does it itself.
 Node = Wait | Approval | Sleep | Savepoint | Choice | Child | Map | Lock
 Element = Step | Node | Parallel | Loop
+
+
+def _count_in_seconds(element: Any, *options: str) -> None:
+    """Keep time limits as seconds, however they were given."""
+    for option in options:
+        object.__setattr__(element, option, in_seconds(getattr(element, option)))
 
 
 def _read(given: Any) -> Any:

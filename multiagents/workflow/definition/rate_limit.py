@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from multiagents.clock import LONGEST, LONGEST_IN_WORDS, is_duration
+from multiagents.clock import LONGEST, LONGEST_IN_WORDS, Duration, in_seconds, is_duration
 from multiagents.exceptions import DefinitionError
 from multiagents.workflow.definition.key_template import template_fields
 
@@ -24,7 +24,7 @@ class Limit:
         concurrency: how many attempts may run at once; None is without limit.
         rate: how many may begin in ``per`` seconds, evenly spread: one each ``per / rate`` seconds, at most half of
             that early; None is without limit.
-        per: seconds.
+        per: seconds, or a timedelta.
 
     Raises:
         DefinitionError: when a value is not what it must be, or nothing is limited.
@@ -38,7 +38,7 @@ class Limit:
     key: str
     concurrency: int | None = None
     rate: float | None = None
-    per: float = 1.0
+    per: Duration = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.key, str) or not self.key.strip():
@@ -54,8 +54,10 @@ class Limit:
             raise self._refused("concurrency", f"a whole number of at least 1, or None for no limit; at most {MOST:,}")
         if self.rate is not None and not (is_duration(self.rate) and self.rate <= MOST):
             raise self._refused("rate", f"a number above 0, or None for no limit; at most {MOST:,}")
-        if not is_duration(self.per):
-            raise self._refused("per", f"a number of seconds above 0; {LONGEST_IN_WORDS}")
+        if not is_duration(seconds := in_seconds(self.per)):
+            raise self._refused("per", f"a number of seconds above 0, or a timedelta; {LONGEST_IN_WORDS}")
+        # 60, 60.0 and a minute are the same, and have the same hash.
+        object.__setattr__(self, "per", float(seconds))
         if self.every > LONGEST:
             raise self._refused("rate", f"at least one in 100 years; {self.per:g} s are given in per=")
 
@@ -65,7 +67,7 @@ class Limit:
     @property
     def every(self) -> float:
         """Seconds between two beginnings; 0 where the rate is not limited."""
-        return 0.0 if self.rate is None else self.per / self.rate
+        return 0.0 if self.rate is None else float(in_seconds(self.per)) / self.rate
 
     def to_dict(self) -> dict[str, Any]:
         """The limit as JSON-ready data, without what equals the defaults."""

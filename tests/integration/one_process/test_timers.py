@@ -132,7 +132,7 @@ def test_a_sleep_may_be_made_longer(world: World) -> None:
 def test_a_wait_comes_to_its_new_limit_and_says_how_long_it_was(world: World) -> None:
     run = world.start(waiting())
 
-    run.update_timer("paid", 1_200)
+    run.update_timer("paid", timedelta(minutes=20))
 
     world.pass_time(700)
     assert stands(world, run, "paid") == "scheduled"
