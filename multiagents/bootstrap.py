@@ -24,6 +24,7 @@ from celery.worker import state
 import multiagents.worker_sdk.worker  # noqa: F401 - makes workers of Celery tasks that are steps
 from multiagents import celery_signals as _celery_signals  # noqa: F401 - listens from now on
 from multiagents.address import Kind
+from multiagents.exceptions import ConfigurationError
 from multiagents.names import HEADER
 from multiagents.orchestrator import tasks as _orchestrator_tasks  # noqa: F401 - registers the orchestrator's task
 from multiagents.orchestrator.api import Orchestrator
@@ -55,12 +56,17 @@ def init_app(app: Celery, settings: Any = None) -> Orchestrator:
     Returns:
         the orchestrator: ``orchestrator.start(order, {...})``.
 
+    Raises:
+        ConfigurationError: when it is no Celery app.
+
     >>> from celery import Celery
     >>> app = Celery("shop", broker="redis://localhost:6379/0")
     >>> orchestrator = init_app(app)
     >>> init_app(app) is orchestrator is app.multiagents
     True
     """
+    if not isinstance(app, Celery):
+        raise ConfigurationError(f"init_app() was given {app!r:.80}; expected the Celery app: init_app(app)")
     known = getattr(app, "multiagents", None)
     return known if isinstance(known, Orchestrator) else Orchestrator(app, settings)
 

@@ -234,6 +234,10 @@ class StateStore(ABC):
         """The events of a run, oldest first, from the n-th on."""
 
     @abstractmethod
+    def details(self, transaction_id: str, steps: Sequence[str]) -> dict[str, Any]:
+        """Step -> what its last heartbeat said, as it may be shown; of those that have said something."""
+
+    @abstractmethod
     def archive(self, transaction_id: str, keep: int = 1) -> int:
         """Move the oldest events of a run to the archive; `history` goes on giving all of them.
 

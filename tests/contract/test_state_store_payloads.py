@@ -480,3 +480,16 @@ def test_what_is_redacted_is_not_in_the_history_and_is_what_later_steps_read(kit
     assert history[-1].payload == {"card": "[redacted]"}
     assert kit.claim("fraud").context == {"card_number": SECRET, "card": SECRET}
     assert kit.store.results("order-1") == {"reserve": {"card": SECRET}}
+
+
+def test_what_heartbeats_said_is_read_by_step_without_what_is_redacted(kit: StoreKit) -> None:
+    kit.under(PayloadPolicy(codecs=(GZIP,), redact=redactor(["*card*"])))
+    kit.begin()
+    kit.claim()
+    before = kit.store.details("order-1", ["reserve", "ship"])
+
+    kit.store.renew(attempt(), "owner-1", beat=True, detail={"card": SECRET, "done": "½"})
+
+    assert before == {}
+    assert kit.store.details("order-1", ["reserve", "ship"]) == {"reserve": {"card": "[redacted]", "done": "½"}}
+    assert kit.store.details("order-1", []) == kit.store.details("no such run", ["reserve"]) == {}

@@ -13,6 +13,7 @@ from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowError, WorkflowFailedError
 from multiagents.names import Direction, check_transaction_id
 from multiagents.orchestrator.api.delete import delete
+from multiagents.orchestrator.api.progress import LOOK_EVERY, Progress
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
 from multiagents.orchestrator.api.waiting import waiting_for
@@ -67,21 +68,27 @@ class Run:
     def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
         """Follow the run's events, from the first to the end; while nothing happens, it takes no connection.
 
+        What the heartbeats of a step say (``current_step().heartbeat(detail)``) comes in between, looked at once a
+        second while a worker has it: a `StatusEvent` of the step, with the status ``heartbeat`` and the detail as its
+        payload. The history does not keep it.
+
         Args:
             poll: seconds between two looks while nothing happens; if many are watched in one process, they come later.
         """
-        store = self._runtime.store
+        progress = Progress(store := self._runtime.store, self.transaction_id)
         seen, version = 0, 0
         over = store.ending(self.transaction_id)  # held for all of it, so that the run stays listened for
         try:
             while True:
                 news = store.ending(self.transaction_id, after=version, poll=poll)
                 try:
+                    yield from progress.until(news, max(poll, LOOK_EVERY))
                     ended, version = news.result().is_end, news.version
                 finally:
                     news.cancel()
                 for event in store.history(self.transaction_id, seen):
                     seen += 1
+                    progress.take_in(event)
                     yield event
                 if ended:
                     return

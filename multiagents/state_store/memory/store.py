@@ -405,6 +405,12 @@ class InMemoryStateStore(StateStore):
             records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
         return [unpack(transaction_id, self.policy.open(record), nonce) for record in records]
 
+    def details(self, transaction_id: str, steps: Sequence[str]) -> dict[str, Any]:
+        with self._tables.lock:
+            row = self._tables.row(transaction_id)
+            said = {step: None if row is None else row.fields.get(f"h:{step}") for step in steps}
+        return self.policy.details_shown(said)
+
     def archive(self, transaction_id: str, keep: int = 1) -> int:
         put = self.policy.to_archive()
         with self._tables.lock:

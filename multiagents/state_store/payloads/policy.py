@@ -242,6 +242,11 @@ class PayloadPolicy:
         letter: dict[str, Any] = json.loads(self.open(text))
         return letter
 
+    def details_shown(self, said: Mapping[str, str | None]) -> dict[str, Any]:
+        """What heartbeats said, by step, without what is not to be seen; of those that said something."""
+        opened = {step: json.loads(self.open(text)) for step, text in said.items() if text is not None}
+        return opened if self.redact is None else {step: self.redact(detail) for step, detail in opened.items()}
+
     def dead_letter_shown(self, text: str) -> dict[str, Any]:
         """A dead letter among others: one that cannot be read says so, and does not hide them."""
         try:

@@ -402,6 +402,11 @@ class RedisStateStore(StateStore):
             records = [*self.policy.from_archive(transaction_id, after, dropped), *records]
         return [unpack(transaction_id, self.policy.open(record), nonce) for record in records]
 
+    def details(self, transaction_id: str, steps: Sequence[str]) -> dict[str, Any]:
+        run = self.keys.of_run(transaction_id)
+        said = self._server.call(lambda: self._client.hmget(run.run, [f"h:{step}" for step in steps])) if steps else []
+        return self.policy.details_shown(dict(zip(steps, said, strict=True)))
+
     def archive(self, transaction_id: str, keep: int = 1) -> int:
         put = self.policy.to_archive()
         run = self.keys.of_run(transaction_id)

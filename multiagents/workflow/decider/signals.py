@@ -107,7 +107,7 @@ def why_unclear(data: Any) -> str:
     elif data is None:
         found = "it has no data"
     else:
-        found = "there is no approved in it" if isinstance(data, Mapping) else f"it is a {type(data).__name__}"
+        found = "there is no approved in it" if isinstance(data, Mapping) else f"it is of type {type(data).__name__}"
     return f'{found}; expected a clear yes, {{"approved": True}}, or a clear no, {{"approved": False}}'
 
 

@@ -19,6 +19,8 @@ from multiagents.testing import wait_until
 from multiagents.workflow.decider import Fact
 from tests.support.scenario import Deployment, Scenario, events, statuses
 
+#: What the last heartbeat of ``beat`` says.
+LAST_BEAT = {"done": 11}
 CHAIN = (
     WorkflowBuilder("chain")
     .add_step("a", "play", compensation="undo")
@@ -174,6 +176,22 @@ def test_watch_follows_a_run_to_its_end(rules: Scenario):
 
     assert seen == run.history()
     assert seen[-1].status == "completed"
+
+
+def test_who_watches_a_run_sees_what_heartbeats_say_and_the_history_does_not_keep_it(rules: Scenario):
+    run = rules.start(CHAIN, b=[["beat", "wait"]])
+    seen, said = [], []
+    for event in run.watch(poll=0.02):
+        if getattr(event, "status", None) != "heartbeat":
+            seen.append(event)
+            continue
+        said.append((event.step, event.payload))
+        if event.payload == run.describe().steps["b"].detail == LAST_BEAT:
+            rules.open_gate(run, "b")
+
+    assert said[-1] == ("b", LAST_BEAT)
+    assert len(said) == len({str(each) for each in said})
+    assert seen == run.history()
 
 
 def test_runs_are_listed_newest_first_page_by_page_and_counted(rules: Scenario, deployment: Deployment):
