@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery, signals
 
-from multiagents import Orchestrator, WorkflowBuilder, worker
+from multiagents import Orchestrator, WorkflowBuilder, init_app, worker
 from multiagents.exceptions import ConfigurationError, DefinitionError
 
 FORGOTTEN: Any = WorkflowBuilder("forgotten").add_step("a", "forgetful")
@@ -65,3 +65,11 @@ def test_the_orchestrators_task_in_an_app_without_one_says_what_was_forgotten() 
 
     with pytest.raises(ConfigurationError, match=r"call multiagents.init_app\(app\)"):
         app.tasks["multiagents.orchestrate"].apply(["order-1"], throw=True)
+
+
+@pytest.mark.parametrize(
+    "given", [None, "shop", WorkerOf(Celery("forgetful", set_as_current=False))], ids=["none", "name", "holder"]
+)
+def test_something_else_in_the_place_of_the_app_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="expected the Celery app"):
+        init_app(given)
