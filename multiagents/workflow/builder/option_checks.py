@@ -55,8 +55,8 @@ def check_workflow(name: Any, version: Any, *, deadline: Any, retention: Any, st
     for option, value in (("deadline", deadline), ("retention", retention)):
         if not _is_seconds(value):
             raise DefinitionError(
-                f'workflow "{name}" has {option}={value!r:.80}; expected a number, more than 0 seconds, or None; '
-                f"{LONGEST_IN_WORDS}"
+                f'workflow "{name}" has {option}={value!r:.80}; expected a number, more than 0 seconds, a timedelta, '
+                f"or None; {LONGEST_IN_WORDS}"
             )
     if not isinstance(strict, bool):
         raise DefinitionError(f'workflow "{name}" has strict={strict!r}; expected True or False')
@@ -119,7 +119,7 @@ def _check_options(options: _Options, element: Element) -> None:
             options.flags("merge")
         case Sleep(seconds=seconds):
             if not callable(seconds) and (seconds is None or not _is_seconds(seconds, zero=True)):
-                expected = "a number, 0 or more seconds, or a function of the context that answers one"
+                expected = "a number, 0 or more seconds, a timedelta, or a function of the context that answers one"
                 raise options.refused("seconds", f"{expected}; {LONGEST_IN_WORDS}")
         case Lock(key=key):
             if not callable(key):
@@ -175,7 +175,7 @@ class _Options:
     def seconds(self, option: str, none: str, *, zero: bool = False) -> None:
         if not _is_seconds(self.of(option), zero=zero):
             least = "0 or more seconds (0 is no limit)" if zero else "more than 0 seconds"
-            raise self.refused(option, f"a number, {least}, or None {none}; {LONGEST_IN_WORDS}")
+            raise self.refused(option, f"a number, {least}, a timedelta, or None {none}; {LONGEST_IN_WORDS}")
 
     def function(self, option: str, answers: str) -> None:
         if not callable(self.of(option)):
@@ -301,6 +301,8 @@ def _check_choice(options: _Options, choice: Choice) -> None:
 def _check_child(options: _Options, child: Child) -> None:
     if not isinstance(child.workflow, Definition | str):
         expected = "a definition, as build() returns it, or the name of a workflow that was built before"
+        if callable(getattr(child.workflow, "build", None)):
+            expected += ": end this builder with .build()"
         raise options.refused("workflow", expected)
     options.workers("compensation")
     options.policies("undo_retry")

@@ -58,5 +58,6 @@ def taken_for_worker(given: Any) -> tuple[str, str] | None:
         return f"{given!r}", "what it says beside its name and worker would be lost here: give its worker alone"
     if callable(given) and not isinstance(given, type):
         name = getattr(given, "__name__", "worker")
-        return f"the function {name}", f'decorate it with @worker("{name}"), or give the name of one'
+        said = name if name.isidentifier() else "name"  # that of a lambda is none
+        return f"the function {name}", f'decorate it with @worker("{said}"), or give the name of one'
     return None

@@ -366,6 +366,8 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"worker": ""}, "has worker=''; expected the name of a worker, a function decorated with @worker or a Celery"),
     ({"worker": 3}, "has worker=3; expected the name of a worker"),
     ({"worker": plain_function}, "has the function plain_function as its worker, which is not a worker; decorate it"),
+    ({"worker": lambda context: None}, 'which is not a worker; decorate it with @worker("name")'),
+    ({"timeout": "30 s"}, "timeout='30 s'; expected a number, 0 or more seconds (0 is no limit), a timedelta, or None"),
     ({"compensation": plain_function}, "has the function plain_function as its compensation"),
     ({"on_unknown": "resolve"}, 'has on_unknown="resolve" and no resolve_with; name the worker that finds out'),
     ({"resolve_with": "probe"}, 'has resolve_with="probe" and on_unknown="compensate", so its probe would never be'),

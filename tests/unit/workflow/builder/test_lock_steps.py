@@ -71,7 +71,7 @@ def test_a_lock_may_stand_in_a_branch() -> None:
         ({"key": "stock:{}"}, "a field is a name"),
         ({"key": "stock:{sku!r}"}, "a field is a name"),
         ({"key": "stock:{sku.}"}, "a field is a name"),
-        ({"key": "k", "lease": 0}, "lease=0; expected a number, more than 0 seconds, or None to hold it"),
+        ({"key": "k", "lease": 0}, "lease=0; expected a number, more than 0 seconds, a timedelta, or None to hold it"),
         ({"key": "k", "timeout": -1}, "timeout=-1"),
         ({"key": "k", "on_timeout": "reject"}, 'on_timeout=\'reject\'; expected "fail" or "continue"'),
         ({"key": "k", "when": "always"}, "when='always'"),
