@@ -192,6 +192,7 @@ class WorkflowFailedError(WorkflowError):
         error: the original error, with ``type``, ``message``, ``traceback``, ``attempt``, ``causes``; or None.
         steps: name of each step -> its status.
         live: the steps whose effects nobody has undone, as ``describe().live`` has them.
+        step: the step whose error it is; None where it is none's, as that of a deadline.
     """
 
     def __init__(
@@ -201,13 +202,16 @@ class WorkflowFailedError(WorkflowError):
         error: Any = None,
         steps: Mapping[str, str] | None = None,
         live: Iterable[str] = (),
+        step: str | None = None,
     ) -> None:
         self.transaction_id = transaction_id
         self.status = status
         self.error = error
         self.steps = dict(steps or {})
         self.live = tuple(live)
-        cause = f": {error.type}: {error.message}" if error is not None else ""
+        self.step = step
+        of = f"step {step!r}: " if step else ""
+        cause = f": {of}{error.type}: {error.message}" if error is not None else ""
         left = f", and what {', '.join(self.live)} did is not undone" if self.live else ""
         super().__init__(
             f"run {transaction_id!r} ended as {status}{left}{cause}; see .steps, or describe() and history() of the run"

@@ -256,3 +256,25 @@ def test_S28_a_step_that_waits_in_its_queue_has_no_effect_yet(orchestrator: Orch
 
     assert waiting == {"reserve": "pending", "published": "unknown"}
     assert run.describe().effects == {"reserve": "unknown", "published": "unknown"}
+
+
+def test_S28_what_a_step_did_is_live_while_its_undo_waits_in_its_queue(orchestrator: Orchestrator) -> None:
+    workflow = (
+        WorkflowBuilder("keyed-undone-later")
+        .add_step("charge", "charge", compensation="refund", external=True)
+        .add_wait("go")
+        .build(register=False)
+    )
+    run = orchestrator.start(workflow, {})
+    nonce = orchestrator.store.load(run.transaction_id).state.nonce
+    done, undone = (
+        Correlation(run.transaction_id, "charge", direction, 1, nonce) for direction in (Direction.DO, Direction.UNDO)
+    )
+    orchestrator.engine.receive(ResultEvent(correlation_id=str(done), transaction_id=run.transaction_id, nonce=nonce))
+    run.cancel()
+
+    waiting = run.describe().effects
+    orchestrator.store.claim(undone, workflow.content_hash, owner="o", worker="w", timeout=None)
+
+    assert (run.status, waiting) == ("compensating", {"charge": "live"})
+    assert run.describe().effects == {"charge": "unknown"}

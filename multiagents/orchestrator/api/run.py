@@ -120,6 +120,7 @@ class Run:
                 seen.error,
                 {name: step.status.value for name, step in seen.steps.items()},
                 seen.live,
+                seen.failed_step,
             )
         store = self._runtime.store
         return context_of(store.load(self.transaction_id), store.payloads(self.transaction_id))

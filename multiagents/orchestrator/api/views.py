@@ -112,9 +112,22 @@ class WorkflowState:
     deadline: datetime | None = None
     forked_from: str | None = None
 
+    @property
+    def failed_step(self) -> str | None:
+        """The step whose error turned the run back; None where none's did, as when it was cancelled."""
+        if self.error is None:
+            return None
+        of = _about(self.error)
+        return next((name for name, step in self.steps.items() if step.error and _about(step.error) == of), None)
+
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-ready data: times as ISO text, steps and errors as dicts."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
+
+def _about(error: ErrorInfo) -> tuple[str, str, int]:
+    """What is the same of an error whatever was attached to it later."""
+    return error.type, error.message, error.attempt
 
 
 def _plain(value: Any) -> Any:
@@ -187,6 +200,8 @@ def _effects(snapshot: Snapshot) -> dict[str, str]:
         effect = state.step(name).effect if step.is_work else None
         if effect == "unknown" and _nobody_has_begun(snapshot, name):
             effect = "pending"
+        elif effect == "unknown" and _nobody_undoes(snapshot, name):
+            effect = "live"
         if effect is not None:
             # The items of a map that was undone in one go are undone with it.
             whole = map_of(name)
@@ -197,7 +212,16 @@ def _effects(snapshot: Snapshot) -> dict[str, str]:
 
 def _nobody_has_begun(snapshot: Snapshot, name: str) -> bool:
     """Whether a step is on its way to a worker, and no attempt before may have taken effect."""
-    activity, in_flight = snapshot.state.step(name).do, snapshot.in_flight.get(name)
+    return _is_on_its_way(snapshot.state.step(name).do, snapshot.in_flight.get(name))
+
+
+def _nobody_undoes(snapshot: Snapshot, name: str) -> bool:
+    """Whether what a step did is there for certain, for its undo is on its way to a worker, too."""
+    step = snapshot.state.step(name)
+    return step.outcome == "succeeded" and _is_on_its_way(step.undo, snapshot.in_flight.get(name))
+
+
+def _is_on_its_way(activity: Activity, in_flight: InFlight | None) -> bool:
     if not activity.in_flight or activity.in_doubt or in_flight is None:
         return False
     return in_flight.delivery not in (Delivery.CLAIMED, Delivery.CHILD, Delivery.EXTERNAL)

@@ -114,10 +114,11 @@ def test_S28_a_compensated_run_with_a_live_charge_says_so_everywhere(orchestrato
 
     seen = run.describe()
     with pytest.raises(
-        WorkflowFailedError, match="ended as compensated, and what charge did is not undone: "
+        WorkflowFailedError, match=r"what charge did is not undone: step 'ship': .*TerminalError: no;"
     ) as failed:
         run.result(timeout=1)
 
+    assert failed.value.step == seen.failed_step == "ship"
     assert (seen.status, seen.live, failed.value.live) == ("compensated", ("charge",), ("charge",))
     assert seen.effects == {"look": "live", "reserve": "undone", "charge": "live"}
     assert list(orchestrator.list(live=True)) == [run]
