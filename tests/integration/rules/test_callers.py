@@ -155,4 +155,4 @@ def test_waiting_for_a_run_inside_a_task_is_refused_as_celerys_get_is(rules: Sce
         assert seen.status == "completed"
         return
     assert (seen.status, seen.error.type) == ("failed", "RuntimeError")
-    assert "Never call result.get() within a task" in seen.error.message
+    assert "add_child(...)" in seen.error.message

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -33,7 +34,11 @@ from multiagents import (
     worker,
 )
 from multiagents.address import Address
+from multiagents.exceptions import UndoMissingWarning
 from multiagents.redis import pool_of
+
+# Workflows of tests are about one matter each; a process that pytest does not see is to be as silent as pytest is.
+warnings.simplefilter("ignore", UndoMissingWarning)
 
 #: Leases are short, so that losses are found soon; longer than any pause a busy test machine makes.
 SETTINGS = {"lease": 2.0, "sweep_interval": 0.3, "max_lost": 3, "schedule_to_start": 4.0}
