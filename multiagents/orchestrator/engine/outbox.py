@@ -67,7 +67,7 @@ class Outbox:
         undos = [event for event in facts if isinstance(event, CompensationEvent)]
         if len(undos) != 1 or undos[0].delay:
             return []
-        correlation = Correlation.parse(undos[0].correlation_id)
+        correlation = Correlation.parse(undos[0].correlation_id)._replace(nonce=undos[0].nonce or "")
         if definition.own(correlation.step).is_undone_as_child:
             return []  # no task does it
         return [self.dispatcher.link(definition, correlation)]
