@@ -86,7 +86,8 @@ class Scene:
 
     def _pushed(self) -> int:
         stats: dict[str, Any] = self.redis.info("commandstats")
-        return int(stats.get("cmdstat_lpush", {"calls": 0})["calls"])
+        pushed, moved = (int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in ("lpush", "lrem"))
+        return pushed - moved  # a start that goes on in another list is no other message
 
     def waiting(self, queue: str = "celery") -> int:
         """How many messages wait in a queue, of all priorities."""
