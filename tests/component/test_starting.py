@@ -278,3 +278,19 @@ def test_S28_what_a_step_did_is_live_while_its_undo_waits_in_its_queue(orchestra
 
     assert (run.status, waiting) == ("compensating", {"charge": "live"})
     assert run.describe().effects == {"charge": "unknown"}
+
+
+def test_S32_a_dead_letter_of_an_earlier_run_settles_nothing_of_the_one_that_has_its_id() -> None:
+    app = Celery("starting-eager", set_as_current=False, task_always_eager=True)
+    app.set_current()
+    orchestrator = init_app(app, {"key_prefix": f"t{uuid4().hex[:8]}"})
+    orchestrator.start(CHARGE, {"fail": True}, "order-1")
+    letter = orchestrator.dead_letters()["order-1/charge/undo/1"]
+    run = orchestrator.start(CHARGE, {"fail": True}, "order-1", on_conflict="replace_failed")
+    before = len(run.history())
+
+    with pytest.raises(WorkflowError, match="that another one has replaced under its id; nothing was done"):
+        letter.skip("the customer was paid back by hand")
+    assert (run.status, len(run.history())) == ("compensation_failed", before)
+    orchestrator.dead_letters()["order-1/charge/undo/1"].skip("the customer was paid back by hand")
+    assert run.status == "compensated_partially"

@@ -90,17 +90,25 @@ class DeadLetter(dict[str, Any]):
         self._runtime.store.unbury(self.key)
 
     def _is_of_a_run(self) -> bool:
+        """Whether the run is there, and not another one that has its id by now (rule S32)."""
         try:
-            self._runtime.store.status(self.transaction_id)
+            return not self._is_of_another()
         except WorkflowNotFoundError:
             return False
-        return True
+
+    def _is_of_another(self) -> bool:
+        return bool(self._runtime.store.load(self.transaction_id).state.nonce != self.get("nonce", ""))
 
     def _undo(self) -> str:
         if not self.is_undo or self.step is None:
             raise WorkflowError(
                 f"dead letter {self.key!r} is about no undo, so there is nothing to settle: {self.why}; expected one "
                 f"with is_undo"
+            )
+        if self._is_of_another():
+            raise WorkflowError(
+                f"dead letter {self.key!r} is about a run that another one has replaced under its id; nothing was "
+                f"done: settle by hand what it says, then discard() it"
             )
         return self.step
 

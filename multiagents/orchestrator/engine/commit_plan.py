@@ -201,6 +201,7 @@ def _dead_letters(
         data, unread = _readable(view.payloads)
         letters[str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))] = {
             "why": "the undo is over without success" + unread,
+            "nonce": after.nonce,
             "workflow": definition.name,
             "step": name,
             "compensation": definition.own(name).compensation,
