@@ -9,7 +9,7 @@ from typing import Any
 
 from multiagents.clock import from_ms
 from multiagents.orchestrator.dispatch import Dispatcher
-from multiagents.orchestrator.engine import child_of, named, others
+from multiagents.orchestrator.engine import child_of, is_unannounced, named, others
 from multiagents.state_store.records import Delivery, InFlight, Snapshot
 from multiagents.workflow.decider import settleable
 from multiagents.workflow.definition import StepKind
@@ -95,7 +95,7 @@ def _message(dispatcher: Dispatcher, found: InFlight, worker: str, about: dict[s
         near = announced.near_worker(worker, here)
         text = f'a worker process{where} that has worker "{worker}"; one took the step and does not{near}'
         yield Waiting("worker", name=worker, text=text, **about)
-    elif announced.nodes and worker not in announced.workers and worker not in here and not dispatcher.can_call(worker):
+    elif announced.nodes and is_unannounced(worker, announced, dispatcher):
         near = announced.near_worker(worker, here)
         text = f'worker "{worker}", which no worker process of this store has announced{near}'
         yield Waiting("worker", name=worker, text=text, **about)

@@ -85,6 +85,10 @@ class Dispatcher(ABC):
         """The queue that a broker list holds messages of; a queue is its own."""
         return target
 
+    def queue_for(self, worker: str, queue: str | None) -> str:  # noqa: ARG002 - nothing is known of it
+        """The queue that a worker's messages go to, where a step names that one, or none; empty where that is open."""
+        return queue or ""
+
     def is_consumed(self, queue: str) -> bool | None:  # noqa: ARG002 - of none is it known
         """Whether some worker, of this store or not, listens to a queue; None when nobody has answered."""
         return None

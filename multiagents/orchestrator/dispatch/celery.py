@@ -172,6 +172,9 @@ class CeleryDispatcher(Dispatcher):
     def has_worker(self, worker: str) -> bool:
         return self._directory.is_here(worker)
 
+    def queue_for(self, worker: str, queue: str | None) -> str:
+        return self._route(worker, queue)[0]
+
     def can_call(self, worker: str) -> bool:
         return worker in self.app.tasks
 

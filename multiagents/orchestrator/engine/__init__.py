@@ -15,7 +15,7 @@ from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
 from multiagents.orchestrator.engine.eager import EagerEngine
 from multiagents.orchestrator.engine.engine import Engine
-from multiagents.orchestrator.engine.name_check import missing_names, named, others, shared_names
+from multiagents.orchestrator.engine.name_check import is_unannounced, missing_names, named, others, shared_names
 from multiagents.orchestrator.engine.signals import SignalOutcome
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "digest",
     "identity_of",
     "is_done_by_child",
+    "is_unannounced",
     "missing_names",
     "named",
     "others",

@@ -14,7 +14,7 @@ from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.state_store.records import Announced, Node
 from multiagents.workflow.definition import Definition, StepDefinition, StepKind
 
-__all__ = ["NameCheck", "missing_names", "shared_names"]
+__all__ = ["NameCheck", "is_unannounced", "missing_names", "shared_names"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,24 +69,49 @@ def missing_names(definition: Definition, dispatcher: Dispatcher) -> Iterator[st
         definition: the workflow.
         dispatcher: knows the workers of this process, and what others have announced.
     """
-    announced, here = dispatcher.announced(), dispatcher.workers_here()
-    known = {*announced.workers, *here}
+    announced, here = dispatcher.announced(fresh=True), dispatcher.workers_here()
     where = f'workflow "{definition.name}" version "{definition.version}"'
     missing: dict[str, list[str]] = {}
     for place, name in _named_workers(definition):
-        if name not in known and not dispatcher.can_call(name):
+        if is_unannounced(name, announced, dispatcher):
             missing.setdefault(name, []).append(place)
     for name, places in missing.items():
+        alone = "is here, and " if name in here else ""
         yield (
-            f'{where}: {" and ".join(places[:3])} is worker "{name}", which no worker process of this store has '
+            f'{where}: {" and ".join(places[:3])} is worker "{name}", which {alone}no worker process of this store has '
             f"announced{announced.near_worker(name, here)}; have the workers import the module that defines it"
         )
-    for step in definition.steps.values():
-        if step.queue and not announced.knows(step.queue):
+    for queue, steps in _queues(definition, dispatcher).items():
+        if not announced.knows(queue):
+            more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
             yield (
-                f'{where}: step "{step.name}" goes to queue "{step.queue}", which no worker of this store has ever '
-                f"consumed{announced.near_queue(step.queue)}; start one with -Q {step.queue}"
+                f"{where}: {'step' if len(steps) == 1 else 'steps'} {', '.join(map(_quoted, steps[:3]))}{more} "
+                f"{'goes' if len(steps) == 1 else 'go'} to queue \"{queue}\", which no worker of this store has ever "
+                f"consumed{announced.near_queue(queue)}; start one with -Q {queue}"
             )
+
+
+def is_unannounced(worker: str, announced: Announced, dispatcher: Dispatcher) -> bool:
+    """Whether no worker process of the store has said that it has a worker; that this one has imported it is no matter.
+
+    What is a plain Celery task here is announced by nobody, and judged where it is taken.
+    """
+    return worker not in announced.workers and (dispatcher.has_worker(worker) or not dispatcher.can_call(worker))
+
+
+def _queues(definition: Definition, dispatcher: Dispatcher) -> dict[str, list[str]]:
+    """Queue -> the steps that something of goes there."""
+    found: dict[str, dict[str, None]] = {}
+    for name, step in definition.steps.items():
+        for part in (step, *([step.item] if step.item is not None else [])):
+            for worker in _workers_of(part).values():
+                if queue := dispatcher.queue_for(worker, part.queue):
+                    found.setdefault(queue, {})[name] = None
+    return {queue: list(steps) for queue, steps in found.items()}
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
 
 
 def shared_names(known: Announced, node: Node, workers: Mapping[str, Any]) -> Iterator[str]:
@@ -114,11 +139,17 @@ def _named_workers(definition: Definition) -> Iterator[tuple[str, str]]:
         yield "its on_end", definition.on_end
     for name, step in definition.steps.items():
         for part in (step, *([step.item] if step.item is not None else [])):
-            for option in _WORKERS:
-                if option == "worker" and not _is_asked(part):
-                    continue
-                if worker := getattr(part, option):
-                    yield f'the {option} of step "{name}"', worker
+            for option, worker in _workers_of(part).items():
+                yield f'the {option} of step "{name}"', worker
+
+
+def _workers_of(step: StepDefinition) -> dict[str, str]:
+    """Option -> the worker that it names."""
+    return {
+        option: worker
+        for option in _WORKERS
+        if (option != "worker" or _is_asked(step)) and (worker := getattr(step, option))
+    }
 
 
 def _is_asked(step: StepDefinition) -> bool:

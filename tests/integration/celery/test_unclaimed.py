@@ -36,6 +36,15 @@ from celery import Celery
 app = Celery("plain", broker=os.environ["CELERY_BROKER_URL"])
 """
 
+#: A worker process whose app has forgotten to import its workers.
+BARE_APP = """
+import os
+from celery import Celery
+from multiagents import init_app
+app = Celery("bare", broker=os.environ["CELERY_BROKER_URL"])
+init_app(app)
+"""
+
 
 class Scene(Deployment):
     """A deployment on one database whose workers a test starts, with a folder of apps for them."""
@@ -324,6 +333,23 @@ def test_S33_whoever_starts_a_run_is_warned_once_of_names_that_nobody_has(
     )
     for run in (alone, *others):
         run.terminate(reason="it has been seen")
+
+
+def test_S33_whoever_starts_a_run_is_warned_of_a_worker_that_he_alone_has_imported_and_of_his_own_default_queue(
+    scene: Scene, warned: Callable[[], list[str]]
+) -> None:
+    scene.app_of("app_bare", BARE_APP)
+    scene.worker("app_bare", queues=["night"])
+    wait_until(lambda: scene.orchestrator.store.announced().nodes, 10, "the announcement")
+
+    run = scene.orchestrator.start(flow("play", compensation="undo"))
+
+    [worker, undo, queue] = warned()
+    assert 'step "a" is worker "play", which is here, and no worker process of this store has announced; have' in worker
+    assert '"undo", which is here, and no' in undo
+    assert 'step "a" goes to queue "celery", which no worker of this store has ever consumed; start one with' in queue
+    assert 'worker "play", which no worker process of this store has announced' in waiting(run)["worker"]
+    run.terminate(reason="it has been seen")
 
 
 def test_S33_a_worker_that_starts_warns_of_names_in_its_definitions_that_nobody_has(scene: Scene) -> None:
