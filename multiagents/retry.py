@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from multiagents.clock import LONGEST, in_seconds
+from multiagents.clock import LONGEST, Duration, in_seconds
+
+#: An exception class, or its dotted name.
+Retryless = type[BaseException] | str
 
 
 def _qualified_name(kind: type[BaseException]) -> str:
@@ -26,7 +29,7 @@ class RetryPolicy(BaseModel):
         backoff_coefficient: by what each further interval is multiplied.
         max_interval: seconds that no interval exceeds, or a timedelta.
         jitter: spread the intervals over 50-100 % of their length, so that failures at one moment do not return at one.
-        non_retryable: exception classes (or their dotted names) that end the step at once; subclasses count.
+        non_retryable: an exception class or its dotted name, or several, that end the step at once; subclasses count.
 
     >>> policy = RetryPolicy(max_attempts=3, initial_interval=2, jitter=False)
     >>> [policy.delay(1), policy.delay(2), policy.delay(3)]
@@ -42,6 +45,19 @@ class RetryPolicy(BaseModel):
     jitter: bool = True
     non_retryable: tuple[str, ...] = ()
 
+    if TYPE_CHECKING:
+        # What may be given is more than what is kept.
+        def __init__(
+            self,
+            *,
+            max_attempts: int = 3,
+            initial_interval: Duration = 1.0,
+            backoff_coefficient: float = 2.0,
+            max_interval: Duration = 100.0,
+            jitter: bool = True,
+            non_retryable: Retryless | Sequence[Retryless] = (),
+        ) -> None: ...
+
     @field_validator("initial_interval", "max_interval", mode="before")
     @classmethod
     def _in_seconds(cls, value: Any) -> Any:
@@ -50,7 +66,7 @@ class RetryPolicy(BaseModel):
     @field_validator("non_retryable", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
-        if isinstance(value, type):
+        if isinstance(value, type | str):
             value = (value,)
         return tuple(_qualified_name(kind) if isinstance(kind, type) else kind for kind in value)
 

@@ -194,7 +194,7 @@ def _policy(retry: RetryPolicy | None, attempts: int | None, delay: Duration | N
         raise WorkerError(
             "retry= was given together with retry_attempts= or retry_delay=, which are short for it; give one of them"
         )
-    given = {"max_attempts": attempts, "initial_interval": delay}
+    given: dict[str, Any] = {"max_attempts": attempts, "initial_interval": delay}
     return RetryPolicy(**{field: value for field, value in given.items() if value is not None})
 
 

@@ -58,6 +58,15 @@ def what_it_can_be_asked() -> None:
     typed(amount=5)
 
 
+def what_a_policy_takes() -> None:
+    RetryPolicy(max_attempts=3, initial_interval=timedelta(seconds=1), non_retryable=ValueError)
+    RetryPolicy(max_interval=60, non_retryable=(ValueError, "shop.errors.CardDeclined"))
+
+    RetryPolicy(initial_interval="1 s")  # type: ignore[arg-type]
+    RetryPolicy(attempts=3)  # type: ignore[call-arg]
+    RetryPolicy(non_retryable=7)  # type: ignore[arg-type]
+
+
 def what_is_refused() -> None:
     worker(7)  # type: ignore[call-overload]
     worker("a", retry=3)  # type: ignore[call-overload]
