@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, overload
 
 from multiagents.clock import LONGEST_IN_WORDS, Duration, in_seconds, is_duration
@@ -16,14 +17,19 @@ from multiagents.worker_sdk.tasks import WorkerTask, calling, make_task
 from multiagents.workflow.builder import adopted
 from multiagents.workflow.definition import Limit
 
-#: Options of a Celery task that would take from a worker what makes it one, and what to do instead.
+_RETRY = "say retry=RetryPolicy(...): the engine retries"
+#: Options of a Celery task that would take from a worker what makes it one, or mean nothing, and what to do instead.
 _REFUSED = {
+    **dict.fromkeys(("autoretry_for", "dont_autoretry_for", "max_retries", "default_retry_delay"), _RETRY),
+    **dict.fromkeys(("retry_backoff", "retry_backoff_max", "retry_jitter", "retry_kwargs"), _RETRY),
+    **dict.fromkeys(("retries", "attempts", "max_attempts"), _RETRY),
     "bind": "call current_step() in the function",
     "pydantic": "annotate the function with the models: they are validated without it",
-    "autoretry_for": "say retry=RetryPolicy(...): the engine retries",
     "name": "give the name as the first argument",
     "Request": "the worker has one of its own",
 }
+#: A worker's own options.
+_OPTIONS = ("retry", "timeout", "heartbeat_timeout", "queue", "limit", "retry_attempts", "retry_delay")
 
 
 @overload
@@ -94,6 +100,11 @@ def worker(
     for option, instead in _REFUSED.items():
         if option in celery_task_options:
             raise WorkerError(f"a worker cannot have the Celery task option {option}=; {instead}")
+    for option in celery_task_options:
+        if not hasattr(WorkerTask, option) and (near := get_close_matches(option, _OPTIONS, n=1, cutoff=0.8)):
+            raise WorkerError(
+                f'a worker has no option {option}=, and neither has a Celery task; did you mean "{near[0]}"?'
+            )
 
     def decorate(function: Callable[..., Any]) -> WorkerTask:
         made = Worker(

@@ -273,11 +273,21 @@ class TestRegistration:
             ({"heartbeat_timeout": 0}, "heartbeat_timeout must be a number of seconds above 0, got 0"),
             ({"bind": True}, r"option bind=; call current_step\(\)"),
             ({"autoretry_for": (ValueError,)}, "the engine retries"),
+            ({"max_retries": 5}, "option max_retries=; say retry=RetryPolicy"),
+            ({"timout": 5}, 'no option timout=, and neither has a Celery task; did you mean "timeout"'),
+            ({"retrys": RetryPolicy()}, 'did you mean "retry"'),
         ],
     )
     def test_wrong_arguments_say_what_was_expected(self, arguments: dict[str, Any], says: str) -> None:
         with pytest.raises(WorkerError, match=says):
             worker("decorated_wrong", **arguments)
+
+    def test_options_of_a_celery_task_and_of_its_own_kind_are_let_through(self) -> None:
+        worker("decorated_options", rate_limit="10/m", throws=(ValueError,), queue_name="payments")(
+            lambda context: None
+        )
+
+        assert "decorated_options" in workers
 
     def test_a_name_that_cannot_be_used_is_refused(self) -> None:
         with pytest.raises(WorkerError, match="worker name 'two words' cannot be used"):
