@@ -49,7 +49,7 @@ class Tags:
     def next(self) -> str:
         """One that nobody has had."""
         if self._pid != os.getpid():
-            self._pid, self._prefix = os.getpid(), uuid4().hex
+            self._pid, self._prefix = os.getpid(), uuid4().hex[:16]
         return f"{self._prefix}-{next(self._numbers)}"
 
 
