@@ -693,3 +693,15 @@ def test_announce_takes_away_before_it_writes(redis_kit: RedisKit) -> None:
     redis_kit.store.announce({"worker:a": {}}, gone=["worker:a", "worker:b", "worker:none"])
 
     assert redis_kit.client.hkeys(key) == ["worker:a"]
+
+
+def test_G1_what_else_lies_under_the_name_of_a_queue_leaves_no_transition_half_done(redis_kit: RedisKit) -> None:
+    redis_kit.client.set("odd", "no list")
+
+    started = redis_kit.begin(dispatch=redis_kit.message("order-1", "reserve", name="odd"))
+
+    assert started.created
+    assert list(redis_kit.store.visibility.list_runs(statuses=list(RunStatus)).transaction_ids) == ["order-1"]
+    assert len(redis_kit.store.history("order-1")) == 2
+    assert redis_kit.store.visibility.unattended() == []
+    assert redis_kit.wait_due() == [ENTRY]

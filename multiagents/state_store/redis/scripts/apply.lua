@@ -16,7 +16,9 @@ local function push(list, sequence, prefix, suffix)
     local given = redis.call('HGET', sequence, '')
     if given then number = redis.call('HINCRBY', sequence, list, given) end
   end
-  redis.call('LPUSH', list, prefix .. int(number) .. suffix)
+  -- Where something else lies under that name, nothing is pushed and all else is done: an error here would leave half of it
+  -- done. The sweep, which cannot read that list either, sends it again.
+  redis.pcall('LPUSH', list, prefix .. int(number) .. suffix)
   return number
 end
 
