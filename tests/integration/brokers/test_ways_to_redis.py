@@ -200,7 +200,7 @@ def test_a_user_with_the_documented_rights_can_do_all_that_celery_and_runs_need(
 
         # INFO is tried, and done without.
         # What a store may be and have been is looked at once, and may be forbidden.
-        assert {refused["object"] for refused in admin.acl_log()} <= {"info", "{team:0}:meta"}
+        assert {refused["object"] for refused in admin.acl_log()} <= {"info", "{team:ma:0}:meta"}
         assert [key for key in admin.scan_iter() if not key.startswith("team:")] == []
 
 
