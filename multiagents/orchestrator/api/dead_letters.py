@@ -97,7 +97,8 @@ class DeadLetter(dict[str, Any]):
             return False
 
     def _is_of_another(self) -> bool:
-        return bool(self._runtime.store.load(self.transaction_id).state.nonce != self.get("nonce", ""))
+        nonce = self._runtime.store.load(self.transaction_id).state.nonce
+        return bool(self.get("nonce", nonce) != nonce)
 
     def _undo(self) -> str:
         if not self.is_undo or self.step is None:
