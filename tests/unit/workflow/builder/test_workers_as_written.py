@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
 
 from multiagents import Choice, Loop, Savepoint, Step, WorkflowBuilder, celery_task, worker
 from multiagents.exceptions import DefinitionError
@@ -48,10 +48,16 @@ def test_a_decorated_function_is_taken_wherever_its_name_is(place: str) -> None:
     assert built(place, written).to_dict() == built(place, "written").to_dict()
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_S33_a_celery_task_is_taken_wherever_its_celery_task_is(place: str) -> None:
-    app = Celery("written", set_as_current=False)
+@pytest.fixture
+def app() -> Iterator[Celery]:
+    """The current app, which Celery asks for a task; that of a test before this may be closed."""
+    before = current_app._get_current_object()
+    yield Celery("written")
+    before.set_current()
 
+
+@pytest.mark.parametrize("place", PLACES)
+def test_S33_a_celery_task_is_taken_wherever_its_celery_task_is(app: Celery, place: str) -> None:
     @app.task(name="written.mail", shared=False)
     def mail(order_id: str) -> None: ...
 
