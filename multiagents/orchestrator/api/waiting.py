@@ -78,7 +78,8 @@ def _sent(snapshot: Snapshot, dispatcher: Dispatcher, found: InFlight) -> Iterat
         case Delivery.LOCK:
             key = f'the lock on "{found.target}"' if found.target else "its lock"
             yield Waiting("lock", name=found.target or found.step, text=key, **about)
-        case Delivery.CHILD if (child := child_of(snapshot, found.step)) is not None:
+        case Delivery.CHILD:
+            child = child_of(snapshot, found.step)
             yield Waiting("child", child, found.step, since, f"the end of run {child}")
         case Delivery.TIMER if found.target:
             yield Waiting("limit", name=found.target, text=f'its turn under the limit "{found.target}"', **about)

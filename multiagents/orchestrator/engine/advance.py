@@ -30,7 +30,7 @@ from multiagents.orchestrator.engine.pipeline import Decided, Outcome, Pipeline
 from multiagents.orchestrator.engine.timers import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import SnapshotView
-from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, attempt_key_of
+from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, any_record, attempt_key_of
 from multiagents.workflow.decider import changed_steps, concerns_others, evolve, why_late
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
@@ -305,7 +305,7 @@ def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, *, foreign: b
         found = snapshot.in_flight.get(correlation.step)
         if found is not None and found.attempt_key == attempt_key:
             # A server that forgot its last writes sent it out again: the outcome that comes first counts.
-            answers = (correlation.step, f"{attempt_key}|")
+            answers = (correlation.step, any_record(attempt_key))
             reported = partial(_reported, pipeline, event, foreign=foreign)
             try:
                 outcome = advance(pipeline, event.transaction_id, reported, site=WriteSite.LATE, answers=answers)

@@ -23,6 +23,7 @@ from multiagents.state_store.records import (
     InFlight,
     Snapshot,
     Verdict,
+    any_record,
     attempt_key_of,
     encode_attributes,
     record_prefix,
@@ -68,7 +69,7 @@ def receive(pipeline: Pipeline, event: ResultEvent | ErrorEvent) -> Outcome:
         )
     update = {"step": correlation.step, "attempt": correlation.attempt, "timestamp": pipeline.store.now(), "late": None}
     attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-    answers = (correlation.step, f"{attempt_key}|")
+    answers = (correlation.step, any_record(attempt_key))
     return take_in(pipeline, event.model_copy(update=update), answers, site=WriteSite.RECEIVE, foreign=True)
 
 

@@ -7,12 +7,13 @@ from contextlib import suppress
 
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.names import child_id, origin_of, parse_origin
+from multiagents.orchestrator.engine.view import RunView
 from multiagents.state_store.records import Snapshot
 
 __all__ = ["child_of", "children_of"]
 
 
-def child_of(parent: Snapshot, step: str) -> str:
+def child_of(parent: Snapshot | RunView, step: str) -> str:
     """The id of the run that a step is; of one that a fork has taken over, it is that of its original."""
     origin = parent.state.step(step).origin or origin_of(parent.state.transaction_id, parent.generation)
     transaction_id, generation = parse_origin(origin)

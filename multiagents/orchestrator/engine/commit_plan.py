@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError
 from multiagents.failpoints import WriteSite
-from multiagents.names import Correlation, Direction, child_id, idempotency_key, origin_of, parse_origin
+from multiagents.names import Correlation, Direction, idempotency_key
+from multiagents.orchestrator.engine.child_ids import child_of
 from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import canonical
 from multiagents.state_store.payloads import Payloads
@@ -208,16 +209,11 @@ def _dead_letters(
             "input": data.input_of(definition, name),
             "result": data.results.get(name),
             "idempotency_key": idempotency_key(after.transaction_id, name, view.generation, step.origin),
-            "child": _child_of(view, name, step) if definition.own(name).is_undone_as_child else None,
+            "child": child_of(view, name) if definition.own(name).is_undone_as_child else None,
             "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
             "original_error": after.error.model_dump(mode="json") if after.error else None,
         }
     return letters
-
-
-def _child_of(view: RunView, name: str, step: StepState) -> str:
-    transaction_id, generation = parse_origin(step.origin or origin_of(view.state.transaction_id, view.generation))
-    return child_id(transaction_id, name, generation)
 
 
 def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:

@@ -109,6 +109,15 @@ class Dispatch(NamedTuple):
 _GRACE_MS = {Delivery.LINK: LINK_GRACE_MS, Delivery.OUTBOX: OUTBOX_GRACE_MS, Delivery.LOCK: LOCK_GRACE_MS}
 
 
+def any_record(attempt_key: str) -> str:
+    """What the record of an attempt begins with, however it is in flight: what an outcome with no claim expects.
+
+    >>> any_record("d1")
+    'd1|'
+    """
+    return f"{attempt_key}|"
+
+
 def record_prefix(attempt_key: str, delivery: Delivery, owner: str) -> str:
     """What the record of a claimed attempt begins with, whatever its times are: what a commit that answers it expects.
 
