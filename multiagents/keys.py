@@ -97,7 +97,7 @@ class PartitionKeys:
         self.versions = f"{tag}:versions"
         #: hash: broker list -> number of the last message pushed to it; '' -> the highest of forgotten lists
         self.sequence = f"{tag}:sequence"
-        #: hash: correlation id, run, or ``bus|`` and an entry of it -> what could not be delivered or undone, and why
+        #: hash: what it is about (`records.letter_key`) -> what could not be delivered or undone, and why
         self.dead = f"{tag}:dead"
         #: sorted set: the same, by when they were buried
         self.dead_since = f"{self.dead}.since"

@@ -56,5 +56,9 @@ class Visibility(ABC):
         """What was buried and is not settled, by key: as it may be shown."""
 
     @abstractmethod
+    def letters_of(self, transaction_id: str) -> list[str]:
+        """The keys of all that was buried of runs with an id (`records.LetterKey`); it looks at all letters."""
+
+    @abstractmethod
     def unattended(self) -> list[str]:
         """Runs that nothing looks after (guarantee G4 says that there are none)."""

@@ -9,6 +9,7 @@ import pytest
 from multiagents import Orchestrator, ResultEvent, WorkflowBuilder
 from multiagents.events import CommandEvent
 from multiagents.names import Direction
+from tests.support.letters import letter_about
 
 CHARGE = WorkflowBuilder("foreign-charge").add_step("charge", "charge").add_wait("go").build(register=False)
 ASK = WorkflowBuilder("foreign-ask").add_step("charge", external=True).add_wait("go").build(register=False)
@@ -53,7 +54,7 @@ def test_S32_an_outcome_without_a_nonce_does_not_answer_for_a_worker_that_holds_
     say(orchestrator)
 
     assert run.describe().steps["charge"].status == "running"
-    letter = orchestrator.dead_letters()[ATTEMPT]
+    letter = letter_about(orchestrator, ATTEMPT)
     assert "a worker (w@here) holds this attempt" in letter.why
     assert "send back the nonce that came with the command" in letter.why
     assert letter["event"]["payload"] == {"charged": 10}
@@ -84,4 +85,4 @@ def test_S32_an_outcome_of_an_earlier_run_is_a_dead_letter(
     say(orchestrator, earlier)
 
     assert (run.describe().steps["charge"].result, len(run.history())) == (None, before)
-    assert orchestrator.dead_letters()[ATTEMPT].why == "the run has been replaced by a new one since"
+    assert letter_about(orchestrator, ATTEMPT).why == "the run has been replaced by a new one since"

@@ -23,6 +23,7 @@ from multiagents import (
 )
 from multiagents.exceptions import WorkflowError
 from multiagents.workflow.decider import fold
+from tests.support.letters import letter_about
 
 ORDER = WorkflowBuilder("searched-order").add_step("reserve", "reserve_stock").build(register=False)
 FOREIGN = WorkflowBuilder("searched-foreign").add_step("ask", external=True).add_step("then", "x").build(register=False)
@@ -133,7 +134,7 @@ def test_whoever_answers_from_outside_sets_attributes_too(orchestrator: Orchestr
     said = {"transaction_id": "order-1", "correlation_id": "order-1/ask/do/1", "step": "ask", "attempt": 1}
 
     orchestrator.engine.receive(ResultEvent(**said, attributes={"a": [1]}))
-    assert "attribute 'a' is list" in orchestrator.dead_letters()["order-1/ask/do/1"]["why"]
+    assert "attribute 'a' is list" in letter_about(orchestrator, "order-1/ask/do/1")["why"]
     orchestrator.engine.receive(ResultEvent(**said, attributes={"a": "1"}))
     orchestrator.engine.receive(ResultEvent(**said, attributes={"a": "late"}))
 

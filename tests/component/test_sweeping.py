@@ -19,6 +19,7 @@ from multiagents.keys import RunKeys
 from multiagents.orchestrator.recovery import GROUP, Sweep, intake
 from multiagents.orchestrator.recovery.intake import Intake
 from multiagents.orchestrator.recovery.sweep import JITTER
+from tests.support.letters import abouts, letter_about
 
 NAP = WorkflowBuilder("sweeping_nap").add_sleep("nap", 0.01).add_step("last", external=True).build(register=False)
 ASKS = WorkflowBuilder("sweeping_asks").add_step("ask", external=True).build(register=False)
@@ -160,7 +161,7 @@ def test_S34_what_the_server_refuses_of_a_run_is_told_in_its_dead_letter(
 
     Sweep(orchestrator.engine).tick()
 
-    assert "WRONGTYPE" in orchestrator.dead_letters()["a-bad"].why
+    assert "WRONGTYPE" in letter_about(orchestrator, "a-bad").why
 
 
 def test_a_server_that_is_away_ends_the_tick_and_one_that_refuses_a_call_does_not(
@@ -289,7 +290,7 @@ def test_S23_S34_an_event_over_which_the_engine_breaks_is_a_dead_letter_and_hold
 
     Intake(bus, orchestrator.engine, "one").read()
 
-    letter = orchestrator.dead_letters()["bad/ask/do/1"]
+    letter = letter_about(orchestrator, "bad/ask/do/1")
     assert "could not be taken in: ZeroDivisionError: a fault of the engine" in letter.why
     assert letter["event"]["payload"] == {"ok": 1}
     assert [str(run.status) for run in (bad, behind)] == ["running", "completed"]
@@ -308,11 +309,11 @@ def test_S23_S34_an_event_of_a_run_that_cannot_be_read_comes_again_and_is_then_a
 
     for _ in range(MAX_DELIVERIES - 1):
         reader.take()
-    assert "a-bad/ask/do/1" not in orchestrator.dead_letters()
+    assert "a-bad/ask/do/1" not in abouts(orchestrator.dead_letters())
     assert str(behind.status) == "completed"
 
     reader.take()
-    assert orchestrator.dead_letters()["a-bad/ask/do/1"]["event"]["payload"] == {"ok": 1}
+    assert letter_about(orchestrator, "a-bad/ask/do/1")["event"]["payload"] == {"ok": 1}
     assert client.xpending(orchestrator.keys.of_partition(0).bus, GROUP)["pending"] == 0
 
 

@@ -36,6 +36,7 @@ from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 from tests.support import ROOT
 from tests.support.apps import crash_sagas
 from tests.support.due import unfinished
+from tests.support.letters import abouts
 
 APP = crash_sagas.__name__
 #: How long anything may take to come right: some leases, and the start of a worker on a busy machine.
@@ -296,7 +297,8 @@ def _beside_a_strangers_answer(lane: Lane, identity: str, definition: Definition
     stranger = crash_sagas.result_of(f"nobody-{identity}", "ext")
     lane.bus.publish(stranger)
     lane.start(definition, identity)
-    wait_until(lambda: stranger.correlation_id in lane.store.visibility.dead_letters(), PATIENCE, "the dead letter")
+    letters = lane.store.visibility.dead_letters
+    wait_until(lambda: stranger.correlation_id in abouts(letters()), PATIENCE, "the dead letter")
 
 
 def _parked(lane: Lane, identity: str, definition: Definition) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from multiagents.exceptions import DecodeError, WorkflowError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction
+from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
+from multiagents.names import Direction
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.runtime import Runtime
+from multiagents.state_store.records import LetterKey
 from multiagents.workflow.state import RunStatus
 
 
@@ -20,8 +21,11 @@ class DeadLetter(dict[str, Any]):
     that nobody can read or handle, or a run that nobody can read: `discard` takes it away. Nobody has to: it goes when
     it has lain there for ``multiagents_dead_letter_retention``.
 
+    A letter is about one run. If another has its id by now, the verbs change nothing of that one, and say so (S32).
+
     Attributes:
-        key: the correlation id of the attempt, or what else it is known by.
+        key: what it is known by: the run, told apart from others with its id, and what of it, such as
+            ``order-1~5f0cR-2x/charge/undo/1``.
         transaction_id: the run; of what lay on the bus, the same as the key.
         step: the step; None where it is about none.
         is_undo: whether it is about an undo, so that a person can settle it.
@@ -31,13 +35,12 @@ class DeadLetter(dict[str, Any]):
         super().__init__(content)
         self._runtime = runtime
         self.key = key
-        try:
-            correlation = Correlation.parse(key)
-        except DecodeError:
-            self.transaction_id, self.step, self.is_undo = key, None, False
-        else:
-            self.transaction_id, self.step = correlation.transaction_id, correlation.step
-            self.is_undo = correlation.direction is Direction.UNDO and "compensation" in content
+        about = LetterKey.parse(key)
+        attempt = about.attempt
+        self.transaction_id = about.transaction_id
+        self.step = None if attempt is None else attempt.step
+        self.is_undo = attempt is not None and attempt.direction is Direction.UNDO and "compensation" in content
+        self._nonce: str | None = about.nonce or content.get("nonce")
 
     @property
     def why(self) -> str:
@@ -51,8 +54,8 @@ class DeadLetter(dict[str, Any]):
 
     @property
     def run(self) -> Run:
-        """The run it is about."""
-        return Run(self._runtime, self.transaction_id)
+        """The run it is about; if another one has its id by now, that one takes nothing in that a person settles."""
+        return Run(self._runtime, self.transaction_id, self._nonce)
 
     @property
     def child(self) -> Run | None:
@@ -97,8 +100,7 @@ class DeadLetter(dict[str, Any]):
             return False
 
     def _is_of_another(self) -> bool:
-        nonce = self._runtime.store.load(self.transaction_id).state.nonce
-        return bool(self.get("nonce", nonce) != nonce)
+        return self._nonce not in (None, self._runtime.store.load(self.transaction_id).state.nonce)
 
     def _undo(self) -> str:
         if not self.is_undo or self.step is None:

@@ -9,17 +9,14 @@ from uuid import uuid4
 
 from multiagents.clock import from_ms, to_ms
 from multiagents.exceptions import StateConflictError, WorkflowNotEndedError, WorkflowNotFoundError
-from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine import children_of
 from multiagents.plain_json import check_words, dumps
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import Snapshot, Verdict
+from multiagents.state_store.records import LetterKey, Snapshot, Verdict
 from multiagents.workflow.state import RunStatus
 
 #: How often it is tried while others change the run.
 MAX_RACES = 100
-#: Of how many attempts of a step, the last ones, letters are looked for.
-MAX_DEAD_LETTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
             "id": token,
         }
         verdict = store.delete(
-            snapshot.state.identity, status=status, tombstone=dumps(kept), dead_letters=_dead_letters(snapshot)
+            snapshot.state.identity, status=status, tombstone=dumps(kept), dead_letters=_dead_letters(store, snapshot)
         )
         if verdict is Verdict.APPLIED:
             return
@@ -99,15 +96,8 @@ def tombstones(store: StateStore, limit: int, before: datetime | None) -> list[T
     return found
 
 
-def _dead_letters(snapshot: Snapshot) -> list[str]:
-    """The keys of the dead letters that a run may have: its own, and those of its attempts."""
+def _dead_letters(store: StateStore, snapshot: Snapshot) -> list[str]:
+    """The keys of the dead letters that go with a run: its own, and those of which nobody knows whose they are."""
     state = snapshot.state
-    return [
-        state.transaction_id,
-        *(
-            str(Correlation(state.transaction_id, name, direction, attempt))
-            for name, step in state.steps.items()
-            for direction in Direction
-            for attempt in range(step.activity(direction).attempt, 0, -1)[:MAX_DEAD_LETTERS]
-        ),
-    ]
+    found = store.visibility.letters_of(state.transaction_id)
+    return [key for key in found if LetterKey.parse(key).nonce in ("", state.nonce)]

@@ -31,13 +31,20 @@ class Run:
 
     What is told to a run is durable when the method returns; ``reason`` and ``actor`` are for the history.
 
+    Args:
+        runtime: what all runs have in common.
+        transaction_id: the run's id.
+        nonce: which of those that have had the id an operator means; another one takes nothing in (rule S32). None is
+            the one that has it.
+
     Attributes:
         transaction_id: the run's id.
     """
 
-    def __init__(self, runtime: Runtime, transaction_id: str) -> None:
+    def __init__(self, runtime: Runtime, transaction_id: str, nonce: str | None = None) -> None:
         self._runtime = runtime
         self.transaction_id = transaction_id
+        self._nonce = nonce
 
     # --- looking at it -----------------------------------------------------------------------------------------------
 
@@ -557,4 +564,4 @@ class Run:
             )
 
     def _operate(self, verb: str, **facts: Any) -> RunStatus:
-        return self._runtime.engine.interventions.operate(self.transaction_id, verb, **facts)
+        return self._runtime.engine.interventions.operate(self.transaction_id, verb, nonce=self._nonce, **facts)

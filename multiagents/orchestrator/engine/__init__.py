@@ -13,6 +13,7 @@ from multiagents.orchestrator.engine.child_ids import child_of, children_of
 from multiagents.orchestrator.engine.children import is_done_by_child
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
+from multiagents.orchestrator.engine.dead_letters import keep
 from multiagents.orchestrator.engine.eager import EagerEngine
 from multiagents.orchestrator.engine.engine import Engine
 from multiagents.orchestrator.engine.name_check import is_unannounced, missing_names, named, others, shared_names
@@ -30,6 +31,7 @@ __all__ = [
     "identity_of",
     "is_done_by_child",
     "is_unannounced",
+    "keep",
     "missing_names",
     "named",
     "others",

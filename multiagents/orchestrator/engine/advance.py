@@ -24,6 +24,7 @@ from multiagents.exceptions import (
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine.commit_plan import changed_header, digest
+from multiagents.orchestrator.engine.dead_letters import keep
 from multiagents.orchestrator.engine.follow_ups import Advance
 from multiagents.orchestrator.engine.foreign_results import as_reported
 from multiagents.orchestrator.engine.pipeline import Decided, Outcome, Pipeline
@@ -363,7 +364,6 @@ def _is_known(view: SnapshotView, event: ResultEvent) -> bool:
 
 def bury(pipeline: Pipeline, event: ResultEvent | ErrorEvent, why: str) -> Outcome:
     """Keep an event that no run can take in, with its payload, in the dead letters."""
-    letter = {"why": why, "event": event.model_dump(mode="json", exclude_none=True)}
-    pipeline.store.bury(event.transaction_id, event.correlation_id or event.id, letter)
+    keep(pipeline.store, event, why)
     logger.warning("%s: %s; its event is kept in the dead letters", event.correlation_id, why)
     return Outcome(Verdict.MISSING, RunState(event.transaction_id, ""))

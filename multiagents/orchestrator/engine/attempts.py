@@ -155,14 +155,14 @@ def unclaimable(pipeline: Pipeline, event: ErrorEvent, owner: str) -> Outcome:
     except Exception as error:  # noqa: BLE001 - whatever reading it comes to
         why = f"{why}, and the run cannot be read: {type(error).__name__}: {error}"
     letter = {"why": why, _NOTHING_RAN: True, "event": event.model_dump(mode="json", exclude_none=True)}
-    pipeline.store.bury(correlation.transaction_id, event.correlation_id, letter)
+    pipeline.store.bury(correlation.transaction_id, correlation._replace(nonce=event.nonce or "").of_its_run, letter)
     logger.error("attempt %s cannot be claimed here: %s", event.correlation_id, event.error.message)
     return outcome
 
 
 def why_unclaimable(store: StateStore, correlation: Correlation) -> ErrorInfo | None:
     """What kept a worker from claiming an attempt, if one has said so."""
-    letter = store.dead_letter(correlation.transaction_id, str(correlation))
+    letter = store.dead_letter(correlation.transaction_id, correlation.of_its_run)
     return ErrorInfo.model_validate(letter["event"]["error"]) if letter and letter.get(_NOTHING_RAN) else None
 
 

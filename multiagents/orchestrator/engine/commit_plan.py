@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from multiagents.events import CommandEvent, Event, ResultEvent, StatusEvent
 from multiagents.exceptions import DecodeError
 from multiagents.failpoints import WriteSite
-from multiagents.names import Correlation, Direction, idempotency_key
+from multiagents.names import Direction, idempotency_key
 from multiagents.orchestrator.engine.child_ids import child_of
 from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import canonical
@@ -102,7 +102,7 @@ def commit_of(
         context=joined.context,
         forgotten=joined.forgotten,
         dead_letters=_dead_letters(view, definition, after, undone) if undone else {},
-        answered=_settled_by_hand(before, undone, after.transaction_id) if undone else (),
+        answered=_settled_by_hand(before, undone) if undone else (),
         dispatches=dispatches,
         arrivals=joined.arrivals,
         moved=moved,
@@ -181,13 +181,14 @@ def changed_header(before: RunState, after: RunState) -> dict[str, str]:
     return changed | {name: "" for name in old if name not in new}
 
 
-def _settled_by_hand(before: RunState, undone: Mapping[str, StepState], transaction_id: str) -> list[str]:
-    """The dead letters of undos that a person has settled."""
-    settled = []
+def _settled_by_hand(before: RunState, undone: Mapping[str, StepState]) -> list[str]:
+    """The dead letters of undos that a person has settled; an earlier release has written them without the nonce."""
+    settled: list[str] = []
     for name, step in undone.items():
         old = before.step(name)
         if old.undo.is_over and not old.abandoned and (step.abandoned or not step.undo.is_over):
-            settled.append(str(Correlation(transaction_id, name, Direction.UNDO, old.undo.attempt)))
+            attempt = before.correlation(name, Direction.UNDO, old.undo.attempt)
+            settled += (attempt.of_its_run, str(attempt))
     return settled
 
 
@@ -200,7 +201,7 @@ def _dead_letters(
         if not step.undo.is_over or view.state.step(name).undo.is_over:
             continue
         data, unread = _readable(view.payloads)
-        letters[str(Correlation(after.transaction_id, name, Direction.UNDO, step.undo.attempt))] = {
+        letters[after.correlation(name, Direction.UNDO, step.undo.attempt).of_its_run] = {
             "why": "the undo is over without success" + unread,
             "nonce": after.nonce,
             "workflow": definition.name,

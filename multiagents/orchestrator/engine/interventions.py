@@ -31,7 +31,7 @@ from multiagents.workflow.decider import (
     signal_id,
     why_not,
 )
-from multiagents.workflow.state import Cause, RunStatus
+from multiagents.workflow.state import Cause, RunState, RunStatus
 
 __all__ = ["Interventions"]
 
@@ -114,6 +114,7 @@ class Interventions:
         reason: str | None = None,
         actor: str | None = None,
         error: ErrorInfo | None = None,
+        nonce: str | None = None,
     ) -> RunStatus:
         """Tell a run what a person wants; durable when this returns, and safe to repeat.
 
@@ -125,6 +126,7 @@ class Interventions:
             reason: why, for the history.
             actor: who, for the history.
             error: why the run goes back, where it does.
+            nonce: which of the runs that have had the id is meant; None is the one that has it.
 
         Returns:
             the status the run has then.
@@ -137,6 +139,7 @@ class Interventions:
         check_words(reason=reason, actor=actor)
         snapshot = self._store.load(transaction_id)
         definition, state = snapshot.definition, snapshot.state
+        _assert_meant(state, nonce, verb)
         event = StatusEvent(
             transaction_id=transaction_id,
             timestamp=snapshot.now,
@@ -155,7 +158,12 @@ class Interventions:
         refusal = why_not(definition, state, event)
         if refusal is not None:
             raise WorkflowError(f"run {transaction_id!r} did not take {verb!r}: {refusal}; nothing was changed")
-        return self._decide(transaction_id, event, site=WriteSite.OPERATE).after.status
+
+        def of_this_run(found: Snapshot) -> Event:
+            _assert_meant(found.state, state.nonce, verb)
+            return event
+
+        return self._decide(transaction_id, of_this_run, site=WriteSite.OPERATE).after.status
 
     def cancel(self, transaction_id: str, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
         """Ask a run to stop, undo what it did and end as cancelled (rule S20); durable when this returns.
@@ -275,6 +283,15 @@ class Interventions:
         except _IsSoAlready:
             pass
         return from_ms(wanted(snapshots[-1]))
+
+
+def _assert_meant(state: RunState, nonce: str | None, verb: str) -> None:
+    """What a person has seen of one run is not said of another that has its id by now (rule S32)."""
+    if nonce not in (None, state.nonce):
+        raise WorkflowError(
+            f"run {state.transaction_id!r} did not take {verb!r}: it is meant for an earlier run, which this one has "
+            f"replaced under its id; nothing was changed"
+        )
 
 
 class _IsSoAlready(Exception):  # noqa: N818 - no error: there is nothing to do

@@ -24,7 +24,7 @@ from multiagents.exceptions import (
     StateStoreError,
     WorkflowNotFoundError,
 )
-from multiagents.orchestrator.engine import Engine
+from multiagents.orchestrator.engine import Engine, keep
 
 __all__ = ["GROUP", "Intake"]
 
@@ -110,8 +110,7 @@ class Intake:
         why = f"the event could not be taken in: {type(error).__name__}: {error}"
         logger.error("event %s of run %r is a dead letter: %s", event.id, event.transaction_id, why, exc_info=error)
         try:
-            letter = {"why": why, "event": event.model_dump(mode="json", exclude_none=True)}
-            self._engine.store.bury(event.transaction_id, event.correlation_id or event.id, letter)
+            keep(self._engine.store, event, why)
         except Exception as worse:  # noqa: BLE001 - the bus has dead letters of its own
             self._bus.give_up(GROUP, entry, f"{why}; and it could not be kept beside its run: {worse}")
         return True

@@ -24,7 +24,7 @@ from multiagents.exceptions import (
     WorkflowNotFoundError,
 )
 from multiagents.failpoints import WriteSite, write
-from multiagents.names import QUARANTINE_SUFFIX, Correlation
+from multiagents.names import QUARANTINE_SUFFIX, Correlation, identity_of
 from multiagents.orchestrator.dispatch import CHILD_GRACE_MS, CONSUMED_FOR, outbox_grace_ms, start_within_ms
 from multiagents.orchestrator.engine import LEFT_FOR, Engine, is_done_by_child, why_unclaimable
 from multiagents.orchestrator.recovery.retention import Retention
@@ -219,7 +219,9 @@ class Sweep:
         It goes on by itself when it can be read again; the letter stays.
         """
         why = f"the run could not be moved on, and is tried again once a lease: {type(error).__name__}: {error}"
-        self.store.bury(entry.transaction_id, entry.transaction_id, {"why": why, "waits": entry.member})
+        self.store.bury(
+            entry.transaction_id, identity_of(entry.transaction_id, entry.nonce), {"why": why, "waits": entry.member}
+        )
 
     def _let_others_first(self) -> None:
         settings = self.engine.settings

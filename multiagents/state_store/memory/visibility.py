@@ -9,7 +9,7 @@ from typing import Any
 from multiagents.clock import to_ms
 from multiagents.state_store.memory.tables import Tables
 from multiagents.state_store.payloads import PayloadPolicy
-from multiagents.state_store.records import Delivery, DueKind, Page, Search, Snapshot
+from multiagents.state_store.records import Delivery, DueKind, LetterKey, Page, Search, Snapshot
 from multiagents.state_store.records.page import parse_cursor
 from multiagents.state_store.visibility import Visibility
 from multiagents.workflow.state import RunStatus
@@ -68,6 +68,10 @@ class InMemoryVisibility(Visibility):
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         with self._tables.lock:
             return {key: self._policy.dead_letter_shown(letter) for key, letter in self._tables.dead.items()}
+
+    def letters_of(self, transaction_id: str) -> list[str]:
+        with self._tables.lock:
+            return [key for key in self._tables.dead if LetterKey.parse(key).transaction_id == transaction_id]
 
     def unattended(self) -> list[str]:
         with self._tables.lock:

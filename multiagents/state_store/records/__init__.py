@@ -32,6 +32,7 @@ from multiagents.state_store.records.commit import REVIVED, Commit, Committed, S
 from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.state_store.records.due import Due, DueKind
 from multiagents.state_store.records.ending import Ending
+from multiagents.state_store.records.letter_key import LetterKey, key_of_outcome
 from multiagents.state_store.records.page import Page
 from multiagents.state_store.records.search_attributes import (
     MAX_ATTRIBUTES,
@@ -68,6 +69,7 @@ __all__ = [
     "DueKind",
     "Ending",
     "InFlight",
+    "LetterKey",
     "Node",
     "Page",
     "Place",
@@ -83,6 +85,7 @@ __all__ = [
     "check_attribute_count",
     "decode_attribute",
     "encode_attributes",
+    "key_of_outcome",
     "limits_of",
     "of_queues",
     "of_workers",

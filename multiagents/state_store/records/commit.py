@@ -40,7 +40,7 @@ class Commit(NamedTuple):
         absent: refuse if this field of the run's data is there: a signal with this key has come before.
         context: what to merge into the stored context.
         forgotten: keys of the stored context that go: the run went back to before they were there.
-        dead_letters: what goes to the dead letters, by correlation id.
+        dead_letters: what goes to the dead letters, by its key (`letter_key`).
         answered: dead letters that a person has settled: they go.
         dispatches: attempts that go out.
         arrivals: join -> how many of those it waits for arrive with this commit, and how many there are in all.
@@ -111,7 +111,7 @@ class Written(NamedTuple):
         results: of the run's data: ``r:<step>`` a result, ``n:<step>`` what ``inputs`` answered, ``g:<signal>`` what a
             signal brought.
         history: what goes to its end.
-        dead_letters: by correlation id.
+        dead_letters: by their keys.
         blobs: payloads that are kept beside the run, by name.
     """
 

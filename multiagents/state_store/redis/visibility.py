@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys, PartitionKeys
 from multiagents.state_store.payloads import PayloadPolicy
-from multiagents.state_store.records import Delivery, DueKind, Page, Place, Search, Snapshot
+from multiagents.state_store.records import Delivery, DueKind, LetterKey, Page, Place, Search, Snapshot
 from multiagents.state_store.records.page import parse_cursor
 from multiagents.state_store.redis.arguments import arguments_of_search
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.visibility import Visibility
 from multiagents.workflow.state import RunStatus
+
+#: How many dead letters one step of a look at their keys passes.
+LETTERS_AT_ONCE = 1_000
 
 
 class RedisVisibility(Visibility):
@@ -102,6 +106,18 @@ class RedisVisibility(Visibility):
     def dead_letters(self) -> dict[str, dict[str, Any]]:
         found = self._of_each_partition(lambda pipe, part: pipe.hgetall(part.dead))
         return {key: self._policy.dead_letter_shown(letter) for stored in found for key, letter in stored.items()}
+
+    def letters_of(self, transaction_id: str) -> list[str]:
+        dead = self._keys.of_run(transaction_id).dead
+        found: list[str] = []
+        cursor, begun = 0, False
+        while cursor or not begun:
+            begun = True
+            cursor, letters = self._server.call(
+                partial(self._client.hscan, dead, cursor, match=f"{transaction_id}*", count=LETTERS_AT_ONCE)
+            )
+            found += (key for key in letters if LetterKey.parse(key).transaction_id == transaction_id)
+        return found
 
     def unattended(self) -> list[str]:
         alive = (RunStatus.RUNNING, RunStatus.COMPENSATING)

@@ -12,6 +12,7 @@ from multiagents import Step, WorkflowBuilder
 from multiagents.keys import RunKeys
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import server_kind, wait_until
+from tests.support.letters import letter_about
 from tests.support.scenario import Deployment, Scenario
 
 GARBAGE = "{no json"
@@ -68,7 +69,7 @@ def test_S17_S27_an_undo_whose_data_cannot_be_read_is_parked_with_a_letter_that_
     scenario.open_gate(run, "b")
     state = end(scenario, run)
 
-    letter = scenario.orchestrator.dead_letters()[f"{run.transaction_id}/a/undo/1"]
+    letter = letter_about(scenario.orchestrator, f"{run.transaction_id}/a/undo/1")
     assert (state.status, state.step("a").undo.attempt) == ("compensation_failed", 1)
     assert state.error.message == "it will never work"
     assert "was not run, because what is stored of it cannot be read" in state.error.causes[0].message
@@ -136,7 +137,9 @@ def test_S27_a_run_whose_definition_nobody_can_read_is_in_the_dead_letters_and_g
 
     # When: only workers are left that cannot read it.
     letter = wait_until(
-        lambda: scenario.orchestrator.dead_letters().get(run.transaction_id), 20, "the dead letter of the run"
+        lambda: next(iter(scenario.orchestrator.dead_letters(transaction_id=run.transaction_id).values()), None),
+        20,
+        "the dead letter of the run",
     )
 
     # Then: a person sees why; and once the snapshot is back, the run goes on where it was.

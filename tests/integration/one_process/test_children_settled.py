@@ -13,6 +13,7 @@ from multiagents import Orchestrator, RetryPolicy, TerminalError, WorkflowBuilde
 from multiagents.exceptions import WorkflowError
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder import Child
+from tests.support.letters import letter_about
 
 #: What fails when it is asked.
 broken: set[str] = set()
@@ -158,8 +159,7 @@ def test_S17_the_parents_letter_leads_to_the_childs(orchestrator: Orchestrator) 
     broken.update({"refund", "ship"})
     orchestrator.start(ORDER, {"fails": "ship"}, transaction_id="o")
 
-    letters = orchestrator.dead_letters()
-    own, childs = letters["o/pay/undo/1"], letters["o:pay/charge/undo/1"]
+    own, childs = letter_about(orchestrator, "o/pay/undo/1"), letter_about(orchestrator, "o:pay/charge/undo/1")
 
     assert (own["child"], own.child, childs.child) == ("o:pay", orchestrator.get("o:pay"), None)
     assert "settle what waits in run 'o:pay', and this is settled with it" in own["error"]["message"]

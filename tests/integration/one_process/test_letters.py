@@ -11,6 +11,7 @@ from celery import Celery
 from multiagents import DeadLetter, Orchestrator, RetryPolicy, TerminalError, WorkflowBuilder, init_app, worker
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.state_store.memory import InMemoryStateStore
+from tests.support.letters import abouts, letter_about
 
 ONCE = RetryPolicy(max_attempts=1)
 down: set[str] = set()
@@ -71,7 +72,7 @@ def statuses(runs: list[Any]) -> list[str]:
 
 def test_S17_dead_letters_are_listed_by_workflow_step_and_run(orchestrator: Orchestrator, runs: list[Any]) -> None:
     def keys(*args: str, **given: str) -> list[str]:
-        return sorted(orchestrator.dead_letters(*args, **given))
+        return abouts(orchestrator.dead_letters(*args, **given))
 
     assert len(keys()) == 8
     assert keys("letters-order", "charge") == ["letters-order-1/charge/undo/1", "letters-order-2/charge/undo/1"]
@@ -80,7 +81,7 @@ def test_S17_dead_letters_are_listed_by_workflow_step_and_run(orchestrator: Orch
 
 
 def test_S17_a_letter_shows_what_happened_and_what_it_takes(orchestrator: Orchestrator, runs: list[Any]) -> None:
-    letter = orchestrator.dead_letters()["letters-order-1/charge/undo/1"]
+    letter = letter_about(orchestrator, "letters-order-1/charge/undo/1")
 
     assert (letter.transaction_id, letter.step, letter.workflow) == ("letters-order-1", "charge", "letters-order")
     assert (letter.why, letter.is_undo, letter.run) == ("the undo is over without success", True, runs[0])
@@ -127,7 +128,7 @@ def test_S17_many_are_settled_at_once(orchestrator: Orchestrator, runs: list[Any
 
 
 def test_S17_what_is_not_undone_needs_a_reason(orchestrator: Orchestrator, runs: list[Any]) -> None:
-    letter = orchestrator.dead_letters()["letters-order-1/charge/undo/1"]
+    letter = letter_about(orchestrator, "letters-order-1/charge/undo/1")
 
     for verb in (letter.skip, letter.abandon):
         with pytest.raises(WorkflowError, match="no reason was given"):
@@ -139,7 +140,7 @@ def test_S17_what_is_not_undone_needs_a_reason(orchestrator: Orchestrator, runs:
 def test_a_letter_that_is_no_undo_has_nothing_to_settle(orchestrator: Orchestrator) -> None:
     orchestrator.store.bury("A-1", "A-1/charge/do/1", {"why": "the state store does not know this run", "event": {}})
     orchestrator.store.bury("A-2", "A-2", {"why": "the run could not be moved on"})
-    event, run = orchestrator.dead_letters()["A-1/charge/do/1"], orchestrator.dead_letters()["A-2"]
+    event, run = letter_about(orchestrator, "A-1/charge/do/1"), letter_about(orchestrator, "A-2")
 
     assert (event.is_undo, event.step, run.is_undo, run.step, run.transaction_id) == (
         False,
@@ -153,7 +154,7 @@ def test_a_letter_that_is_no_undo_has_nothing_to_settle(orchestrator: Orchestrat
 
 
 def test_a_letter_whose_run_is_gone_says_so(orchestrator: Orchestrator, runs: list[Any]) -> None:
-    letter = orchestrator.dead_letters()["letters-order-1/charge/undo/1"]
+    letter = letter_about(orchestrator, "letters-order-1/charge/undo/1")
     runs[0].delete()
 
     with pytest.raises(WorkflowNotFoundError):
