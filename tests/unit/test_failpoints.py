@@ -38,6 +38,7 @@ READS = {
     "execute",
     "exists",
     "hget",
+    "hscan",
     "hgetall",
     "hkeys",
     "hmget",

@@ -41,6 +41,8 @@ from multiagents.worker_sdk.tasks import Answered
 logger = get_logger(__name__)
 
 _came = itertools.count()
+#: When this process began, by its own clock.
+_BEGAN = time.monotonic()
 #: Seconds between two looks at what runs.
 LOOK_EVERY = 2.0
 #: A process is killed so many seconds after the time limit of what it runs, which it is to keep itself.
@@ -75,6 +77,13 @@ class StepRequest(Request):
             limits = (self.time_limits[0], *(limit + HARD_LIMIT_GRACE for limit in _time_limits(self.task)))
             self.hard_limit = min(filter(None, limits), default=None)
             self.time_limits = (NO_LIMIT if threads.under_gevent() else None, self.time_limits[1])
+
+    def revoked(self) -> bool:
+        """Whether ``celery control revoke`` holds: what was said of an earlier run with this id does not (rule S32)."""
+        if self.is_step and self.id in state.revoked and _was_of_an_earlier_run(self):
+            state.revoked.discard(self.id)
+        found: bool = super().revoked()
+        return found
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """Take note that the pool has begun; `acknowledge` may be called twice."""
@@ -162,6 +171,29 @@ def _is_attempt(request: StepRequest) -> bool:
 
 def _attempt_of(request: StepRequest) -> Correlation:
     return Correlation.parse(request.id)._replace(nonce=request.kwargs.get("nonce", ""))
+
+
+def _was_of_an_earlier_run(request: StepRequest) -> bool:
+    """Whether the id of a step was revoked before its run was there; if that is not known, it was not.
+
+    Celery's workers keep revoked ids for hours, and nothing else tells the step of one run from that of the next.
+    Both lengths of time are taken by one clock each: that of this machine, and the store's.
+    """
+    revoked_at = state.revoked.as_dict().get(request.id)
+    store = getattr(request.task.app, "multiagents_patient_store", None)
+    # What another worker has told of at the start may have the time of another machine.
+    if store is None or revoked_at is None or revoked_at < _BEGAN or not _is_attempt(request):
+        return False
+    ago, attempt = time.monotonic() - revoked_at, _attempt_of(request)
+    try:
+        found = store().load(attempt.transaction_id)
+    except MultiAgentsError as error:
+        logger.warning("%s counts as revoked: its run cannot be looked at: %s", request.id, error)
+        return False
+    if found.state.nonce != attempt.nonce or found.state.started_at is None:
+        return False
+    age_ms: int = to_ms(found.now) - found.state.started_at
+    return age_ms < ago * 1000
 
 
 def _acks_late(task: Any) -> bool:

@@ -206,6 +206,41 @@ def test_a_revoked_step_is_a_failed_attempt(plain: MixedDeployment) -> None:
     assert all(other.result(timeout=10)["held"] for other in busy)
 
 
+@pytest.mark.parametrize("way", ["replaced", "deleted"])
+def test_S32_a_step_that_was_revoked_is_not_so_in_the_next_run_with_its_id(plain: MixedDeployment, way: str) -> None:
+    def start() -> Any:
+        # Its policy has two attempts, so that the revoked one is not the end of it.
+        return plain.orchestrator.start(mixed.held_up, {"gate": gate}, "again", on_conflict="replace_ended")
+
+    gate = f"revoked-{way}"
+    run = start()
+    plain.wait_for_gate(gate)
+    plain.app.control.terminate("again/held/do/1", reply=True, destination=plain.nodes)
+    plain.open_gate(gate, 9)
+    assert (run.result(timeout=10)["held"], run.describe().steps["held"].attempts) == (True, 2)
+    if way == "deleted":
+        run.delete(reason="a mistake")
+
+    run = start()
+
+    assert (run.result(timeout=10)["held"], run.describe().steps["held"].attempts) == (True, 1)
+    plain.app.control.revoke("again/take/do/1", reply=True, destination=plain.nodes)
+    assert run.status == "completed"
+
+
+def test_a_step_that_is_revoked_twice_in_one_run_ends_in_words(plain: MixedDeployment) -> None:
+    busy = [plain.orchestrator.start(mixed.held_up, {"gate": "twice"}) for _ in range(2)]
+    wait_until(lambda: len(plain.seen("held")) == 2, what="two steps that run")
+    run = plain.orchestrator.start(mixed.held_up, {"gate": "twice"})
+    for attempt in (1, 2):
+        plain.app.control.revoke(f"{run.transaction_id}/held/do/{attempt}", reply=True, destination=plain.nodes)
+    plain.open_gate("twice", 2)
+
+    with pytest.raises(WorkflowFailedError, match="its Celery task was revoked before it ran by remote control"):
+        run.result(timeout=10)
+    assert all(other.result(timeout=10)["held"] for other in busy)
+
+
 def test_a_terminated_step_is_an_attempt_in_doubt(plain: MixedDeployment) -> None:
     run = plain.orchestrator.start(mixed.held_up, {"gate": "stop"})
     plain.wait_for_gate("stop")
