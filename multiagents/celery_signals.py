@@ -33,17 +33,17 @@ def _orchestrator_of(worker: Any) -> Orchestrator | None:
 
 
 @signals.celeryd_init.connect(weak=False)
-def _choose_transport(instance: Any = None, **_kwargs: Any) -> None:
+def _choose_connection(instance: Any = None, **_kwargs: Any) -> None:
     """Lean QoS, in worker processes only: set for the whole app it would reach Flower."""
     orchestrator = _orchestrator_of(instance)
     if orchestrator is None:
         return
-    from multiagents.worker_sdk.consumer.kombu import choose_transport
+    from multiagents.worker_sdk.consumer.kombu import connection_of
 
-    lean, is_store = orchestrator.settings.lean_qos, orchestrator.dispatcher.atomic
-    transport = choose_transport(instance.app.conf, lean, is_store=is_store)
-    if transport:
-        instance.app.conf.broker_transport = transport
+    chosen, dispatcher = instance.app.conf.broker_transport, orchestrator.dispatcher
+    connection = connection_of(chosen, lean=orchestrator.settings.lean_qos and dispatcher.atomic)
+    if connection is not None:
+        instance.app.amqp.Connection = connection
 
 
 @signals.worker_init.connect(weak=False)

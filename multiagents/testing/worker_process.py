@@ -235,8 +235,7 @@ def _stands_still(pid: int) -> bool:
 class WorkerProcess(GroupProcess):
     """Run ``celery worker``, as a process that a test may kill.
 
-    ``start()`` does not wait; ``ready()`` does. A ``with`` block does both. Gossip and mingle are off: they slow the
-    start by a second, and nothing here rests on them.
+    ``start()`` does not wait; ``ready()`` does. A ``with`` block does both.
 
     Args:
         app: what ``-A`` gets: ``"module"`` or ``"module:app"``, found from ``cwd``.
@@ -246,6 +245,7 @@ class WorkerProcess(GroupProcess):
         queues: the queues it consumes; None for the app's default.
         name: its node name, before the ``@``; None for one of its own.
         loglevel: ``INFO`` or ``DEBUG``: `ready` reads the log.
+        gossip: whether it talks to other workers (gossip and mingle), which slows its start by a second.
         extra: more arguments of ``celery worker``.
         cwd: working directory, and first place for imports.
         env: what its environment has on top of ours, e.g. ``{"CELERY_BROKER_URL": url}``.
@@ -261,13 +261,15 @@ class WorkerProcess(GroupProcess):
         queues: Sequence[str] | None = None,
         name: str | None = None,
         loglevel: Literal["INFO", "DEBUG"] = "INFO",
+        gossip: bool = False,
         extra: Sequence[str] = (),
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str | None] | None = None,
     ) -> None:
         self.node = f"{name or f'w{os.getpid()}-{next(_numbers)}'}@localhost"
         argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.node, "-l", loglevel, "-P", pool]
-        argv += ["-c", str(concurrency), "--without-gossip", "--without-mingle"]
+        argv += ["-c", str(concurrency)]
+        argv += [] if gossip else ["--without-gossip", "--without-mingle"]
         argv += ["-Q", ",".join(queues)] if queues else []
         argv += extra
         super().__init__(argv, log_file, cwd, {"PYTHONUNBUFFERED": "1", **(env or {})})

@@ -93,3 +93,41 @@ def test_a_child_waits_until_a_full_server_has_room_again(scene: Scene) -> None:
     assert len(scene.ledger.rows(event="took")) == 2
     assert scene.store.visibility.unattended() == []
     assert worker.is_running
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_starts_on_a_full_server_and_brings_its_runs_to_their_ends(scene: Scene, pool: str) -> None:
+    """All workers were gone when it filled up; the one that comes has another name, and talks to the others."""
+    gone = scene.worker()
+    held = {"do:reserve": {"gate": "room"}}
+    runs = [scene.start(kind, {**held, **orders}) for kind in (SAGA, LINE) for orders in ({}, FAILS)]
+    scene.wait_for(event="began", number=2)
+    gone.kill()
+
+    with full(scene):
+        worker = scene.worker(pool=pool, gossip=True)
+        scene.ledger.open("room")
+        scene.audit(runs, "completed", "compensated")
+        assert worker.is_running
+
+
+def test_a_worker_that_starts_on_a_full_server_frees_it(forgetful: Scene) -> None:
+    scene = forgetful
+    scene.worker().stop()
+    for run in [scene.start(ONE) for _ in range(20)]:
+        run.cancel()
+
+    with full(scene):
+        scene.worker()
+        wait_until(lambda: not scene.orchestrator.list(), 30, "all runs to be forgotten")
+
+
+def test_a_worker_that_starts_on_a_full_server_that_knows_no_queue_yet_consumes_all_the_same(scene: Scene) -> None:
+    run = scene.start(ONE)
+
+    with full(scene):
+        worker = scene.worker(gossip=True)
+        assert scene.ended([run]) == {run.transaction_id: "completed"}
+        worker.wait_for_log("the broker is full.*queue celery", 20)
+    wait_until(lambda: scene.redis.smembers("_kombu.binding.celery"), 20, "the queue to be known")
+    assert worker.is_running
