@@ -44,6 +44,13 @@ def _choose_connection(instance: Any = None, **_kwargs: Any) -> None:
     connection = connection_of(chosen, lean=orchestrator.settings.lean_qos and dispatcher.atomic)
     if connection is not None:
         instance.app.amqp.Connection = connection
+    elif instance.app.connection_for_read().transport.driver_type == "redis":
+        logger.warning(
+            "broker_transport is set (%s), so this worker talks to its Redis broker as that does, and not by what "
+            "multiagents has in its place: a restart of the broker while a step runs may end this worker, and so does "
+            "a server that is full; run it under a supervisor that starts it again, or leave broker_transport out",
+            chosen,
+        )
 
 
 @signals.worker_init.connect(weak=False)

@@ -96,6 +96,9 @@ ELSEWHERE = (
 #: ... and for what redis-py has no class: a master that its replicas have left, and one that was demoted just now.
 _ELSEWHERE_WORDS = ("NOREPLICAS", "UNBLOCKED")
 
+#: What a server says that has no room (``maxmemory``) for what it is to write.
+FULL = redis.exceptions.OutOfMemoryError
+
 #: Trying again does not help against these: the configuration is wrong.
 _CONFIGURATION = frozenset({"AuthenticationError", "AuthenticationWrongNumberOfArgsError", "ExternalAuthProviderError"})
 #: What a server answers that would do no such call now, whatever it is about: it is full, no master, or not ready ...

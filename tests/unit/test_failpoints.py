@@ -76,7 +76,6 @@ EXEMPT = {
     "state_store/payloads/offload/redis.py:forget": "the way out of forget_apart, likewise",
     "orchestrator/dispatch/celery.py:_send": "the way out of all that is sent, whose callers have the sites",
     "orchestrator/schedules/celery.py:register": "tells beat what it is to send",
-    "worker_sdk/consumer/kombu.py:__init__": "sets an option of a connection",
     "worker_sdk/tasks.py:_apply_async": "the user's own .delay(), outside of runs",
 }
 

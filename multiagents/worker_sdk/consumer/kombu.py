@@ -5,9 +5,9 @@
 - A broker that restarts, or is full, does not end a worker.
 
 It is for worker processes only: there the app makes its connections by one of the classes below (`connection_of`), so
-that publishers, Flower and the like keep kombu's own. A connection stays what it is however often it breaks, and whichever
-of several URLs, or Sentinels, it goes on to. What is relied on in kombu is named where it is used and checked by
-``tests/integration/brokers/test_lean_qos.py``.
+that publishers, Flower and the like keep kombu's own. A connection stays what it is however often it breaks, and
+whichever of several URLs, or Sentinels, it goes on to. What is relied on in kombu is named where it is used and checked
+by ``tests/integration/brokers/test_lean_qos.py``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import Any, ClassVar
 import kombu
 from kombu.log import get_logger
 from kombu.transport import redis, virtual
-from redis.exceptions import OutOfMemoryError
 
-from multiagents.redis import ELSEWHERE, says_elsewhere
+from multiagents.redis import ELSEWHERE, FULL, says_elsewhere
 from multiagents.worker_sdk.consumer.qos import QoS, SturdyQoS
 
 __all__ = ["Connection", "SturdyConnection", "connection_of"]
@@ -86,11 +85,11 @@ class _ConsumesFromWhoIsFull:
     Nothing is consumed by it, and mostly it is there already: workers write the same at every start.
     """
 
-    # Relied on in kombu: `_queue_bind` writes the binding after all else is done, `get_table` reads those of an exchange,
-    # `_fanout_queues` has the queues that are bound to none in Redis, and `maybe_refresh_binding_expiry` is called once
-    # a second.
+    # Relied on in kombu: `_queue_bind` writes the binding after all else is done, `get_table` reads those of an
+    # exchange, `_fanout_queues` has the queues that are bound to none in Redis, and `maybe_refresh_binding_expiry` is
+    # called once a second.
     _fanout_queues: Mapping[str, Any]
-    get_table: Callable[[str], list[tuple[str, ...]]]
+    get_table: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: arguments of the bindings that are still to be written down
@@ -102,14 +101,14 @@ class _ConsumesFromWhoIsFull:
         bound = exchange, routing_key, pattern, queue
         try:
             super()._queue_bind(*bound)  # type: ignore[misc]  # the mixin stands before a kombu channel
-        except OutOfMemoryError:
+        except FULL:
             if queue in self._fanout_queues or (routing_key or "", pattern or "", queue) in self.get_table(exchange):
                 return
             if bound not in self._unbound:
                 self._unbound.append(bound)
                 logger.warning(
-                    "the broker is full (maxmemory), and does not know yet that queue %s gets what is sent to exchange %s"
-                    ": the queue is consumed, and is made known when there is room",
+                    "the broker is full (maxmemory), and does not know yet that queue %s gets what is sent to exchange "
+                    "%s: the queue is consumed, and is made known when there is room",
                     queue,
                     exchange,
                 )
@@ -122,12 +121,12 @@ class _ConsumesFromWhoIsFull:
         for number, bound in enumerate(unbound):
             try:
                 super()._queue_bind(*bound)  # type: ignore[misc]  # the mixin stands before a kombu channel
-            except OutOfMemoryError:
+            except FULL:
                 self._unbound = unbound[number:]
                 return
         try:
             super().maybe_refresh_binding_expiry()  # type: ignore[misc]  # the mixin stands before a kombu channel
-        except OutOfMemoryError:
+        except FULL:
             self._bind_at = time.monotonic() + BIND_AGAIN_EVERY
 
 
@@ -208,9 +207,9 @@ class SturdySentinelTransport(SentinelTransport):
 class Connection(kombu.Connection):
     """A connection to a broker, by a transport of ours if it is a Redis; other brokers are reached as ever."""
 
-    # Relied on in kombu: `transport_cls` is the name that the URL in use says, however it came to be in use, and a clone
-    # is made by the class of what it is cloned from. A class path in its place (Celery's `broker_transport`) would be
-    # forgotten at the first reconnection to one of several URLs.
+    # Relied on in kombu: `transport_cls` is the name that the URL in use says, however it came to be in use, and a
+    # clone is made by the class of what it is cloned from. A class path in its place (Celery's `broker_transport`)
+    # would be forgotten at the first reconnection to one of several URLs.
     transport_cls: Any
     transports: ClassVar[Mapping[str, type[virtual.Transport]]] = {
         "redis": Transport,

@@ -26,10 +26,10 @@ from typing import Any
 
 from kombu.log import get_logger
 from kombu.transport import redis, virtual
-from redis.exceptions import OutOfMemoryError, RedisError
 
 from multiagents.failpoints import WriteSite, write
 from multiagents.names import HEADER
+from multiagents.redis import CLIENT_ERRORS, FULL
 
 __all__ = ["QoS", "SturdyQoS"]
 
@@ -62,6 +62,8 @@ class QoS(redis.QoS):
     # Relied on in kombu: `virtual.QoS` keeps what was delivered in `_delivered` (tag -> message, oldest first), puts
     # acknowledged tags into `_dirty` through `_quick_ack`, which any thread may call, and drops them in `_flush`;
     # `can_consume` and `can_consume_max_estimate` count both. `redis.QoS` adds the writes to Redis around that.
+    #: whether the engine's messages are lean
+    lean = True
     channel: Any
     _delivered: OrderedDict[str, Any]
     _dirty: set[str]
@@ -74,10 +76,10 @@ class QoS(redis.QoS):
         self._said_full = False
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if not self._is_lean(message):
+        if not self.lean or HEADER not in message.headers:
             try:
                 super().append(message, delivery_tag)
-            except OutOfMemoryError:
+            except FULL:
                 self._say_full("what it delivers is kept in memory, and goes back to its queue when this worker ends")
             else:
                 return
@@ -103,14 +105,14 @@ class QoS(redis.QoS):
         elif self._is_connected():
             try:
                 super().reject(delivery_tag, requeue)
-            except OutOfMemoryError:
+            except FULL:
                 self._say_full("what is rejected there comes again after the visibility timeout")
                 self._quick_ack(delivery_tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().restore_visible(*args, **kwargs)
-        except OutOfMemoryError:
+        except FULL:
             self._say_full("messages of ordinary tasks whose worker was killed come again when it has room")
 
     def restore_unacked(self, client: Any = None) -> None:
@@ -120,7 +122,7 @@ class QoS(redis.QoS):
         try:
             if self._is_connected():
                 super().restore_unacked(client)
-        except OutOfMemoryError:
+        except FULL:
             self._say_full("messages of ordinary tasks come again after the visibility timeout")
         self._delivered.clear()  # what was not restored is in Redis, and `visibility_timeout` brings it back
 
@@ -136,7 +138,7 @@ class QoS(redis.QoS):
             return
         try:
             self._push_back(messages)
-        except (*self.channel.connection_errors, RedisError) as error:
+        except (*self.channel.connection_errors, *CLIENT_ERRORS) as error:
             logger.warning(
                 "%d unstarted messages could not be given back to the broker (%r): Redis could not be reached; "
                 "the sweep dispatches them again when their lease has run out",
@@ -159,9 +161,6 @@ class QoS(redis.QoS):
                 lambda: client.eval(_GIVE_BACK, len(lists), *lists, *(text for _, text in pushes)),
             )
 
-    def _is_lean(self, message: Any) -> bool:
-        return HEADER in message.headers
-
     def _is_connected(self) -> bool:
         # `kombu.Connection` takes itself from its transport when it closes it, as its `client`, and the transport
         # itself from its channels, as their `connection`.
@@ -176,8 +175,7 @@ class QoS(redis.QoS):
 class SturdyQoS(QoS):
     """The same where no message is lean: the broker is not the store, or lean QoS is off."""
 
-    def _is_lean(self, message: Any) -> bool:
-        return False
+    lean = False
 
 
 class _Pushes(list[tuple[str, str]]):

@@ -14,16 +14,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import amqp
 import pytest
+import redis
 
 from multiagents import WorkflowFailedError
 from multiagents.embedded import EmbeddedServer
 from multiagents.names import Direction
-from multiagents.testing import new_server, wait_until
+from multiagents.testing import RabbitNode, new_server, wait_until
 from tests.support import ROOT
 from tests.support.apps import mixed
 from tests.support.mixed_deployment import MixedDeployment
@@ -235,14 +237,23 @@ def test_what_was_lost_is_published_again_though_its_queue_is_never_empty(
         thread.join()
 
 
+@contextmanager
+def broker_of_its_own(kind: str, folder: Path) -> Iterator[EmbeddedServer | RabbitNode]:
+    """A server that a test may kill, and start again with what it had."""
+    with RabbitNode(folder) if kind == "rabbitmq" else new_server(folder) as server:
+        yield server
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what kombu leaves of the connection
-def test_G5_a_worker_outlives_the_restart_of_a_redis_broker_that_is_not_the_store(
-    new_redis_url: Callable[[], str], tmp_path: Path
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("kind", OTHER)
+def test_G5_a_worker_outlives_the_restart_of_a_broker_that_is_not_the_store(
+    new_redis_url: Callable[[], str], tmp_path: Path, kind: str, pool: Any
 ) -> None:
     # Given: a step runs, which is acknowledged when it is over.
-    with new_server(tmp_path / "broker") as broker:
+    with broker_of_its_own(kind, tmp_path / "broker") as broker:
         deployment = MixedDeployment(tmp_path, broker.url, new_redis_url(), lease=LEASE, sweep_interval=0.2)
-        worker = deployment.start_worker()
+        worker = deployment.start_worker(pool=pool)
         run = deployment.orchestrator.start(mixed.held_up, {"gate": "now"})
         deployment.wait_for_gate("now")
 
@@ -255,10 +266,63 @@ def test_G5_a_worker_outlives_the_restart_of_a_redis_broker_that_is_not_the_stor
         # Then: the worker lives, and goes on.
         try:
             runs = [run, deployment.orchestrator.start(mixed.one_step)]
-            assert ended(deployment, runs, 40) == ["completed"] * 2
+            assert ended(deployment, runs, 60) == ["completed"] * 2
             assert worker.is_running
         finally:
             deployment.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what kombu leaves of the connection
+def test_G5_a_worker_without_lean_qos_outlives_the_restart_of_its_redis(tmp_path: Path) -> None:
+    with new_server(tmp_path / "broker") as server:
+        deployment = MixedDeployment(tmp_path, server.url, server.url, lean_qos=False, lease=LEASE, sweep_interval=0.2)
+        with deployment:
+            worker = deployment.start_worker()
+            run = deployment.orchestrator.start(mixed.held_up, {"gate": "now"})
+            deployment.wait_for_gate("now")
+
+            server.kill()
+            server.start()
+            time.sleep(3)
+            deployment.open_gate("now", times=3)
+
+            assert ended(deployment, [run], 60) == ["completed"]
+            assert worker.is_running
+
+
+def test_a_transport_of_the_users_own_is_warned_of_where_it_is_a_redis(
+    new_redis_url: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_redis_url()
+    with MixedDeployment(tmp_path, url, url, conf={"broker_transport": "redis"}) as deployment:
+        worker = deployment.start_worker()
+
+        worker.wait_for_log("broker_transport is set.*a restart of the broker.*supervisor")
+
+
+def test_a_full_broker_that_is_not_the_store_ends_no_worker_and_runs_go_on_when_it_has_room(
+    new_redis_url: Callable[[], str], tmp_path: Path
+) -> None:
+    with (
+        new_server(tmp_path / "broker") as broker,
+        closing(redis.Redis.from_url(broker.url)) as admin,
+        MixedDeployment(tmp_path, broker.url, new_redis_url(), lease=LEASE, sweep_interval=0.2) as deployment,
+    ):
+        before = deployment.orchestrator.start(mixed.held_up, {"gate": "now"})
+
+        # A worker starts there, and takes what there is.
+        admin.config_set("maxmemory", 1)
+        worker = deployment.start_worker(gossip=True)
+        deployment.wait_for_gate("now")
+        deployment.open_gate("now", times=3)
+        meanwhile = deployment.orchestrator.start(mixed.one_step)
+        time.sleep(2)
+        assert worker.is_running
+
+        admin.config_set("maxmemory", 0)
+
+        assert ended(deployment, [before, meanwhile], 60) == ["completed"] * 2
+        assert worker.is_running
 
 
 @pytest.mark.parametrize("kind", OTHER)

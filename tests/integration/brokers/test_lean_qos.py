@@ -33,7 +33,6 @@ from multiagents.names import HEADER
 from multiagents.worker_sdk.consumer import kombu as lean
 from tests.support import ROOT
 
-LEAN = "multiagents.worker_sdk.consumer.kombu:Transport"
 PREFIX = "shop:"
 
 
@@ -148,7 +147,7 @@ class Consumer:
 
 @pytest.fixture
 def consumer(url: str, client: redis.Redis) -> Iterator[Consumer]:
-    with kombu.Connection(url, transport=LEAN) as connection:
+    with lean.Connection(url) as connection:
         yield Consumer(connection)
 
 
@@ -194,6 +193,11 @@ def commands(client: redis.Redis) -> Callable[[], set[str]]:
         ),
         (kombu_redis.Channel.conn_or_acquire, ["self", "client"]),
         (kombu_redis.Channel.close, ["self"]),
+        (kombu_redis.Channel._queue_bind, ["self", "exchange", "routing_key", "pattern", "queue"]),
+        (kombu_redis.Channel.get_table, ["self", "exchange"]),
+        (kombu_redis.Channel.maybe_refresh_binding_expiry, ["self"]),
+        (kombu_redis.QoS.restore_visible, ["self", "start", "num", "interval"]),
+        (kombu.Connection.get_transport_cls, ["self"]),
         (virtual.Transport.__init__, ["self", "client", "kwargs"]),
     ],
 )
@@ -207,9 +211,10 @@ def test_kombu_keeps_its_books_as_lean_qos_expects(consumer: Consumer) -> None:
     qos = consumer.channel.qos
 
     assert isinstance(qos, lean.QoS)
+    assert isinstance(consumer.connection.clone(), lean.Connection)
     assert qos._quick_ack == qos._dirty.add
     assert hasattr(qos._delivered, "popitem")
-    assert kombu.Connection.resolve_aliases[LEAN] == "redis"
+    assert "maybe_refresh_binding_expiry" in inspect.getsource(kombu_redis.Transport.register_with_event_loop)
     assert kombu_redis.QoS.can_consume is virtual.QoS.can_consume
     assert kombu_redis.QoS.can_consume_max_estimate is virtual.QoS.can_consume_max_estimate
 
@@ -243,7 +248,7 @@ def test_a_message_without_the_header_keeps_the_ack_emulation(consumer: Consumer
 def test_the_prefetch_limit_holds_for_both_kinds_together(url: str, client: redis.Redis) -> None:
     for number in range(6):
         client.lpush("celery", message(name=f"m{number}", is_lean=number % 2 == 0))
-    with kombu.Connection(url, transport=LEAN) as connection:
+    with lean.Connection(url) as connection:
         consumer = Consumer(connection, prefetch=3)
 
         assert ["m0", "m1", "m2"] == consumer.drain()
@@ -271,7 +276,7 @@ def test_a_requeued_message_is_the_next_of_its_priority_list(url: str, client: r
     low = "celery\x06\x166"
     client.lpush("celery", message(name="high"))
     client.lpush(low, message(name="low-1", priority=6))
-    with kombu.Connection(url, transport=LEAN) as connection:
+    with lean.Connection(url) as connection:
         consumer = Consumer(connection, prefetch=2)  # no BRPOP is under way once both are here
         assert ["high", "low-1"] == consumer.drain()
         client.lpush(low, message(name="low-2", priority=6))
@@ -300,7 +305,7 @@ def test_closing_gives_unacknowledged_messages_back_once_and_in_order(
         client.lpush(f"{prefix}celery", message(name=f"m{number}"))
     client.lpush(f"{prefix}celery\x06\x169", message(name="low", priority=9))
     sent = client.lrange(f"{prefix}celery", 0, 0)[0]
-    with kombu.Connection(url, transport=LEAN, transport_options={"global_keyprefix": prefix}) as connection:
+    with lean.Connection(url, transport_options={"global_keyprefix": prefix}) as connection:
         consumer = Consumer(connection)
         assert ["m1", "m2", "m3", "m4", "low"] == consumer.drain()
         consumer.received[1].ack()
@@ -310,7 +315,7 @@ def test_closing_gives_unacknowledged_messages_back_once_and_in_order(
         commands()
 
         consumer.channel.close()
-        assert {"multi", "exec", "rpush"} == commands()
+        assert {"eval", "rpush"} == commands()
         qos.restore_unacked_once()
         qos.give_back()
         consumer.received[0].ack()  # the task was running and ends after the channel is gone: no error, no command
@@ -374,7 +379,7 @@ def test_an_unreachable_server_leaves_the_messages_to_the_sweep_and_says_so(
 ) -> None:
     with valkey(tmp_path, "--save", "") as port, redis.Redis(port=port) as client:
         client.lpush("celery", message())
-        connection = kombu.Connection(f"redis://127.0.0.1:{port}/0", transport=LEAN)
+        connection = lean.Connection(f"redis://127.0.0.1:{port}/0")
         consumer = Consumer(connection)
         consumer.drain()
 
@@ -384,9 +389,80 @@ def test_an_unreachable_server_leaves_the_messages_to_the_sweep_and_says_so(
     connection.collect()
 
 
+@pytest.fixture
+def full(client: redis.Redis) -> Iterator[Callable[[bool], None]]:
+    """A function that fills the server, or makes room."""
+    yield lambda yes: client.config_set("maxmemory", int(yes))
+    client.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+@pytest.mark.parametrize("kind", [lean.Connection, lean.SturdyConnection])
+def test_a_full_server_loses_no_message_that_it_hands_out(
+    kind: type[kombu.Connection], prefix: str, url: str, client: redis.Redis, full: Callable[[bool], None]
+) -> None:
+    for number in range(1, 7):
+        client.lpush(f"{prefix}celery", message(name=f"m{number}", is_lean=number % 2 == 0))
+    with kind(url, transport_options={"global_keyprefix": prefix}) as connection:
+        consumer = Consumer(connection)
+        full(True)
+        assert [f"m{number}" for number in range(1, 7)] == consumer.drain()
+        consumer.received[0].ack()
+        consumer.received[1].ack()
+        consumer.received[2].reject(requeue=True)
+        consumer.received[3].reject(requeue=True)
+        consumer.consumer.cancel()
+
+        consumer.channel.close()
+
+    assert {"m3", "m4", "m5", "m6"} == set(names(client, f"{prefix}celery"))
+    assert 0 == client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
+
+
+def test_what_was_delivered_before_the_server_was_full_comes_back_when_it_has_room(
+    url: str, client: redis.Redis, full: Callable[[bool], None]
+) -> None:
+    for number in range(1, 4):
+        client.lpush("celery", message(name=f"m{number}", is_lean=False))
+    with lean.Connection(url) as connection:
+        consumer = Consumer(connection)
+        assert ["m1", "m2", "m3"] == consumer.drain()
+        consumer.consumer.cancel()
+        full(True)
+        consumer.received[0].ack()
+        consumer.received[1].reject(requeue=True)
+        consumer.channel.qos.restore_visible(num=10, interval=1)
+        consumer.channel.close()
+    assert 2 == client.hlen("unacked")
+
+    full(False)
+    with lean.Connection(url, transport_options={"visibility_timeout": 0}) as connection:
+        connection.channel().qos.restore_visible(num=10, interval=1)
+
+    assert {"m2", "m3"} == set(names(client))
+
+
+def test_a_queue_that_a_full_server_refuses_to_know_is_made_known_when_there_is_room(
+    url: str, client: redis.Redis, full: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lean, "BIND_AGAIN_EVERY", 0.0)
+    orders = kombu.Queue("orders", kombu.Exchange("shop", "topic"), "order.#")
+    full(True)
+    with lean.Connection(url) as connection:
+        channel = connection.channel()
+        orders(channel).declare()
+        channel.maybe_refresh_binding_expiry()
+        assert [] == channel.get_table("shop")
+
+        full(False)
+        channel.maybe_refresh_binding_expiry()
+
+        assert [("order.#", "^order\\..*?$", "orders")] == channel.get_table("shop")
+
+
 def test_without_ack_emulation_the_channel_is_kombus_own(url: str, client: redis.Redis) -> None:
     client.lpush("celery", message(name="m1"))
-    with kombu.Connection(url, transport=LEAN, transport_options={"ack_emulation": False}) as connection:
+    with lean.Connection(url, transport_options={"ack_emulation": False}) as connection:
         consumer = Consumer(connection)
 
         assert ["m1"] == consumer.drain()
@@ -399,58 +475,42 @@ def test_without_ack_emulation_the_channel_is_kombus_own(url: str, client: redis
 # --- which transport ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"broker_url": "redis://localhost:6379/0"}, "multiagents.worker_sdk.consumer.kombu:Transport"),
-        ({"broker_url": "rediss://localhost:6379/0"}, "multiagents.worker_sdk.consumer.kombu:TLSTransport"),
-        (
-            {"broker_url": "sentinel://a:26379;sentinel://b:26379"},
-            "multiagents.worker_sdk.consumer.kombu:SentinelTransport",
-        ),
-        ({"broker_url": ["redis://a:6379/0", "redis://b:6379/0"]}, "multiagents.worker_sdk.consumer.kombu:Transport"),
-        ({"broker_url": "redis://a:6379/0;redis+socket:///b"}, "multiagents.worker_sdk.consumer.kombu:Transport"),
-        ({"broker_url": "redis+socket:///tmp/redis.sock"}, None),
-        ({"broker_url": "amqp://localhost"}, None),
-        ({"broker_url": "memory://"}, None),
-        ({}, None),
-        ({"broker_url": "redis://localhost", "broker_transport": "redis"}, None),
-        ({"broker_url": "redis://localhost", "broker_transport": "their.module:Transport"}, None),
-        ({"broker_url": "redis://localhost", "broker_write_url": "amqp://localhost"}, None),
-        ({"broker_read_url": "redis://localhost", "broker_write_url": "rediss://localhost"}, None),
-        (
-            {"broker_read_url": "redis://localhost", "broker_write_url": "redis://other"},
-            "multiagents.worker_sdk.consumer.kombu:Transport",
-        ),
-    ],
-)
-def test_the_transport_follows_the_broker_url_and_never_the_users_choice(
-    settings: dict[str, Any], expected: str | None
-) -> None:
-    app = Celery("shop", set_as_current=False)
-    app.conf.update(settings)
+@pytest.mark.parametrize(("is_lean", "kind"), [(True, lean.QoS), (False, lean.SturdyQoS)])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "sentinel", "redis+socket"])
+def test_every_way_to_a_redis_broker_has_a_transport_of_ours(scheme: str, is_lean: bool, kind: type) -> None:
+    made = lean.connection_of(None, lean=is_lean)
 
-    assert expected == lean.choose_transport(app.conf, True)
-    assert lean.choose_transport(app.conf, False) is None
+    assert made is not None
+    assert made(f"{scheme}://localhost:7000/3").get_transport_cls().Channel.QoS is kind
 
 
-@pytest.mark.parametrize(("scheme", "path"), list(lean._TRANSPORTS.items()))
-def test_a_connection_shows_the_scheme_of_its_url_and_clones_stay_lean(scheme: str, path: str) -> None:
-    connection = kombu.Connection(f"{scheme}://:secret@localhost:7000/3", transport=path)
+@pytest.mark.parametrize("url", ["amqp://localhost", "memory://"])
+def test_other_brokers_are_reached_as_ever(url: str) -> None:
+    assert lean.Connection(url).get_transport_cls() is kombu.Connection(url).get_transport_cls()
+
+
+@pytest.mark.parametrize("chosen", ["redis", "their.module:Transport"])
+def test_a_transport_that_the_user_has_chosen_stays(chosen: str) -> None:
+    assert lean.connection_of(chosen, lean=True) is None
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "sentinel"])
+def test_a_connection_shows_the_scheme_of_its_url_and_clones_stay_lean(scheme: str) -> None:
+    connection = lean.Connection(f"{scheme}://:secret@localhost:7000/3")
 
     assert f"{scheme}://:**@localhost:7000/3" == connection.as_uri()
     assert scheme == connection.info()["transport"]
-    assert path == connection.clone().transport_cls
+    assert connection.clone().get_transport_cls() is connection.get_transport_cls()
 
 
-def test_after_a_failover_to_the_next_url_kombus_own_transport_takes_over(url: str, client: redis.Redis) -> None:
-    with kombu.Connection(f"redis://127.0.0.1:{free_port()}/0;{url}", transport=LEAN) as connection:
+def test_after_a_failover_to_the_next_url_messages_are_lean_as_before(url: str, client: redis.Redis) -> None:
+    with lean.Connection(f"redis://127.0.0.1:{free_port()}/0;{url}") as connection:
         connection.ensure_connection(max_retries=2, interval_start=0, interval_step=0)
         consumer = Consumer(connection)
         client.lpush("celery", message(name="m1"))
 
         assert ["m1"] == consumer.drain()
-        assert 1 == client.hlen("unacked")
+        assert 0 == client.hlen("unacked")
         consumer.channel.close()
 
     assert ["m1"] == names(client)
@@ -470,7 +530,7 @@ def test_rediss_speaks_tls_with_and_without_options(options: str) -> None:
         url = f"rediss://127.0.0.1:{server.getsockname()[1]}/0{options}"
         thread = threading.Thread(target=listen_once, args=(server,))
         thread.start()
-        transport = kombu.Connection(url, transport=lean._TRANSPORTS["rediss"]).transport
+        transport = lean.Connection(url).transport
         with pytest.raises(redis.ConnectionError):
             transport.establish_connection()
         thread.join()
@@ -484,11 +544,7 @@ def test_behind_sentinel_messages_are_lean_and_given_back(
     configuration = tmp_path / "sentinel.conf"
     configuration.write_text(f"sentinel monitor orders 127.0.0.1 {port} 1\n")
     with valkey(tmp_path, str(configuration), "--sentinel") as sentinel:
-        connection = kombu.Connection(
-            f"sentinel://127.0.0.1:{sentinel}",
-            transport=lean._TRANSPORTS["sentinel"],
-            transport_options={"master_name": "orders"},
-        )
+        connection = lean.Connection(f"sentinel://127.0.0.1:{sentinel}", transport_options={"master_name": "orders"})
         with connection:
             consumer = Consumer(connection)
             client.lpush("celery", message(name="m1"))
@@ -508,14 +564,14 @@ import os
 import redis
 from celery import Celery
 from celery.signals import celeryd_init
-from multiagents.worker_sdk.consumer.kombu import choose_transport
+from multiagents.worker_sdk.consumer.kombu import Connection
 
 app = Celery("shop", broker=os.environ["BROKER"])
 app.conf.update(task_ignore_result=True, task_acks_late=True, worker_prefetch_multiplier=2)
 
 @celeryd_init.connect
-def use_lean_qos(conf=None, **_):
-    conf.broker_transport = choose_transport(conf, True)
+def use_lean_qos(instance=None, **_):
+    instance.app.amqp.Connection = Connection
 
 @app.task(name="run", bind=True)
 def run(self):

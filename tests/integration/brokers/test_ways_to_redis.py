@@ -130,7 +130,7 @@ def test_a_server_whose_certificate_nobody_has_signed_is_not_talked_to(
 
 
 def test_runs_live_behind_the_brokers_socket(deploy: Callable[..., Reached], tmp_path: Path):
-    socket = f"/tmp/multiagents-{tmp_path.name}.sock"  # a path of a socket is short
+    socket = f"/tmp/multiagents-{os.getpid()}.sock"  # a path of a socket is short
     with own_server(tmp_path / "server", password=PASSWORD, config={"unixsocket": socket}):
         reached_so = deploy({"broker_url": f"redis+socket://:{quote(PASSWORD, safe='')}@{socket}?virtual_host=3"})
 
@@ -302,6 +302,41 @@ def test_G3_G5_a_master_killed_under_load_is_replaced_by_its_replica_and_every_r
     ends = {run.transaction_id: str(run.status) for _, run in runs}
     assert ends == {run.transaction_id: "compensated" if given["refused"] else "completed" for given, run in runs}
     assert all(worker.is_running for worker in workers)
+
+
+def holds_a_message_only_in_memory(reached_so: Reached, port: int, gate: Path) -> bool:
+    """Whether a worker that has a step in hand has written nothing of its message to the broker."""
+    run = reached_so.orchestrator.start(reached.held, {"gate": str(gate)})
+    wait_until(lambda: run.describe().steps["hold"].status == "running", SOON, "a step that runs")
+    with redis.Redis(port=port, password=PASSWORD) as admin:
+        written = admin.exists("unacked")
+    gate.touch()
+    run.result(timeout=SOON)
+    return not written
+
+
+def test_a_worker_behind_sentinels_is_lean_after_a_failover_as_before(
+    deploy: Callable[..., Reached], sentinels: Sentinels, tmp_path: Path
+):
+    reached_so = deploy(behind(sentinels))
+    worker = reached_so.worker()
+    first = sentinels.master
+    assert holds_a_message_only_in_memory(reached_so, first.port, tmp_path / "gate-1")
+
+    first.kill()
+    wait_until(lambda: sentinels.master is not first, SOON, "another master")
+
+    assert holds_a_message_only_in_memory(reached_so, sentinels.master.port, tmp_path / "gate-2")
+    assert worker.is_running
+
+
+def test_a_worker_at_a_brokers_socket_is_lean(deploy: Callable[..., Reached], tmp_path: Path):
+    socket = f"/tmp/multiagents-{os.getpid()}.sock"
+    with own_server(tmp_path / "server", password=PASSWORD, config={"unixsocket": socket}) as server:
+        reached_so = deploy({"broker_url": f"redis+socket://:{quote(PASSWORD, safe='')}@{socket}?virtual_host=0"})
+        reached_so.worker()
+
+        assert holds_a_message_only_in_memory(reached_so, server.port, tmp_path / "gate")
 
 
 def test_who_is_connected_to_a_master_that_was_demoted_finds_the_new_one(

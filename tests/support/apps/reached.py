@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, shared_task
 
 from multiagents import Limit, TerminalError, WorkflowBuilder, init_app, worker
+from multiagents.testing import wait_until
 
 
 def make_app(conf: dict[str, Any]) -> Celery:
@@ -47,6 +49,14 @@ def charge(order: int, refused: bool = False) -> dict[str, Any]:
         raise TerminalError("the card was refused")
     return {"charged": order}
 
+
+@worker("reached.hold")
+def hold(gate: str) -> None:
+    """Wait until this file is there."""
+    wait_until(Path(gate).exists, 100, "the gate")
+
+
+held = WorkflowBuilder("reached.held").add_step("hold", hold).build()
 
 order = (
     WorkflowBuilder("reached")
