@@ -1,4 +1,4 @@
-"""Pytest fixtures: servers and workers to test sagas with.
+"""Pytest fixtures: servers, workers and a language model to test sagas with.
 
 Ask for it in the ``conftest.py`` at the top of the tests::
 
@@ -14,6 +14,7 @@ fixture             scope     what it is
 ``rabbitmq``        session   a RabbitMQ node
 ``start_worker``    function  a function: a Celery worker process, ready; see `WorkerStarter`
 ``crash_server``    function  a server of the test's own, to kill and restart
+``lm_stub``         function  a language model on loopback that the test scripts; see `LMStub`
 ==================  ========  ==========================================================================
 
 The environment variable ``MULTIAGENTS_TEST_SERVER`` chooses the servers: ``valkey`` (the default, which comes along as
@@ -30,6 +31,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from multiagents.embedded import EmbeddedServer
+from multiagents.testing.lm_stub import LMStub
 from multiagents.testing.servers import DATABASES, RabbitNode, empty_database, new_server, server_kind
 from multiagents.testing.worker_process import WorkerProcess
 
@@ -96,6 +98,16 @@ def crash_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A running server of the test's own: ``kill()`` it, ``restart()`` it."""
     with new_server(tmp_path / "crash_server") as server:
         yield server
+
+
+@pytest.fixture
+def lm_stub() -> Iterator[LMStub]:
+    """A language model that says what the test tells it to; give its address to ``dspy.LM``, or to workers."""
+    with LMStub() as stub:
+        yield stub
+    # Pytest shows this for a test that failed, and only then.
+    for request in stub.requests:
+        print(f"LMStub, {'NO REPLY SCRIPTED, ' if request in stub.unscripted else ''}{request}")
 
 
 @pytest.fixture
