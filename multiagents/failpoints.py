@@ -88,6 +88,24 @@ class WriteSite(StrEnum):
     RENEW = "store.renew"
     #: The same for an undo.
     RENEW_UNDO = "store.renew_undo"
+    #: A worker begins with the calls of an attempt. It asks again when in doubt.
+    JOURNAL_OPEN = "store.journal_open"
+    #: The same for an undo.
+    JOURNAL_OPEN_UNDO = "store.journal_open_undo"
+    #: A worker writes down that it is about to call a model or a tool. In doubt it asks again with the call's number.
+    JOURNAL_BEGIN = "store.journal_begin"
+    #: The same for an undo.
+    JOURNAL_BEGIN_UNDO = "store.journal_begin_undo"
+    #: A worker writes down what it was answered. It does so again when in doubt.
+    JOURNAL_FINISH = "store.journal_finish"
+    #: The same for an undo.
+    JOURNAL_FINISH_UNDO = "store.journal_finish_undo"
+    #: A worker says which answers made its attempt fail.
+    JOURNAL_REFUSE = "store.journal_refuse"
+    #: The same for an undo.
+    JOURNAL_REFUSE_UNDO = "store.journal_refuse_undo"
+    #: A person has a step begin with an empty journal. He asks again when in doubt.
+    JOURNAL_RESTART = "store.journal_restart"
     #: The sweep sends an attempt out: its timer has come, or its message was lost. Or a worker gives one back, because
     #: a limit is reached, for a timer to send it out.
     DISPATCH = "store.dispatch"

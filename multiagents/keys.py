@@ -169,7 +169,7 @@ class PartitionKeys:
 class RunKeys(PartitionKeys):
     """What belongs to one run, and what it shares with the other runs of its partition."""
 
-    __slots__ = ("blobs", "channel", "context", "history", "results", "run")
+    __slots__ = ("blobs", "channel", "context", "history", "journal", "results", "run")
 
     def __init__(self, shared: PartitionKeys, transaction_id: str) -> None:
         # Made for every step: what is the partition's is taken over, not put together again.
@@ -186,5 +186,7 @@ class RunKeys(PartitionKeys):
         self.history = f"{tag}:history:{transaction_id}"
         #: hash: name (a hash of it) -> a payload that is too large for the others, which have a reference in its place
         self.blobs = f"{tag}:blobs:{transaction_id}"
+        #: hash: the calls that the run's steps have made inside, to models and tools, with what they were answered
+        self.journal = f"{tag}:journal:{transaction_id}"
         #: Pub/Sub channel that wakes whoever waits for the end
         self.channel = f"{tag}:ended:{transaction_id}"

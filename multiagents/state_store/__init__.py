@@ -12,6 +12,7 @@ from multiagents.state_store.isolation import (
     Slot,
     pause_ms,
 )
+from multiagents.state_store.journal import Journal
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy
 from multiagents.state_store.schedules import Schedules
 from multiagents.state_store.visibility import Visibility
@@ -19,6 +20,7 @@ from multiagents.state_store.visibility import Visibility
 __all__ = [
     "LOCK_CHECK_MS",
     "Isolation",
+    "Journal",
     "Lock",
     "Schedules",
     "Slot",

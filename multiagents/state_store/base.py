@@ -26,6 +26,7 @@ from multiagents.events import Event
 from multiagents.exceptions import MultiAgentsError
 from multiagents.names import Correlation
 from multiagents.state_store.isolation import Isolation
+from multiagents.state_store.journal import Journal
 from multiagents.state_store.payloads import PayloadPolicy, Payloads
 from multiagents.state_store.records import (
     Announced,
@@ -68,6 +69,8 @@ class StateStore(ABC):
     policy: PayloadPolicy
     #: locks on business keys, and limits by key
     isolation: Isolation
+    #: the calls inside steps, to models and tools
+    journal: Journal
     #: runs found and counted, and what is shown of all of them
     visibility: Visibility
     #: how far schedules have come

@@ -11,13 +11,25 @@ from typing import Any
 
 import pytest
 
+from multiagents.clock import to_ms
 from multiagents.events import CommandEvent
 from multiagents.exceptions import StateStoreError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
-from multiagents.state_store.records import Commit, Condition, Delivery, Dispatch, DueKind, Search, Written
+from multiagents.state_store.records import (
+    Call,
+    Commit,
+    Condition,
+    Delivery,
+    Dispatch,
+    DueKind,
+    Request,
+    Search,
+    Usage,
+    Written,
+)
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
@@ -27,7 +39,7 @@ from tests.support.store_kit import LIST, RedisKit
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "attributes", "erase", "identity", "lists", "rewind", "transition"}
+PARTS = {"apply", "attributes", "erase", "identity", "journal", "lists", "occurrences", "rewind", "transition"}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[RedisKit], Any]
@@ -63,6 +75,26 @@ def over(kit: RedisKit) -> None:
     kit.begin(attributes=TAGS)
     kit.begin("order-5")  # of the same partition
     kit.end(retention_ms=1)
+
+
+CALL = Call("lm", "h", 1, "small", Request(text="x" * 40))
+
+
+def opened(kit: RedisKit) -> None:
+    kit.under(PayloadPolicy(claim_check_bytes=30))
+    kit.begin()
+    kit.claim()
+    kit.store.journal.open(attempt(), "owner-1", {"seed": "7"})
+
+
+def asking(kit: RedisKit) -> None:
+    opened(kit)
+    kit.store.journal.begin(attempt(), "owner-1", CALL)
+
+
+def between_attempts(kit: RedisKit) -> None:
+    asking(kit)
+    kit.finish(steps={}, dispatches=[kit.message("order-1", "reserve", "d2")])
 
 
 def timer(kit: RedisKit) -> None:
@@ -134,6 +166,11 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "take_due": (timer, lambda kit: kit.store.take_due()),
     "announce": (lambda _kit: None, lambda kit: kit.store.announce({"worker:a": {}}, gone=["worker:b"])),
     "tidy": (drained, lambda kit: kit.store.tidy(60_000)),
+    "journal_open": (claimed, lambda kit: kit.store.journal.open(attempt(), "owner-1", {"seed": "7"})),
+    "journal_begin": (opened, lambda kit: kit.store.journal.begin(attempt(), "owner-1", CALL)),
+    "journal_finish": (asking, lambda kit: kit.store.journal.finish(attempt(), "owner-1", "1", "y" * 40)),
+    "journal_refuse": (asking, lambda kit: kit.store.journal.refuse(attempt(), "owner-1", ["1"], "no JSON")),
+    "journal_restart": (between_attempts, lambda kit: kit.store.journal.restart("order-1", "reserve")),
     "hold": (lost, lambda kit: kit.store.hold([attempt()])),
 }
 
@@ -484,6 +521,7 @@ def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: RedisKi
     of = redis_kit.keys.of_run("order-1")
 
     keys = [of.run, of.context, of.results, of.history, of.due, of.blobs, of.definitions, of.versions, of.generations]
+    keys.append(of.journal)
     rest = [of.sent(""), of.indexes, of.attributes, "", 100]
     assert run(redis_kit, "forget", keys, ["order-1~another", *rest])[0] == 0
     assert run(redis_kit, "forget", keys, ["order-1", *rest])[0] == 1
@@ -508,6 +546,7 @@ def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: Re
     of = redis_kit.keys.of_run("order-1")
     own = [of.run, of.context, of.results, of.history]
     keys = [*own, of.due, of.deleted, of.dead, of.blobs, of.definitions, of.versions, of.generations]
+    keys.append(of.journal)
     redis_kit.store.bury("order-1", "order-1", {})
     redis_kit.store.bury("order-1", "order-5", {})
 
@@ -705,3 +744,51 @@ def test_G1_what_else_lies_under_the_name_of_a_queue_leaves_no_transition_half_d
     assert len(redis_kit.store.history("order-1")) == 2
     assert redis_kit.store.visibility.unattended() == []
     assert redis_kit.wait_due() == [ENTRY]
+
+
+def test_journal_open_says_how_much_can_be_replayed_and_what_was_fixed(redis_kit: RedisKit) -> None:
+    asking(redis_kit)
+    redis_kit.store.journal.finish(attempt(), "owner-1", "1", "hi")
+    of = redis_kit.keys.of_run("order-1")
+
+    reply = run(redis_kit, "journal_open", [of.run, of.journal], ["order-1", "reserve", "d1", "owner-1", "{}"])
+
+    assert (reply[0], reply[2:]) == (1, [1, '{"seed":"7"}'])
+
+
+def test_journal_begin_writes_a_request_that_is_kept_apart_only_where_it_begins(redis_kit: RedisKit) -> None:
+    asking(redis_kit)
+    of = redis_kit.keys.of_run("order-1")
+    assert redis_kit.client.hlen(of.blobs) == 1
+
+    redis_kit.store.journal.begin(attempt(), "another", CALL._replace(request=Request(text="z" * 40)))
+
+    assert redis_kit.client.hlen(of.blobs) == 1
+
+
+def test_journal_finish_writes_numbers_that_lua_would_round(redis_kit: RedisKit) -> None:
+    asking(redis_kit)
+
+    redis_kit.store.journal.finish(attempt(), "owner-1", "1", "hi", Usage(4_000_000, 5, 12_345_678_901_234))
+
+    assert redis_kit.store.journal.usage("order-1", ["reserve"])["reserve"].micro_usd == 12_345_678_901_234
+    [record] = redis_kit.store.journal.calls("order-1")
+    assert record.usage == Usage(4_000_000, 5, 12_345_678_901_234)
+    assert 0 <= to_ms(record.started) - now_ms(redis_kit) + 60_000 <= 60_000
+
+
+def test_journal_refuse_passes_over_a_call_that_is_not_there(redis_kit: RedisKit) -> None:
+    asking(redis_kit)
+
+    assert redis_kit.store.journal.refuse(attempt(), "owner-1", ["7", "1"], "no JSON")
+
+    assert [record.why for record in redis_kit.store.journal.calls("order-1")] == ["no JSON"]
+
+
+def test_journal_restart_of_an_empty_journal_writes_nothing(redis_kit: RedisKit) -> None:
+    redis_kit.begin()
+    before = dump(redis_kit)
+
+    assert redis_kit.store.journal.restart("order-1", "reserve")
+
+    assert dump(redis_kit) == before

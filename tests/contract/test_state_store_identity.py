@@ -10,6 +10,8 @@ import pytest
 from multiagents.events import CommandEvent
 from multiagents.names import Correlation, Direction, identity_of
 from multiagents.state_store.records import (
+    Call,
+    CallVerdict,
     ClaimRefused,
     Commit,
     Delivery,
@@ -77,6 +79,17 @@ def commits_what_it_loaded(kit: StoreKit) -> bool:
     return {kit.store.commit(commit).verdict for commit in commits} == {Verdict.MISSING}
 
 
+def goes_on_with_its_calls(kit: StoreKit) -> bool:
+    journal, call = kit.store.journal, Call("lm", "h", 1)
+    return (
+        journal.open(attempt(OLD), "worker", {}).lost
+        and journal.begin(attempt(OLD), "worker", call).verdict is CallVerdict.LOST
+        and not journal.finish(attempt(OLD), "worker", "1", "late")
+        and not journal.refuse(attempt(OLD), "worker", ["1"], "late")
+        and not journal.restart(identity_of(RUN, OLD), "reserve")
+    )
+
+
 def sends_out(kit: StoreKit) -> bool:
     again = Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1)
     record = kit.store.load(RUN).in_flight["reserve"].record
@@ -111,6 +124,7 @@ VERBS = [
     renews,
     commits_what_it_claimed,
     commits_what_it_loaded,
+    goes_on_with_its_calls,
     sends_out,
     gives_up,
     forgets,

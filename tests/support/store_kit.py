@@ -92,7 +92,7 @@ class StoreKit:
         raise NotImplementedError
 
     def stored(self, transaction_id: str = RUN) -> dict[str, Any]:
-        """What is kept of a run, as it is kept: its hash, context, results, history and what is kept apart."""
+        """What is kept of a run, as it is kept: its hash, context, results, history, journal, and what lies apart."""
         raise NotImplementedError
 
     def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
@@ -276,6 +276,7 @@ class StoreKit:
             snapshot.epoch,
             self.store.payloads(transaction_id),
             self.store.history(transaction_id),
+            self.store.journal.calls(transaction_id),
             self.messages(),
         )
 
@@ -315,7 +316,7 @@ class MemoryKit(StoreKit):
         row = self.tables.row(transaction_id)
         if row is None:
             return {}
-        return {name: getattr(row, name) for name in ("fields", "context", "results", "history", "blobs")}
+        return {name: getattr(row, name) for name in ("fields", "context", "results", "history", "blobs", "journal")}
 
     def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
         return self.tables.dead
@@ -390,7 +391,8 @@ class RedisKit(StoreKit):
 
     def stored(self, transaction_id: str = RUN) -> dict[str, Any]:
         run = self.keys.of_run(transaction_id)
-        hashes = {"fields": run.run, "context": run.context, "results": run.results, "blobs": run.blobs}
+        hashes = {"fields": run.run, "context": run.context, "results": run.results}
+        hashes |= {"blobs": run.blobs, "journal": run.journal}
         found = {name: self.client.hgetall(key) for name, key in hashes.items()}
         return {**found, "history": self.client.lrange(run.history, 0, -1)} if any(found.values()) else {}
 

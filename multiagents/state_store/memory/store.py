@@ -22,6 +22,7 @@ from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
 from multiagents.state_store.base import CLOCK_WENT_BACK, MAX_DELETED, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.memory.isolation import InMemoryIsolation
+from multiagents.state_store.memory.journal import InMemoryJournal
 from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
 from multiagents.state_store.memory.visibility import InMemoryVisibility
@@ -87,6 +88,7 @@ class InMemoryStateStore(StateStore):
         self._tables = tables or Tables(clock)
         self._definitions = DefinitionCache()
         self.isolation = InMemoryIsolation(self._tables, self.lease_ms)
+        self.journal = InMemoryJournal(self._tables, policy)
         self.visibility = InMemoryVisibility(self._tables, policy, self.load)
         self.schedules = InMemorySchedules(self._tables)
 

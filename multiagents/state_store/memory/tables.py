@@ -55,6 +55,8 @@ class Row:
     history: list[str] = field(default_factory=list)
     #: payloads that are kept apart, by name
     blobs: dict[str, str] = field(default_factory=dict)
+    #: the calls inside steps, by `records.journal_fields`
+    journal: dict[str, str] = field(default_factory=dict)
 
     def record(self, step: str) -> str | None:
         """The record of the attempt of a step that is in flight."""

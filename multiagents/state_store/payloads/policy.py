@@ -314,11 +314,19 @@ class Writing:
         if self.policy.codecs:
             text = self.policy.seal(text)
         if len(text) > self._limit or (not text.isascii() and _bytes(text) > self._limit):
-            name = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-            self.blobs[name] = text
-            apart = self.policy.apart
-            return reference(BESIDE if apart is None else apart.name, name)
+            return self._apart(text)
         return text
+
+    def text(self, text: str) -> str:
+        """A text that need not be JSON, and does not begin with ``!``, as it is stored: itself, or a reference."""
+        text = self.policy.seal(text)
+        return self._apart(text) if _bytes(text) > self._limit else text
+
+    def _apart(self, text: str) -> str:
+        name = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self.blobs[name] = text
+        apart = self.policy.apart
+        return reference(BESIDE if apart is None else apart.name, name)
 
 
 #: Data as it is, whatever its size is below the default of ``multiagents_claim_check_bytes``.

@@ -30,8 +30,24 @@ from multiagents.state_store.records.attempt import (
 from multiagents.state_store.records.claim import Claim, ClaimRefused, Renewal, limits_of
 from multiagents.state_store.records.commit import REVIVED, Commit, Committed, Started, Verdict, Written
 from multiagents.state_store.records.definition_cache import DefinitionCache
+from multiagents.state_store.records.difference import Difference, difference, restore
 from multiagents.state_store.records.due import Due, DueKind
 from multiagents.state_store.records.ending import Ending
+from multiagents.state_store.records.journal import (
+    MAX_CALLS,
+    MAX_EVIDENCE,
+    MAX_MODELS,
+    Begun,
+    Call,
+    CallKind,
+    CallRecord,
+    CallState,
+    CallVerdict,
+    Opened,
+    Request,
+    StepUsage,
+    Usage,
+)
 from multiagents.state_store.records.letter_key import LetterKey, key_of_outcome
 from multiagents.state_store.records.page import Page
 from multiagents.state_store.records.search_attributes import (
@@ -52,11 +68,20 @@ __all__ = [
     "LIMIT_GRACE_MS",
     "LINK_GRACE_MS",
     "MAX_ATTRIBUTES",
+    "MAX_CALLS",
+    "MAX_EVIDENCE",
+    "MAX_MODELS",
     "MESSAGES",
     "OUTBOX_GRACE_MS",
     "REPEATED_EVERY",
     "REVIVED",
     "Announced",
+    "Begun",
+    "Call",
+    "CallKind",
+    "CallRecord",
+    "CallState",
+    "CallVerdict",
     "Claim",
     "ClaimRefused",
     "Commit",
@@ -64,6 +89,7 @@ __all__ = [
     "Condition",
     "DefinitionCache",
     "Delivery",
+    "Difference",
     "Dispatch",
     "Due",
     "DueKind",
@@ -71,19 +97,24 @@ __all__ = [
     "InFlight",
     "LetterKey",
     "Node",
+    "Opened",
     "Page",
     "Place",
     "Renewal",
+    "Request",
     "Search",
     "Settled",
     "Snapshot",
     "Started",
+    "StepUsage",
+    "Usage",
     "Verdict",
     "Written",
     "any_record",
     "attempt_key_of",
     "check_attribute_count",
     "decode_attribute",
+    "difference",
     "encode_attributes",
     "key_of_outcome",
     "limits_of",
@@ -92,4 +123,5 @@ __all__ = [
     "parse_attempt_key",
     "plain_attributes",
     "record_prefix",
+    "restore",
 ]

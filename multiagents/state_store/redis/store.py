@@ -45,6 +45,7 @@ from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, 
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
 from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
 from multiagents.state_store.redis.isolation import RedisIsolation
+from multiagents.state_store.redis.journal import RedisJournal
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, check_schema, findings_of, info_of_hello
@@ -93,6 +94,7 @@ class RedisStateStore(StateStore):
         self._client: Any = self._server.client
         self._definitions = DefinitionCache()
         self.isolation = RedisIsolation(self._server, self.keys, self.lease_ms)
+        self.journal = RedisJournal(self._server, self.keys, policy)
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
         self._endings = Endings(self._server, self.keys)
@@ -127,7 +129,7 @@ class RedisStateStore(StateStore):
         replaces: Collection[RunStatus] = (),
     ) -> Started:
         run = self.keys.of_run(state.transaction_id)
-        keys = [*keys_of(run, commit), run.definitions, run.versions, run.generations]
+        keys = [*keys_of(run, commit), run.definitions, run.versions, run.generations, run.journal]
         head = [commit.identity, run.sent(""), self.lease_ms, definition.content_hash]
         replaced = f"|{'|'.join(replaces)}|" if replaces else ""
         writing = Writing(self.policy)
@@ -439,7 +441,7 @@ class RedisStateStore(StateStore):
         # Before the run, so that it is done again if it was not.
         self.policy.forget(transaction_id)
         keys = [run.run, run.context, run.results, run.history, run.due, run.blobs]
-        keys += [run.definitions, run.versions, run.generations]
+        keys += [run.definitions, run.versions, run.generations, run.journal]
         seen = "" if seen_ms is None else seen_ms
         args = [identity, run.sent(""), run.indexes, run.attributes, seen, MAX_GENERATIONS]
         return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
@@ -447,7 +449,16 @@ class RedisStateStore(StateStore):
     def delete(self, identity: str, *, status: RunStatus, tombstone: str, dead_letters: Sequence[str] = ()) -> Verdict:
         run = self._run(identity)
         of_the_run = [run.run, run.context, run.results, run.history, run.due]
-        keys = [*of_the_run, run.deleted, run.dead, run.blobs, run.definitions, run.versions, run.generations]
+        keys = [
+            *of_the_run,
+            run.deleted,
+            run.dead,
+            run.blobs,
+            run.definitions,
+            run.versions,
+            run.generations,
+            run.journal,
+        ]
         args = [
             identity,
             run.sent(""),

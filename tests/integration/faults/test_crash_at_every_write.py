@@ -333,4 +333,5 @@ def test_G5_a_crash_at_any_write_on_any_pool_and_in_any_mode_changes_nothing(
 def test_every_write_of_the_engine_is_hit_by_some_saga() -> None:
     hit = {site for setup in SETUPS for site in setup.sites}
 
-    assert hit == set(WriteSite)
+    # What writes into the journal of calls is no saga's; the contract of stores hits it (test_state_store_journal.py).
+    assert hit == {site for site in WriteSite if not site.name.startswith("JOURNAL_")}

@@ -16,7 +16,8 @@ end
 -- sent, index, tags: prefixes of the sent keys, of the indexes, and of those of attributes
 -- blobs, definitions, versions, generations: the keys; what no run follows any more goes with the last one that did
 -- most: how many generations are kept
-local function erase(tid, sent, index, tags, blobs, definitions, versions, generations, most)
+-- journal: the key of the calls inside its steps
+local function erase(tid, sent, index, tags, blobs, definitions, versions, generations, most, journal)
   local run, due = KEYS[1], KEYS[5]
   local fields, header = redis.call('HGETALL', run), {}
   for i = 1, #fields, 2 do header[fields[i]] = fields[i + 1] end
@@ -49,6 +50,6 @@ local function erase(tid, sent, index, tags, blobs, definitions, versions, gener
     end
   end
   redis.call('ZREM', due, 'x|' .. who, 'r|' .. who, 't|' .. who)
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs)
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs, journal)
   remember(generations, tid, tonumber(header.generation or 1), most)
 end
