@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import import_module
 from typing import Any
 
@@ -26,7 +27,11 @@ def pool_of(address: Address, **arguments: Any) -> redis.ConnectionPool:
     Args:
         address: where the server is.
         arguments: of each connection, as redis-py has them; they win over what the address says.
+
+    Raises:
+        ConfigurationError: when the installed redis-py cannot do what the address says.
     """
+    _check_tls(address)
     given = {**address.options, "db": address.database, **_credentials(address), **arguments}
     if address.kind is Kind.SENTINEL:
         return _behind_sentinels(address, given)
@@ -68,6 +73,16 @@ class _Sentinels(Sentinel):
             raise MasterNotFoundError(
                 f"none of the {len(self.sentinels)} Sentinels named a master {service_name!r}"
             ) from None
+
+
+def _check_tls(address: Address) -> None:
+    """Refuse options of TLS that the installed redis-py is too old for; it would say so at the first connection."""
+    missing = sorted((address.tls or {}).keys() - inspect.signature(redis.SSLConnection.__init__).parameters.keys())
+    if missing:
+        raise ConfigurationError(
+            f"the address {address} has options that redis-py {redis.__version__}, which is installed here, does not "
+            f"know: {', '.join(missing)}; leave them out, or install a newer one (and a kombu that takes it)"
+        )
 
 
 def _credentials(address: Address) -> dict[str, Any]:

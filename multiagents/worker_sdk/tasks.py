@@ -26,6 +26,7 @@ from multiagents.worker_sdk.attempt import (
     MESSAGE_KEYS,
     Invocation,
     StepContext,
+    TaskFailed,
     WorkerRuntime,
     call_outside_run,
     running,
@@ -107,7 +108,10 @@ class WorkerTask(Proxy):  # type: ignore[type-arg]
 
 
 class Answered(Ignore):
-    """A worker has said no: an answer, and no fault that whoever watches for errors is to be told of."""
+    """The attempt has failed, and whoever watches for errors is told no more of it.
+
+    Its worker has said no, which is an answer and no fault, or a Celery task was called, which has told of it itself.
+    """
 
 
 def install(app: Any, make: Callable[[], WorkerRuntime], patient_store: Callable[[], StateStore] | None = None) -> None:
@@ -255,6 +259,8 @@ def perform(task: Any, worker: Worker, args: tuple[Any, ...], kwargs: dict[str, 
         links = invocation.run(worker, kwargs, hostname=request.hostname or "", pool=timeouts.pool_of_caller())
     except ClaimRefused as refused:
         raise Ignore(str(refused)) from None
+    except TaskFailed as failed:  # the message that brought the step is not a second task that fails
+        raise Answered(str(failed)) from None
     except TerminalError as error:
         if isinstance(error, ArgumentsError | ResolutionError):
             raise  # a fault of the program

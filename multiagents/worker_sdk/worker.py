@@ -138,6 +138,10 @@ def celery_task(task: Any, **options: Any) -> WorkerTask:
     result. ``Reject`` is a failure for good, or with ``requeue=True`` no attempt: it comes again.
     ``replace()`` is refused: use ``add_child``.
 
+    Celery's own tracer calls it: its hooks (``on_failure``, ...) and receivers of Celery's signals are told what they
+    would be told of a message, each attempt being one. The message that brings the step is a task of its own,
+    ``<task>.step``: signals name it, too, when it begins and ends, and never fails or is tried again.
+
     Args:
         task: the task, or its name.
         options: those of `multiagents.worker`: ``retry``, ``timeout``, ``queue``, ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import ssl
 from typing import Any
@@ -56,9 +57,16 @@ def test_whether_certificates_are_checked_is_spelled_in_many_ways(spelling: Any)
 
 
 def test_every_option_of_tls_that_the_client_has_is_known():
-    ours = set(inspect.signature(redis.SSLConnection.__init__).parameters)
+    theirs = set(inspect.signature(redis.SSLConnection.__init__).parameters)
 
-    assert {name for name in ours if name.startswith("ssl_")} == set(TLS_OPTIONS)
+    assert {name for name in theirs if name.startswith("ssl_")} <= set(TLS_OPTIONS)
+
+
+def test_an_option_of_tls_that_the_installed_client_is_too_old_for_is_refused_by_its_name():
+    address = dataclasses.replace(Address.parse("rediss://cache"), tls={"ssl_of_tomorrow": True})
+
+    with pytest.raises(ConfigurationError, match=f"redis-py {redis.__version__}.*ssl_of_tomorrow"):
+        pool_of(address)
 
 
 def test_a_pool_has_what_the_address_says():

@@ -163,6 +163,8 @@ def _once(
 def _with_policy(pipeline: Pipeline, snapshot: Snapshot, event: ErrorEvent) -> ErrorEvent:
     """An attempt may have ended without its worker, whose policy holds all the same."""
     attempt = Correlation.parse(event.correlation_id)
+    if attempt.step not in snapshot.definition.steps:
+        return event  # `evolve` refuses it by its name
     probe = snapshot.state.is_probe(attempt)
     policy = pipeline.dispatcher.retry_policy(snapshot.definition, attempt, probe=probe)
     return event.model_copy(update={"retry_policy": policy})

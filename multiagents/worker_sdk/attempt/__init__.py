@@ -6,6 +6,7 @@ limits grant, what the user's function can ask (`step_context`), and what become
 
 from __future__ import annotations
 
+from multiagents.worker_sdk.attempt.asked import TaskFailed
 from multiagents.worker_sdk.attempt.in_hand import broken_off, in_hand
 from multiagents.worker_sdk.attempt.invocation import MESSAGE_KEYS, Invocation, call_outside_run
 from multiagents.worker_sdk.attempt.runtime import Settle, WorkerRuntime
@@ -16,6 +17,7 @@ __all__ = [
     "Invocation",
     "Settle",
     "StepContext",
+    "TaskFailed",
     "WorkerRuntime",
     "broken_off",
     "call_outside_run",

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from multiagents.error_report import message_of, qualified_name
 
-class RetryAsked(Exception):  # noqa: N818 - no error: a word
-    """The attempt has failed, and its worker says itself whether it is tried again, and when: before any policy.
+
+class TaskFailed(Exception):  # noqa: N818 - no error: a word
+    """A Celery task that was called for an attempt has failed, and Celery has told whoever listens to that task.
 
     Attributes:
         error: what it failed with.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(f"{qualified_name(type(error))}: {message_of(error)}")
+
+
+class RetryAsked(TaskFailed):
+    """It says itself whether it is tried again, and when: before any policy.
+
+    Attributes:
         seconds: until the next attempt; None when there is to be none.
     """
 
     def __init__(self, error: BaseException, seconds: float | None) -> None:
-        self.error = error
         self.seconds = seconds
-        super().__init__(str(error))
+        super().__init__(error)
 
 
 class GivenBack(Exception):  # noqa: N818

@@ -33,7 +33,7 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store import pause_ms
 from multiagents.state_store.records import ClaimRefused
 from multiagents.worker_sdk.attempt import rate_limits
-from multiagents.worker_sdk.attempt.asked import GivenBack, RetryAsked
+from multiagents.worker_sdk.attempt.asked import GivenBack, RetryAsked, TaskFailed
 from multiagents.worker_sdk.attempt.failure import as_told_to_celery, classify, describe, is_its_word, is_time_out
 from multiagents.worker_sdk.attempt.give_back import give_back
 from multiagents.worker_sdk.attempt.in_hand import Tokens
@@ -87,6 +87,7 @@ class Invocation:
             ClaimRefused: when the attempt is not to be run, or not yet; nothing was called.
             StateStoreError: when the store did not answer the claim; nothing was called.
             DecodeError: when what is stored of the run cannot be read; nothing was called, and that was handed on.
+            TaskFailed: as the next, where Celery has already told of it.
             Exception: what the worker raised, after it was handed on.
         """
         claim = self._claim(worker, _correlation(kwargs), kwargs["definition"], hostname)
@@ -190,12 +191,13 @@ class Invocation:
             failed = self._failed(worker, claim, asked.error, hostname, step.attributes)
             may_come = failed.retryable and asked.seconds is not None
             asks = {"retryable": may_come, "retry_in": asked.seconds if may_come else None}
-            return failed.model_copy(update=asks), as_told_to_celery(worker.name, asked.error)
-        except BaseException as error:
+            return failed.model_copy(update=asks), asked
+        except BaseException as raised:
+            error = raised.error if isinstance(raised, TaskFailed) else raised
             if not (is_its_word(error) or is_time_out(error)) and is_interrupted(error):
                 self._stopped(claim, error, hostname)
-                raise
-            failure = as_told_to_celery(worker.name, error)
+                raise error  # noqa: TRY201 - in a `TaskFailed`, it is not what was caught
+            failure = raised if isinstance(raised, TaskFailed) else as_told_to_celery(worker.name, error)
             if type(error) is SystemExit:
                 failure = WorkerError(
                     f'worker "{worker.name}" called sys.exit({error.code!r}); that would end the worker process: '

@@ -8,6 +8,9 @@ asks by way of it, the engine does:
 - ``Ignore``: it is done, and has nothing to tell. ``Reject``: it has failed for good, or, with ``requeue=True``, is
   given back and comes again.
 - ``replace()`` is refused: a step is one task.
+
+Celery's own tracer calls it. So whoever listens to it (its ``on_failure`` and the other hooks, signals, what watches
+for errors) is told what they would be told without us: each attempt is one execution of the task.
 """
 
 from __future__ import annotations
@@ -19,14 +22,13 @@ from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from celery import current_task
-from celery._state import _task_stack  # type: ignore[attr-defined]  # its stubs lack it
-from celery.app.task import Context
-from celery.app.trace import task_has_custom
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery import VERSION, current_task, signals
+from celery.app import trace
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from celery.states import IGNORED, REJECTED, RETRY
 
 from multiagents.exceptions import TerminalError
-from multiagents.worker_sdk.attempt.asked import GivenBack, RetryAsked
+from multiagents.worker_sdk.attempt.asked import GivenBack, RetryAsked, TaskFailed
 from multiagents.worker_sdk.execution import timeouts
 
 if TYPE_CHECKING:
@@ -45,37 +47,63 @@ def run(task: Any, step: StepContext, args: Sequence[Any], kwargs: Mapping[str, 
     Raises:
         RetryAsked: when the task has asked to be tried again, or is not to be.
         GivenBack: when it is to come again, and this was no attempt.
-        Exception: what the task raised.
+        TaskFailed: when it has failed, and Celery has told of it.
+        StepTimeoutError: when it was stopped at its own hard limit.
     """
     _adopt(task)
     call = _Call()
-    function = task if task_has_custom(task, "__call__") else task.run
     request = _request(task, step, args, kwargs, call)
-    _task_stack.push(task)
-    task.request_stack.push(request)
-    try:
-        returned = _limited(task, partial(function, *args, **kwargs))
-    except Ignore:
-        returned = None
-    except Reject as rejected:
-        reason, requeue = rejected.args
-        if requeue:
-            raise GivenBack(f"its task has rejected it: {reason}") from rejected
-        raise RetryAsked(rejected, None) from rejected
-    except Retry as retry:
-        raise (call.asked or _by_hand(task, step, retry)) from retry
-    except Exception as error:
-        if call.asked is not None:
-            raise call.asked from error
-        if call.exhausted:
-            raise RetryAsked(error, None) from error
-        raise
-    finally:
-        task.request_stack.pop()
-        _task_stack.pop()
+    _limited(task, partial(_trace, task, request, call))
     if call.asked is not None:
         raise call.asked
-    return returned
+    return call.returned
+
+
+def _trace(task: Any, request: dict[str, Any], call: _Call) -> None:
+    """Have Celery's own tracer call it: so its hooks and signals are those that it has without us, and no others."""
+    tracer = None if request["is_eager"] else task.__trace__  # a worker has made it
+    if tracer is None:
+        tracer = trace.build_tracer(task.name, task, eager=request["is_eager"], app=task.app)
+    try:
+        ended = tracer(request["id"], request["args"], request["kwargs"], request)
+    except Reject as rejected:  # raised by one of its hooks
+        raise _rejected(rejected) from rejected
+    if ended.info is None:
+        call.returned = ended.retval
+    elif ended.info.state != IGNORED:
+        error = ended.info.retval
+        if isinstance(error, Reject) and not error.requeue and VERSION >= (5, 7):
+            _tell_of_rejection(task, request, error, ended.retval)
+        raise _meant(task, request, call, ended.info.state, error) from error
+
+
+def _tell_of_rejection(task: Any, request: dict[str, Any], error: Reject, einfo: Any) -> None:
+    """What Celery, since its release 5.7, does in its main process when that gives the message up."""
+    signals.task_failure.send(
+        sender=task,
+        task_id=request["id"],
+        exception=error,
+        args=request["args"],
+        kwargs=request["kwargs"],
+        traceback=einfo.traceback,
+        einfo=einfo,
+    )
+
+
+def _meant(task: Any, request: dict[str, Any], call: _Call, state: str, error: BaseException) -> Exception:
+    """What the engine is to make of it."""
+    if isinstance(error, Reject) and state == REJECTED:
+        return _rejected(error)
+    if call.asked is not None:
+        return call.asked
+    if isinstance(error, Retry) and state == RETRY:
+        return _by_hand(task, request, error)
+    return RetryAsked(error, None) if call.exhausted else TaskFailed(error)
+
+
+def _rejected(error: Reject) -> Exception:
+    reason, requeue = error.args
+    return GivenBack(f"its task has rejected it: {reason}") if requeue else RetryAsked(error, None)
 
 
 class _Call:
@@ -83,28 +111,31 @@ class _Call:
 
     def __init__(self) -> None:
         self.asked: RetryAsked | None = None
+        self.returned: Any = None
         #: it has asked, and was told that it may not
         self.exhausted = False
 
 
-def _request(task: Any, step: StepContext, args: Sequence[Any], kwargs: Mapping[str, Any], call: _Call) -> Context:
+def _request(
+    task: Any, step: StepContext, args: Sequence[Any], kwargs: Mapping[str, Any], call: _Call
+) -> dict[str, Any]:
     """What the task finds at ``self.request``: the message's, where that is about the message, else its own."""
     message = current_task.request  # that of the worker's own task, which calls this one
-    return Context(
-        {
-            **{name: value for name, value in message.__dict__.items() if name not in _NOT_ITS},
-            "id": step.correlation_id,
-            "correlation_id": step.correlation_id,
-            "root_id": step.transaction_id,
-            "task": task.name,
-            "args": list(args),
-            "kwargs": dict(kwargs),
-            "retries": step.failures,
-            "timelimit": [task.time_limit, task.soft_time_limit],
-            "called_directly": False,
-            "multiagents_call": call,
-        }
-    )
+    return {
+        **{name: value for name, value in message.__dict__.items() if name not in _NOT_ITS},
+        "id": step.correlation_id,
+        "correlation_id": step.correlation_id,
+        "root_id": step.transaction_id,
+        "task": task.name,
+        "args": list(args),
+        "kwargs": dict(kwargs),
+        "retries": step.failures,
+        "timelimit": [task.time_limit, task.soft_time_limit],
+        "is_eager": bool(message.is_eager),
+        # The claim has seen to it that it is run once. Celery would ask its result backend, which knows less.
+        "delivery_info": {**(message.delivery_info or {}), "redelivered": False},
+        "multiagents_call": call,
+    }
 
 
 #: Of the message that brought the step: what follows it is the engine's, and nothing of it is for the task.
@@ -120,9 +151,9 @@ def _limited(task: Any, function: Callable[[], Any]) -> Any:
     return timeouts.call(function, worker=task.name, seconds=task.time_limit or 0, pool=pool)
 
 
-def _by_hand(task: Any, step: StepContext, retry: Retry) -> RetryAsked:
+def _by_hand(task: Any, request: Mapping[str, Any], retry: Retry) -> RetryAsked:
     """What ``raise Retry(...)`` asks for."""
-    if task.max_retries is not None and step.failures >= task.max_retries:
+    if task.max_retries is not None and request["retries"] >= task.max_retries:
         return RetryAsked(retry.exc or retry, None)
     return RetryAsked(retry.exc or retry, _seconds(task, retry.when))
 
@@ -174,7 +205,7 @@ def _retry(
         if error is not None:
             raise error
         raise self.MaxRetriesExceededError(f"Can't retry {self.name}[{request.id}]: it was tried {limit} times again")
-    when = countdown if eta is None else eta
+    when = eta or (self.default_retry_delay if countdown is None else countdown)
     retry = Retry(exc=error, when=when)
     call.asked = RetryAsked(error or sys.exc_info()[1] or retry, _seconds(self, when))
     if throw:

@@ -27,7 +27,7 @@ from multiagents import (
     init_app,
     worker,
 )
-from multiagents.events import ResultEvent
+from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent
 from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.state_store.redis import RedisStateStore
 from multiagents.workflow.definition import Definition
@@ -324,6 +324,38 @@ def test_a_step_that_others_do_is_waited_for_and_then_the_run_goes_on(orchestrat
     orchestrator.engine.receive(answer)
 
     assert run.result(timeout=0) == {"quantity": 2, "paid": True, "price": 4}
+
+
+@pytest.mark.parametrize(
+    ("transaction_id", "correlation_id"),
+    [
+        ("order-1", "order-1/pay/do/one"),
+        ("order-1", "pay"),
+        ("order-1", ""),
+        ("order-1", "order-1/no-such-step/do/1"),
+        ("order-1", "order-1/pay/do/7"),
+        ("order-1", "order-2/pay/do/1"),
+        ("no such id", "no such id/pay/do/1"),
+        ("order-9", "order-9/pay/do/1"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ResultEvent, ErrorEvent])
+def test_an_outcome_that_is_nobodys_is_buried_and_nobody_is_told_off(
+    orchestrator: Orchestrator, kind: Any, transaction_id: str, correlation_id: str
+) -> None:
+    builder = WorkflowBuilder(f"eager-{uuid4().hex[:8]}").add_step("pay", "provider", external=True)
+    run = orchestrator.start(builder.build(), {"quantity": 2}, transaction_id="order-1")
+    says = {"payload": {"paid": True}} if kind is ResultEvent else {"error": ErrorInfo(type="E", message="no")}
+
+    orchestrator.engine.receive(kind(transaction_id=transaction_id, correlation_id=correlation_id, **says))
+
+    [letter] = orchestrator.dead_letters(transaction_id=transaction_id).values()
+    assert letter.why
+    assert run.status == "running"
+    orchestrator.engine.receive(
+        ResultEvent(transaction_id="order-1", correlation_id="order-1/pay/do/1", payload={"paid": True})
+    )
+    assert run.status == "completed"
 
 
 def test_a_waiting_run_is_cancelled_and_undone_at_once(orchestrator: Orchestrator) -> None:

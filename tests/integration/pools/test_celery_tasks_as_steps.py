@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import VERSION
 
+from multiagents.testing import wait_until
 from multiagents.testing.plugin import WorkerStarter
 from tests.support import ROOT
-from tests.support.apps import borrowed
+from tests.support.apps import borrowed, heard
 
 #: How its run ends, after how many attempts, with what.
 ENDS: dict[str, tuple[str, int, Any]] = {
@@ -30,9 +33,9 @@ ENDS: dict[str, tuple[str, int, Any]] = {
 
 
 class Scene:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, settings: dict[str, Any] = borrowed.SETTINGS) -> None:
         self.app = borrowed.Celery("client", broker=url, set_as_current=False)
-        self.orchestrator = borrowed.init_app(self.app, borrowed.SETTINGS)
+        self.orchestrator = borrowed.init_app(self.app, settings)
 
     def end(self, run: Any) -> Any:
         self.orchestrator.store.wait_for_end(run.transaction_id, 40)
@@ -82,3 +85,39 @@ def test_a_celery_task_finds_a_request_like_any_other(shop: Scene) -> None:
         "progress": {"done": 1},
         "called_directly": False,
     }
+
+
+def test_who_listens_to_a_celery_task_is_told_of_a_step_what_celery_tells_of_a_message(
+    pool: str, redis_url: str, start_worker: WorkerStarter, tmp_path: Path
+) -> None:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "HEARD": str(tmp_path / "heard")}
+    start_worker("tests.support.apps.heard", pool=pool, concurrency=1, cwd=ROOT, env=env)
+    shop, order = Scene(redis_url, heard.SETTINGS), {"amount": 5, "currency": "CHF"}
+    of_messages = {}
+    for name, executions in heard.EXECUTIONS.items():
+        task = f"heard.{name}"
+        # The last that is told; a rejected message is told of by the worker's main process.
+        last = "task_failure" if name == "rejects" and VERSION >= (5, 7) else "task_postrun"
+        shop.app.send_task(task, kwargs=order, task_id=heard.message_id(task))
+        wait_until(_is_told(tmp_path / "heard", task, last, executions), 20, f"{task} to end")
+        of_messages[name] = _told(tmp_path / "heard", task)
+
+    for name in heard.EXECUTIONS:
+        shop.end(shop.orchestrator.start(heard.FLOWS[name], order))
+        wait_until(_is_told(tmp_path / "heard", f"heard.{name}.step", "task_postrun", heard.EXECUTIONS[name]), 20, name)
+
+    of_steps = {name: _told(tmp_path / "heard", f"heard.{name}")[len(told) :] for name, told in of_messages.items()}
+    assert of_steps == of_messages
+    # Of the message that brings a step nobody is told that it has failed, too, or is tried again.
+    brought = [what for name in heard.EXECUTIONS for what, _ in _told(tmp_path / "heard", f"heard.{name}.step")]
+    assert set(brought) == {"task_prerun", "task_success", "task_postrun"}
+    shop.app.close()
+
+
+def _told(heard_in: Path, task: str) -> list[Any]:
+    lines = heard_in.read_text().splitlines() if heard_in.exists() else []
+    return [[what, words] for name, what, words in map(json.loads, lines) if name == task]
+
+
+def _is_told(heard_in: Path, task: str, what: str, times: int) -> Callable[[], bool]:
+    return lambda: [told for told, _ in _told(heard_in, task)].count(what) == times
