@@ -140,7 +140,7 @@ def celery_task(task: Any, **options: Any) -> WorkerTask:
 
     Celery's own tracer calls it: its hooks (``on_failure``, ...) and receivers of Celery's signals are told what they
     would be told of a message, each attempt being one. The message that brings the step is a task of its own,
-    ``<task>.step``: signals name it, too, when it begins and ends, and never fails or is tried again.
+    ``<task>.step``, for Celery: one that begins and ends, and of which nobody is told that it failed, too.
 
     Args:
         task: the task, or its name.
