@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
-#: Where Linux counts processes that it has killed for want of memory: of this container, or of the machine.
-_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+#: Where Linux mounts the control groups of version 2, those of version 1 that are about memory, and what each calls the
+#: file in which it counts the processes of the group that were killed for want of memory, whoever had set the limit.
+_GROUPS = ((Path("sys/fs/cgroup"), "memory.events"), (Path("sys/fs/cgroup/memory"), "memory.oom_control"))
+#: Where it counts those of the whole machine.
+_MACHINE = Path("proc/vmstat")
 _STATUS = re.compile(r"(signal|exitcode) (-?\d+)")
 
 
 class Deaths:
     """Puts the ends of processes into words; it remembers how many the kernel had killed for want of memory."""
 
-    def __init__(self, counters: tuple[Path, ...] = _COUNTERS) -> None:
-        self._counters = counters
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
         self._known = self._killed_for_memory()
 
     def why(self, error: BaseException) -> str:
@@ -50,7 +54,8 @@ class Deaths:
         return ", as far as can be seen by the kernel for want of memory (OOM)"
 
     def _killed_for_memory(self) -> int:
-        for counter in self._counters:
+        """How many were killed: of this control group, which may be a container, else of the machine."""
+        for counter in (*self._of_my_group(), self._root / _MACHINE):
             try:
                 lines = counter.read_text().splitlines()
             except OSError:
@@ -59,3 +64,15 @@ class Deaths:
                 if line.startswith("oom_kill "):
                     return int(line.split()[1])
         return 0
+
+    def _of_my_group(self) -> Iterator[Path]:
+        try:
+            lines = (self._root / "proc/self/cgroup").read_text().splitlines()
+        except OSError:
+            return
+        for number, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+            if number == "0" or "memory" in controllers.split(","):
+                mount, file = _GROUPS[number != "0"]
+                # In a container the path may be that on the machine, and the mount the group itself.
+                yield self._root / mount / path.lstrip("/") / file
+                yield self._root / mount / file

@@ -5,8 +5,11 @@ The leases are longer than any of these tests waits: an attempt that were left t
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +149,67 @@ def test_S1a_how_a_process_died_is_in_the_error(prefork: Scene, how: str, says: 
     assert state.error.type == "WorkerLost"
     assert re.search(f"its process on worker .* {says}", state.error.message)
     assert state.steps["die"].attempts == thrown.SETTINGS["max_lost"]
+    assert state.steps["die"].error.message == state.error.message
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group of 100 MB, where whoever runs the tests may make one."""
+    groups = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    of_memory = Path(f"/sys/fs/cgroup/memory{groups['memory']}") if "memory" in groups else None
+    mine = of_memory or Path(f"/sys/fs/cgroup{groups.get('', '/')}")
+    group = mine / f"multiagents-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.limit_in_bytes" if of_memory else "memory.max")).write_text("100000000")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), 20, "the group to be empty")
+    group.rmdir()
+
+
+def test_S1a_that_the_kernel_has_killed_it_for_want_of_memory_is_in_the_error(
+    small_group: Path, redis_url: str, start_worker: WorkerStarter
+) -> None:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    worker = start_worker(APP, concurrency=1, cwd=ROOT, env=env | {"THROWN_GROUP": str(small_group)})
+    scene = Scene(redis_url, worker)
+
+    run = scene.start(thrown.dying, how="memory")
+    state = scene.end(run)
+    after = scene.end(scene.start(thrown.sync_flow, what=None))
+    worker.quit(20)
+
+    assert re.search(r"signal 9 \(SIGKILL\), .* for want of memory \(OOM\)", state.error.message)
+    assert [event.error.message for event in run.history() if event.type == "error"] == [
+        re.sub(r"do/\d", f"do/{n}", state.error.message) for n in (1, 2, 3)
+    ]
+    assert after.status == "completed"
+    scene.app.close()
+
+
+def test_memory_that_python_cannot_get_is_an_error_like_any_other(prefork: Scene) -> None:
+    state = prefork.end(prefork.start(thrown.dying, how="ulimit"))
+
+    assert (state.error.type, state.steps["die"].attempts) == ("MemoryError", 1)
+
+
+def test_a_process_that_is_replaced_for_its_size_costs_no_attempt(redis_url: str, start_worker: WorkerStarter) -> None:
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
+    worker = start_worker(APP, concurrency=1, cwd=ROOT, env=env, extra=["--max-memory-per-child", "150000"])
+    scene = Scene(redis_url, worker)
+
+    run = scene.start(thrown.growing)
+    state = scene.end(run)
+
+    assert state.status == "completed"
+    assert [step.attempts for step in state.steps.values()] == [1, 1]
+    assert state.steps["first"].result["first"] != state.steps["second"].result["second"]
+    assert not [event for event in run.history() if event.type == "error"]
+    scene.app.close()
 
 
 def test_S1a_a_process_that_dies_in_a_local_step_is_seen_at_once(prefork: Scene) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import celery.exceptions
 from celery import Celery
 
 from multiagents import RetryPolicy, TerminalError, WorkflowBuilder, current_step, init_app, worker
+
+if "THROWN_GROUP" in os.environ:  # a control group of this worker and its children
+    (Path(os.environ["THROWN_GROUP"]) / "cgroup.procs").write_text(str(os.getpid()))
 
 #: Longer than any test waits for an end: no attempt may be left to its lease.
 SETTINGS = {"lease": 60.0, "sweep_interval": 0.3, "max_lost": 3}
@@ -173,12 +178,24 @@ DEATHS: dict[str, Callable[[], Any]] = {
     "abort": os.abort,
     "exit 3": lambda: os._exit(3),
     "exit 0": lambda: os._exit(0),
+    "memory": lambda: bytearray(b"x" * 400_000_000),
+    "ulimit": lambda: (resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30)), bytearray(2**31)),
 }
 
 
 @worker("die", retry=RetryPolicy(max_attempts=1))
 def die(context: dict[str, Any]) -> None:
     DEATHS[context["how"]]()
+
+
+@worker("grow", retry=RetryPolicy(max_attempts=1))
+def grow(context: dict[str, Any]) -> dict[str, Any]:
+    """Keep more memory than a process may have that is to go on."""
+    _kept.append(bytearray(b"x" * 200_000_000))
+    return {current_step().step: os.getpid()}
+
+
+_kept: list[bytearray] = []
 
 
 @worker("die_once", retry=RetryPolicy(max_attempts=1))
@@ -197,6 +214,7 @@ declining = WorkflowBuilder("declining").add_step("pay", "declines").build()
 dawdling = WorkflowBuilder("dawdling").add_step("it", "dawdles", timeout=60).build()
 lazing = WorkflowBuilder("lazing").add_step("linger", "linger", retry=RetryPolicy(max_attempts=1)).build()
 asking = WorkflowBuilder("asking").add_step("it", "waits_for_another").build()
+growing = WorkflowBuilder("growing").add_step("first", "grow").add_step("second", "grow").build()
 dying = WorkflowBuilder("dying").add_step("die", "die").build()
 sync_flow = WorkflowBuilder("sync_flow").add_step("throw", "throw").build()
 async_flow = WorkflowBuilder("async_flow").add_step("throw", "throw_async").build()
