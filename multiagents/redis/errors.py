@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import redis
 
-#: The roots of what the client raises; not all of its classes descend from ``RedisError``, nor are all in each release.
-CLIENT_ERRORS: tuple[type[Exception], ...] = tuple(
-    getattr(redis.exceptions, name)
-    for name in ("RedisError", "RedisClusterException", "ChildDeadlockedError", "IncorrectPolicyType")
-    if hasattr(redis.exceptions, name)
+#: The roots of what the client raises; not all of its classes descend from ``RedisError``.
+CLIENT_ERRORS = (
+    redis.RedisError,
+    redis.exceptions.RedisClusterException,
+    redis.exceptions.ChildDeadlockedError,
+    getattr(redis.exceptions, "IncorrectPolicyType", redis.RedisError),  # since redis-py 6
 )
 
 _ACCESS = (

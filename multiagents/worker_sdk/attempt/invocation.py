@@ -196,7 +196,7 @@ class Invocation:
             error = raised.error if isinstance(raised, TaskFailed) else raised
             if not (is_its_word(error) or is_time_out(error)) and is_interrupted(error):
                 self._stopped(claim, error, hostname)
-                raise error  # noqa: TRY201 - in a `TaskFailed`, it is not what was caught
+                raise
             failure = raised if isinstance(raised, TaskFailed) else as_told_to_celery(worker.name, error)
             if type(error) is SystemExit:
                 failure = WorkerError(

@@ -72,7 +72,7 @@ def _trace(task: Any, request: dict[str, Any], call: _Call) -> None:
         call.returned = ended.retval
     elif ended.info.state != IGNORED:
         error = ended.info.retval
-        if isinstance(error, Reject) and not error.requeue and VERSION >= (5, 7):
+        if isinstance(error, Reject) and not error.args[1] and VERSION >= (5, 7):
             _tell_of_rejection(task, request, error, ended.retval)
         raise _meant(task, request, call, ended.info.state, error) from error
 
