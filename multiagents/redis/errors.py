@@ -12,7 +12,7 @@ CLIENT_ERRORS = (
     redis.RedisError,
     redis.exceptions.RedisClusterException,
     redis.exceptions.ChildDeadlockedError,
-    getattr(redis.exceptions, "IncorrectPolicyType", redis.RedisError),  # since redis-py 6
+    getattr(redis.exceptions, "IncorrectPolicyType", redis.RedisError),  # since redis-py 7
 )
 
 _ACCESS = (
