@@ -26,7 +26,7 @@ class DeadLetter(dict[str, Any]):
     Attributes:
         key: what it is known by: the run, told apart from others with its id, and what of it, such as
             ``order-1~5f0cR-2x/charge/undo/1``.
-        transaction_id: the run; of what lay on the bus, the same as the key.
+        transaction_id: the run; of what lay on the bus and names none, the same as the key.
         step: the step; None where it is about none.
         is_undo: whether it is about an undo, so that a person can settle it.
     """
@@ -37,7 +37,10 @@ class DeadLetter(dict[str, Any]):
         self.key = key
         about = LetterKey.parse(key)
         attempt = about.attempt
-        self.transaction_id = about.transaction_id
+        # Of an event, what it says itself: its correlation id may be what is wrong with it.
+        event = content.get("event")
+        said = event.get("transaction_id") if isinstance(event, Mapping) else None
+        self.transaction_id = said or about.transaction_id
         self.step = None if attempt is None else attempt.step
         self.is_undo = attempt is not None and attempt.direction is Direction.UNDO and "compensation" in content
         self._nonce: str | None = about.nonce or content.get("nonce")
