@@ -7,7 +7,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 
@@ -24,6 +24,18 @@ from tests.support.apps import scripted
 LEASE = 1.0
 
 
+class Message(NamedTuple):
+    """A message that was taken out of its queue: its headers, and the keyword arguments of its task."""
+
+    headers: dict[str, Any]
+    kwargs: dict[str, Any]
+
+    @property
+    def attempt(self) -> Correlation:
+        """The attempt that it is of, in the very run that sent it."""
+        return Correlation.parse(self.headers["id"])._replace(nonce=self.kwargs.get("nonce", ""))
+
+
 class WorkerByHand:
     """What a worker process does with a message, by hand."""
 
@@ -34,14 +46,14 @@ class WorkerByHand:
         self._redis = Redis.from_url(url)
         self._over = threading.Event()
 
-    def message(self) -> dict[str, Any] | None:
-        """The headers of the next message in the queue, and of which run it is; the most urgent comes first."""
+    def message(self) -> Message | None:
+        """The next message in the queue; the most urgent comes first."""
         for name in ("celery", *(f"celery{SEPARATOR}{priority}" for priority in (3, 6, 9))):
             found = self._redis.rpop(name)
             if found is not None:
                 message = json.loads(found)
                 _, kwargs, _ = json.loads(b64decode(message["body"]))
-                return {**message["headers"], "nonce": kwargs.get("nonce", "")}
+                return Message(message["headers"], kwargs)
         return None
 
     def attempt(self, transaction_id: str, step: str, direction: Direction, number: int) -> Correlation:

@@ -6,7 +6,6 @@ them can be frozen, or cut off, at exactly the worst moment.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections import Counter
@@ -21,7 +20,7 @@ from multiagents.names import ORCHESTRATOR_TASK, Correlation, Direction
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.state_store.records import Claim, ClaimRefused
 from multiagents.testing import wait_until
-from tests.support.worker_by_hand import WorkerByHand, came_to
+from tests.support.worker_by_hand import Message, WorkerByHand, came_to
 
 MANY = 1_000
 PARCELS = WorkflowBuilder("parcels").add_step("pack", "play", compensation="play").add_step("ship", "play").build()
@@ -70,12 +69,12 @@ class Zombies(WorkerByHand):
     def work(self, left: Callable[[], bool]) -> None:
         """Take messages as long as there are runs left."""
         while left():
-            headers = self.message()
-            if headers is None:
+            message = self.message()
+            if message is None:
                 threading.Event().wait(0.02)
                 continue
             try:
-                self._take(Correlation.parse(headers["id"])._replace(nonce=headers["nonce"]))
+                self._take(message.attempt)
             except BaseException as error:
                 self.errors.append(error)
                 raise
@@ -163,13 +162,13 @@ class Twice(WorkerByHand):
         self.began: Counter[str] = Counter()
         self.again = 0
 
-    def handle(self, headers: dict[str, Any]) -> None:
-        if headers["task"] == ORCHESTRATOR_TASK:
-            transaction_id = json.loads(headers["kwargsrepr"].replace("'", '"'))["transaction_id"]
+    def handle(self, message: Message) -> None:
+        if message.headers["task"] == ORCHESTRATOR_TASK:
+            transaction_id = message.kwargs["transaction_id"]
             self.engine.advance(transaction_id)
             self.changes_nothing(transaction_id, lambda: self.engine.advance(transaction_id))
             return
-        attempt = Correlation.parse(headers["id"])._replace(nonce=headers["nonce"])
+        attempt = message.attempt
         definition = ORDER.content_hash
         try:
             claim = self.claim(attempt, definition, "first")
@@ -212,9 +211,9 @@ def test_G1_G2_G3_everything_that_comes_twice_counts_once(redis_url: str, mode: 
         twice.changes_nothing(name, lambda name=name: twice.orchestrator.start(ORDER, {}, transaction_id=name))
 
     while any(not run.status.is_end for run in runs):
-        while (headers := twice.message()) is not None:
-            twice.handle(headers)
-            twice.handle(headers)
+        while (message := twice.message()) is not None:
+            twice.handle(message)
+            twice.handle(message)
         Sweep(twice.engine).tick()
         for run in runs:
             if run.status == "running" and "paid" in twice.store.load(run.transaction_id).in_flight:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
-import redis
-from celery import Celery
 
-from multiagents import TerminalError, WorkflowBuilder, init_app, worker
-from multiagents.orchestrator.recovery import Sweep
-from multiagents.state_store.memory import InMemoryStateStore
+from multiagents import TerminalError, WorkflowBuilder, worker
+from tests.support.passing_world import PassingWorld
 
 DAYS_90 = 90 * 86_400_000
 #: A payload that is kept apart from its run.
@@ -42,111 +37,57 @@ UNDONE = WorkflowBuilder("growth-undone").add_child("c", CHILD).add_step("b", re
 PARKED = WorkflowBuilder("growth-parked").add_step("a", do, compensation=refuse).add_step("b", refuse).build()
 
 
-class World:
-    """An orchestrator whose steps run at once, one whose steps wait for a worker, and the sweep of a worker."""
-
-    def __init__(self, url: str | None, partitions: int) -> None:
-        settings: dict[str, Any] = {"retention": 0.5, "lease": 1, "partitions": partitions, "key_prefix": "growth"}
-        self.apps = []
-        for eager in (True, False):
-            app = Celery(f"growth-{uuid4().hex[:8]}", broker=url or "memory://", set_as_current=False)
-            app.conf.task_always_eager = eager
-            self.apps.append(app)
-        self.now, self.later = (init_app(app, settings | ({"redis_url": url} if url else {})) for app in self.apps)
-        self.client = redis.Redis.from_url(url, decode_responses=True) if url else None
-
-    @property
-    def store(self) -> Any:
-        return self.now.store
-
-    def drain(self, queue: str) -> None:
-        """Take all messages out of a queue, as a worker would."""
-        if self.client is not None:
-            self.client.delete(*(self.client.keys(f"{queue}*") or ["none"]))
-        else:
-            for name in [each for each in self.store.lists if each.startswith(queue)]:
-                del self.store.lists[name]
-
-    def left(self) -> set[str]:
-        """What is stored and not empty, by its kind."""
-        if self.client is None:
-            tables = self.store._tables
-            return {name for name, value in vars(tables).items() if isinstance(value, dict | list) and value}
-        tags = [part.tag for part in self.now.keys.of_each_partition()]
-        numbers = {part.sequence for part in self.now.keys.of_each_partition()}
-        keys = [key for key in self.client.keys("*") if key not in numbers or self.client.hkeys(key) != [""]]
-        return {key.removeprefix(f"{tag}:") for tag in tags for key in keys if key.startswith(tag)}
-
-    def close(self) -> None:
-        for made in (self.now, self.later):
-            made.store.close()
-        if self.client is not None:
-            self.client.close()
-        InMemoryStateStore.shared(keys=self.now.keys).clear()
-        for app in self.apps:
-            app.close()
-
-
-@pytest.fixture(params=["memory", "redis", "redis-3-partitions"])
-def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    url = None if request.param == "memory" else request.getfixturevalue("new_redis_url")()
-    made = World(url, 3 if request.param.endswith("partitions") else 1)
-    yield made
-    made.close()
-
-
-def plain(world: World, n: int) -> None:
+def plain(world: PassingWorld, n: int) -> None:
     attributes = {"customer": f"c-{n % 50}", "amount": n, "at": world.store.now()}
     world.now.start(PLAIN, {"n": n, "text": LARGE if n % 100 == 0 else ""}, attributes=attributes)
 
 
-def family(world: World, n: int) -> None:
+def family(world: PassingWorld, n: int) -> None:
     world.now.start(PARENT, {"n": n}, f"family-{n}")
 
 
-def mapped(world: World, n: int) -> None:
+def mapped(world: PassingWorld, n: int) -> None:
     world.now.start(MAPPED, {"items": [1, 2]})
 
 
-def signalled(world: World, n: int) -> None:
+def signalled(world: PassingWorld, n: int) -> None:
     run = world.now.start(WAITING, {}, f"signalled-{n}", attributes={"order": str(n)})
     run.signal("go", {"paid": n}, key=f"webhook-{n}")
 
 
-def locked(world: World, n: int) -> None:
+def locked(world: PassingWorld, n: int) -> None:
     world.now.start(LOCKED, {"n": n % 7})
 
 
-def undone(world: World, n: int) -> None:
+def undone(world: PassingWorld, n: int) -> None:
     world.now.start(UNDONE, {"n": n}, f"undone-{n}")
 
 
-def parked(world: World, n: int) -> None:
+def parked(world: PassingWorld, n: int) -> None:
     world.now.start(PARKED, {"n": n}, f"parked-{n}")
 
 
-def planned(world: World, n: int) -> None:
+def planned(world: PassingWorld, n: int) -> None:
     plan = WorkflowBuilder("growth-plan", version=str(n)).add_step(f"tool-{n}", do).build(register=False)
     world.now.start(plan, {})
 
 
-def queued(world: World, n: int) -> None:
+def queued(world: PassingWorld, n: int) -> None:
     to_a_tenant = WorkflowBuilder(f"growth-tenant-{n}").add_step("a", do, queue=f"tenant-{n}").build(register=False)
     world.later.start(to_a_tenant, {}).cancel()
     world.drain(f"tenant-{n}")
 
 
-def replaced(world: World, n: int) -> None:
+def replaced(world: PassingWorld, n: int) -> None:
     for workflow in (UNDONE, PARENT):
         world.now.start(workflow, {"n": n}, f"replaced-{n % 5}", on_conflict="replace_ended")
 
 
-def deleted(world: World, n: int) -> None:
+def deleted(world: PassingWorld, n: int) -> None:
     world.now.start(PARENT, {"n": n}, f"deleted-{n}").delete(reason="asked for")
 
 
-KINDS: list[Callable[[World, int], None]] = [
+KINDS: list[Callable[[PassingWorld, int], None]] = [
     plain,
     family,
     mapped,
@@ -163,18 +104,11 @@ KINDS: list[Callable[[World, int], None]] = [
 BOUNDED = {"dead", "dead.since", "deleted", "generations", "meta", "buried"}
 
 
-def until_nothing_is_due(world: World, seconds: float) -> None:
-    sweep, until = Sweep(world.now.engine), time.monotonic() + seconds
-    while "due" in world.left() and time.monotonic() < until:
-        for _ in range(20):
-            time.sleep(min(sweep.tick(), 0.02))
-
-
-def nothing_is_left_of(rounds: int, world: World) -> None:
+def nothing_is_left_of(rounds: int, world: PassingWorld) -> None:
     for n, begin in enumerate(KINDS * rounds):
         begin(world, n)
 
-    until_nothing_is_due(world, 60 + rounds)
+    world.tend_until_nothing_is_due(60 + rounds)
     gone = world.store.tidy(DAYS_90)
 
     assert (world.now.count(), gone) == (0, [])
@@ -186,14 +120,14 @@ def nothing_is_left_of(rounds: int, world: World) -> None:
     assert world.left() <= BOUNDED - {"dead", "dead.since", "buried"}
 
 
-def test_of_runs_of_all_kinds_nothing_is_left_but_dead_letters_and_tombstones(world: World) -> None:
-    nothing_is_left_of(10, world)
+def test_of_runs_of_all_kinds_nothing_is_left_but_dead_letters_and_tombstones(passing_world: PassingWorld) -> None:
+    nothing_is_left_of(10, passing_world)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1_800)
 def test_of_20_000_runs_nothing_is_left_but_dead_letters_and_tombstones(redis_url: str) -> None:
-    world = World(redis_url, 1)
+    world = PassingWorld(redis_url)
 
     nothing_is_left_of(800, world)  # of 25 runs each, with children, ends that are told, and those that are replaced
 

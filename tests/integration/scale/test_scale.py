@@ -13,7 +13,6 @@ import pytest
 from redis import Redis
 
 from multiagents import Orchestrator, ResultEvent, WorkflowBuilder
-from multiagents.names import Correlation
 from multiagents.orchestrator.recovery import Sweep
 from multiagents.testing import wait_until
 from tests.support.apps import scripted
@@ -152,8 +151,8 @@ def test_a_run_of_60_000_steps_goes_forward_at_the_same_pace_and_back_again(redi
     order: list[str] = []
 
     def work() -> None:
-        while (headers := hands.message()) is not None:
-            attempt = Correlation.parse(headers["id"])
+        while (message := hands.message()) is not None:
+            attempt = message.attempt
             claim = hands.claim(attempt, definition.content_hash, "me")
             hands.settle(came_to(claim, fails=attempt.step == "last"), claim)
             if attempt.direction == "undo":
