@@ -1,7 +1,8 @@
-"""Milliseconds: how the store keeps moments. The store's own clock is the only one; nothing here reads any."""
+"""Milliseconds: how the store keeps moments. The store's own clock is the only one; none here tells a time."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,3 +49,11 @@ def to_ms(moment: datetime) -> int:
 def from_ms(milliseconds: int) -> datetime:
     """The inverse of `to_ms`."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def steady_ms() -> float:
+    """Milliseconds since some moment, by a clock that nobody sets; where there is one that runs on while a machine is
+    suspended (Linux), by that.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return (time.monotonic() if boot is None else time.clock_gettime(boot)) * 1000

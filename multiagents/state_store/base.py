@@ -51,7 +51,7 @@ MAX_DELETED = 10_000
 #: Of how many ids of runs that are gone a partition remembers how many runs have had them: some 10 MB.
 MAX_GENERATIONS = 100_000
 #: What is logged, with the store and the seconds.
-CLOCK_WENT_BACK = "the clock of %s went back by %.1f s; what was to happen at a time is moved by as much"
+CLOCK_WAS_SET = "the clock of %s was set %s by %.1f s; what was to happen after a while is moved by as much"
 
 #: How many dead letters of a partition go at once when their time is over.
 TIDIED_AT_ONCE = 1_000

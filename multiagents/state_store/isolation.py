@@ -19,6 +19,8 @@ from multiagents.names import Correlation
 LOCK_CHECK_MS = 3_600_000
 #: Pauses of who waits for a lock or a slot: a quarter of what it has waited, within these bounds (ms).
 SHORTEST_MS, LONGEST_MS = 1_000, 15_000
+#: Nobody counts as waiting for a lock for longer than that after he has asked.
+LINE_MS = 600_000
 #: Who is turned away by a limit comes again this long after the one before, so that not all come at once (ms)
 APART_MS = 20
 #: and after this long at the latest.

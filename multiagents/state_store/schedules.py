@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 
 #: A schedule that is not paused and has not ticked for that long is no more: one that ticks once a year has.
 FORGOTTEN_AFTER_MS = 400 * 86_400_000
+#: By how much a beat's clock may be ahead. What ticked later than that did so before the store's clock was set back.
+AHEAD_MS = 60_000
 
 
 class Schedules(ABC):
@@ -17,7 +19,7 @@ class Schedules(ABC):
 
     @abstractmethod
     def ticked(self, name: str, at_ms: int) -> bool:
-        """Write down that a schedule has come as far as this tick; never back.
+        """Write down that a schedule has come as far as this tick; never back, but where the store's clock went back.
 
         What was written of schedules that are no more goes when the first tick of another is written down.
 

@@ -39,7 +39,10 @@ from tests.support.store_kit import LIST, RedisKit
 
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
-PARTS = {"apply", "attributes", "erase", "identity", "journal", "lists", "occurrences", "rewind", "transition"}
+PARTS = {
+    *("apply", "attributes", "calm", "erase", "identity", "journal", "jump", "lists", "occurrences", "slots"),
+    "transition",
+}
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
 
 Do = Callable[[RedisKit], Any]
@@ -664,7 +667,7 @@ def test_lock_says_who_has_it_and_how_many_wait_before(redis_kit: RedisKit) -> N
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("sku-7"))
     keys = [part.lock("sku-7"), part.lock_line("sku-7"), part.lock_asking("sku-7"), part.meta, part.due]
 
-    reply = run(redis_kit, "lock", keys, [DueKind.LOCK.entry("sku-7"), "c~1", 0, 5_000, 0, 60_000])
+    reply = run(redis_kit, "lock", keys, [DueKind.LOCK.entry("sku-7"), "c~1", 0, 5_000, 0, 60_000, 30_000])
 
     assert [reply[0], *reply[2:]] == [0, 1, "a~1", 1]
     assert redis_kit.client.zrange(part.due, 0, -1) == [DueKind.LOCK.entry("sku-7")]
@@ -681,7 +684,7 @@ def test_unlock_leaves_the_lock_of_another_grant(redis_kit: RedisKit) -> None:
 
 def test_limit_says_when_to_come_again_one_after_the_other(redis_kit: RedisKit) -> None:
     part = redis_kit.keys.of_partition(redis_kit.keys.partition_of("bank"))
-    keys = [part.slots("bank"), part.next_start("bank"), part.limited("bank")]
+    keys = [part.slots("bank"), part.next_start("bank"), part.limited("bank"), part.meta]
 
     replies = [
         run(redis_kit, "limit", keys, [f"run-{number}/pay/do/1", 1, 0, 500, 0, 30_000, 20, 510]) for number in range(4)

@@ -67,8 +67,8 @@ class StoreKit:
         """Let time pass, on the store's clock."""
         raise NotImplementedError
 
-    def set_clock_back(self, seconds: float) -> None:
-        """Set the store's clock back."""
+    def set_clock(self, seconds: float) -> None:
+        """Set the store's clock forward by so much, or below 0 back; no time passes."""
         raise NotImplementedError
 
     def messages(self, name: str = LIST) -> list[str]:
@@ -285,8 +285,8 @@ class MemoryKit(StoreKit):
     """The store in memory, whose time the test moves."""
 
     def __init__(self, keys: Keys) -> None:
-        self.offset = 0.0
-        self.tables = Tables(lambda: time.time() + self.offset)
+        self.offset = self.slept = 0.0
+        self.tables = Tables(lambda: time.time() + self.offset, lambda: (time.monotonic() + self.slept) * 1000)
         self.lists = self.tables.lists
 
         def new_store(lease: float) -> StateStore:
@@ -296,9 +296,10 @@ class MemoryKit(StoreKit):
 
     def sleep(self, seconds: float) -> None:
         self.offset += seconds
+        self.slept += seconds
 
-    def set_clock_back(self, seconds: float) -> None:
-        self.offset -= seconds
+    def set_clock(self, seconds: float) -> None:
+        self.offset += seconds
 
     def messages(self, name: str = LIST) -> list[str]:
         return list(reversed(self.lists[name]))
@@ -345,7 +346,7 @@ class RedisKit(StoreKit):
     def __init__(self, url: str, keys: Keys) -> None:
         super().__init__(keys, lambda lease: RedisStateStore(url, keys=keys, lease=lease, policy=self.policy))
         self.client: Any = redis.Redis.from_url(url, decode_responses=True)
-        self._back = 0
+        self._ahead = 0
         self._patch = pytest.MonkeyPatch()
 
     @property
@@ -356,10 +357,10 @@ class RedisKit(StoreKit):
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def set_clock_back(self, seconds: float) -> None:
+    def set_clock(self, seconds: float) -> None:
         # The server's own cannot be set: its scripts read it through this from now on.
-        self._back += round(seconds)
-        clock = f"(function(t) return {{string.format('%.0f', t[1] - {self._back}), t[2]}} end)(redis.call('TIME'))"
+        self._ahead += round(seconds)
+        clock = f"(function(t) return {{string.format('%.0f', t[1] + {self._ahead}), t[2]}} end)(redis.call('TIME'))"
 
         def late(name: str) -> Script:
             text = script(name).text.replace("redis.call('TIME')", clock)

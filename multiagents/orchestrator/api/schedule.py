@@ -73,6 +73,8 @@ class Schedule:
         store = self._runtime.store
         last_ms, paused = store.schedules.state(self.name)
         last, until = None if last_ms is None else from_ms(last_ms), store.now() + self.ticks.early
+        if last is not None and last > until:
+            last = None  # The clock has been set back. What is ticked again has its run.
         due = self.ticks.due(last, until, catch_up=self._catch_up and paused is None)
         runs = [] if paused is not None else [self._start(moment) for moment in due]
         if due:

@@ -53,8 +53,9 @@ class Unclaimed:
         sent = {Delivery.UNREGISTERED: 0, Delivery.LINK: 1}.get(found.delivery, found.number)
         again = timeouts.sent_again(
             sent=sent,
-            first=found.first_ms,
-            since=found.since_ms,
+            # What is still to come was written before the store's clock went back.
+            first=min(found.first_ms, now),
+            since=min(found.since_ms, now),
             now=now,
             pause=lease_ms if found.delivery is not Delivery.OUTBOX else outbox_grace_ms(self._engine.settings.lease),
             limit=round(self._limit * 1000),

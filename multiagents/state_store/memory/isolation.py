@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiagents.names import Correlation
-from multiagents.state_store.isolation import APART_MS, AWAY_MS, LOCK_CHECK_MS, Isolation, Lock, Slot
+from multiagents.state_store.isolation import APART_MS, AWAY_MS, LINE_MS, LOCK_CHECK_MS, Isolation, Lock, Slot
 from multiagents.state_store.memory.tables import LimitRow, LockRow, Tables
 from multiagents.state_store.records import DueKind
 
@@ -25,13 +25,15 @@ class InMemoryIsolation(Isolation):
         with tables.lock:
             now = tables.now()
             row = tables.locks.setdefault(key, LockRow())
-            free = not row.holder or row.token == over or 0 < row.until <= now
+            free = not row.holder or row.token == over or (0 < row.until <= now and tables.is_calm())
             if not free and row.holder == holder:
                 row.until = max(row.until, now + lease_ms) if row.until and lease_ms else 0
                 return Lock(True, row.token, holder)
             row.line[holder] = now + asking_ms
             row.line = {name: until for name, until in row.line.items() if until > now}
             place = list(row.line).index(holder)
+            if free and place:  # none counts as waiting for so long, but by a clock that has been set back since
+                row.line = {each: now + asking_ms if at > now + LINE_MS else at for each, at in row.line.items()}
             if not free or place:
                 return Lock(False, 0 if free else row.token, "" if free else row.holder, place)
             tables.token += 1
@@ -70,24 +72,38 @@ class InMemoryIsolation(Isolation):
         with self._tables.lock:
             now, now_us = self._tables.now(), int(self._tables.clock() * 1_000_000)
             row = self._tables.limits.setdefault(key, LimitRow())
-            row.slots = {name: until for name, until in row.slots.items() if until > now}
             if keep or holder in row.slots:
                 row.slots[holder] = now + self._lease_ms
                 return Slot(True)
             row.away = {name: at for name, at in row.away.items() if at > now and name != holder}
+            if concurrency and len(row.slots) >= concurrency:
+                row.slots = self._kept(row.slots, now)
             wait = max(1, pause_ms) if concurrency and len(row.slots) >= concurrency else 0
+            if row.next_us > now_us + 2 * (row.every_us or every_us):  # by a clock that has been set back since
+                row.next_us = now_us + (row.every_us or every_us)
             if every_us and row.next_us - every_us / 2 > now_us:
                 wait = max(wait, -((now_us - row.next_us) // 1_000))
             if not wait:
                 if concurrency:
                     row.slots[holder] = now + self._lease_ms
                 if every_us:
-                    row.next_us = max(row.next_us, now_us) + every_us
+                    row.next_us, row.every_us = max(row.next_us, now_us) + every_us, every_us
                 return Slot(True)
+            row.away = {name: at for name, at in row.away.items() if at <= now + AWAY_MS}
             apart = max(-(-every_us // 1_000), APART_MS)
             at = min(max([now + wait, *(other + apart for other in row.away.values())]), now + AWAY_MS)
             row.away[holder] = at
             return Slot(False, at - now)
+
+    def _kept(self, slots: dict[str, float], now: int) -> dict[str, float]:
+        """The slots that have not run out; those of the living are kept once for as long as leases are extended."""
+        if not self._tables.is_calm():
+            return slots
+        extended = self._tables.grace_ms if self._tables.grace_ms > now else 0
+        kept = {name: min(until, now + self._lease_ms) for name, until in slots.items() if until > now}
+        return kept | {
+            name: extended + 0.5 for name, until in slots.items() if until <= now and extended and until % 1 == 0
+        }
 
     def free_slot(self, key: str, correlation: Correlation) -> None:
         with self._tables.lock:

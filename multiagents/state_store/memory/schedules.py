@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiagents.state_store.memory.tables import Tables
-from multiagents.state_store.schedules import FORGOTTEN_AFTER_MS, Schedules
+from multiagents.state_store.schedules import AHEAD_MS, FORGOTTEN_AFTER_MS, Schedules
 
 
 class InMemorySchedules(Schedules):
@@ -22,7 +22,8 @@ class InMemorySchedules(Schedules):
 
     def ticked(self, name: str, at_ms: int) -> bool:
         with self._tables.lock:
-            if self._tables.ticked.get(name, -1) >= at_ms:
+            last = self._tables.ticked.get(name, -1)
+            if at_ms <= last <= self._tables.now() + AHEAD_MS:
                 return False
             ticked, oldest = self._tables.ticked, self._tables.now() - FORGOTTEN_AFTER_MS
             if name not in ticked:  # one comes, so others may go

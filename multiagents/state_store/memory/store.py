@@ -15,12 +15,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
 
-from multiagents.clock import from_ms
+from multiagents.clock import from_ms, steady_ms
 from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
-from multiagents.state_store.base import CLOCK_WENT_BACK, MAX_DELETED, TIDIED_AT_ONCE, StateStore
+from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.journal import InMemoryJournal
 from multiagents.state_store.memory.schedules import InMemorySchedules
@@ -85,7 +85,7 @@ class InMemoryStateStore(StateStore):
         self.keys = keys or Keys()
         self.policy = policy
         self.lease_ms = round(lease * 1000)
-        self._tables = tables or Tables(clock)
+        self._tables = tables or Tables(clock, steady_ms if clock is time.time else None)
         self._definitions = DefinitionCache()
         self.isolation = InMemoryIsolation(self._tables, self.lease_ms)
         self.journal = InMemoryJournal(self._tables, policy)
@@ -199,7 +199,9 @@ class InMemoryStateStore(StateStore):
             now = self._tables.now()
             if entry.delivery is not Delivery.CLAIMED:
                 limit, beat = limits_of(correlation, definition, timeout, heartbeat_timeout, task)
-                ends = [at for at in (limit and now + limit, entry.close_ms) if at]
+                # What is over by now is being ended by a sweep, unless none has seen yet that the clock was set.
+                close = entry.close_ms if entry.close_ms > now or self._tables.is_calm() else 0
+                ends = [at for at in (limit and now + limit, close) if at]
                 if entry.delivery is Delivery.PUSH:
                     self._tables.sent[entry.target].pop(entry.member(correlation.identity), None)
                 entry = InFlight(
@@ -355,8 +357,9 @@ class InMemoryStateStore(StateStore):
 
     def take_due(self, *, limit: int = 100, waker: str = "", starts: str = "") -> tuple[list[Due], float]:
         with self._tables.lock:
-            if back := self._tables.rewind():
-                logger.warning(CLOCK_WENT_BACK, "the state store in memory", back / 1000)
+            if was_set := self._tables.jump(self.lease_ms):
+                way = "forward" if was_set > 0 else "back"
+                logger.warning(CLOCK_WAS_SET, "the state store in memory", way, abs(was_set) / 1000)
             wakes = not waker or self._tables.is_waker(waker, self.lease_ms // 3)
             members, until_next = self._tables.take_due(limit, self.lease_ms, starts)
             entries = [Due.decode(member, self._tables.due[member]) for member in members]

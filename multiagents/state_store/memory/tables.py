@@ -41,6 +41,9 @@ AT_ONCE = 10
 #: After how long a start goes on.
 AGED_MS = 3_000
 
+#: By how many ms a clock may have been set without anything being moved.
+NOBODYS_LOSS_MS = 1_000
+
 _NUMBERED = re.compile(r'"multiagents": "\d+:(\d+)"')
 
 
@@ -67,6 +70,10 @@ class Row:
         record = self.record(step)
         return None if record is None else InFlight.decode(step, record)
 
+    def all_in_flight(self) -> list[InFlight]:
+        """The same of all steps."""
+        return [InFlight.decode(name[2:], record) for name, record in self.fields.items() if name.startswith("l:")]
+
     def put(self, entry: InFlight) -> None:
         """Write the record of an attempt in flight."""
         self.fields[f"l:{entry.step}"] = entry.encode()
@@ -86,10 +93,15 @@ class LockRow:
 
 @dataclass
 class LimitRow:
-    """What goes on under a limit: who runs, until when he counts, when the next may begin, and who was turned away."""
+    """What goes on under a limit: who runs, until when he counts, when the next may begin, and who was turned away.
 
-    slots: dict[str, int] = field(default_factory=dict)
+    Of whom the slot was kept because the living could not keep theirs, that time has a half in it.
+    """
+
+    slots: dict[str, float] = field(default_factory=dict)
     next_us: int = 0
+    #: microseconds between two beginnings, when the last of them came
+    every_us: int = 0
     away: dict[str, int] = field(default_factory=dict)
 
 
@@ -98,10 +110,12 @@ class Tables:
 
     Args:
         clock: seconds since the epoch; a test may make time pass.
+        steady: milliseconds of a clock that nobody sets; None: there is none, and only a clock that goes back shows.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], steady: Callable[[], float] | None = None) -> None:
         self.clock = clock
+        self.steady = steady
         self.lock = threading.RLock()
         #: who waits for the end of which run
         self.waiting: dict[str, set[Ending]] = {}
@@ -144,6 +158,8 @@ class Tables:
             #: what goes on under limits, by key
             self.limits: dict[str, LimitRow] = {}
             self.swept_ms: int | None = None
+            #: the clock that nobody sets, at the last sweep
+            self.swept_steady = 0.0
             self.grace_ms = 0
             #: who is told when something is due, and until when nobody else is
             self.waker, self.wakes_ms = "", 0
@@ -235,7 +251,10 @@ class Tables:
 
     def tidy(self, letters_ms: int, at_once: int) -> list[str]:
         """Drop the numbering of lists in which nothing waits, and dead letters whose time is over; gives these."""
-        oldest = self.now() - letters_ms
+        now = self.now()
+        # What was buried in the future was so before the clock was set back.
+        self.buried = {key: min(at, now) for key, at in self.buried.items()}
+        oldest = now - letters_ms
         gone = sorted((key for key, at in self.buried.items() if at <= oldest), key=self.buried.__getitem__)[:at_once]
         self.unbury(gone)
         for target in [each for each in self.sequence if not (self.lists.get(each) or self.sent.get(each))]:
@@ -349,20 +368,54 @@ class Tables:
 
     # --- what is due -------------------------------------------------------------------------------------------------
 
-    def rewind(self) -> int:
-        """See to it that the clock has gone back, if it has: by how many ms."""
-        back = 0 if self.swept_ms is None else self.swept_ms - self.now()
-        if back <= 1_000:
+    def jump(self, lease_ms: int) -> int:
+        """See to it that the clock was set since the last sweep, if it was: by how many ms (below 0: back)."""
+        if self.swept_ms is None:
             return 0
-        self.due = {member: max(1, at - back) if at else 0 for member, at in self.due.items()}
-        for row in self.rows.values():
-            for name in [each for each in row.fields if each.startswith("l:")]:
-                row.put(_earlier(InFlight.decode(name[2:], row.fields[name]), back))
+        was_set = self._was_set()
+        if abs(was_set) <= NOBODYS_LOSS_MS:
+            return 0
+        # What was written after the clock was set stays.
+        now, elapsed = self.now(), self._elapsed()
+        fresh = now - elapsed - NOBODYS_LOSS_MS
+        new = {
+            (name, entry.step)
+            for name, row in self.rows.items()
+            for entry in row.all_in_flight()
+            if fresh <= entry.since_ms <= now
+        }
+        for member, at in self.due.items():
+            due = Due.decode(member)
+            of = self.rows.get(due.transaction_id)
+            is_a_moment = due.kind == DueKind.DEADLINE and of is not None and of.fields.get("deadline")
+            if is_a_moment or (due.transaction_id, due.step) in new:
+                continue
+            later = max(1, at + was_set) if at else 0
+            owed = due.kind == DueKind.DECISION or self._is_claimed(member)
+            self.due[member] = min(later, now + lease_ms) if owed else later
+        for name, row in self.rows.items():
+            for entry in row.all_in_flight():
+                if (name, entry.step) not in new:
+                    row.put(_later(entry, was_set))
         for lock in self.locks.values():
-            lock.until = lock.until and max(1, lock.until - back)
-        self.swept_ms, self.grace_ms, self.wakes_ms = None, 0, 0
+            lock.until = lock.until and max(1, lock.until + was_set)
+        self.swept_ms, self.wakes_ms = round(now - elapsed), 0
+        self.grace_ms = now + lease_ms if was_set > 0 else 0  # for the slots of limits
         self.unclear.clear()
-        return back
+        return was_set
+
+    def _was_set(self) -> int:
+        """By how many ms the clock was set since the last sweep."""
+        passed = self.now() - (self.swept_ms or 0)
+        return min(0, passed) if self.steady is None else round(passed - self._elapsed())
+
+    def _elapsed(self) -> float:
+        """How many ms ago the last sweep really was."""
+        return 0.0 if self.steady is None else self.steady() - self.swept_steady
+
+    def is_calm(self) -> bool:
+        """Whether what has run out by the clock has run out: a sweep has seen to it since the clock was set."""
+        return self.swept_ms is None or abs(self._was_set()) <= NOBODYS_LOSS_MS
 
     def is_waker(self, name: str, for_ms: int) -> bool:
         """Whether this one is to wake when something is due; he stays so for a while after he has asked."""
@@ -382,7 +435,7 @@ class Tables:
         extended = grace = self.grace_ms
         if self.swept_ms is not None and now - self.swept_ms > lease_ms / 3 and now >= extended:
             grace = self.grace_ms = now + lease_ms
-        self.swept_ms = now
+        self.swept_ms, self.swept_steady = now, self.steady() if self.steady else 0.0
         for target in list(self.sequence):
             self._look(target, lease_ms, starts)
         ready = sorted((at, member) for member, at in self.due.items() if at <= now)[:limit]
@@ -488,12 +541,12 @@ class Tables:
         }
 
 
-def _earlier(entry: InFlight, by: int) -> InFlight:
-    """A record as it would have been written by a clock that goes slow by so many ms."""
+def _later(entry: InFlight, by: int) -> InFlight:
+    """A record as it would have been written by a clock that goes ahead by so many ms (below 0: behind)."""
     times = ("since_ms", "first_ms", "close_ms", "deadline_ms", "beat_until_ms")
-    moved = {name: at and max(1, at - by) for name in times for at in [getattr(entry, name)]}
+    moved = {name: at and max(1, at + by) for name in times for at in [getattr(entry, name)]}
     if entry.delivery in (Delivery.TIMER, Delivery.SLEEP):
-        moved["number"] = max(1, entry.number - by)
+        moved["number"] = max(1, entry.number + by)
     return entry._replace(**moved)
 
 

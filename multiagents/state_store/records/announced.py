@@ -81,7 +81,8 @@ class Announced(NamedTuple):
         for name, text in stored.items():
             kind, _, about = name.partition(":")
             told = from_json(text)
-            age = (now_ms - told.pop("seen", 0)) / 1000
+            # What was announced in the future was so before the store's clock went back; who is there says it again.
+            age = abs(now_ms - told.pop("seen", 0)) / 1000
             if kind == "node" and age < ALIVE_FOR:
                 nodes.append(Node.read(about, told))
             elif kind == "node" or (kind in ("worker", "queue") and age > KEPT_FOR):

@@ -31,7 +31,7 @@ class RedisIsolation(Isolation):
     def lock(self, key: str, holder: str, *, lease_ms: int = 0, asking_ms: int, over: int = 0) -> Lock:
         part = self._keys.of_key(key)
         keys = [part.lock(key), part.lock_line(key), part.lock_asking(key), part.meta, part.due]
-        args = [DueKind.LOCK.entry(key), holder, lease_ms, asking_ms, over, LOCK_CHECK_MS]
+        args = [DueKind.LOCK.entry(key), holder, lease_ms, asking_ms, over, LOCK_CHECK_MS, self._lease_ms]
         granted, now, token, held_by, place = self._server.run(WriteSite.LOCK, "lock", keys, args)
         self._server.heard(now)
         return Lock(granted == 1, int(token), held_by, place)
@@ -57,7 +57,7 @@ class RedisIsolation(Isolation):
         keep: bool = False,
     ) -> Slot:
         part = self._keys.of_key(key)
-        keys = [part.slots(key), part.next_start(key), part.limited(key)]
+        keys = [part.slots(key), part.next_start(key), part.limited(key), part.meta]
         args = [correlation.of_its_run, concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
         site = WriteSite.TAKE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.TAKE_SLOT
         granted, now, wait = self._server.run(site, "limit", keys, args)

@@ -18,7 +18,7 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.keys import SCHEMA, Keys, RunKeys
 from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import CLOCK_WENT_BACK, MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
+from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -46,6 +46,7 @@ from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_o
 from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.journal import RedisJournal
+from multiagents.state_store.redis.looks import Looks
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, check_schema, findings_of, info_of_hello
@@ -98,6 +99,7 @@ class RedisStateStore(StateStore):
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
         self._endings = Endings(self._server, self.keys)
+        self._looks = [Looks() for _ in self.keys.of_each_partition()]
         #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start
         self._kept: set[tuple[str, str]] = set()
 
@@ -309,25 +311,14 @@ class RedisStateStore(StateStore):
         entries: list[Due] = []
         until_next: list[int] = []
         for number, part in enumerate(self.keys.of_each_partition()):
-            now, soonest, back, *members = self._server.run(
-                WriteSite.TAKE_DUE,
-                "take_due",
-                [part.due, part.meta, part.sequence, part.due_before],
-                [
-                    limit,
-                    self.lease_ms,
-                    part.sent(""),
-                    part.runs,
-                    number,
-                    waker,
-                    self.lease_ms // 3,
-                    starts,
-                    part.lock(""),
-                ],
-            )
+            keys = [part.due, part.meta, part.sequence, part.due_before]
+            args = [limit, self.lease_ms, part.sent(""), part.runs, number, waker, self.lease_ms // 3, starts]
+            ask = partial(self._server.run, WriteSite.TAKE_DUE, "take_due", keys)
+            now, soonest, was_set, *members = self._looks[number].ask(ask, [*args, part.lock("")])
             self._server.heard(now)
-            if back:
-                logger.warning(CLOCK_WENT_BACK, self._server.where, back / 1000)
+            if was_set:
+                way = "forward" if was_set > 0 else "back"
+                logger.warning(CLOCK_WAS_SET, self._server.where, way, abs(was_set) / 1000)
             if soonest >= 0:
                 until_next.append(soonest)
             entries += [Due.decode(member, now + self.lease_ms) for member in members]

@@ -69,6 +69,8 @@ class StepRequest(Request):
         self.came = next(_came)
         #: seconds after which its process is killed; None is never, or Celery's own timer does it
         self.hard_limit: float | None = None
+        #: when the pool has begun, by a clock that nobody sets
+        self.begun: float | None = None
         #: nobody knew what its process had in hand when it was last looked at
         self.seen_empty = False
         #: why its process was killed from here
@@ -89,6 +91,7 @@ class StepRequest(Request):
         """Take note that the pool has begun; `acknowledge` may be called twice."""
         super().on_accepted(pid, time_accepted)
         if self.is_step:
+            self.begun = self.begun or time.monotonic()
             self._disarm()
         if not self.is_step and not _acks_late(self.task):
             self.acknowledge()
@@ -299,10 +302,10 @@ def kill_overdue(store: Any = None) -> None:
     Args:
         store: makes the store that knows what they have: a local step has a limit of its own. None: the message says.
     """
-    now = time.time()
+    now = time.monotonic()
     for request in list(state.active_requests):
         limit = getattr(request, "hard_limit", None)
-        if not limit or request.time_start is None or now - request.time_start <= limit:
+        if not limit or request.begun is None or now - request.begun <= limit:
             continue
         if store is not None and _goes_on(request, store, now):
             continue
@@ -334,5 +337,5 @@ def _goes_on(request: Any, store: Any, now: float) -> bool:
     left = max(found.deadline_ms for found in held) / 1000 - at / 1000 + HARD_LIMIT_GRACE
     if left <= 0:
         return False
-    request.hard_limit = now - request.time_start + left
+    request.hard_limit = now - request.begun + left
     return True

@@ -2,19 +2,27 @@
 -- KEYS: 1 due, 2 meta, 3 sequence, 4 due.before
 -- ARGV: 1 how many at most, 2 lease (ms), 3 prefix of the sent keys, 4 prefix of the run keys, 5 partition, 6 who asks, if
 --       he would wake whenever something is due (empty: not he), 7 for how many ms nobody else has to, 8 what names of
---       lists end with in which starts wait (empty: they wait in none of their own), 9 prefix of the lock keys
+--       lists end with in which starts wait (empty: they wait in none of their own), 9 prefix of the lock keys, 10 what
+--       he takes the time to be (empty: he cannot tell), 11 the last sweep that he has been told of (empty: none), and
+--       12 by how much he has found the clock to have been set forward since
 -- Returns: {now, ms until the next entry is due (-1 none, or somebody else wakes for it), ms by which the clock was found
---          to have gone back, member, member, ...}
+--          to have been set since the last sweep (below 0: back), member, member, ...}
+--          or {now, -2, time of the last sweep}: he takes it to be earlier. Nothing was done; he is to say what he makes of it
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local int = function(n) return string.format('%.0f', n) end
 local due, lease = KEYS[1], tonumber(ARGV[2])
-local names = {'swept', 'grace', 'looked', 'cursor', 'waker', 'wakes', 'back'}
+local names = {'swept', 'grace', 'looked', 'cursor', 'waker', 'wakes', 'back', 'fresh'}
 local at = {}
 for i, value in ipairs(redis.call('HMGET', KEYS[2], unpack(names))) do at[names[i]] = value or nil end
---#include rewind
+--#include jump
 --#include lists
-local back, more = rewind()
+-- A clock that was set forward looks as an outage does. Only who has a clock of his own can tell them apart, and only after
+-- he has this answer, which may have taken long.
+local expected = tonumber(ARGV[10])
+local doubt = expected and at.swept and ARGV[11] == '' and math.min(now - expected, now - at.swept) > NOBODYS_LOSS
+if doubt then return {now, -2, tonumber(at.swept)} end
+local set, more = jump(ARGV[11] == at.swept and tonumber(ARGV[12]) or 0, expected and at.swept and math.max(0, expected - at.swept))
 
 -- One of those who ask wakes whenever something is due; the others look now and then. Whoever asks next takes his place, if
 -- he has not asked for a while.
@@ -41,7 +49,7 @@ if now - (at.looked or 0) >= 500 then
   redis.call('HSET', KEYS[2], 'looked', int(now), 'cursor', found[1])
 end
 
-local out = {now, -1, back}
+local out = {now, -1, set}
 local found = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[1])
 for i = 1, #found, 2 do
   local member, score = found[i], tonumber(found[i + 1])

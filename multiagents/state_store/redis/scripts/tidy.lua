@@ -15,6 +15,9 @@ for i = 1, #numbers, 2 do
 end
 if forgotten > 0 then redis.call('HSET', KEYS[1], '', string.format('%.0f', highest)) end
 
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. now, '+inf', 'LIMIT', 0, ARGV[3])) do
+  redis.call('ZADD', KEYS[3], now, name) -- buried before the clock was set back
+end
 local old = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[2]), 'LIMIT', 0, ARGV[3])
 for _, name in ipairs(old) do
   redis.call('HDEL', KEYS[2], name)

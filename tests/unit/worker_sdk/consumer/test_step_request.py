@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import pytest
 from celery import Celery
+from celery.worker import state
 from kombu.message import Message
 from kombu.serialization import dumps
 
 from multiagents.names import HEADER
-from multiagents.worker_sdk.consumer.celery import StepRequest
+from multiagents.worker_sdk.consumer.celery import StepRequest, kill_overdue
 
 
 def charge_card() -> None:
@@ -61,3 +64,22 @@ def test_where_the_task_has_a_limit_of_its_own_the_shorter_holds(app: Celery) ->
 
     assert step.time_limits == (None, None)
     assert step.hard_limit == 70
+
+
+def test_a_clock_that_is_set_forward_brings_no_step_over_its_hard_limit(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = request(app, app.task(name="charge_card")(charge_card), {HEADER: "0:1"})
+    monkeypatch.setattr(state, "active_requests", {step})
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _signal: killed.append(pid))
+    monkeypatch.setattr(step, "_disarm", lambda: None)
+    # What Celery makes of its own clock, which shows two hours more by now.
+    step.on_accepted(4711, time.time() - 7_200)
+
+    kill_overdue()
+    assert killed == []
+    step.begun = time.monotonic() - 7_200
+    kill_overdue()
+
+    assert killed == [4711]
