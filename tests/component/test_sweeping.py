@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
+from uuid import uuid4
 
 import pytest
 import redis
@@ -18,7 +21,9 @@ from multiagents.exceptions import StateRefusedError, StateStoreError
 from multiagents.keys import RunKeys
 from multiagents.orchestrator.recovery import GROUP, Sweep, intake
 from multiagents.orchestrator.recovery.intake import Intake
-from multiagents.orchestrator.recovery.sweep import JITTER
+from multiagents.orchestrator.recovery.sweep import JITTER, SHORTEST_PAUSE
+from multiagents.state_store.redis.scripts import script
+from multiagents.testing import wait_until
 from tests.support.letters import abouts, letter_about
 
 NAP = WorkflowBuilder("sweeping_nap").add_sleep("nap", 0.01).add_step("last", external=True).build(register=False)
@@ -203,6 +208,81 @@ def test_of_many_who_sweep_one_wakes_when_something_is_due(new_redis_url: Callab
     sweeps[0].tick()
     assert str(run.status) == "completed"
     made.store.close()
+
+
+class Commands:
+    """The commands that clients send to a server while this is there, scripts by their names; not what scripts call."""
+
+    def __init__(self, url: str) -> None:
+        self._names = {script(name).sha: name for name in ("take_due", "load", "commit")}
+        self.sent: Counter[str] = Counter()
+        self._client = redis.Redis.from_url(url, decode_responses=True)
+        self._end = f"end-{uuid4().hex}"
+        self._thread = threading.Thread(target=self._listen)
+
+    def __enter__(self) -> Self:
+        self._monitor = self._client.monitor()
+        self._monitor.__enter__()
+        self._thread.start()
+        return self
+
+    def _listen(self) -> None:
+        while self._end not in (command := self._monitor.next_command())["command"]:
+            if command["client_type"] != "lua":
+                name, *args = command["command"].split()
+                self.sent[self._names.get(args[0], "EVALSHA") if name == "EVALSHA" else name] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._client.echo(self._end)
+        self._thread.join()
+        self._monitor.connection.disconnect()
+        self._client.close()
+
+
+@pytest.mark.parametrize("sweepers", [1, 20])
+def test_what_twenty_who_sweep_ask_of_the_server_is_hardly_more_than_what_one_does(
+    new_redis_url: Callable[[], str], sweepers: int
+) -> None:
+    """Two hundred entries come due in each second, for three seconds; each is handled in three commands."""
+    url, entries, apart_ms, interval = new_redis_url(), 600, 5, 1.0
+    made = [
+        Orchestrator(Celery("sweeping", broker=url, set_as_current=False), {"sweep_interval": interval})
+        for _ in range(sweepers)
+    ]
+    runs = started(made[0], NAP, *(f"b-{number}" for number in range(entries)))
+    due, over = made[0].keys.of_partition(0).due, threading.Event()
+
+    def sweep(orchestrator: Orchestrator) -> None:
+        mine = Sweep(orchestrator.engine)
+        while not over.wait(mine.tick()):
+            pass
+
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        seconds, micros = client.time()
+        begins = seconds * 1000 + micros // 1000 + 500
+        client.zadd(due, {member: begins + at * apart_ms for at, member in enumerate(client.zrange(due, 0, -1))})
+        with Commands(url) as commands:
+            threads = [threading.Thread(target=sweep, args=(each,)) for each in made]
+            since = time.monotonic()
+            for thread in threads:
+                thread.start()
+            try:
+                wait_until(lambda: client.zcount(due, 0, begins + 120_000) == 0, 60, "all of them")
+                took = time.monotonic() - since
+            finally:
+                over.set()
+                for thread in threads:
+                    thread.join()
+
+    looks, asked = commands.sent["take_due"], commands.sent["ZCOUNT"]
+    others = commands.sent.total() - looks - asked
+    print(f"\n    {sweepers} sweeping: {looks / took:.0f} looks a second, {others / entries:.2f} commands an entry")
+    assert went_on(runs) == [True] * entries
+    # Whoever wakes pauses at least that long; each of the others looks once an interval, and once at the beginning.
+    assert looks <= took / SHORTEST_PAUSE + sweepers * (took / (JITTER * interval) + 2)
+    assert others <= 3 * entries * 1.1 + 10 * sweepers
+    for orchestrator in made:
+        orchestrator.store.close()
 
 
 def test_who_leaves_a_run_to_others_lets_another_wake(orchestrator: Orchestrator, client: Any) -> None:
