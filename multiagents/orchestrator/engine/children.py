@@ -100,21 +100,17 @@ class Children:
                 self._start(parent, correlation, payloads)
                 begun.append(correlation)
         if begun:
-            self._stop_unwanted(parent.state.transaction_id, begun)
+            self._stop_unwanted(parent, begun)
 
-    def _stop_unwanted(self, transaction_id: str, begun: Collection[Correlation]) -> None:
-        """Cancel children that were started while their parent turned back: it does not wait for them any more."""
-        parent = self._store.load(transaction_id)
+    def _stop_unwanted(self, parent: Snapshot, begun: Collection[Correlation]) -> None:
+        """Cancel children that were started while their parent turned back, or went: it does not wait for them."""
+        transaction_id = parent.state.transaction_id
+        now = self._found(transaction_id)
         for correlation in begun:
-            found = parent.in_flight.get(correlation.step)
-            attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-            gone = (
-                found is None
-                or found.attempt_key != attempt_key
-                or is_to_stop(parent.definition, parent.state, correlation.step)
-            )
-            child = self._known(parent, correlation.step) if gone else None
-            if child is None or child.state.status.is_end or parent.definition.own(correlation.step).detached:
+            if now is not None and now.state.nonce == parent.state.nonce and _waits_for(now, correlation):
+                continue
+            child = self._own(parent, correlation.step)
+            if child is None or child.state.status.is_end:
                 continue
             if not child.state.cancel_requested and child.state.cause is None:
                 self._interventions.cancel(child.state.transaction_id, reason=f"its parent {transaction_id} goes back")
@@ -136,8 +132,20 @@ class Children:
             self._terminate(parent, step)
 
     def _known(self, parent: Snapshot, step: str) -> Snapshot | None:
+        """The run that has the id of a child."""
+        return self._found(self._id(parent, step))
+
+    def _own(self, parent: Snapshot, step: str) -> Snapshot | None:
+        """The child itself: another run may have its id, and is told nothing in its place (rule S32)."""
+        found = self._known(parent, step)
+        told = None if found is None else found.state.parent
+        if told is None or not (told.is_run(parent.state) or parent.state.step(step).origin):
+            return None
+        return found
+
+    def _found(self, transaction_id: str) -> Snapshot | None:
         try:
-            return self._store.load(self._id(parent, step))
+            return self._store.load(transaction_id)
         except WorkflowNotFoundError:
             return None
 
@@ -198,14 +206,16 @@ class Children:
             )
 
     def _terminate(self, parent: Snapshot, step: str) -> None:
-        child = self._known(parent, step)
+        child = self._own(parent, step)
         if child is not None and not child.state.status.is_end:
             reason = f"its parent {parent.state.transaction_id} was terminated"
-            self._interventions.operate(child.state.transaction_id, RunStatus.TERMINATED, reason=reason)
+            self._interventions.operate(
+                child.state.transaction_id, RunStatus.TERMINATED, reason=reason, nonce=child.state.nonce
+            )
 
     def _undo(self, parent: Snapshot, correlation: Correlation) -> None:
         """Undo a child as a unit, by its own journal (rule S11)."""
-        child = self._known(parent, correlation.step)
+        child = self._own(parent, correlation.step)
         if child is None:
             self._no_child_to_undo(parent, correlation)
             return
@@ -221,6 +231,7 @@ class Children:
                     },
                     reason=f"its parent {correlation.transaction_id} is undone",
                     error=parent.state.error,
+                    nonce=state.nonce,
                 )
             except WorkflowError as error:
                 refused = ErrorInfo(type="ChildNotUndone", message=f"child run {name!r}: {error}")
@@ -292,7 +303,9 @@ class Children:
         if verb is not None:
             payload = {"result": None, "direction": Direction.UNDO.value} if verb == Fact.RESULT_SUPPLIED else None
             reason = f"its child {child.transaction_id} was settled, and is {child.status}"
-            self._interventions.operate(correlation.transaction_id, verb, step=step, payload=payload, reason=reason)
+            self._interventions.operate(
+                correlation.transaction_id, verb, step=step, payload=payload, reason=reason, nonce=correlation.nonce
+            )
 
     def _gains(self, child: Snapshot) -> dict[str, Any]:
         """What a child's steps have returned, merged: what it adds to the context of its parent."""
@@ -336,6 +349,13 @@ def is_done_by_child(definition: Definition, correlation: Correlation) -> bool:
 def _parent(parent: Snapshot, correlation: Correlation) -> Parent:
     """Who is to hear of the end of a child."""
     return Parent(str(correlation), parent.definition.content_hash, parent.state.nonce)
+
+
+def _waits_for(parent: Snapshot, correlation: Correlation) -> bool:
+    """Whether a run waits for the child that does an attempt, and does not want it to stop."""
+    found = parent.in_flight.get(correlation.step)
+    same = found is not None and found.attempt_key == attempt_key_of(correlation.direction, correlation.attempt)
+    return same and not is_to_stop(parent.definition, parent.state, correlation.step)
 
 
 def _is_same_step(parent: Parent, correlation: Correlation) -> bool:
