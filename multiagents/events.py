@@ -13,12 +13,13 @@ from functools import cache
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
 from multiagents.plain_json import plain
+from multiagents.public_model import PublicModel
 from multiagents.retry import RetryPolicy
 
 __all__ = [
@@ -57,7 +58,7 @@ class ErrorKind(StrEnum):
     NO_EFFECT = "no_effect"
 
 
-class ErrorInfo(BaseModel):
+class ErrorInfo(PublicModel):
     """An error as data: what a worker raised, or what was found about an attempt that no worker answered."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -75,7 +76,7 @@ class ErrorInfo(BaseModel):
     attention: bool = False
 
 
-class Event(BaseModel):
+class Event(PublicModel):
     """What every event has.
 
     Attributes:

@@ -4,6 +4,7 @@
 
     MultiAgentsError
      ├── ConfigurationError            a setting, the broker or the store is not as it must be
+     ├── InvalidValueError             a policy or an event was given what it cannot have; a ValueError, too
      ├── DefinitionError               a workflow does not build
      │    ├── DuplicateStepError
      │    ├── UnknownStepError
@@ -45,6 +46,7 @@ __all__ = [
     "DefinitionError",
     "DuplicateStepError",
     "EventBusError",
+    "InvalidValueError",
     "MultiAgentsError",
     "NeedsAttentionError",
     "OutcomeUnknownError",
@@ -102,6 +104,10 @@ def _rebuild(cls: type[MultiAgentsError], args: tuple[Any, ...], state: Mapping[
 
 class ConfigurationError(MultiAgentsError):
     """A setting, the broker or the state store is not as it must be."""
+
+
+class InvalidValueError(MultiAgentsError, ValueError):
+    """A `RetryPolicy`, an event or another model of ours was given what it cannot have."""
 
 
 class DefinitionError(MultiAgentsError):

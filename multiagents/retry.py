@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from multiagents.clock import LONGEST, Duration, in_seconds
+from multiagents.public_model import PublicModel
 
 #: An exception class, or its dotted name.
 Retryless = type[BaseException] | str
@@ -18,7 +19,7 @@ def _qualified_name(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-class RetryPolicy(BaseModel):
+class RetryPolicy(PublicModel):
     """Say how a failed attempt is retried: exponential back-off with a cap and jitter.
 
     A *lost* attempt (its worker died) is not counted here: see rule S1a and ``multiagents_max_lost``.
@@ -30,6 +31,9 @@ class RetryPolicy(BaseModel):
         max_interval: seconds that no interval exceeds, or a timedelta.
         jitter: spread the intervals over 50-100 % of their length, so that failures at one moment do not return at one.
         non_retryable: an exception class or its dotted name, or several, that end the step at once; subclasses count.
+
+    Raises:
+        InvalidValueError: when a value cannot be used; it is a ValueError, too.
 
     >>> policy = RetryPolicy(max_attempts=3, initial_interval=2, jitter=False)
     >>> [policy.delay(1), policy.delay(2), policy.delay(3)]
@@ -68,6 +72,8 @@ class RetryPolicy(BaseModel):
     def _by_name(cls, value: Any) -> Any:
         if isinstance(value, type | str):
             value = (value,)
+        if not isinstance(value, Iterable):
+            return value  # and is refused for it
         return tuple(_qualified_name(kind) if isinstance(kind, type) else kind for kind in value)
 
     def retries(self, error: BaseException) -> bool:
@@ -101,7 +107,7 @@ class RetryPolicy(BaseModel):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RetryPolicy:
         """The inverse of `to_dict`."""
-        return cls.model_validate(dict(data))
+        return cls(**data)
 
 
 #: Rule S16: an undo is tried long, with a capped back-off (about an hour and a half in all), before it is parked.
