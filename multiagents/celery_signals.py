@@ -58,7 +58,7 @@ def _load_before_fork(sender: Any = None, **_kwargs: Any) -> None:
     """What every pool child needs is loaded once, by their parent; nothing is connected."""
     orchestrator = _orchestrator_of(sender)
     if orchestrator is not None:
-        _ = orchestrator.engine
+        orchestrator.engine.dispatcher.node = sender.hostname or ""
 
 
 @signals.worker_process_shutdown.connect(weak=False)

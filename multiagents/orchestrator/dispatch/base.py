@@ -29,6 +29,8 @@ class Dispatcher(ABC):
     atomic: bool
     #: it asks other processes, which may be there or not
     asks_others: bool = True
+    #: the Celery node of the worker that this process belongs to; empty where it is none
+    node: str = ""
 
     @property
     def start_suffix(self) -> str:

@@ -37,10 +37,12 @@ class NameCheck:
         self._told_alone = False
 
     def look_at(self, definition: Definition) -> None:
-        """Look once at each content; while no worker is there, nothing is known."""
+        """Look once at each content, when it is known what there is."""
         if definition.content_hash in self._looked or not self._dispatcher.asks_others:
             return
         announced = self._dispatcher.announced(fresh=True)
+        if self._dispatcher.node and not any(node.name == self._dispatcher.node for node in announced.nodes):
+            return  # a worker that has just come up: what it has itself is not known yet
         if not announced.nodes:
             if not self._told_alone:
                 self._told_alone = True

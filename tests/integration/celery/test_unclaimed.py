@@ -352,6 +352,35 @@ def test_S33_whoever_starts_a_run_is_warned_of_a_worker_that_he_alone_has_import
     run.terminate(reason="it has been seen")
 
 
+def test_S33_a_worker_that_starts_a_run_before_it_has_announced_itself_warns_of_nothing_that_it_has(
+    scene: Scene,
+) -> None:
+    scene.app_of(
+        "app_early",
+        """
+from celery import signals
+from tests.support.apps.scripted import app, worker, WorkflowBuilder
+
+@worker("early.mine", queue="early")
+def mine(context): ...
+
+flow = WorkflowBuilder("early").add_step("a", mine).build()
+
+@signals.worker_init.connect
+def begin(**_): app.multiagents.start(flow, {}, "early-1")
+
+@signals.worker_process_init.connect
+def begin_in_a_child(**_): app.multiagents.start(flow, {}, "early-2")
+""",
+    )
+
+    started = scene.worker("app_early", queues=["celery", "early"])
+
+    ends = [scene.end(scene.orchestrator.get(name)).status for name in ("early-1", "early-2")]
+    assert ends == ["completed", "completed"]
+    assert [line for line in started.log.splitlines() if "on this store" in line or "of this store" in line] == []
+
+
 def test_S33_a_worker_that_starts_warns_of_names_in_its_definitions_that_nobody_has(scene: Scene) -> None:
     scene.app_of(
         "app_named",
