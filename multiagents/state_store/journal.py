@@ -101,12 +101,13 @@ class Journal(ABC):
         """
 
     @abstractmethod
-    def calls(self, transaction_id: str, step: str | None = None) -> list[CallRecord]:
+    def calls(self, transaction_id: str, step: str | None = None, *, last: int | None = None) -> list[CallRecord]:
         """The calls of a run, in the order in which they were begun, as they may be shown.
 
         Args:
             transaction_id: the run.
-            step: of this step alone.
+            step: of this step alone; None: of all.
+            last: so many of the last; None: all. Each has all that was asked, so those of long conversations are large.
 
         Raises:
             DecodeError: when one of them cannot be read here.

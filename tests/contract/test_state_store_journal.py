@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from multiagents import failpoints
+from multiagents.exceptions import DecodeError, StateStoreError
 from multiagents.failpoints import WriteSite
 from multiagents.names import Direction
 from multiagents.plain_json import canonical
@@ -110,6 +113,22 @@ def test_S35_equal_calls_made_at_once_get_one_answer_each_whatever_their_order(a
     assert {each.verdict for _, each in again} == {REPLAY}
     assert Counter(each.answer for _, each in again) == Counter(f"{text} {n}" for n, (text, _) in enumerate(begun))
     assert all(each.answer.startswith(text) for text, each in again)
+
+
+def test_S35_equal_calls_of_many_threads_get_one_answer_each(agent: Agent) -> None:
+    def asks(number: int) -> Begun:
+        return agent.journal.begin(agent.correlation, agent.owner, Call("lm", "dice", number))
+
+    with ThreadPoolExecutor(8) as threads:
+        live = list(threads.map(asks, range(1, 41)))
+        list(threads.map(lambda each: agent.hears(each, f"of {each.slot}"), live))
+        agent.is_lost()
+        again = list(threads.map(asks, range(1, 41)))
+
+    assert {each.verdict for each in live} == {LIVE}
+    assert sorted(each.occurrence for each in live) == list(range(1, 41))
+    assert {each.verdict for each in again} == {REPLAY}
+    assert sorted(each.answer for each in again) == sorted(f"of {each.slot}" for each in live)
 
 
 def test_S35_a_call_of_another_kind_or_step_or_direction_is_another_call(kit: StoreKit) -> None:
@@ -527,6 +546,8 @@ def test_calls_are_shown_in_the_order_in_which_they_were_begun_and_of_one_step_i
     assert [record.slot for record in agent.journal.calls(RUN)] == [str(number) for number in range(1, 13)]
     assert [record.request for record in agent.journal.calls(RUN, STEP)] == [f"{number}?" for number in range(12)]
     assert agent.journal.calls(RUN, "fraud") == []
+    assert agent.journal.calls(RUN, last=3) == agent.journal.calls(RUN)[-3:]
+    assert agent.journal.calls(RUN, last=0) == []
 
 
 # --- the form in which it is stored ----------------------------------------------------------------------------------
@@ -577,6 +598,15 @@ def test_what_is_large_lies_apart_and_goes_with_the_run(kit: StoreKit) -> None:
     assert kit.stored() == {}
 
 
+def test_S27_a_journal_that_was_damaged_is_named(agent: Agent) -> None:
+    agent.asked("one?")
+
+    agent.kit.spoil("journal", f"c|{STEP}|d|1", '["d"')
+
+    with pytest.raises(DecodeError, match="the journal of run 'order-1' cannot be read"):
+        agent.journal.calls(RUN)
+
+
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -608,6 +638,58 @@ def test_a_journal_stays_as_long_as_the_run_that_is_over(agent: Agent) -> None:
 
     assert agent.states() == [("1", "answered")]
     assert not agent.hears("1", "late")
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+SITES = [site for site in WriteSite if site.name.startswith("JOURNAL_")]
+
+
+def converse(agent: Agent, repeated: Any) -> Any:
+    """All that an agent does with its journal, each repeated until it is answered; gives what there is to see of it."""
+    said = [repeated(lambda: agent.opens(seed="7"))]
+    one = repeated(lambda: agent.asks("one?", number=1))
+    repeated(lambda: agent.hears(one, "hi", PAID))
+    two = repeated(lambda: agent.asks("two?", number=2))
+    repeated(lambda: agent.refuses(two.slot))
+    agent.is_lost()
+    said += [one, two, repeated(lambda: agent.opens(seed="8")), repeated(lambda: agent.asks("one?", number=1))]
+    said.append(repeated(lambda: agent.asks("two?", number=2)))
+    agent.is_lost(taken=False)
+    said.append(repeated(lambda: agent.journal.restart(agent.correlation.identity, STEP, agent.direction)))
+    usage = agent.usage()._replace(latency=0)
+    return said, usage, agent.states()
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("site", SITES)
+def test_G5_S35_who_never_hears_of_a_write_into_the_journal_repeats_it_and_nothing_is_different(
+    redis_kit: RedisKit, site: WriteSite, is_made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undo = site.name.endswith("_UNDO")
+    expected = converse(Agent(redis_kit, "order-5", undo=undo), lambda action: action())
+    hit: list[WriteSite] = []
+
+    def injector(at: WriteSite, action: Any) -> Any:
+        if at is not site or len(hit) % 2:
+            hit.extend([at] if at is site else [])
+            return action()
+        hit.append(at)
+        if is_made:
+            action()
+        raise StateStoreError("nobody has heard of it")
+
+    def repeated(action: Any) -> Any:
+        try:
+            return action()
+        except StateStoreError:
+            return action()
+
+    agent = Agent(redis_kit, undo=undo)
+    monkeypatch.setattr(failpoints, "injector", injector)
+
+    assert converse(agent, repeated) == expected
+    assert hit
 
 
 def test_every_write_of_the_journal_has_a_site_for_each_direction() -> None:

@@ -33,12 +33,12 @@ from multiagents.state_store.records.journal_fields import (
     Evidence,
     Head,
     StoredCall,
-    calls_of,
     heads_of,
     mark,
     place_of,
     usage_of,
 )
+from multiagents.state_store.records.journal_reading import calls_of
 
 #: What is stored of a call that an attempt was told to make, and that is not what those before it have done.
 _DIVERGED = "diverged"
@@ -155,10 +155,10 @@ class InMemoryJournal(Journal):
                 page.write(head._replace(journal=head.journal + 1, since=head.calls, recorded=0, owner=""))
             return True
 
-    def calls(self, transaction_id: str, step: str | None = None) -> list[CallRecord]:
+    def calls(self, transaction_id: str, step: str | None = None, *, last: int | None = None) -> list[CallRecord]:
         with self._tables.lock:
             row = self._tables.row(transaction_id)
-            return [] if row is None else calls_of(row.journal, self._reading(transaction_id), step)
+            return [] if row is None else calls_of(row.journal, self._reading(transaction_id), step, last)
 
     def usage(self, transaction_id: str, steps: Sequence[str]) -> dict[str, StepUsage]:
         with self._tables.lock:

@@ -19,17 +19,12 @@ reason, pins) went through codecs. What need not be JSON (a request, a reason) b
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
-from pydantic_core import from_json
-
-from multiagents.clock import from_ms
 from multiagents.names import Direction
 from multiagents.plain_json import dumps
-from multiagents.state_store.payloads import Reading
-from multiagents.state_store.records.difference import restore
-from multiagents.state_store.records.journal import MAX_MODELS, CallRecord, CallState, StepUsage, Usage
+from multiagents.state_store.records.journal import MAX_MODELS, StepUsage, Usage
 
 #: What a request begins with before it goes through codecs: without it, it could begin as what went through them does.
 _MARK = "="
@@ -41,8 +36,13 @@ def place_of(step: str, direction: Direction) -> str:
 
 
 def mark(text: str) -> str:
-    """A request before it goes through codecs."""
+    """A text that need not be JSON, before it goes through codecs."""
     return _MARK + text
+
+
+def unmark(text: str) -> str:
+    """The inverse of `mark`."""
+    return text.removeprefix(_MARK)
 
 
 class Head(NamedTuple):
@@ -190,99 +190,3 @@ def usage_of(steps: Sequence[str], heads: Sequence[str | None]) -> dict[str, Ste
                 models=tuple(dict.fromkeys(models)),
             )
     return found
-
-
-def calls_of(fields: Mapping[str, str], reading: Reading, step: str | None) -> list[CallRecord]:
-    """The calls of a run, of one step if given, in the order in which they were begun, as they may be shown.
-
-    Raises:
-        DecodeError: when something cannot be read.
-    """
-    stored: dict[tuple[str, str], dict[str, str]] = {}
-    for name, text in fields.items():
-        kind, of, way, *rest = name.split("|", 3)
-        if step in (None, of):
-            stored.setdefault((of, way), {})["|".join((kind, *rest))] = text
-    found = [record for (of, way), mine in stored.items() for record in _of_a_step(of, way, mine, reading)]
-    return [record for _, record in sorted(found, key=lambda each: each[0])]
-
-
-_Order = tuple[int, str, str, int, int]
-
-
-def _of_a_step(step: str, way: str, mine: Mapping[str, str], reading: Reading) -> list[tuple[_Order, CallRecord]]:
-    """The calls of one step in one direction, each with its place among all of the run."""
-    direction = Direction.UNDO if way == "u" else Direction.DO
-    calls = {name[2:]: StoredCall.decode(text) for name, text in mine.items() if name.startswith("c|")}
-    late = {name[2:]: Evidence.decode(text) for name, text in mine.items() if name.startswith("e|")}
-    hashes = {
-        str(slot): name.split("|", 3)[3]
-        for name, text in mine.items()
-        if name.startswith("q|")
-        for slot in json.loads(text)[2:]
-    }
-    sealed = {name: text for name, text in mine.items() if name[:2] in ("r|", "a|")}
-    texts = reading.whole(sealed | {f"e|{name}": each.answer for name, each in late.items()})
-    redact = reading.policy.redact
-
-    def shown(text: str | None) -> Any:
-        value = None if text is None else _plain(text)
-        return value if redact is None else redact(value)
-
-    requests: dict[str, str] = {}
-    found: list[tuple[_Order, CallRecord]] = []
-    for slot in sorted(calls, key=int):
-        call = calls[slot]
-        rest = texts.get(f"r|{slot}")
-        if rest is not None:
-            base = requests.get(call.base, "")
-            requests[slot] = restore(base, call.keep, rest.removeprefix(_MARK), call.tail)
-        started = call.begun + call.after
-        over = call.state != CallState.STARTED and f"a|{slot}" in texts
-        record = CallRecord(
-            step,
-            direction,
-            slot,
-            call.kind,
-            call.name,
-            hashes.get(slot, ""),
-            call.occurrence,
-            call.journal,
-            call.attempt,
-            CallState(call.state),
-            request=shown(requests.get(slot)),
-            answer=shown(texts.get(f"a|{slot}")),
-            started=from_ms(started),
-            finished=from_ms(started + call.took) if over else None,
-            usage=Usage(call.input_tokens, call.output_tokens, call.micro_usd, call.model),
-            replayed=call.replayed,
-            twice=call.twice,
-            why=(reading.text(mine.get(f"w|{slot}")) or "").removeprefix(_MARK),
-        )
-        found.append(((call.begun, step, way, int(slot), 0), record))
-        for name, each in late.items():
-            if name.startswith(f"{slot}|"):
-                about = record._replace(
-                    attempt=each.attempt,
-                    state=CallState.EVIDENCE,
-                    answer=shown(texts[f"e|{name}"]),
-                    finished=from_ms(each.at),
-                    usage=Usage(each.input_tokens, each.output_tokens, each.micro_usd, each.model),
-                    replayed=0,
-                    twice=0,
-                    why=_why(each),
-                )
-                found.append(((call.begun, step, way, int(slot), each.at), about))
-    return found
-
-
-def _why(late: Evidence) -> str:
-    return f"the attempt was over when this {'error' if late.failed else 'answer'} came"
-
-
-def _plain(text: str) -> Any:
-    """A request or an answer as JSON; what is none is shown as it is."""
-    try:
-        return from_json(text)
-    except ValueError:
-        return text

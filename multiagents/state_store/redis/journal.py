@@ -27,7 +27,8 @@ from multiagents.state_store.records import (
     Usage,
     attempt_key_of,
 )
-from multiagents.state_store.records.journal_fields import calls_of, heads_of, mark, usage_of
+from multiagents.state_store.records.journal_fields import heads_of, mark, usage_of
+from multiagents.state_store.records.journal_reading import calls_of
 from multiagents.state_store.redis.script_server import ScriptServer
 
 
@@ -140,10 +141,10 @@ class RedisJournal(Journal):
         args = [identity, step, direction.value[0]]
         return bool(self._server.run(WriteSite.JOURNAL_RESTART, "journal_restart", [run.run, run.journal], args)[0])
 
-    def calls(self, transaction_id: str, step: str | None = None) -> list[CallRecord]:
+    def calls(self, transaction_id: str, step: str | None = None, *, last: int | None = None) -> list[CallRecord]:
         run = self._keys.of_run(transaction_id)
         fields = self._server.call(partial(self._client.hgetall, run.journal))
-        return calls_of(fields, self._reading(transaction_id, run), step)
+        return calls_of(fields, self._reading(transaction_id, run), step, last)
 
     def usage(self, transaction_id: str, steps: Sequence[str]) -> dict[str, StepUsage]:
         run = self._keys.of_run(transaction_id)
