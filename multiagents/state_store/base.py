@@ -43,8 +43,9 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.schedules import Schedules
 from multiagents.state_store.visibility import Visibility
+from multiagents.workflow.decider import all_results
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
+from multiagents.workflow.state import RunState, RunStatus
 
 #: How many tombstones of deleted runs a partition keeps.
 MAX_DELETED = 10_000
@@ -225,12 +226,9 @@ class StateStore(ABC):
         """The data of a run."""
 
     def results(self, transaction_id: str) -> dict[str, Any]:
-        """Step -> result, of the steps that have succeeded; ``{}`` is what a step returned that had nothing to tell."""
-        steps = self.load(transaction_id).state.steps
-        silent: dict[str, Any] = {
-            name: {} for name, step in steps.items() if step.do.status is ActivityStatus.SUCCEEDED
-        }
-        return {**silent, **self.payloads(transaction_id).results}
+        """Step -> result, of exactly those steps that have one, be it ``{}`` or None."""
+        seen = self.load(transaction_id)
+        return all_results(seen.definition, seen.state, self.payloads(transaction_id).results)
 
     @abstractmethod
     def history(self, transaction_id: str, after: int = 0) -> list[Event]:

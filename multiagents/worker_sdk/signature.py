@@ -214,7 +214,7 @@ class Signature:
         raise KeyError(parameter.name)
 
     def result(self, returned: Any, max_bytes: int) -> Any:
-        """What is recorded of what the function returned: JSON-ready, None as an empty dict.
+        """What is recorded of what the function returned, as plain JSON.
 
         Args:
             returned: what the function returned.
@@ -226,8 +226,6 @@ class Signature:
         adapter = self._returns
         if adapter is not None and returned is not None:
             returned = self._validated(adapter, returned)
-        if returned is None:
-            return {}
         return plain(returned, self._said, max_bytes=max_bytes, error=ResultError)
 
     def dumped(self, returned: Any) -> Any:

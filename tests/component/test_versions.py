@@ -158,8 +158,8 @@ def test_S27_who_gives_a_run_up_for_its_code_says_what_version_is_missing_and_wh
     view = StartView(read, RunState("order-1", "coded-order"), {})
     question = Question(read.steps["ship"], COMMAND, read, ())
 
-    assert Answers(view, None)(question) is None
-    failure = Answers(view, None, waits_too_long=lambda _step: True)(question)
+    assert Answers(view, None, 1000)(question) is None
+    failure = Answers(view, None, 1000, waits_too_long=lambda _step: True)(question)
 
     assert isinstance(failure, ErrorEvent)
     assert failure.error.message == (

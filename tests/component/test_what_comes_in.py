@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
+from pydantic import BaseModel, field_serializer
 
-from multiagents import Orchestrator, WorkflowBuilder, worker
+from multiagents import Orchestrator, ResultEvent, WorkflowBuilder, worker
 from multiagents.events import event_from_json
 from multiagents.exceptions import DecodeError, DefinitionError, MultiAgentsError, WorkerError, WorkflowError
 from multiagents.workflow.definition import Limit
@@ -113,6 +114,43 @@ def test_of_the_input_of_a_schedule(orchestrator: Orchestrator, kind: str) -> No
 
     assert says in message
     assert message.startswith("the input of schedule 'nightly'")
+
+
+class Read(BaseModel):
+    """Its author's code reads what comes."""
+
+    how: str
+
+    @field_serializer("how")
+    def _read(self, how: str) -> Any:
+        if how == "raises":
+            raise KeyError("nobody has thought of it")
+        return {"depth": deep(99), "nan": float("nan"), "digits": 10**5000, "size": "x" * 2000}[how]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("raises", "KeyError"),
+        ("depth", "nested more than 100 levels"),
+        ("nan", "is nan"),
+        ("digits", "4300 digits"),
+        ("size", "more than the 1,500 of multiagents_max_payload_bytes"),
+    ],
+)
+def test_of_what_the_schema_of_a_wait_makes_of_a_signal(tight: Orchestrator, how: str, says: str) -> None:
+    flow = WorkflowBuilder(f"incoming-{uuid4().hex}").add_wait("paid", schema=Read).build()
+    run = tight.start(flow, {})
+
+    message = refused(lambda: run.signal("paid", {"how": how}))
+    attempt = f"{run.transaction_id}/paid/do/1"
+    elsewhere = ResultEvent(transaction_id=run.transaction_id, correlation_id=attempt, payload={"how": how})
+
+    assert says in message
+    assert 'schema of step "paid"' in message
+    tight.engine.receive(elsewhere)
+    assert says in tight.dead_letters()[attempt].why
+    assert run.describe().steps["paid"].status == "scheduled"
 
 
 @pytest.mark.parametrize("said", ["caf\udce9", "x" * 5000, 7], ids=["surrogate", "size", "type"])

@@ -17,7 +17,7 @@ from multiagents.orchestrator.api.waiting import Waiting
 from multiagents.orchestrator.engine import child_of
 from multiagents.state_store.payloads import Payloads, merge
 from multiagents.state_store.records import Delivery, InFlight, Snapshot, decode_attribute
-from multiagents.workflow.decider import deadline_of, later
+from multiagents.workflow.decider import all_results, deadline_of, later
 from multiagents.workflow.definition import item_name, map_of
 from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepStatus
 
@@ -61,6 +61,7 @@ class StepView(AttemptView):
         abandoned: a person has given its undo up for good (`Run.abandon`).
         taken_over_from: the run that did it, if this one is a fork that took it over.
         probing: its last attempt was its probe, which was asked whether the step took effect (rule S3).
+        has_result: whether it has succeeded, so that ``result`` is what it returned, and not None for want of one.
         detail: what the last heartbeat of the step, or of its undo, said (``current_step().heartbeat(detail)``).
     """
 
@@ -69,6 +70,7 @@ class StepView(AttemptView):
     abandoned: bool = False
     taken_over_from: str | None = None
     probing: bool = False
+    has_result: bool = False
     detail: Any = None
 
 
@@ -157,6 +159,7 @@ def workflow_state(
         waiting: what its steps wait for.
     """
     state = snapshot.state
+    results = all_results(snapshot.definition, state, payloads.results)
     return WorkflowState(
         transaction_id=state.transaction_id,
         status=state.status,
@@ -168,7 +171,7 @@ def workflow_state(
         started_at=_moment(state.started_at),
         finished_at=_moment(state.finished_at),
         steps={
-            name: _step_view(snapshot, payloads, name, (waiting or {}).get(name, ()))
+            name: _step_view(snapshot, results, name, (waiting or {}).get(name, ()))
             for name in snapshot.definition.steps
         },
         effects=_effects(snapshot),
@@ -227,7 +230,7 @@ def _is_on_its_way(activity: Activity, in_flight: InFlight | None) -> bool:
     return in_flight.delivery not in (Delivery.CLAIMED, Delivery.CHILD, Delivery.EXTERNAL)
 
 
-def _step_view(snapshot: Snapshot, payloads: Payloads, name: str, waiting: tuple[Waiting, ...]) -> StepView:
+def _step_view(snapshot: Snapshot, results: Mapping[str, Any], name: str, waiting: tuple[Waiting, ...]) -> StepView:
     step = snapshot.state.step(name)
     in_flight = snapshot.in_flight.get(name)
     status = step.status
@@ -246,7 +249,8 @@ def _step_view(snapshot: Snapshot, payloads: Payloads, name: str, waiting: tuple
     return StepView(
         **_activity(snapshot, name, Direction.DO, step.do, in_flight),
         status=status,
-        result=payloads.results.get(name, {} if step.do.status is ActivityStatus.SUCCEEDED else None),
+        result=results.get(name),
+        has_result=name in results,
         compensation=undo,
         child=child_of(snapshot, name) if is_child else None,
         abandoned=step.abandoned,

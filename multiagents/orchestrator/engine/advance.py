@@ -123,7 +123,12 @@ def _once(
         view,
         state,
         () if event is None else (event,),
-        Answers(view, event, lambda step: pipeline.elsewhere.too_long(snapshot, step)),
+        Answers(
+            view,
+            event,
+            pipeline.settings.max_payload_bytes,
+            lambda step: pipeline.elsewhere.too_long(snapshot, step),
+        ),
         snapshot.now if event is None else event.at,
         unclaimed={entry.step for entry in beside if _is_unclaimed(snapshot.definition, entry)},
     )
@@ -266,7 +271,7 @@ class _AnotherRunError(WorkflowError):
 def _reported(pipeline: Pipeline, event: ResultEvent | ErrorEvent, snapshot: Snapshot, *, foreign: bool) -> Event:
     if (why := _why_another(snapshot, event)) is not None:
         raise _AnotherRunError(why)
-    return as_reported(pipeline.store, snapshot, event) if foreign else event
+    return as_reported(pipeline.store, snapshot, event, pipeline.settings.max_payload_bytes) if foreign else event
 
 
 def _why_another(snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> str | None:
@@ -323,7 +328,7 @@ def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, *, foreign: b
 
 def _record_late(pipeline: Pipeline, view: SnapshotView, event: ResultEvent | ErrorEvent, *, foreign: bool) -> Outcome:
     if foreign:
-        event = as_reported(pipeline.store, view.snapshot, event)
+        event = as_reported(pipeline.store, view.snapshot, event, pipeline.settings.max_payload_bytes)
     step, before = event.step or "", view.state
     after = evolve(view.definition, before, event)
     changes = after is not before
@@ -359,9 +364,7 @@ def _is_known(view: SnapshotView, event: ResultEvent) -> bool:
     activity = view.state.step(event.step or "").activity(event.direction)
     if event.direction is Direction.UNDO or activity.status is not ActivityStatus.SUCCEEDED:
         return False
-    return event.attempt == activity.attempt and (view.payloads().results.get(event.step or "") or {}) == (
-        event.payload or {}
-    )
+    return event.attempt == activity.attempt and view.results().get(event.step or "") == event.payload
 
 
 def bury(pipeline: Pipeline, event: ResultEvent | ErrorEvent, why: str) -> Outcome:

@@ -22,6 +22,7 @@ from multiagents.workflow.decider import (
     Fact,
     changed_steps,
     fan_in,
+    has_result,
     meets,
     result_of,
     signal_id,
@@ -30,7 +31,7 @@ from multiagents.workflow.decider import (
 from multiagents.workflow.definition import Definition, item_name
 from multiagents.workflow.state import RunState, RunStatus, StepState
 
-__all__ = ["changed_header", "commit_of", "digest", "says_nothing"]
+__all__ = ["changed_header", "commit_of", "digest"]
 
 
 def commit_of(
@@ -62,7 +63,7 @@ def commit_of(
     """
     before = view.state
     changed = changed_steps(before, after)
-    data = _data_of(events)
+    data = _data_of(definition, before, events)
     if not keeps_results:
         data.results.clear()
     back = after.rollbacks is not before.rollbacks
@@ -125,19 +126,30 @@ class _Data(NamedTuple):
     signals: dict[str, Any]
 
 
-def _data_of(events: Sequence[Event]) -> _Data:
+def _data_of(definition: Definition, before: RunState, events: Sequence[Event]) -> _Data:
     data = _Data([], {}, {}, {})
     for event in events:
-        data.events.append(without_payload(event))
         step = event.step
-        if step and not says_nothing(result := result_of(event)):
+        result = result_of(event) if step else None
+        silent = (result is None or result == {}) and _is_silent(definition, before, event, result)
+        if step and not silent:
             data.results[step] = result
+        data.events.append(without_payload(event, silent=silent))
         if isinstance(event, CommandEvent):
             if step and event.payload is not None:
                 data.inputs[step] = event.payload
         elif isinstance(event, StatusEvent):
             _take_data(data, event, step)
     return data
+
+
+def _is_silent(definition: Definition, before: RunState, event: Event, result: Any) -> bool:
+    """Whether an event has no result, or one that is read back without being stored (`StepDefinition.silence`)."""
+    step = event.step
+    if isinstance(event, CommandEvent) or step is None or not has_result(event):
+        return True
+    # A late success has stored another one.
+    return bool(result == definition.own(step).silence) and not before.step(step).late
 
 
 def _take_data(data: _Data, event: StatusEvent, step: str | None) -> None:
@@ -208,7 +220,7 @@ def _dead_letters(
             "step": name,
             "compensation": definition.own(name).compensation,
             "input": data.input_of(definition, name),
-            "result": data.results.get(name),
+            "result": data.results.get(name, definition.own(name).silence if step.outcome == "succeeded" else None),
             "idempotency_key": idempotency_key(after.transaction_id, name, view.generation, step.origin),
             "child": child_of(view, name) if definition.own(name).is_undone_as_child else None,
             "error": step.undo.error.model_dump(mode="json") if step.undo.error else None,
@@ -225,30 +237,30 @@ def _readable(payloads: Callable[[], Payloads]) -> tuple[Payloads, str]:
         return Payloads({}, {}, {}, {}), f"; its data is left out: {error}"
 
 
-def without_payload(event: Event) -> Event:
+def without_payload(event: Event, *, silent: bool) -> Event:
     """The fact as the history keeps it: a payload lives once, in the run's data; the event has its digest.
 
     What came late has its payload in the history: it is what a person needs to see, and nobody else reads it.
+
+    Args:
+        event: the fact.
+        silent: it brings no result, or one that is not stored; so None is told from ``{}`` by having a digest.
     """
-    if event.payload is None or event.late is not None:
+    if event.late is not None:
         return event
     if isinstance(event, StatusEvent):
         kind = FACTS.get(event.status)
-        if kind is None or not kind.carries:
+        if event.payload is None or kind is None or not kind.carries:
             return event
         kept = {name: value for name, value in event.payload.items() if name not in kind.carries}
         data = event.payload[kind.carries[0]]
         return event.model_copy(update={"payload": kept, "digest": None if data is None else digest(data)})
-    if not isinstance(event, ResultEvent | CommandEvent):
+    if isinstance(event, ResultEvent):
+        if silent and (event.payload is None or event.payload == {}):
+            return event  # that it is empty is not written
+    elif not isinstance(event, CommandEvent) or event.payload is None:
         return event
-    if isinstance(event, ResultEvent) and says_nothing(event.payload):
-        return event.model_copy(update={"payload": None})
     return event.model_copy(update={"payload": None, "digest": event.digest or digest(event.payload)})
-
-
-def says_nothing(payload: Any) -> bool:
-    """Whether a result is that of a worker that has nothing to tell; such a one is not stored, and read back as {}."""
-    return payload is None or payload == {}
 
 
 def digest(payload: Any) -> str:

@@ -16,13 +16,16 @@ from multiagents.workflow.decider import Answer, answer_of, rejected, resolved
 from multiagents.workflow.definition import StepDefinition, StepKind
 
 
-def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> ResultEvent | ErrorEvent:
+def as_reported(
+    store: StateStore, snapshot: Snapshot, event: ResultEvent | ErrorEvent, max_bytes: int
+) -> ResultEvent | ErrorEvent:
     """A published outcome, as what it says of its step: the answer of a probe, or to an approval, is read.
 
     Args:
         store: where the run's history is; asked only about an attempt that is not the step's last.
         snapshot: the run.
         event: its correlation id is of this run.
+        max_bytes: how large data may be as JSON.
 
     Raises:
         DecodeError: when it does not fit the wait that it is to end; the step waits on.
@@ -30,7 +33,7 @@ def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | Erro
     attempt = Correlation.parse(event.correlation_id)
     own = snapshot.definition.steps.get(attempt.step)
     if own is not None and own.awaits_signal and isinstance(event, ResultEvent):
-        return _as_signal(own, event)
+        return _as_signal(own, event, max_bytes)
     probe = None if own is None or attempt.direction is Direction.UNDO else own.resolve_with
     if probe is None or not isinstance(event, ResultEvent) or not _asked_probe(store, snapshot, attempt):
         return event
@@ -42,8 +45,8 @@ def as_reported(store: StateStore, snapshot: Snapshot, event: ResultEvent | Erro
         return ErrorEvent(**facts, retryable=False, error=shown)
 
 
-def _as_signal(own: StepDefinition, event: ResultEvent) -> ResultEvent | ErrorEvent:
-    data, refusal = checked(own, event.payload, event.payload)
+def _as_signal(own: StepDefinition, event: ResultEvent, max_bytes: int) -> ResultEvent | ErrorEvent:
+    data, refusal = checked(own, event.payload, event.payload, max_bytes)
     if refusal is not None:
         raise DecodeError(f"a result of step {own.name!r} was not taken: {refusal}; the step waits on")
     if own.kind is StepKind.APPROVAL and answer_of(data) is not Answer.YES:

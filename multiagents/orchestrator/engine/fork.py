@@ -20,7 +20,7 @@ from multiagents.plain_json import check_words, plain
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, Takeover, takeover
+from multiagents.workflow.decider import Fact, Takeover, all_results, takeover
 from multiagents.workflow.definition import Definition, item_name, map_of
 from multiagents.workflow.state import ActivityStatus, StepStatus
 
@@ -78,7 +78,8 @@ class Fork:
     @cached_property
     def results(self) -> dict[str, Any]:
         """The results that are taken over."""
-        return {step: self.known.results[step] for step in self.taken.steps if step in self.known.results}
+        known = all_results(self.of.definition, self.of.state, self.known.results)
+        return {step: known[step] for step in self.taken.steps if step in known}
 
     @property
     def digest(self) -> str:
@@ -119,7 +120,7 @@ class Fork:
     def _taken_over(self, begun: StatusEvent, step: str, *, is_item: bool) -> StatusEvent:
         state = self.of.state.step(step)
         outcome = StepStatus.SKIPPED if state.do.status is ActivityStatus.SKIPPED else StepStatus.SUCCEEDED
-        facts: dict[str, Any] = {"outcome": outcome.value, "result": self.known.results.get(step)}
+        facts: dict[str, Any] = {"outcome": outcome.value, "result": self.results.get(step)}
         if outcome is StepStatus.SUCCEEDED:
             facts["origin"] = state.origin or origin_of(self.of.state.transaction_id, self.of.generation)
         if step in self.known.inputs and not is_item and step not in self.of.state.sizes:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from multiagents.events import CommandEvent, ErrorEvent, ResultEvent
 from multiagents.names import Direction
-from multiagents.orchestrator.engine.commit_plan import says_nothing
 from multiagents.orchestrator.engine.pipeline import Decided, Pipeline
 from multiagents.state_store.payloads import as_mapping
 from multiagents.state_store.records import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, attempt_key_of
@@ -63,7 +62,7 @@ def local_step(pipeline: Pipeline, decided: Decided, event: ResultEvent | ErrorE
     )
     own = event.payload if isinstance(event, ResultEvent) else None
     merged = {**claim.merged, **as_mapping(before, own)}
-    parts = {} if definition.is_trunk(before) else {**claim.parts, **({} if says_nothing(own) else {before: own})}
+    parts = {} if definition.is_trunk(before) else {**claim.parts, before: own}
     given = merged if command.payload is None else command.payload
     own_claim = Claim(
         correlation,

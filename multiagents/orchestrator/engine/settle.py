@@ -84,7 +84,9 @@ def _decide_at_once(
 ) -> Outcome:
     claim = view.claim
     near = neighbourhood(claim.definition, event)
-    decided = pipeline.decide(view, after, (event,), Answers(view, event), now, near=near)
+    decided = pipeline.decide(
+        view, after, (event,), Answers(view, event, pipeline.settings.max_payload_bytes), now, near=near
+    )
     held = local_step(pipeline, decided, event, claim) if may_go_on else None
     dispatches = (
         [held.dispatch] if held else pipeline.outbox.dispatches(decided.definition, decided.after, decided.events)

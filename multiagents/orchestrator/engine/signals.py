@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from multiagents.error_report import message_of
 from multiagents.exceptions import UnknownSignalError, WorkflowError
 from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.plain_json import plain
@@ -49,16 +50,16 @@ def fitting(definition: Definition, name: str, data: Any, max_bytes: int) -> Any
     what = f'signal "{name}" of workflow "{definition.name}" was not given: its data'
     given = data = plain(data, what, max_bytes=max_bytes)
     for step in waiting:
-        data, refusal = checked(step, given, data)
+        data, refusal = checked(step, given, data, max_bytes)
         if refusal is not None:
             raise WorkflowError(
                 f'signal "{name}" of workflow "{definition.name}" was not given: {refusal}; the run waits on: give the '
                 f"signal again with data that fits"
             )
-    return data if data is given else plain(data, what, max_bytes=max_bytes)
+    return data
 
 
-def checked(step: StepDefinition, given: Any, data: Any) -> tuple[Any, str | None]:
+def checked(step: StepDefinition, given: Any, data: Any, max_bytes: int) -> tuple[Any, str | None]:
     """Data as a step that waits for it takes it, and why it does not, in words.
 
     An approval's answer is looked for in what was given: a schema may read ``"no"`` as a bool, or have a default.
@@ -67,16 +68,22 @@ def checked(step: StepDefinition, given: Any, data: Any) -> tuple[Any, str | Non
         step: what waits.
         given: the data as it was given.
         data: the same, as others that wait for it have read it.
+        max_bytes: how large it may be as JSON once it is read.
     """
     if step.schema is not None and step.schema is not code_elsewhere:
         adapter = _adapter(step.schema)
         try:
-            data = adapter.dump_python(adapter.validate_python(data), mode="json")
+            read = adapter.dump_python(adapter.validate_python(data), mode="json")
+            data = plain(read, f'its data as the schema of step "{step.name}" reads it', max_bytes=max_bytes)
+        except WorkflowError as error:
+            return data, str(error)
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(map(str, each['loc'])) or 'data'}: {each['msg']}" for each in error.errors()
             )
             return data, f'its data does not fit the schema of step "{step.name}": {problems}'
+        except Exception as error:  # noqa: BLE001 - code of the user: validators, serializers
+            return data, f'the schema of step "{step.name}" raised {type(error).__name__}: {message_of(error)}'
     if step.kind is StepKind.APPROVAL:
         if answer_of(given) is Answer.NONE:
             return (

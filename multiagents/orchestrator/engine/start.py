@@ -68,7 +68,9 @@ def start(
     for event in events:
         state = evolve(definition, state, event)
     near = definition.entries if fork is None else None
-    decided = pipeline.decide(view, state, events, Answers(view, None), now, near=near)
+    decided = pipeline.decide(
+        view, state, events, Answers(view, None, pipeline.settings.max_payload_bytes), now, near=near
+    )
     dispatches = pipeline.outbox.dispatches(decided.definition, decided.after, decided.events, first=first)
     commit = pipeline.plan(
         view,

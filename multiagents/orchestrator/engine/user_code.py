@@ -9,16 +9,22 @@ signal, of a map's items) is put in here, too.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
+
+from pydantic_core import from_json
 
 from multiagents.clock import LONGEST_IN_WORDS, in_seconds, is_duration, to_ms
 from multiagents.error_report import report
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, Event, StatusEvent
+from multiagents.exceptions import WorkflowError
 from multiagents.interruption import is_interrupted
 from multiagents.orchestrator.engine.version_check import code_is_elsewhere
 from multiagents.orchestrator.engine.view import RunView
-from multiagents.plain_json import plain
+from multiagents.plain_json import dumps, plain
 from multiagents.settings import Settings
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider import Fact, Question, as_given, has_result, result_of, signal_id
@@ -32,8 +38,10 @@ from multiagents.workflow.definition import (
     item_name,
 )
 
-#: What an error calls what user code has answered.
-_ANSWER = "what it answered"
+#: How many items a map may have. They are known to the store as steps, all of them from one commit on.
+MAX_ITEMS = 100_000
+#: Characters that an error shows of what was answered.
+MAX_SHOWN = 80
 #: Of how many steps a process remembers that it has left them to others.
 MAX_LEFT = 10_000
 #: Of how many definitions it is remembered that their code is elsewhere.
@@ -46,14 +54,20 @@ class Answers:
     Args:
         view: the run that is decided upon.
         event: what it is decided upon, if it is an event.
+        max_bytes: how large what user code answers may be, as JSON.
         waits_too_long: whether a step whose code is not here is to be given up (rule S27).
     """
 
     def __init__(
-        self, view: RunView, event: Event | None, waits_too_long: Callable[[str], bool] = lambda _step: False
+        self,
+        view: RunView,
+        event: Event | None,
+        max_bytes: int,
+        waits_too_long: Callable[[str], bool] = lambda _step: False,
     ) -> None:
         self._view = view
         self._event = event
+        self._max_bytes = max_bytes
         self._waits_too_long = waits_too_long
 
     def __call__(self, question: Question) -> Event | None:
@@ -66,21 +80,21 @@ class Answers:
             return None
         if step.lacks_code:
             return _nobody_has_it(question.definition, step, event) if self._waits_too_long(step.name) else None
-        evaluation = _Evaluation(step)
+        evaluation = _Evaluation(step, self._max_bytes)
         try:
             context = self._view.context(question.definition, step.name, self._fresh(question))
             return evaluation.of(context, event, question.definition)
         except BaseException as error:
             if is_interrupted(error):
                 raise
-            return _raised(step, event, evaluation.name, error)
+            return _raised(evaluation, event, error)
 
     def _fresh(self, question: Question) -> dict[str, Any]:
         """Results that no store has yet: of the event that has come, and of what this decision has said so far."""
-        return {step: result for step, result in self._told(question) if result is not None}
+        return dict(self._told(question))
 
     def _told(self, question: Question) -> Iterator[tuple[str, Any]]:
-        """The same, with None for those that had nothing to tell."""
+        """The same, in the order in which they came."""
         events = question.before if self._event is None else (self._event, *question.before)
         return ((event.step, result_of(event)) for event in events if event.step and has_result(event))
 
@@ -97,8 +111,7 @@ class Answers:
         """The items of a map are done: the list of their results is put in."""
         if not self._view.whole:
             return None
-        # Who had nothing to tell is told from who has no result: as the store does it, whichever item came last.
-        known = {**self._view.results(), **{step: {} if r is None else r for step, r in self._told(question)}}
+        known = {**self._view.results(), **dict(self._told(question))}
         items = [item_name(question.step.name, index) for index in range(event.payload["count"])]
         gathered = [known.get(item) for item in items]
         return event.model_copy(update={"payload": {**event.payload, "results": gathered}})
@@ -153,78 +166,147 @@ class CodeElsewhere:
 
 
 class _Evaluation:
-    """One step's code, evaluated in turn. ``name`` is what is evaluated now: an error names it."""
+    """One step's code, evaluated in turn.
 
-    def __init__(self, step: StepDefinition) -> None:
+    Attributes:
+        step: whose code it is.
+        name: the parameter that is evaluated now: an error names it.
+        answered: it has answered, and that is being looked at.
+    """
+
+    def __init__(self, step: StepDefinition, max_bytes: int) -> None:
         self.step = step
-        self.name = next(name for name in _EXPECTED if getattr(step, name) is not None)
+        self.name = next(name for name in _EXPECTED if getattr(step, name, None) is not None)
+        self.answered = False
+        self._max_bytes = max_bytes
+
+    @property
+    def place(self) -> str:
+        """Where it is written."""
+        return f"{self.name}= of step {self.step.name!r}"
 
     def of(self, context: dict[str, Any], command: CommandEvent, definition: Definition) -> Event:
         step = self.step
-        if step.when is not None:
-            self.name = "when"
-            if not step.when(dict(context)):
-                return settled(step.name, command, Fact.SKIPPED, reason="its when was false")
+        if step.when is not None and not self._asked("when", step.when, context, bool):
+            return settled(step.name, command, Fact.SKIPPED, reason="its when was false")
         if step.chooser is not None:
-            self.name = "chooser"
-            label = step.chooser(dict(context))
-            if label not in step.branches:
-                if step.default is None:
-                    raise LookupError(f"there is no branch {label!r}")
-                label = step.default
+            label = self._label(self._asked(getattr(step.chooser, "parameter", "chooser"), step.chooser, context))
             return settled(step.name, command, Fact.CHOSEN, payload={"label": label})
         if step.item is not None:
-            self.name = "over"
-            items, shared = _items(step, context, definition)
-            given: Sequence[Any] = ()
-            if step.item.inputs is not None:
-                self.name = "inputs"
-                shared, given = _narrowed(step, step.item.inputs, context, items, definition)
-            facts = {"count": len(items), "items": items, "shared": shared, "given": given}
-            return settled(step.name, command, Fact.EXPANDED, payload=facts)
+            return settled(step.name, command, Fact.EXPANDED, payload=self._expanded(step.item, context, definition))
         if callable(step.seconds):
-            self.name = "seconds"
-            seconds = float(in_seconds(step.seconds(dict(context))))
-            if not is_duration(seconds, zero=True):
-                raise ValueError(f"{seconds} is no time to sleep: it is from 0 on, {LONGEST_IN_WORDS}")
+            seconds = self._seconds(self._asked("seconds", step.seconds, context))
             return command.model_copy(update={"payload": {"seconds": seconds}})
         if step.key is not None:
-            self.name = "key"
-            key = checked_key(step.key(dict(context))) if callable(step.key) else filled_template(step.key, context)
-            return command.model_copy(update={"payload": {"key": key}})
+            return command.model_copy(update={"payload": {"key": self._key(step.key, context)}})
         if step.inputs is None:
             return command
-        self.name = "inputs"
-        given = step.inputs(dict(context)) if callable(step.inputs) else definition.input_of(step.name, context)
-        given = plain(given, _ANSWER)
+        if callable(step.inputs):
+            given = self._plain(self._asked("inputs", step.inputs, context))
+        else:
+            self.name, self.answered = "inputs", False
+            given = definition.input_of(step.name, context)
+            self.answered = True
+            given = plain(given, f"{self.place}: what it takes")
         if step.kind is StepKind.CHILD and not isinstance(given, dict):
-            raise TypeError(f"the input of a run is a dict, not {type(given).__name__}")
+            raise self._refused(f"is {type(given).__name__}, and the input of a run is a dict")
         return command.model_copy(update={"payload": given})
 
+    def _asked(
+        self,
+        name: str,
+        code: Callable[[dict[str, Any]], Any],
+        context: Mapping[str, Any],
+        read: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """What code answers; it gets a copy of its own, for what it changes there is not the run's data."""
+        self.name, self.answered = name, False
+        answer = code(from_json(dumps(context)))
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            self.answered = True
+            raise self._refused("is a coroutine: expected an ordinary function")
+        if read is not None:
+            answer = read(answer)
+        self.answered = True
+        return answer
 
-def _items(step: StepDefinition, context: dict[str, Any], definition: Definition) -> tuple[list[Any], Any]:
-    """The items of a map, and the context that they share: that of the map without its list."""
-    if callable(step.over):
-        items, shared = step.over(dict(context)), context
-    else:
-        path = str(step.over)
-        items, shared = definition.narrowed(step.name, {"over": path}, context)["over"], without(context, path)
-    if not isinstance(items, list | tuple):
-        raise TypeError(f"it is {type(items).__name__}, and a map runs over a list")
-    return plain(items, _ANSWER), plain(shared, _ANSWER)
+    def _refused(self, why: str) -> WorkflowError:
+        return WorkflowError(f"{self.place}: its answer {why}")
 
+    def _plain(self, answer: Any, what: str = "answer") -> Any:
+        return plain(answer, f"{self.place}: its {what}", max_bytes=self._max_bytes)
 
-def _narrowed(
-    step: StepDefinition, inputs: Any, context: Mapping[str, Any], items: Sequence[Any], definition: Definition
-) -> tuple[Any, list[Any]]:
-    """What ``inputs`` answer for the items of a map: for all of them, and for each. They see ``item`` and ``index``."""
-    each = [{**context, "item": item, "index": index} for index, item in enumerate(items)]
-    if callable(inputs):
-        return {}, [as_given(step.name, plain(inputs(seen), _ANSWER)) for seen in each]
-    own = {name: path for name, path in inputs.items() if {name, path.partition(".")[0]} & set(ITEM_KEYS)}
-    common = {name: path for name, path in inputs.items() if name not in own}
-    shared = definition.narrowed(step.name, common, context)
-    return shared, [definition.narrowed(step.name, own, seen) for seen in each] if own else []
+    def _label(self, answer: Any) -> str:
+        branches = self.step.branches
+        if isinstance(answer, str) and answer in branches:
+            return str.__str__(answer)
+        if self.step.default is None:
+            shown = repr(answer[:MAX_SHOWN]) if isinstance(answer, str) else type(answer).__name__
+            raise self._refused(f"is {shown}, and there is no branch of that name ({', '.join(branches)})")
+        return self.step.default
+
+    def _seconds(self, answer: Any) -> float:
+        seconds = in_seconds(answer)
+        if isinstance(seconds, Decimal | Real) and not isinstance(seconds, bool):
+            try:
+                seconds = float(seconds)
+            except (OverflowError, ValueError):
+                seconds = float("inf")
+        if not is_duration(seconds, zero=True):
+            shown = repr(seconds) if isinstance(seconds, float) else type(answer).__name__
+            expected = f"expected a number, 0 or more seconds, or a timedelta; {LONGEST_IN_WORDS}"
+            raise self._refused(f"is no time to sleep: it is {shown}; {expected}")
+        return float(seconds)
+
+    def _key(self, key: str | Callable[[dict[str, Any]], str], context: dict[str, Any]) -> str:
+        if not callable(key):
+            self.name, self.answered = "key", False
+            return filled_template(key, context)
+        answer = self._asked("key", key, context)
+        try:
+            return checked_key(answer)
+        except WorkflowError as error:
+            raise self._refused(f"is no key: {error}") from None
+
+    def _expanded(self, item: StepDefinition, context: dict[str, Any], definition: Definition) -> dict[str, Any]:
+        """The items of a map, the context that they share, which is without their list, and what each is given."""
+        step, over = self.step, self.step.over
+        if callable(over):
+            items, shared = self._asked("over", over, context), context
+        else:
+            self.name, self.answered, path = "over", False, str(over)
+            items = definition.narrowed(step.name, {"over": path}, context)["over"]
+            self.answered, shared = True, without(context, path)
+        if not isinstance(items, list | tuple):
+            raise self._refused(f"is {type(items).__name__}, and a map runs over a list")
+        if len(items) > MAX_ITEMS:
+            raise self._refused(
+                f"is a list of {len(items):,}, and a map takes {MAX_ITEMS:,} at most: give it slices as its items"
+            )
+        items, shared = self._plain(items), plain(shared, f"{self.place}: what the items share")
+        given: Sequence[Any] = ()
+        if item.inputs is not None:
+            shared, given = self._narrowed(item.inputs, context, items, definition)
+        return {"count": len(items), "items": items, "shared": shared, "given": given}
+
+    def _narrowed(
+        self, inputs: Any, context: Mapping[str, Any], items: Sequence[Any], definition: Definition
+    ) -> tuple[Any, list[Any]]:
+        """What ``inputs`` answer for all items of a map, and for each; they see ``item`` and ``index``."""
+        name = self.step.name
+        each = [{**context, "item": item, "index": index} for index, item in enumerate(items)]
+        if callable(inputs):
+            answers = self._plain([self._asked("inputs", inputs, seen) for seen in each], "answers")
+            return {}, [as_given(name, answer) for answer in answers]
+        self.name, self.answered = "inputs", False
+        own = {
+            argument: path for argument, path in inputs.items() if {argument, path.partition(".")[0]} & set(ITEM_KEYS)
+        }
+        common = {argument: path for argument, path in inputs.items() if argument not in own}
+        shared = definition.narrowed(name, common, context)
+        return shared, [definition.narrowed(name, own, seen) for seen in each] if own else []
 
 
 def without(context: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -256,6 +338,7 @@ def settled(step: str, of: Event, status: str, **facts: Any) -> StatusEvent:
 _EXPECTED = {
     "when": "a truth value",
     "chooser": "the label of one of its branches",
+    "until": "a truth value",
     "over": "a list of what can be written as JSON",
     "seconds": "a number of seconds",
     "key": "the key to lock",
@@ -264,7 +347,7 @@ _EXPECTED = {
 
 
 def _nobody_has_it(definition: Definition, step: StepDefinition, command: CommandEvent) -> ErrorEvent:
-    name = next(name for name in _EXPECTED if getattr(step, name) is not None)
+    name = next(name for name in _EXPECTED if getattr(step, name, None) is not None)
     message = (
         f"{name}= of step {step.name!r} is code of workflow {definition.name!r} version {definition.version!r}, and no "
         f"worker process that has it came within the step's schedule_to_start ({code_is_elsewhere(definition)}); have "
@@ -273,13 +356,15 @@ def _nobody_has_it(definition: Definition, step: StepDefinition, command: Comman
     return _failed(step, command, ErrorInfo(type="multiagents.exceptions.WorkerNotFoundError", message=message))
 
 
-def _raised(step: StepDefinition, command: CommandEvent, name: str, error: BaseException) -> ErrorEvent:
+def _raised(evaluation: _Evaluation, command: CommandEvent, error: BaseException) -> ErrorEvent:
     told = report(error, attempt=command.attempt)
-    message = (
-        f"{name}= of step {step.name!r} raised {told.type}: {told.message}; it gets the context and has to return "
-        f"{_EXPECTED[name]}"
-    )
-    return _failed(step, command, told.model_copy(update={"message": message}))
+    if not evaluation.answered:
+        message = (
+            f"{evaluation.place} raised {told.type}: {told.message}; it gets the context and has to return "
+            f"{_EXPECTED[evaluation.name]}"
+        )
+        told = told.model_copy(update={"message": message})
+    return _failed(evaluation.step, command, told)
 
 
 def _failed(step: StepDefinition, command: CommandEvent, error: ErrorInfo) -> ErrorEvent:

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import Claim, InFlight, Snapshot
-from multiagents.workflow.decider import merge
+from multiagents.workflow.decider import all_results, merge
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import ActivityStatus, RunState
+from multiagents.workflow.state import RunState
 
 __all__ = ["ClaimView", "RunView", "SnapshotView", "StartView"]
 
@@ -130,9 +130,8 @@ class SnapshotView:
         return Payloads(known.input, known.context, {**known.results, **fresh}, known.inputs).of(definition, step)
 
     def results(self) -> Mapping[str, Any]:
-        """The results of all steps; ``{}`` of one that has succeeded and had nothing to tell."""
-        done = (name for name, step in self.state.steps.items() if step.do.status is ActivityStatus.SUCCEEDED)
-        return {**{name: {} for name in done}, **self.payloads().results}
+        """The results of all steps that have one."""
+        return all_results(self.definition, self.state, self.payloads().results)
 
 
 class StartView:

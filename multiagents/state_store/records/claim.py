@@ -224,7 +224,7 @@ class StoredClaim(NamedTuple):
             if returned is not None:
                 result = from_json(returned)
             elif state.outcome == "succeeded":
-                result = {}  # what a worker returns that has nothing to tell is not stored
+                result = definition.own(correlation.step).silence
             if isinstance(own_input, dict):
                 context = {**own_input, **as_mapping(correlation.step, result)}
         return Claim(

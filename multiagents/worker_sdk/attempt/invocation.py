@@ -176,7 +176,7 @@ class Invocation:
             payload = signature.result(returned, self._runtime.settings.max_payload_bytes)
             event = ResultEvent.about(
                 claim.correlation,
-                None if payload == {} else payload,  # a worker that has nothing to tell
+                payload,
                 at=self._runtime.store.now(),
                 worker=hostname,
                 started_at=claim.now,

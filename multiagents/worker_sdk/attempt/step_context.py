@@ -103,14 +103,17 @@ class StepContext:
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """Step -> its result, of all steps that have finished; read from the store when it is first looked into."""
+        """Step -> what it returned, of all steps that have succeeded, also of those that returned ``{}`` or None.
+
+        It is read from the store when it is first looked into.
+        """
         if self._results is None:
             self._results = Results(self.transaction_id, self._load_results)
         return self._results
 
     @property
     def result(self) -> Any:
-        """In an undo: what the step returned, or None when nobody knows."""
+        """In an undo: what the step returned; None, too, when nobody knows: `outcome` tells."""
         return self._claim.result
 
     @property

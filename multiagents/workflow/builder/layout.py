@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from multiagents.exceptions import DefinitionError, DuplicateStepError, UnknownStepError
@@ -16,7 +15,7 @@ from multiagents.workflow.builder.elements import (
     Parallel,
     Step,
 )
-from multiagents.workflow.builder.loops import AGAIN, DONE, again, holds_steps, names_in, renamed
+from multiagents.workflow.builder.loops import AGAIN, DONE, RoundCheck, holds_steps, names_in, renamed
 from multiagents.workflow.builder.option_checks import check_element
 from multiagents.workflow.builder.workers import is_listing, taken_for_worker, worker_name
 from multiagents.workflow.definition import BlockDefinition
@@ -173,7 +172,7 @@ class Layout:
             _, follows = self._branch(steps, follows, block)
             if number < last or fails:
                 checks.append(f"{name}.until{self._round}")
-                chooser = partial(again, element.until, rounds=last if number == last else None)
+                chooser = RoundCheck(element.until, last if number == last else None)
                 self._sequence([Choice(checks[-1], chooser, {AGAIN: [], DONE: []})], follows, block)
                 follows = Itself(checks[-1])
         self._round = outer

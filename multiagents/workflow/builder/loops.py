@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from inspect import isawaitable
+from typing import Any, ClassVar
 
 from multiagents.workflow.builder.elements import (
     Approval,
@@ -22,13 +23,30 @@ from multiagents.workflow.builder.workers import is_listing, worker_name
 AGAIN, DONE = "again", "done"
 
 
-def again(until: Callable[[dict[str, Any]], bool], context: dict[str, Any], *, rounds: int | None) -> str:
-    """Answer for the check behind a round; the last one, which has the number of rounds, does not go round again."""
-    if until(context):
-        return DONE
-    if rounds is not None:
-        raise RuntimeError(f"the loop is not done after {rounds} rounds, and on_exhausted is 'fail'")
-    return AGAIN
+@dataclass(frozen=True)
+class RoundCheck:
+    """The chooser of the check behind a round.
+
+    Attributes:
+        until: the loop's; called with the context.
+        last: how many rounds there are, if this is behind the last one, and the loop has to be done by then.
+        parameter: how its user calls it: an error names it.
+    """
+
+    until: Callable[[dict[str, Any]], bool]
+    last: int | None = None
+    parameter: ClassVar[str] = "until"
+
+    def __call__(self, context: dict[str, Any]) -> Any:
+        """Say whether the loop is done; what is no answer is handed on to whoever judges answers."""
+        answer = self.until(context)
+        if isawaitable(answer):
+            return answer
+        if answer:
+            return DONE
+        if self.last is not None:
+            raise RuntimeError(f"the loop is not done after {self.last} rounds, and on_exhausted is 'fail'")
+        return AGAIN
 
 
 def holds_steps(loop: Loop) -> bool:

@@ -17,7 +17,7 @@ from multiagents.workflow.decider.children import (
 )
 from multiagents.workflow.decider.commands import NOT_YET, command, start_event
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo, stops_others
-from multiagents.workflow.decider.context import as_given, as_mapping, merge, merge_note, overlaps
+from multiagents.workflow.decider.context import all_results, as_given, as_mapping, merge, merge_note, overlaps
 from multiagents.workflow.decider.decider import advance, advancing, decide, neighbourhood
 from multiagents.workflow.decider.evolve import evolve, fold, why_late
 from multiagents.workflow.decider.facts import FACTS, Fact, has_result, is_replayed, result_of
@@ -44,6 +44,7 @@ __all__ = [
     "Takeover",
     "advance",
     "advancing",
+    "all_results",
     "answer_of",
     "answered",
     "as_given",

@@ -15,8 +15,25 @@ from typing import Any
 from multiagents.events import StatusEvent
 from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.definition import Definition, map_of
+from multiagents.workflow.state import RunState
 
-__all__ = ["as_given", "as_mapping", "merge", "merge_note", "overlaps"]
+__all__ = ["all_results", "as_given", "as_mapping", "merge", "merge_note", "overlaps"]
+
+
+def all_results(definition: Definition, state: RunState, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Step -> result, of exactly those steps that have one, be it ``{}`` or None.
+
+    Args:
+        definition: what the run follows, expanded as it is.
+        state: the run.
+        stored: the results that are stored; one that is a step's `StepDefinition.silence` is not.
+    """
+    silent = {
+        name: definition.own(name).silence
+        for name, step in state.steps.items()
+        if step.outcome == "succeeded" and name not in stored
+    }
+    return {**silent, **stored}
 
 
 def as_mapping(step: str, result: Any, *, apart: bool = False) -> dict[str, Any]:
@@ -24,7 +41,7 @@ def as_mapping(step: str, result: Any, *, apart: bool = False) -> dict[str, Any]
 
     Args:
         step: whose result it is.
-        result: what it is.
+        result: what it is; None adds nothing.
         apart: it lies under the step's name in any case: what comes from outside takes no other's place.
     """
     if result is None:
@@ -62,8 +79,7 @@ def overlaps(definition: Definition, steps: Iterable[str], results: Mapping[str,
     holders: dict[str, list[str]] = {}
     for step in steps:
         if step in results:
-            result = results[step]
-            for key in result if isinstance(result, Mapping) and step not in definition.apart else (step,):
+            for key in as_mapping(step, results[step], apart=step in definition.apart):
                 holders.setdefault(key, []).append(step)
     return {key: tuple(names) for key, names in holders.items() if len(names) > 1 and _side_by_side(definition, names)}
 

@@ -22,7 +22,7 @@ OUTCOMES = ("succeeded", "failed", "unknown")
 class Resolution(TypedDict):
     """What a probe answers: whether the step took effect.
 
-    ``succeeded`` makes ``result`` the result of the step, as if its worker had returned it (left out: nothing).
+    ``succeeded`` makes ``result`` the result of the step, as if its worker had returned it (left out: None).
     ``failed`` says that it did not take effect, and will not. ``unknown`` leaves the step to a person at once; a probe
     that wants to be asked again later raises an error, and is asked again as its retry policy says.
 
@@ -49,8 +49,7 @@ def resolved(event: ResultEvent, probe: str) -> ResultEvent | ErrorEvent:
     """
     answer = _checked(event.payload, event.step or "", probe)
     if answer["outcome"] == "succeeded":
-        result = answer.get("result")
-        return event.model_copy(update={"payload": None if result == {} else result})
+        return event.model_copy(update={"payload": answer.get("result")})
     failed = answer["outcome"] == "failed"
     found = "found that it did not take effect" if failed else "cannot tell whether it took effect"
     reason = f": {answer['reason']}" if answer.get("reason") else ""

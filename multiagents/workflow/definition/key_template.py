@@ -53,9 +53,11 @@ def checked_key(key: Any) -> str:
         WorkflowError: when it is no text, or empty, too long, or of more than one line.
     """
     if not isinstance(key, str) or not key.strip() or len(key) > MAX_KEY or not key.isprintable():
-        shown = f"{key[:40]!r}..." if isinstance(key, str) and len(key) > MAX_KEY else repr(key)
+        shown = type(key).__name__
+        if isinstance(key, str):
+            shown = f"{key[:40]!r}..." if len(key) > MAX_KEY else repr(key)
         raise WorkflowError(f"{shown} cannot be a key; expected 1 to {MAX_KEY} printable characters")
-    return key
+    return str.__str__(key)
 
 
 def _looked_up(template: str, path: str, context: Mapping[str, Any]) -> str:

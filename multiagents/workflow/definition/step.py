@@ -216,6 +216,15 @@ class StepDefinition:
         return self.kind in (StepKind.WORK, StepKind.CHILD)
 
     @property
+    def silence(self) -> dict[str, Any] | None:
+        """What it has returned if it has succeeded and nothing is stored of that.
+
+        Of what a worker or a run does it is ``{}``, so that the most frequent result costs nothing; of what nobody
+        does, a wait or a sleep, it is None.
+        """
+        return {} if self.is_work else None
+
+    @property
     def is_undoable(self) -> bool:
         """Whether something is there to undo it: a worker, or of a child run its own journal (rule S11)."""
         return self.compensation is not None or self.is_undone_as_child

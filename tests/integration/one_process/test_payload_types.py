@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 from pydantic import BaseModel
 
-from multiagents import Orchestrator, ResultEvent, Step, WorkflowBuilder, celery_task, init_app, worker
+from multiagents import Orchestrator, Step, WorkflowBuilder, celery_task, current_step, init_app, worker
 
 AT = dt.datetime(2026, 3, 29, 2, 30, tzinfo=dt.UTC)
 
@@ -205,21 +205,23 @@ def test_a_parameter_that_the_context_lacks_is_named_with_what_it_has(orchestrat
 
 
 @pytest.mark.parametrize("items", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("payload", "kept"), [(None, {}), ({}, {}), ([], []), ({"a": 1}, {"a": 1})], ids=["none", "empty", "list", "dict"]
-)
-def test_an_empty_result_is_told_from_none_at_all_alike_in_steps_and_in_maps_of_one_and_of_many(
-    orchestrator: Orchestrator, payload: Any, kept: Any, items: int
+@pytest.mark.parametrize("returned", [None, {}, [], {"a": 1}], ids=["none", "empty", "list", "dict"])
+def test_what_a_worker_returns_is_its_result_alike_in_steps_and_in_maps_of_one_and_of_many(
+    orchestrator: Orchestrator, returned: Any, items: int
 ) -> None:
-    """A result that has nothing to tell is ``{}``, whoever brings it; None stands for an item that has none."""
-    flow = builder().add_map("each", Step("each", external=True, timeout=60), over="items").build()
-    run = orchestrator.start(flow, {"items": list(range(items))})
+    @worker(f"types.return.{uuid4().hex[:8]}")
+    def give_back(context: dict[str, Any]) -> Any:
+        return returned
 
-    for index in range(items):
-        attempt = f"{run.transaction_id}/each[{index}]/do/1"
-        event = ResultEvent(transaction_id=run.transaction_id, correlation_id=attempt, payload=payload)
-        orchestrator.engine.receive(event)
+    @worker(f"types.read.{uuid4().hex[:8]}")
+    def read(context: dict[str, Any]) -> Any:
+        return dict(current_step().results)
 
-    seen = run.describe()
-    assert seen.steps["each"].result == [kept] * items
-    assert [seen.steps[f"each[{index}]"].result for index in range(items)] == [kept] * items
+    flow = builder().add_step("one", give_back).add_map("each", give_back, over="items").add_step("read", read).build()
+
+    described = orchestrator.start(flow, {"items": list(range(items))}).describe()
+
+    each = {f"each[{index}]": returned for index in range(items)}
+    expected = {"one": returned, **each, "each": [returned] * items}
+    assert described.steps["read"].result == expected
+    assert {name: described.steps[name].result for name in expected} == expected

@@ -44,7 +44,7 @@ def test_S27_a_result_that_cannot_be_recorded_is_an_unknown_outcome_and_is_undon
 def test_a_worker_that_returns_none_has_succeeded(rules: Scenario):
     seen = rules.play(PAIR, a=["none"])
 
-    assert (seen.status, seen.steps["a"].result) == ("completed", {})
+    assert (seen.status, seen.steps["a"].result) == ("completed", None)
 
 
 @pytest.mark.parametrize("action", ["stubborn", "exit"])

@@ -106,7 +106,7 @@ def test_S29_who_waits_for_a_lock_too_long_fails_and_goes_back_or_goes_on_as_dec
 
     assert (failed.status, failed.error.type) == ("compensated", "LockTimeout")
     assert f"the lock on 'busy:{sku}' was not to be had within 0.5 s" in failed.error.message
-    assert (went_on.status, went_on.steps["stock"].result) == ("completed", {})
+    assert (went_on.status, went_on.steps["stock"].result) == ("completed", None)
     first.signal("go")
     rules.end(first)
 

@@ -38,7 +38,7 @@ def test_results_of_a_map_are_in_the_order_of_its_list(rules: Scenario) -> None:
     seen = rules.play(ALBUM, album("a", "b", "c", **script))
 
     assert seen.status == "completed"
-    assert seen.context["resize"] == [{"size": 10}, 42, {}]
+    assert seen.context["resize"] == [{"size": 10}, 42, None]
     assert seen.steps["resize[1]"].result == 42
     assert [name for name in seen.steps if name.startswith("resize")] == [
         "resize[0]",
@@ -157,7 +157,7 @@ def test_an_item_is_retried_by_its_own_policy_and_counted_by_itself(rules: Scena
 
     run = rules.start(patient, {"items": [1, 2], "script": {"resize[1]": ["fail", "fail", {"n": 3}]}})
 
-    assert rules.end(run).context["resize"] == [{}, {"n": 3}]
+    assert rules.end(run).context["resize"] == [None, {"n": 3}]
     assert outcomes(run, "resize[1]") == ["failed", "failed", "result"]
 
 

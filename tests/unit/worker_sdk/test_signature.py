@@ -232,7 +232,7 @@ def returns_dict() -> dict[str, Any]:
     [
         (returns_receipt, Receipt(charge_id="c", amount=Decimal("1.5")), {"charge_id": "c", "amount": "1.5"}),
         (returns_receipt, {"charge_id": "c", "amount": 2}, {"charge_id": "c", "amount": "2"}),
-        (returns_maybe, None, {}),
+        (returns_maybe, None, None),
         (returns_list, [Receipt(charge_id="c", amount=Decimal(1))], [{"charge_id": "c", "amount": "1"}]),
         (
             returns_dict,

@@ -535,8 +535,8 @@ def test_a_huge_error_is_cut_and_text_that_is_not_unicode_is_mended(bench: Bench
 
 class TestResults:
     @pytest.mark.parametrize("nothing", [None, {}])
-    def test_nothing_to_tell_is_no_payload(self, bench: Bench, nothing: Any) -> None:
-        assert bench.outcome(a_worker(lambda context: nothing)).payload is None
+    def test_nothing_is_the_nothing_that_was_returned(self, bench: Bench, nothing: Any) -> None:
+        assert bench.outcome(a_worker(lambda context: nothing)).payload == nothing
 
     def test_another_value_is_kept_as_it_is(self, bench: Bench) -> None:
         assert bench.outcome(a_worker(lambda context: [1, "two"])).payload == [1, "two"]
