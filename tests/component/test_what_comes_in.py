@@ -125,7 +125,7 @@ class Read(BaseModel):
     def _read(self, how: str) -> Any:
         if how == "raises":
             raise KeyError("nobody has thought of it")
-        return {"depth": deep(99), "nan": float("nan"), "digits": 10**5000, "size": "x" * 2000}[how]
+        return {"depth": deep(100), "surrogate": "caf\udce9", "digits": 10**5000, "size": "x" * 2000}[how]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ class Read(BaseModel):
     [
         ("raises", "KeyError"),
         ("depth", "nested more than 100 levels"),
-        ("nan", "is nan"),
+        ("surrogate", "half a surrogate pair"),
         ("digits", "4300 digits"),
         ("size", "more than the 1,500 of multiagents_max_payload_bytes"),
     ],
