@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-def _new_id() -> str:
+def new_id() -> str:
     return uuid4().hex
 
 
@@ -102,7 +102,7 @@ class Event(PublicModel):
 
     type: str
     version: int = 1
-    id: str = Field(default_factory=_new_id)
+    id: str = Field(default_factory=new_id)
     transaction_id: str
     correlation_id: str = ""
     causation_id: str | None = None

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from multiagents.events import Event
-from multiagents.exceptions import MultiAgentsError
+from multiagents.exceptions import ConfigurationError, MultiAgentsError, StateStoreError
 from multiagents.names import Correlation
 from multiagents.state_store.isolation import Isolation
 from multiagents.state_store.journal import Journal
@@ -58,6 +59,17 @@ CLOCK_WAS_SET = "the clock of %s was set %s by %.1f s; what was to happen after 
 TIDIED_AT_ONCE = 1_000
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def unread(transaction_id: str) -> Iterator[None]:
+    """Leave out a run that cannot be read, where many are looked at, and warn of it (rule S34)."""
+    try:
+        yield
+    except (StateStoreError, ConfigurationError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is stored there
+        logger.warning("run %s is left out, for it cannot be read: %s: %s", transaction_id, type(error).__name__, error)
 
 
 class StateStore(ABC):
@@ -219,6 +231,13 @@ class StateStore(ABC):
 
         Raises:
             WorkflowNotFoundError: when there is no such run.
+        """
+
+    @abstractmethod
+    def load_many(self, transaction_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """Those of these runs that there are, as `load` gives each: for who looks at many, in one round trip for 100.
+
+        One that cannot be read is left out, and warned of: it must not keep the others from being seen.
         """
 
     @abstractmethod

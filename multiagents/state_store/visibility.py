@@ -44,6 +44,10 @@ class Visibility(ABC):
             search = search._replace(cursor=page.cursor)
 
     @abstractmethod
+    def versions(self, transaction_ids: Sequence[str]) -> dict[str, str]:
+        """Run -> the version of its workflow, of those of these runs that there are, in one round trip."""
+
+    @abstractmethod
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         """How many runs are in a status."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.search import Filter
 from multiagents.orchestrator.api.waiting import Waiting, waiting_for
@@ -68,8 +67,8 @@ def open_waits(
     """What waits for somebody, those that have waited longest first."""
     seen: set[str] = set()
     found: list[OpenWait] = []
-    for identity in _runs(runtime, workflow):
-        for each in _of(runtime, identity, seen):
+    for page in _pages(runtime, workflow):
+        for each in _of(runtime, page, seen):
             if signal not in (None, each.signal) or (since is not None and (each.since or _LONG_AGO) < since):
                 continue
             found.append(each)
@@ -82,34 +81,29 @@ def _age(each: OpenWait) -> datetime:
     return each.since or _LONG_AGO
 
 
-def _runs(runtime: Runtime, workflow: Definition | str | None) -> Iterator[str]:
+def _pages(runtime: Runtime, workflow: Definition | str | None) -> Iterator[list[str]]:
     asked = Filter.of(workflow, _WAITING)
     cursor = None
     while True:
         page = asked.page(runtime.store, _PAGE, cursor)
-        yield from page.transaction_ids
+        yield page.transaction_ids
         cursor = page.cursor
         if cursor is None:
             return
 
 
-def _of(runtime: Runtime, identity: str, seen: set[str]) -> Iterator[OpenWait]:
-    """What a run waits for, and its children, and theirs."""
-    families = [identity]
-    while families:
-        identity = families.pop()
-        if identity in seen:
-            continue
-        seen.add(identity)
-        try:
-            snapshot = runtime.store.load(identity)
-        except WorkflowNotFoundError:
-            continue
-        for step, waiting in _waits(runtime, snapshot):
-            if waiting.kind == "child" and waiting.id is not None:
-                families.append(waiting.id)
-            elif waiting.kind in _KINDS:
-                yield OpenWait(Run(runtime, identity), snapshot.definition.name, step, waiting)
+def _of(runtime: Runtime, identities: list[str], seen: set[str]) -> Iterator[OpenWait]:
+    """What these runs wait for, then their children, then theirs: each generation is looked at in one go."""
+    while identities := [each for each in dict.fromkeys(identities) if each not in seen]:
+        seen.update(identities)
+        children: list[str] = []
+        for identity, snapshot in runtime.store.load_many(identities).items():
+            for step, waiting in _waits(runtime, snapshot):
+                if waiting.kind == "child" and waiting.id is not None:
+                    children.append(waiting.id)
+                elif waiting.kind in _KINDS:
+                    yield OpenWait(Run(runtime, identity), snapshot.definition.name, step, waiting)
+        identities = children
 
 
 def _waits(runtime: Runtime, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from multiagents.clock import to_ms
-from multiagents.events import StatusEvent
-from multiagents.exceptions import StateConflictError, WorkflowError, WorkflowNotFoundError, did_you_mean
+from multiagents.events import new_id
+from multiagents.exceptions import StateConflictError, WorkflowError, did_you_mean
 from multiagents.failpoints import WriteSite
-from multiagents.orchestrator.api.views import left_live
+from multiagents.orchestrator.api.views import left_live, may_leave_live
 from multiagents.plain_json import check_words
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import (
@@ -23,6 +23,7 @@ from multiagents.state_store.records import (
     decode_attribute,
     encode_attributes,
 )
+from multiagents.workflow.decider import said
 from multiagents.workflow.definition import Definition, definitions
 from multiagents.workflow.state import RunStatus
 
@@ -90,35 +91,39 @@ class Filter(NamedTuple):
         return self == Filter()
 
     def page(self, store: StateStore, limit: int, cursor: str | None = None) -> Page:
-        """A page of the runs that are meant; what no index has is looked for in each run of it."""
+        """A page of the runs that are meant; what no index has is looked for in all runs of it at once."""
         if self.conditions:
             page = store.visibility.search(self._search(limit, cursor))
         else:
-            statuses = list(RunStatus) if self.statuses is None else self.statuses
             page = store.visibility.list_runs(
-                statuses=statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor
+                statuses=self._statuses, workflow=self.workflow, since=self.since, limit=limit, cursor=cursor
             )
-        if self.version is None and not self.live:
-            return page
-        return page._replace(transaction_ids=[each for each in page.transaction_ids if self._is_meant(store, each)])
+        meant = page.transaction_ids
+        if self.version is not None:
+            versions = store.visibility.versions(meant)
+            meant = [each for each in meant if versions.get(each) == self.version]
+        if self.live:
+            found = store.load_many(meant)
+            meant = [each for each in meant if each in found and left_live(found[each])]
+        return page._replace(transaction_ids=meant)
 
-    def _is_meant(self, store: StateStore, transaction_id: str) -> bool:
-        try:
-            found = store.load(transaction_id)
-        except WorkflowNotFoundError:
-            return False
-        return self.version in (None, found.state.version) and not (self.live and not left_live(found))
+    @property
+    def _statuses(self) -> list[RunStatus]:
+        statuses = list(RunStatus) if self.statuses is None else self.statuses
+        # No other has left anything that is to be told of.
+        return [each for each in statuses if may_leave_live(each)] if self.live else statuses
 
     def count(self, store: StateStore) -> int:
         """How many runs are meant; ``since`` without attributes is not counted by."""
         if self.conditions:
             return store.visibility.count_found(self._search())
-        statuses = list(RunStatus) if self.statuses is None else self.statuses
-        return sum(store.visibility.count(one, self.workflow) for one in statuses)
+        return sum(store.visibility.count(one, self.workflow) for one in self._statuses)
 
     def _search(self, limit: int = 50, cursor: str | None = None) -> Search:
         since = 0 if self.since is None else to_ms(self.since)
-        return Search(self.conditions, self.statuses, self.workflow, since, limit, cursor)
+        return Search(
+            self.conditions, self._statuses if self.live else self.statuses, self.workflow, since, limit, cursor
+        )
 
 
 def status_of(status: RunStatus | str) -> RunStatus:
@@ -149,11 +154,11 @@ def set_attributes(
         if not changed:
             return
         check_attribute_count(sum(map(bool, {**known, **changed}.values())), transaction_id)
-        fact = StatusEvent(
-            transaction_id=transaction_id,
-            timestamp=snapshot.now,
-            occurred_at=snapshot.now,
-            status=ATTRIBUTES_SET,
+        fact = said(
+            snapshot.state,
+            ATTRIBUTES_SET,
+            snapshot.now,
+            event_id=new_id(),
             reason=reason,
             actor=actor,
             payload={name: decode_attribute(stored) if stored else None for name, stored in changed.items()},

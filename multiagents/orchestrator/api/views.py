@@ -190,11 +190,16 @@ def context_of(snapshot: Snapshot, payloads: Payloads) -> dict[str, Any]:
 
 def left_live(snapshot: Snapshot) -> tuple[str, ...]:
     """The steps of a run that is over, and not completed, whose effects nobody has undone, or may not have."""
-    status, steps = snapshot.state.status, snapshot.definition.steps
-    if not status.is_end or status is RunStatus.COMPLETED:
+    if not may_leave_live(snapshot.state.status):
         return ()
+    steps = snapshot.definition.steps
     effects = _effects(snapshot).items()
     return tuple(n for n, effect in effects if effect in ("live", "unknown") and steps[n].no_compensation is None)
+
+
+def may_leave_live(status: RunStatus) -> bool:
+    """Whether a run in this status is over, and not as it was meant to be."""
+    return status.is_end and status is not RunStatus.COMPLETED
 
 
 def _effects(snapshot: Snapshot) -> dict[str, str]:

@@ -31,7 +31,7 @@ from multiagents.orchestrator.engine.pipeline import Decided, Outcome, Pipeline
 from multiagents.orchestrator.engine.timers import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import SnapshotView
-from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, any_record, attempt_key_of
+from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, any_record
 from multiagents.workflow.decider import changed_steps, concerns_others, evolve, why_late
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
@@ -278,16 +278,18 @@ def _why_another(snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> str | N
     """Why an outcome does not count for the run that has its id now (rule S32); None if it does."""
     if event.nonce is not None:
         return None if event.nonce == snapshot.state.nonce else "the run has been replaced by a new one since"
-    attempt = Correlation.parse(event.correlation_id)
-    found = snapshot.in_flight.get(attempt.step)
+    found = snapshot.attempt(_of_this_run(snapshot, event))
     if found is None or found.delivery is not Delivery.CLAIMED:
-        return None
-    if found.attempt_key != attempt_key_of(attempt.direction, attempt.attempt):
         return None
     return (
         f"a worker ({found.worker}) holds this attempt, and the event does not say of which run it is: send back the "
         f"nonce that came with the command, or say external=True of a step that is always done elsewhere"
     )
+
+
+def _of_this_run(snapshot: Snapshot, event: ResultEvent | ErrorEvent) -> Correlation:
+    """The attempt that an outcome names, taken as one of the run that has its id now."""
+    return Correlation.parse(event.correlation_id)._replace(nonce=snapshot.state.nonce)
 
 
 def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, *, foreign: bool = False) -> Outcome:
@@ -309,11 +311,9 @@ def came_late(pipeline: Pipeline, event: ResultEvent | ErrorEvent, *, foreign: b
         known = snapshot.state.step(correlation.step).activity(correlation.direction).attempt
         if correlation.step not in snapshot.definition.steps or correlation.attempt > known:
             return bury(pipeline, event, "the run has not made this attempt")
-        attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-        found = snapshot.in_flight.get(correlation.step)
-        if found is not None and found.attempt_key == attempt_key:
+        if (found := snapshot.attempt(_of_this_run(snapshot, event))) is not None:
             # A server that forgot its last writes sent it out again: the outcome that comes first counts.
-            answers = (correlation.step, any_record(attempt_key))
+            answers = (correlation.step, any_record(found.attempt_key))
             reported = partial(_reported, pipeline, event, foreign=foreign)
             try:
                 outcome = advance(pipeline, event.transaction_id, reported, site=WriteSite.LATE, answers=answers)

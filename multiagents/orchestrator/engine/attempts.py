@@ -21,7 +21,6 @@ from multiagents.state_store.records import (
     Delivery,
     Dispatch,
     InFlight,
-    Snapshot,
     Verdict,
     any_record,
     attempt_key_of,
@@ -113,7 +112,7 @@ def revoked(pipeline: Pipeline, correlation: Correlation, *, terminated: bool) -
         StateStoreError: when the store does not answer; a lost message is then found by the sweep.
     """
     snapshot = pipeline.store.load(correlation.transaction_id)
-    found = _in_flight(snapshot, correlation)
+    found = snapshot.attempt(correlation)
     if found is None or (found.delivery is Delivery.CLAIMED) is not terminated:
         return Outcome(Verdict.LATE, snapshot.state)
     what = "terminated while it ran" if terminated else "revoked before it ran"
@@ -172,7 +171,7 @@ def not_registered(pipeline: Pipeline, correlation: Correlation) -> None:
     In a deployment many do not know it yet. The sweep gives it up once that has gone on for ``schedule_to_start``.
     """
     snapshot = pipeline.store.load(correlation.transaction_id)
-    found = _in_flight(snapshot, correlation)
+    found = snapshot.attempt(correlation)
     if found is None or found.delivery in _NO_MESSAGE:
         return
     longest_ms = pipeline.settings.lease * 1000 / LEFT_FOR
@@ -204,11 +203,3 @@ def offered_later(found: InFlight, *, now_ms: int, longest_ms: float) -> Dispatc
         first_ms=found.first_ms if again else 0,
         close_ms=found.close_ms,
     )
-
-
-def _in_flight(snapshot: Snapshot, correlation: Correlation) -> InFlight | None:
-    """The record of this very attempt, if it is in flight."""
-    found = snapshot.in_flight.get(correlation.step)
-    attempt_key = attempt_key_of(correlation.direction, correlation.attempt)
-    same = snapshot.state.nonce == correlation.nonce and found is not None and found.attempt_key == attempt_key
-    return found if same else None

@@ -34,7 +34,6 @@ from multiagents.state_store.records import (
     Dispatch,
     InFlight,
     Snapshot,
-    attempt_key_of,
     parse_attempt_key,
 )
 from multiagents.workflow.decider import (
@@ -107,7 +106,7 @@ class Children:
         transaction_id = parent.state.transaction_id
         now = self._found(transaction_id)
         for correlation in begun:
-            if now is not None and now.state.nonce == parent.state.nonce and _waits_for(now, correlation):
+            if now is not None and _waits_for(now, correlation):
                 continue
             child = self._own(parent, correlation.step)
             if child is None or child.state.status.is_end:
@@ -353,9 +352,8 @@ def _parent(parent: Snapshot, correlation: Correlation) -> Parent:
 
 def _waits_for(parent: Snapshot, correlation: Correlation) -> bool:
     """Whether a run waits for the child that does an attempt, and does not want it to stop."""
-    found = parent.in_flight.get(correlation.step)
-    same = found is not None and found.attempt_key == attempt_key_of(correlation.direction, correlation.attempt)
-    return same and not is_to_stop(parent.definition, parent.state, correlation.step)
+    is_out = parent.attempt(correlation) is not None
+    return is_out and not is_to_stop(parent.definition, parent.state, correlation.step)
 
 
 def _is_same_step(parent: Parent, correlation: Correlation) -> bool:

@@ -30,7 +30,6 @@ from multiagents.state_store.records import (
     Settled,
     Snapshot,
     Started,
-    attempt_key_of,
     parse_attempt_key,
 )
 from multiagents.workflow.definition import Definition
@@ -168,8 +167,8 @@ class EagerEngine(Engine):
 
     def _unanswered(self, correlation: Correlation, kind: ErrorKind, message: str, error: str) -> None:
         """Give an attempt up that is still in flight after it was run: the loop would run it for ever."""
-        found = self.store.load(correlation.transaction_id).in_flight.get(correlation.step)
-        if found is None or found.attempt_key != attempt_key_of(correlation.direction, correlation.attempt):
+        found = self.store.load(correlation.transaction_id).attempt(correlation)
+        if found is None:
             return
         info = ErrorInfo(type=error, message=f"step {correlation.step!r}: {message}", attempt=correlation.attempt)
         retryable = kind is ErrorKind.LOST

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from multiagents.clock import Duration, from_ms
-from multiagents.events import ErrorInfo, Event, StatusEvent
+from multiagents.events import ErrorInfo, Event, StatusEvent, new_id
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
 from multiagents.orchestrator.engine.pipeline import Outcome
@@ -28,6 +28,7 @@ from multiagents.workflow.decider import (
     is_early,
     is_so_already,
     lateness,
+    said,
     signal_id,
     why_not,
 )
@@ -86,12 +87,11 @@ class Interventions:
         def event(snapshot: Snapshot) -> Event:
             nonlocal late
             late = lateness(snapshot.definition, snapshot.state, name)
-            return StatusEvent(
-                id=f"{transaction_id}/signal/{name}/{key}",
-                transaction_id=transaction_id,
-                timestamp=now,
-                occurred_at=now,
-                status=Fact.SIGNALLED,
+            return said(
+                snapshot.state,
+                Fact.SIGNALLED,
+                now,
+                event_id=f"{transaction_id}/signal/{name}/{key}",
                 reason=reason,
                 actor=actor,
                 late=late and late.why,
@@ -140,12 +140,12 @@ class Interventions:
         snapshot = self._store.load(transaction_id)
         definition, state = snapshot.definition, snapshot.state
         _assert_meant(state, nonce, verb)
-        event = StatusEvent(
-            transaction_id=transaction_id,
-            timestamp=snapshot.now,
-            occurred_at=snapshot.now,
+        event = said(
+            state,
+            verb,
+            snapshot.now,
+            event_id=new_id(),
             step=step,
-            status=verb,
             reason=reason,
             actor=actor,
             payload=payload,
@@ -176,11 +176,11 @@ class Interventions:
 
         def event(snapshot: Snapshot) -> Event:
             status = snapshot.state.status
-            return StatusEvent(
-                transaction_id=transaction_id,
-                timestamp=now,
-                occurred_at=now,
-                status=Fact.CANCEL_REQUESTED,
+            return said(
+                snapshot.state,
+                Fact.CANCEL_REQUESTED,
+                now,
+                event_id=new_id(),
                 reason=reason,
                 actor=actor,
                 late=f"the run is {status}" if status.is_end else None,
@@ -307,12 +307,11 @@ def _deadline_passed(snapshot: Snapshot) -> StatusEvent:
     limit = (
         f"within its {deadline:g} s" if state.deadline_at is None else f"by {from_ms(state.deadline_at).isoformat()}"
     )
-    event = StatusEvent(
-        id=f"{state.transaction_id}/deadline",
-        transaction_id=state.transaction_id,
-        timestamp=snapshot.now,
-        occurred_at=snapshot.now,
-        status=RunStatus.COMPENSATING,
+    event = said(
+        state,
+        RunStatus.COMPENSATING,
+        snapshot.now,
+        event_id=f"{state.transaction_id}/deadline",
         reason="its deadline passed",
         error=ErrorInfo(type="DeadlineExceeded", message=f"the run was not over {limit}"),
         payload={"cause": Cause.DEADLINE.value},

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from multiagents.clock import LONGEST, LONGEST_IN_WORDS, Duration, from_ms, in_seconds, is_duration, to_ms
-from multiagents.events import Event, StatusEvent
+from multiagents.events import Event, StatusEvent, new_id
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Direction
 from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot
-from multiagents.workflow.decider import Fact, deadline_of, later, moved_to
+from multiagents.workflow.decider import Fact, deadline_of, later, moved_to, said
 from multiagents.workflow.state import RunState, RunStatus
 
 __all__ = ["deadline_moved", "deadline_set", "moved_timers", "timer_moved", "wanted_time"]
@@ -138,11 +138,11 @@ def _why_no_timer(snapshot: Snapshot, step: str) -> str:
 def _moved_by_hand(
     status: Fact, snapshot: Snapshot, at_ms: int, *, step: str | None = None, **facts: Any
 ) -> StatusEvent:
-    return StatusEvent(
-        transaction_id=snapshot.state.transaction_id,
-        timestamp=snapshot.now,
-        occurred_at=snapshot.now,
+    return said(
+        snapshot.state,
+        status,
+        snapshot.now,
+        event_id=new_id(),
         step=step,
-        status=status,
         payload={"at": from_ms(at_ms).isoformat(timespec="milliseconds"), **facts},
     )

@@ -162,16 +162,15 @@ class Sweep:
 
     def _leave_quarantine(self, entry: Due) -> None:
         snapshot = self.store.load(entry.transaction_id)
-        found = snapshot.in_flight.get(entry.step)
-        same = snapshot.state.nonce == entry.nonce and found is not None and found.attempt_key == entry.attempt_key
-        if found is not None and same and QUARANTINE_SUFFIX in found.target:
+        found = snapshot.attempt(self._correlation(entry))
+        if found is not None and QUARANTINE_SUFFIX in found.target:
             logger.warning("%s leaves %r, which nobody consumes", self._correlation(entry), found.target)
             self._send(entry, snapshot, found, Again(0, found.number, found.first_ms))
 
     def _wait_in_vain(self, entry: Due) -> None:
         snapshot = self.store.load(entry.transaction_id)
-        found = snapshot.in_flight.get(entry.step)
-        if found is None or found.attempt_key != entry.attempt_key or found.delivery is not Delivery.PUSH:
+        found = snapshot.attempt(self._correlation(entry))
+        if found is None or found.delivery is not Delivery.PUSH:
             return
         if (silence := self._unclaimed.in_vain(snapshot, self._correlation(entry), found)) is not None:
             self._give_up(entry, found.record, silence)

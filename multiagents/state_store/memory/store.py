@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from multiagents.events import Event
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
-from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, TIDIED_AT_ONCE, StateStore
+from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, TIDIED_AT_ONCE, StateStore, unread
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.journal import InMemoryJournal
 from multiagents.state_store.memory.schedules import InMemorySchedules
@@ -381,6 +382,13 @@ class InMemoryStateStore(StateStore):
             row = self._row(transaction_id)
             definition = self._definition(row.fields["definition"])
             return Snapshot.decode(transaction_id, self.policy.fields(row.fields), definition, self._tables.now())
+
+    def load_many(self, transaction_ids: Sequence[str]) -> dict[str, Snapshot]:
+        found = {}
+        for name in transaction_ids:
+            with suppress(WorkflowNotFoundError), unread(name):
+                found[name] = self.load(name)
+        return found
 
     def status(self, transaction_id: str) -> RunStatus:
         with self._tables.lock:

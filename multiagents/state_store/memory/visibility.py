@@ -56,6 +56,11 @@ class InMemoryVisibility(Visibility):
             places = [search.place(name, row.fields) for name, row in alive]
         return search.page(place for place in places if place is not None and (after is None or place < after))
 
+    def versions(self, transaction_ids: Sequence[str]) -> dict[str, str]:
+        with self._tables.lock:
+            rows = {name: self._tables.row(name) for name in transaction_ids}
+            return {name: row.fields["version"] for name, row in rows.items() if row is not None}
+
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         with self._tables.lock:
             return len(self._tables.in_status(status.value, workflow))

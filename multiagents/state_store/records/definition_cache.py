@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.workflow.definition import Definition, definitions
@@ -30,6 +30,18 @@ class DefinitionCache:
         content_hash, *rollbacks = reference.split("~")
         return self._base(content_hash, kept).expanded({}, rollbacks)
 
+    def unknown(self, references: Iterable[str]) -> list[str]:
+        """The content hashes among these references that are neither registered here nor known."""
+        hashes = dict.fromkeys(reference.partition("~")[0] for reference in references)
+        return [each for each in hashes if each not in self._known and definitions.by_hash(each) is None]
+
+    def keep(self, content_hash: str, text: str) -> Definition:
+        """Know a definition that the store keeps from now on."""
+        while len(self._known) >= MAX_KNOWN:
+            self._known.pop(next(iter(self._known)), None)
+        known = self._known[content_hash] = Definition.from_json(text)
+        return known
+
     def _base(self, content_hash: str, kept: Callable[[str], str | None]) -> Definition:
         if (local := definitions.by_hash(content_hash)) is not None:
             return local
@@ -42,7 +54,5 @@ class DefinitionCache:
                     f"no definition with content hash {content_hash!r} is registered here or kept in the state store; "
                     f"the run that names it was started against another database, or is gone with all that followed it",
                 )
-            while len(self._known) >= MAX_KNOWN:
-                self._known.pop(next(iter(self._known)), None)
-            known = self._known[content_hash] = Definition.from_json(snapshot)
+            known = self.keep(content_hash, snapshot)
         return known

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic_core import from_json
 
 from multiagents.clock import from_ms
-from multiagents.state_store.records.attempt import Delivery, InFlight
+from multiagents.names import Correlation
+from multiagents.state_store.records.attempt import Delivery, InFlight, attempt_key_of
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, StepState, rollbacks_of, sizes_of
 
@@ -35,6 +36,13 @@ class Snapshot:
 
     #: step -> what the last heartbeat of an attempt said, as JSON
     details: Mapping[str, str] = field(default_factory=dict)
+
+    def attempt(self, wanted: Correlation) -> InFlight | None:
+        """The record of this very attempt, of this very run, if it is in flight (rule S32)."""
+        found = self.in_flight.get(wanted.step)
+        if found is None or wanted.nonce != self.state.nonce:
+            return None
+        return found if found.attempt_key == attempt_key_of(wanted.direction, wanted.attempt) else None
 
     def detail_of(self, step: str) -> Any:
         """What the last heartbeat of a step's attempts, or of those of its undo, said; None if none has."""

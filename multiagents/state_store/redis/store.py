@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,7 +19,14 @@ from multiagents.failpoints import WriteSite, write
 from multiagents.keys import SCHEMA, Keys, RunKeys
 from multiagents.names import Correlation, Direction, identity_of, parse_identity
 from multiagents.redis import hasty_client
-from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, MAX_GENERATIONS, TIDIED_AT_ONCE, StateStore
+from multiagents.state_store.base import (
+    CLOCK_WAS_SET,
+    MAX_DELETED,
+    MAX_GENERATIONS,
+    TIDIED_AT_ONCE,
+    StateStore,
+    unread,
+)
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
 from multiagents.state_store.records import (
     LIMIT_GRACE_MS,
@@ -58,6 +66,8 @@ logger = logging.getLogger(__name__)
 
 #: Of how many definitions a process remembers that the server has them.
 MAX_KEPT = 10_000
+#: Of how many runs one round trip reads all there is: some have thousands of steps.
+LOADED_AT_ONCE = 100
 #: How many messages one call says to be held.
 HELD_AT_ONCE = 200
 #: What the script ``start`` answers when it does not have the definition.
@@ -347,6 +357,38 @@ class RedisStateStore(StateStore):
             raise WorkflowNotFoundError(transaction_id)
         fields = self.policy.fields(dict(zip(flat[::2], flat[1::2], strict=True)))
         return Snapshot.decode(transaction_id, fields, self._definition(fields["definition"], run), now)
+
+    def load_many(self, transaction_ids: Sequence[str]) -> dict[str, Snapshot]:
+        runs = {name: self.keys.of_run(name) for name in transaction_ids}
+        names, found = list(runs), {}
+        for begin in range(0, len(names), LOADED_AT_ONCE):
+            page = names[begin : begin + LOADED_AT_ONCE]
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.time()
+                for name in page:
+                    pipe.hgetall(runs[name].run)
+                (seconds, micros), *stored = self._server.call(pipe.execute)
+            now = seconds * 1000 + micros // 1000
+            there = {name: fields for name, fields in zip(page, stored, strict=True) if fields}
+            self._learn({fields["definition"]: runs[name] for name, fields in there.items()})
+            for name, stored_fields in there.items():
+                with suppress(WorkflowNotFoundError), unread(name):
+                    fields = self.policy.fields(stored_fields)
+                    definition = self._definition(fields["definition"], runs[name])
+                    found[name] = Snapshot.decode(name, fields, definition, now)
+        return found
+
+    def _learn(self, wanted: Mapping[str, RunKeys]) -> None:
+        """Read all of these definitions that this process does not know, in one round trip."""
+        unknown = self._definitions.unknown(wanted)
+        if not unknown:
+            return
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in unknown:
+                pipe.hget(wanted[name].definitions, name)
+            for name, text in zip(unknown, self._server.call(pipe.execute), strict=True):
+                if text is not None:
+                    self._definitions.keep(name, text)
 
     def status(self, transaction_id: str) -> RunStatus:
         run = self.keys.of_run(transaction_id)

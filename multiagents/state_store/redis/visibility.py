@@ -91,6 +91,13 @@ class RedisVisibility(Visibility):
             )
         )
 
+    def versions(self, transaction_ids: Sequence[str]) -> dict[str, str]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in transaction_ids:
+                pipe.hget(self._keys.of_run(name).run, "version")
+            found = self._server.call(pipe.execute)
+        return {name: version for name, version in zip(transaction_ids, found, strict=True) if version is not None}
+
     def count(self, status: RunStatus, workflow: str | None = None) -> int:
         return sum(self._of_each_partition(lambda pipe, part: pipe.zcard(part.index(status.value, workflow))))
 

@@ -16,6 +16,7 @@ from multiagents.workflow.decider.children import (
     settled_with_child,
 )
 from multiagents.workflow.decider.commands import NOT_YET, command, start_event
+from multiagents.workflow.decider.commands import status as said
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo, stops_others
 from multiagents.workflow.decider.context import all_results, as_given, as_mapping, merge, merge_note, overlaps
 from multiagents.workflow.decider.decider import advance, advancing, decide, neighbourhood
@@ -80,6 +81,7 @@ __all__ = [
     "resolved",
     "result_of",
     "running_children",
+    "said",
     "settleable",
     "settled_with_child",
     "signal_id",

@@ -113,19 +113,37 @@ def status(
     at: datetime,
     *,
     step: str | None = None,
+    event_id: str | None = None,
     reason: str | None = None,
+    actor: str | None = None,
     error: ErrorInfo | None = None,
     payload: Mapping[str, object] | None = None,
+    late: str | None = None,
 ) -> StatusEvent:
-    """Say what becomes of the run, or of a step nobody is asked to do."""
+    """Say what becomes of the run, or of a step nobody is asked to do.
+
+    Args:
+        state: the run.
+        status: what is said.
+        at: the store's clock.
+        step: the step that it is about, if it is about one.
+        event_id: of the event; None: what it says can be said but once of the run, or the step.
+        reason: why, in words.
+        actor: who asked for it.
+        error: the error that led to it.
+        payload: what it brings.
+        late: why it changes nothing.
+    """
     return StatusEvent.of(
-        id=f"{state.transaction_id}/{status}" + (f"/{step}" if step else ""),
+        id=event_id or f"{state.transaction_id}/{status}" + (f"/{step}" if step else ""),
         transaction_id=state.transaction_id,
         timestamp=at,
         occurred_at=at,
         step=step,
         status=str(status),
         reason=reason,
+        actor=actor,
         error=error,
         payload=payload,
+        late=late,
     )
