@@ -256,8 +256,10 @@ def without_payload(event: Event, *, silent: bool) -> Event:
         data = event.payload[kind.carries[0]]
         return event.model_copy(update={"payload": kept, "digest": None if data is None else digest(data)})
     if isinstance(event, ResultEvent):
-        if silent and (event.payload is None or event.payload == {}):
-            return event  # that it is empty is not written
+        if silent and event.payload is None:
+            return event
+        if silent and event.payload == {}:
+            return event.model_copy(update={"payload": None})  # the result that most steps have goes without saying
     elif not isinstance(event, CommandEvent) or event.payload is None:
         return event
     return event.model_copy(update={"payload": None, "digest": event.digest or digest(event.payload)})

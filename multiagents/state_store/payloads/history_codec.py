@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from multiagents.clock import from_ms, to_ms
-from multiagents.events import CommandEvent, CompensationEvent, Event, ResultEvent, event_from_dict
+from multiagents.events import CommandEvent, CompensationEvent, Event, event_from_dict
 from multiagents.exceptions import DecodeError
 from multiagents.names import Correlation, Direction
 
@@ -59,8 +59,6 @@ def pack(event: Event) -> str:
         value = values[name]
         if value is not None and value != default:
             fields[short] = value if written is None else written(value)
-    if values["payload"] == {} and values["late"] is None and isinstance(event, ResultEvent):
-        del fields["p"]  # the result that most steps have: it goes without saying
     if fields.get("o") == fields.get("at"):
         fields.pop("o", None)
     correlation_id, step, attempt = values["correlation_id"], values["step"], values["attempt"]

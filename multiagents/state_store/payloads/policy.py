@@ -341,7 +341,7 @@ def _says_something(event: Event) -> bool:
     """Whether there is more in an event than that it happened: data, its hash, an error, what somebody wrote."""
     values = event.__dict__
     told = ("payload", "digest", "error", "reason", "actor")
-    return bool(event.model_extra) or any(values.get(name) not in (None, {}) for name in told)
+    return bool(event.model_extra) or any(values.get(name) is not None for name in told)
 
 
 def _named(store: PayloadStore) -> str:
