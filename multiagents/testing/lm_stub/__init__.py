@@ -38,6 +38,19 @@ a string, `text`, `fields`                  a text; output fields as DSPy's ``Ch
 `hang`, `cut`, `garbage`                    nothing; half an answer; 200 with what is no JSON
 ==========================================  ==================================================================
 
+What DSPy 3.4 makes of them, on both wires; `*` it tries again by itself, unless ``num_retries=0``:
+
+==============================================  ==============================================================
+``rate_limited`` *, ``server_error`` *          ``LMRateLimitError``, ``LMServerError``
+``hang`` (past ``timeout=``) *, ``cut`` *       ``LMTransportError``
+``unauthorized``, ``context_overflow``          ``LMAuthError``, ``ContextWindowExceededError``
+``garbage``                                     ``LMProviderError``; streamed ``LMStreamAssemblyError``
+``empty``, no fields, half a first field        ``AdapterParseError``, by default after a second request
+``truncated`` in the last field                 none: the answer is taken for whole
+``content_filter``                              ``AdapterParseError``; of Gemini ``LMInvalidRequestError``
+nothing scripted                                ``LMInvalidRequestError``
+==============================================  ==============================================================
+
 As a process of its own, for an example that needs a model: ``python -m multiagents.testing.lm_stub --help``.
 """
 
@@ -68,7 +81,7 @@ from multiagents.testing.lm_stub.replies import (
     truncated,
     unauthorized,
 )
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 from multiagents.testing.lm_stub.stub import LMStub
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from multiagents.testing.lm_stub.replies import Problem, ProblemKind, Reply
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 from multiagents.testing.lm_stub.wire import Asked
 
 __all__ = ["Gemini"]
@@ -88,12 +88,17 @@ def _message(content: Mapping[str, Any]) -> Mapping[str, Any]:
     texts = [str(part["text"]) for part in parts if "text" in part]
     answers = [part["functionResponse"] for part in parts if "functionResponse" in part]
     calls = [part["functionCall"] for part in parts if "functionCall" in part]
-    texts += [json.dumps(answer.get("response"), ensure_ascii=False) for answer in answers]
+    texts += [_said(answer.get("response") or {}) for answer in answers]
     role = "tool" if answers else content.get("role", "user")
     found: dict[str, Any] = {"role": _ROLES.get(role, role), "content": "\n".join(texts)}
     if calls:
         found["tool_calls"] = [{"name": call["name"], "args": call.get("args", {})} for call in calls]
     return found
+
+
+def _said(response: Mapping[str, Any]) -> str:
+    """Read what a tool gave: the text where it is one, as on other wires."""
+    return response["result"] if isinstance(response.get("result"), str) else json.dumps(response, ensure_ascii=False)
 
 
 def _calls(reply: Reply) -> list[dict[str, Any]]:

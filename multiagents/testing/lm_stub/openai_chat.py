@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from multiagents.testing.lm_stub.replies import Problem, ProblemKind, Reply
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 from multiagents.testing.lm_stub.wire import Asked
 
 __all__ = ["OpenAIChat"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 
 __all__ = [
     "Problem",
@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
 def react(thought: str, tool: str, args: Mapping[str, Any] | None = None) -> Reply:
     """Take a turn of DSPy's ``ReAct``: think this, and call that tool.
 
-    >>> print(react("I add them.", "add", {"a": 1}).text.splitlines()[-4])
+    >>> print(react("I add them.", "add", {"a": 1}).text.splitlines()[-3])
     {"a": 1}
     """
     return fields(next_thought=thought, next_tool_name=tool, next_tool_args=dict(args or {}))
@@ -209,9 +209,13 @@ def react_agent(*calls: tuple[str, Mapping[str, Any]], **answer: Any) -> Callabl
         calls: the tool's name and its arguments, for each turn.
         answer: the values of the output fields.
 
-    >>> model = react_agent(("add", {"a": 1, "b": 2}), sum=3)
-    >>> with LMStub() as stub:
-    ...     stub.when("Alice").reply(model)   # an agent that has "Alice" among its inputs
+    >>> stub.when("1 + 2").reply(react_agent(("add", {"a": 1, "b": 2}), answer="3"))
+    >>> agent = dspy.ReAct("question -> answer", tools=[dspy.Tool(lambda a, b: a + b, name="add")])
+    >>> with dspy.context(lm=lm):
+    ...     agent(question="What is 1 + 2?").answer
+    '3'
+    >>> stub.count
+    3
     """
 
     def reply(request: LMRequest) -> Reply:

@@ -12,7 +12,7 @@ from typing import Any
 from multiagents.exceptions import ConfigurationError, did_you_mean
 from multiagents.testing.lm_stub import replies
 from multiagents.testing.lm_stub.replies import Reply, Scripted
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 
 __all__ = ["Matching", "Script", "imported", "read_script"]
 
@@ -29,14 +29,13 @@ class Matching:
         self.matches = matches
         self._replies: deque[Scripted] = deque()
 
-    def reply(self, *scripted: Scripted) -> Matching:
+    def reply(self, *scripted: Scripted) -> None:
         """Answer the requests that match with these, in this order; the last one stays for all that follow.
 
         Args:
             scripted: texts, replies, or functions that make one of the `LMRequest`.
         """
         self._replies.extend(scripted)
-        return self
 
     def take(self) -> Scripted | None:
         """Take the next reply, if there is any."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from multiagents.testing.lm_stub.http import StubServer
 from multiagents.testing.lm_stub.replies import Problem, ProblemKind, Reply, Scripted, text
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 from multiagents.testing.lm_stub.script import Matching, Script, matcher, read_script
+from multiagents.testing.lm_stub.server import StubServer
 from multiagents.testing.lm_stub.wire import Asked
 
 __all__ = ["LMStub"]
@@ -33,7 +33,7 @@ class LMStub:
         unscripted: the requests for which there was no reply.
 
     >>> with LMStub() as stub:
-    ...     stub.reply("Paris", rate_limited(retry_after=1))
+    ...     stub.reply("Paris")
     ...     lm = dspy.LM("openai/gpt-x", api_base=stub.openai_base, api_key="x", cache=False)
     ...     lm("What is the capital of France?")
     ...     stub.count
@@ -102,17 +102,18 @@ class LMStub:
 
     # --- what it answers
 
-    def reply(self, *scripted: Scripted) -> Self:
+    def reply(self, *scripted: Scripted) -> None:
         """Answer the next requests with these, each once, in this order; after what is still to come.
 
         Args:
             scripted: texts, replies as the functions beside this class make them, or functions of the `LMRequest`.
 
-        >>> stub.reply("Paris", garbage(), fields(answer="Paris"))
+        >>> stub.reply(rate_limited(retry_after=0.1), "Paris", garbage())
+        >>> lm("What is the capital of France?")  # asks twice
+        ['Paris']
         """
         with self._changed:
             self._script.in_order.extend(scripted)
-        return self
 
     def when(self, *texts: str | Callable[[LMRequest], bool], model: str | None = None) -> Matching:
         """Answer requests that match; before the replies in order, and the first that matches.
@@ -124,23 +125,26 @@ class LMStub:
         Returns:
             what takes the replies; the last one stays.
 
-        >>> stub.when("weather", "Paris").reply(rate_limited(), "sunny")
+        >>> stub.when("weather", "Paris").reply("cloudy", "sunny")
+        >>> [lm("The weather in Paris?") for _ in range(3)]
+        [['cloudy'], ['sunny'], ['sunny']]
         """
         found = Matching(matcher(texts, model))
         with self._changed:
             self._script.matching.append(found)
         return found
 
-    def answer_with(self, function: Callable[[LMRequest], str | Reply | None]) -> Self:
+    def answer_with(self, function: Callable[[LMRequest], str | Reply | None]) -> None:
         """Answer all that is not scripted otherwise with what a function makes of the `LMRequest`; None is no reply.
 
         >>> stub.answer_with(lambda request: request.prompt.upper())
+        >>> lm("Hi")
+        ['HI']
         """
         with self._changed:
             self._script.otherwise = function
-        return self
 
-    def load(self, script: Mapping[str, Any] | str | Path) -> Self:
+    def load(self, script: Mapping[str, Any] | str | Path) -> None:
         """Add what a script says, a mapping or the path of a JSON file.
 
         A reply is a text, or the name of one of the functions beside this class with its arguments. All three are
@@ -158,10 +162,11 @@ class LMStub:
         rules, in_order, otherwise = read_script(script)
         with self._changed:
             for matches, scripted in rules:
-                self._script.matching.append(Matching(matches).reply(*scripted))
+                rule = Matching(matches)
+                rule.reply(*scripted)
+                self._script.matching.append(rule)
             self._script.in_order.extend(in_order)
             self._script.otherwise = otherwise or self._script.otherwise
-        return self
 
     def hold(self, after: int = 0) -> None:
         """Receive requests from now on without answering, until `release`; the first ``after`` of them are answered.
@@ -169,9 +174,14 @@ class LMStub:
         What is held takes its reply when it is released, if its client still waits then: a client that was killed
         uses up none.
 
-        >>> stub.hold(after=2)  # the third call of an agent hangs ...
-        >>> stub.wait_for(3)    # ... and here its worker may be killed
+        >>> stub.answer_with(lambda request: request.prompt.upper())
+        >>> stub.hold()
+        >>> asking = Thread(target=lm, args=["Hi"])
+        >>> asking.start()
+        >>> [request.prompt for request in stub.wait_for(1)]  # and here its process might be killed
+        ['Hi']
         >>> stub.release()
+        >>> asking.join()
         """
         with self._changed:
             self._held_after = len(self._requests) + after
@@ -227,8 +237,11 @@ class LMStub:
         Raises:
             TimeoutError: when there were fewer in that time; it says which.
 
-        >>> stub.wait_for(2)[1].prompt
-        'and of Spain?'
+        >>> stub.reply("Paris")
+        >>> lm("What is the capital of France?")
+        ['Paris']
+        >>> stub.wait_for(1)[0].prompt
+        'What is the capital of France?'
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._requests) >= count, timeout):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from multiagents.testing.lm_stub.replies import Problem, Reply
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 
 __all__ = ["Asked", "Wire"]
 

@@ -27,7 +27,8 @@ def shout(request: LMRequest) -> str:
 
 
 def test_a_script_says_what_the_functions_say() -> None:
-    stub = LMStub().load(SCRIPT)
+    stub = LMStub()
+    stub.load(SCRIPT)
 
     assert list(stub._script.in_order)[:3] == ["Paris", react("I add.", "add", {"a": 1}), rate_limited(retry_after=2)]
     assert stub._script.matching[0].take() == fields(answer="sunny")
@@ -72,6 +73,28 @@ def test_as_a_process_it_prints_where_it_is_and_answers_until_it_is_ended(tmp_pa
     assert (openai, gemini) == (f"openai: {url}/v1", f"gemini: {url}/v1beta")
     assert said == ["Paris", "AND NOW?"]
     assert code == 0
+
+
+def test_processes_share_one_stub_and_one_that_is_killed_in_a_call_uses_up_no_reply() -> None:
+    call = """
+import json, sys, urllib.request
+body = json.dumps({"model": "m", "messages": [{"role": "user", "content": sys.argv[2]}]}).encode()
+print(json.load(urllib.request.urlopen(sys.argv[1], body))["choices"][0]["message"]["content"])
+"""
+    with LMStub() as stub:
+        stub.reply("first", "second")
+        command = [sys.executable, "-c", call, f"{stub.openai_base}/chat/completions"]
+        first = subprocess.run([*command, "one"], capture_output=True, text=True, check=True).stdout
+        stub.hold()
+        killed = subprocess.Popen([*command, "two"])
+        stub.wait_for(2)
+        killed.kill()
+        killed.wait(10)
+        stub.release()
+        second = subprocess.run([*command, "three"], capture_output=True, text=True, check=True).stdout
+
+        assert (first, second) == ("first\n", "second\n")
+        assert [request.prompt for request in stub.requests] == ["one", "two", "three"]
 
 
 def test_as_a_process_with_a_script_that_has_no_meaning_it_says_so(tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_tools_and_what_they_gave_are_remembered_alike(stub: LMStub) -> None:
             "model": "m",
             "messages": [
                 {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]},
-                {"role": "tool", "tool_call_id": "1", "content": '{"result": 3}'},
+                {"role": "tool", "tool_call_id": "1", "content": "3"},
             ],
             "tools": [{"type": "function", "function": {"name": "add"}}],
         },
@@ -373,7 +373,7 @@ def test_tools_and_what_they_gave_are_remembered_alike(stub: LMStub) -> None:
         {
             "contents": [
                 {"role": "model", "parts": [{"functionCall": {"name": "add", "args": {"a": 1}}}]},
-                {"role": "user", "parts": [{"functionResponse": {"name": "add", "response": {"result": 3}}}]},
+                {"role": "user", "parts": [{"functionResponse": {"name": "add", "response": {"result": "3"}}}]},
             ],
             "tools": [{"functionDeclarations": [{"name": "add"}]}],
         },
@@ -384,7 +384,7 @@ def test_tools_and_what_they_gave_are_remembered_alike(stub: LMStub) -> None:
     assert first.messages == second.messages
     assert first.messages == (
         {"role": "assistant", "content": "", "tool_calls": [{"name": "add", "args": {"a": 1}}]},
-        {"role": "tool", "content": '{"result": 3}'},
+        {"role": "tool", "content": "3"},
     )
     assert first.tools == second.tools == ("add",)
 

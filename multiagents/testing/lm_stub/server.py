@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from multiagents.testing.lm_stub.gemini import Gemini
 from multiagents.testing.lm_stub.openai_chat import OpenAIChat
 from multiagents.testing.lm_stub.replies import Reply
-from multiagents.testing.lm_stub.requests import LMRequest
+from multiagents.testing.lm_stub.request import LMRequest
 from multiagents.testing.lm_stub.wire import Asked, Wire
 
 __all__ = ["Answering", "StubServer"]
