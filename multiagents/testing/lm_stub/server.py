@@ -93,20 +93,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = urlsplit(self.path)
         try:
             body = json.loads(raw)
-        except ValueError:
-            self._refuse(400, f"the body must be JSON, got {raw[:60]!r}")
+            read = ((wire, wire.read(url.path, body)) for wire in _WIRES)
+            found = next(((wire, asked) for wire, asked in read if asked is not None), None)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            self._refuse(400, f"the body cannot be read as a request ({error!r}), got {raw[:60]!r}")
             return
-        url = urlsplit(self.path)
-        for wire in _WIRES:
-            asked = wire.read(url.path, body)
-            if asked is not None:
-                self._answer(wire, asked, body, url.query)
-                return
-        self._refuse(
-            404, f"the stub has POST .../chat/completions and .../models/<model>:generateContent, got {url.path}"
-        )
+        if found is None:
+            known = "POST .../chat/completions and .../models/<model>:generateContent"
+            self._refuse(404, f"the stub has {known}, got {url.path}")
+            return
+        self._answer(*found, body, url.query)
 
     def do_GET(self) -> None:
         self._refuse(404, f"the stub answers only POST, got GET {urlsplit(self.path).path}")

@@ -519,13 +519,20 @@ def test_a_connection_is_kept_for_many_requests_and_costs_no_delayed_acknowledge
     assert min(took) < 0.03
 
 
-def test_another_path_and_another_body_are_refused_in_words(stub: LMStub) -> None:
-    other = post(f"{stub.openai_base}/responses", {})
-    broken = urllib.request.Request(f"{stub.openai_base}/chat/completions", b"{not")
+@pytest.mark.parametrize("body", ["{not", "[]", '{"model": "m", "messages": [3]}'])
+def test_a_body_that_is_no_request_is_refused_in_words(stub: LMStub, body: str) -> None:
+    request = urllib.request.Request(f"{stub.openai_base}/chat/completions", body.encode())
 
-    assert other[0] == 404
-    assert "got /v1/responses" in json.loads(other[1])["error"]["message"]
     with pytest.raises(urllib.error.HTTPError, match="400") as caught:
-        urllib.request.urlopen(broken, timeout=10)
-    caught.value.close()
+        urllib.request.urlopen(request, timeout=10)
+
+    with caught.value as error:
+        assert f"got b'{body}'" in json.load(error)["error"]["message"]
     assert stub.count == 0
+
+
+def test_another_path_is_refused_in_words(stub: LMStub) -> None:
+    status, content, _ = post(f"{stub.openai_base}/responses", {})
+
+    assert status == 404
+    assert "got /v1/responses" in json.loads(content)["error"]["message"]
