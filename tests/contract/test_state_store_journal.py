@@ -13,7 +13,7 @@ import pytest
 from multiagents import failpoints
 from multiagents.exceptions import DecodeError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.names import Direction
+from multiagents.names import Correlation, Direction
 from multiagents.plain_json import canonical
 from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.payloads.codecs.cryptography import AESGCMCodec
@@ -26,6 +26,8 @@ from multiagents.state_store.records import (
     CallState,
     CallVerdict,
     Commit,
+    Delivery,
+    Dispatch,
     Opened,
     Request,
     StepUsage,
@@ -548,6 +550,21 @@ def test_calls_are_shown_in_the_order_in_which_they_were_begun_and_of_one_step_i
     assert agent.journal.calls(RUN, "fraud") == []
     assert agent.journal.calls(RUN, last=3) == agent.journal.calls(RUN)[-3:]
     assert agent.journal.calls(RUN, last=0) == []
+
+
+@pytest.mark.parametrize("step", ["research[3]", "research#2", "a.b:c@d-e"])
+def test_the_calls_of_one_of_many_items_are_found_by_its_name(kit: StoreKit, step: str) -> None:
+    kit.begin()
+    journal, many = kit.store.journal, 700  # more than Redis keeps in one piece
+    of = {name: Correlation(RUN, name, Direction.DO, 1) for name in (step, "research3")}
+    held = [Dispatch(name, "d1", Delivery.CLAIMED, "owner-1", "w", delay_ms=60_000) for name in of]
+    kit.store.commit(Commit(RUN, [], dispatches=held))
+    for number in range(1, many):
+        assert journal.begin(of["research3"], "owner-1", Call("tool", str(number), number)).verdict is LIVE
+    assert journal.begin(of[step], "owner-1", Call("lm", "one", 1)).verdict is LIVE
+
+    assert [(record.step, record.hash) for record in journal.calls(RUN, step)] == [(step, "one")]
+    assert [len(journal.calls(RUN, name)) for name in ("research3", "research", None)] == [many - 1, 0, many]
 
 
 # --- the form in which it is stored ----------------------------------------------------------------------------------

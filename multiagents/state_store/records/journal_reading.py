@@ -77,7 +77,8 @@ class _Page(NamedTuple):
         for name, text in mine.items():
             if name.startswith("e|"):
                 slot, owner = name[2:].split("|", 1)
-                late[int(slot), owner] = Evidence.decode(text)
+                if int(slot) in calls:  # else both have come while a long journal was being read
+                    late[int(slot), owner] = Evidence.decode(text)
         return cls(step, way, mine, reading, calls, late)
 
     def order(self) -> Iterator[_Place]:

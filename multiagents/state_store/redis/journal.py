@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,11 @@ from multiagents.state_store.records import (
 from multiagents.state_store.records.journal_fields import heads_of, mark, usage_of
 from multiagents.state_store.records.journal_reading import calls_of
 from multiagents.state_store.redis.script_server import ScriptServer
+
+#: How many fields of a journal one look for those of a step goes through.
+FIELDS_AT_ONCE = 1_000
+#: What is not a character like others in a pattern of Redis; a map's items have brackets in their names.
+_SPECIAL, _ESCAPED = re.compile(r"[\\*?\[\]^-]"), r"\\\g<0>"
 
 
 class RedisJournal(Journal):
@@ -143,13 +149,27 @@ class RedisJournal(Journal):
 
     def calls(self, transaction_id: str, step: str | None = None, *, last: int | None = None) -> list[CallRecord]:
         run = self._keys.of_run(transaction_id)
-        fields = self._server.call(partial(self._client.hgetall, run.journal))
+        if step is None:
+            fields = self._server.call(partial(self._client.hgetall, run.journal))
+        else:
+            fields = self._of_a_step(run, step)
         return calls_of(fields, self._reading(transaction_id, run), step, last)
 
     def usage(self, transaction_id: str, steps: Sequence[str]) -> dict[str, StepUsage]:
         run = self._keys.of_run(transaction_id)
         heads = self._server.call(partial(self._client.hmget, run.journal, heads_of(steps))) if steps else []
         return usage_of(steps, heads)
+
+    def _of_a_step(self, run: RunKeys, step: str) -> Mapping[str, str]:
+        """The fields of one step alone: a run may have thousands, those of a map's items."""
+        found: dict[str, str] = {}
+        pattern, cursor = f"?|{_SPECIAL.sub(_ESCAPED, step)}|*", 0
+        while True:
+            ask = partial(self._client.hscan, run.journal, cursor, match=pattern, count=FIELDS_AT_ONCE)
+            cursor, page = self._server.call(ask)
+            found |= page
+            if not cursor:
+                return found
 
     def _apart(self, transaction_id: str, writing: Writing) -> list[str]:
         """What the script has to write beside the run, as name and text."""
