@@ -25,6 +25,8 @@ _Found = TypeVar("_Found")
 
 #: Seconds between two looks at a condition.
 _LOOK = 0.02
+#: The command that a worker is started with.
+_CELERY = Path(__file__).with_name("celery_command.py")
 _numbers = itertools.count(1)
 
 
@@ -235,7 +237,8 @@ def _stands_still(pid: int) -> bool:
 class WorkerProcess(GroupProcess):
     """Run ``celery worker``, as a process that a test may kill.
 
-    ``start()`` does not wait; ``ready()`` does. A ``with`` block does both.
+    ``start()`` does not wait; ``ready()`` does. A ``with`` block does both. Commands that other packages add to
+    ``celery``, such as Flower's, are not loaded.
 
     Args:
         app: what ``-A`` gets: ``"module"`` or ``"module:app"``, found from ``cwd``.
@@ -267,7 +270,7 @@ class WorkerProcess(GroupProcess):
         env: Mapping[str, str | None] | None = None,
     ) -> None:
         self.node = f"{name or f'w{os.getpid()}-{next(_numbers)}'}@localhost"
-        argv = [sys.executable, "-m", "celery", "-A", app, "worker", "-n", self.node, "-l", loglevel, "-P", pool]
+        argv = [sys.executable, str(_CELERY), "-A", app, "worker", "-n", self.node, "-l", loglevel, "-P", pool]
         argv += ["-c", str(concurrency)]
         argv += [] if gossip else ["--without-gossip", "--without-mingle"]
         argv += ["-Q", ",".join(queues)] if queues else []

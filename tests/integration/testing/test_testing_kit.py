@@ -208,6 +208,16 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_log(app_folder: Path, r
     assert not worker.is_running
 
 
+def test_a_worker_is_started_without_the_commands_that_other_packages_add_to_celery(tmp_path: Path):
+    def commands(*celery: str) -> str:
+        return subprocess.run([sys.executable, *celery, "--help"], check=True, capture_output=True, text=True).stdout
+
+    every, of_worker = commands("-m", "celery"), commands(WorkerProcess("kit_app", tmp_path / "log").argv[1])
+
+    assert "\n  flower " in every
+    assert of_worker.splitlines() == [line for line in every.splitlines() if not line.startswith("  flower ")]
+
+
 def test_a_worker_runs_tasks_until_its_warm_shutdown(app_folder: Path, start_worker: WorkerStarter, broker_url: str):
     worker = start_worker("kit_app", cwd=app_folder)
     noted = app_folder / "noted"
