@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,22 +200,56 @@ class Shop:
     def idle(self) -> None:
         wait_until(lambda: self.unacked() == 0, 10, "all messages to be acknowledged")
 
+    def empty(self) -> None:
+        """Remove what the tests before have left, once the worker has nothing more in hand."""
+        self.idle()
+        left = [key for kind in ("claim:*", "renewals:*") for key in self.redis.scan_iter(kind)]
+        self.redis.delete("delivered", "linked", "waiting", "go", *left)
 
-@pytest.fixture(params=POOLS)
+    def close(self) -> None:
+        self.app.close()
+        self.redis.close()
+
+
+@pytest.fixture(scope="module", params=POOLS)
 def pool(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
+@pytest.fixture(scope="module")
+def started(
+    pool: str, new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, WorkerProcess]]:
+    """Where the worker is that all tests of a pool share, and the worker."""
+    folder = tmp_path_factory.mktemp(f"pools-{pool}")
+    (folder / "pools.py").write_text(APP)
+    url = new_redis_url()
+    env = {"CELERY_BROKER_URL": url, "MULTIAGENTS_REDIS_URL": url, "PYTHONPATH": str(Path.cwd())}
+    concurrency = 1 if pool == "solo" else 4
+    with WorkerProcess(
+        "pools", folder / "worker.log", pool=pool, concurrency=concurrency, cwd=folder, env=env
+    ) as worker:
+        yield url, worker
+
+
 @pytest.fixture
-def shop(pool: str, redis_url: str, start_worker: WorkerStarter, tmp_path: Path) -> Iterator[Shop]:
-    (tmp_path / "pools.py").write_text(APP)
-    env = {"PYTHONPATH": str(Path.cwd())}
-    worker = start_worker("pools", pool=pool, concurrency=1 if pool == "solo" else 4, cwd=tmp_path, env=env)
-    shop = Shop(redis_url, worker)
+def shop(started: tuple[str, WorkerProcess]) -> Iterator[Shop]:
+    shop = Shop(*started)
+    shop.empty()
     yield shop
-    shop.app.close()
-    shop.redis.close()
+    print(f"--- {shop.worker.node}\n{shop.worker.log}")  # pytest shows it of a test that failed
+    shop.close()
+
+
+@pytest.fixture
+def closing_shop(pool: str, redis_url: str, start_worker: WorkerStarter, tmp_path: Path) -> Iterator[Shop]:
+    """One with a worker of its own, to be shut down."""
+    (tmp_path / "pools.py").write_text(APP)
+    env = {"CELERY_BROKER_URL": redis_url, "PYTHONPATH": str(Path.cwd())}
+    shop = Shop(redis_url, start_worker("pools", pool=pool, concurrency=1, cwd=tmp_path, env=env))
+    yield shop
+    shop.close()
 
 
 def test_a_step_is_claimed_run_delivered_and_never_run_twice(shop: Shop) -> None:
@@ -336,7 +370,8 @@ def test_workers_are_registered_under_their_own_names(shop: Shop) -> None:
     assert {"charge", "charge_async", "hangs"} <= set(names)
 
 
-def test_a_warm_shutdown_lets_the_step_finish(shop: Shop) -> None:
+def test_a_warm_shutdown_lets_the_step_finish(closing_shop: Shop) -> None:
+    shop = closing_shop
     shop.send("waits")
     wait_until(lambda: shop.redis.llen("waiting") == 1, 10, "the step to run")
     started = time.monotonic()
