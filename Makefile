@@ -5,8 +5,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Most tests wait for processes: two at a time take half the time. One at a time: make ARGS="-n 0" test
-BESIDE := -n 2 --dist loadfile
+# Most tests wait for processes, so there are more of them at a time than cores. The files in their order: the last ones
+# are the shortest. One at a time: make ARGS="-n 0" test
+BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 # Of the long matrix a third is run, another one with each seed, and what shares a worker goes together (tests/support).
 #   make SEED=1234 test-full                 that third again
 #   make ALL=1 test-full                     all of it
@@ -18,6 +19,8 @@ CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUITABLE)' >/dev/null 2>&1 && echo $(p))))
 
+# What is compiled is kept, also where a container says otherwise: it is half of what a worker does until it is ready.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
