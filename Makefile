@@ -12,7 +12,7 @@ BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 #   make SEED=1234 test-full                 that third again
 #   make ALL=1 test-full                     all of it
 SEED ?= $(shell date +%s)
-LONG := -n 2 --dist loadgroup $(if $(ALL),,--sample $(SEED))
+LONG := -n 3 --dist loadgroup $(if $(ALL),,--sample $(SEED))
 
 # The first of these that runs, is new enough and can make virtual environments.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,31 @@ PAIR = (
 )
 
 
-@pytest.fixture
-def scenario(new_redis_url: Callable[[], str], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scenario]:
-    """A deployment of the test's own: its dead letters are its own, too."""
+@contextmanager
+def deployed(request: pytest.FixtureRequest, url: str, folder: Path) -> Iterator[Deployment]:
     broker = request.getfixturevalue("rabbitmq").new_vhost() if server_kind() == "rabbitmq" else ""
-    with Deployment(new_redis_url(), tmp_path, broker=broker) as made:
+    with Deployment(url, folder, broker=broker) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(
+    new_redis_url: Callable[[], str], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    with deployed(request, new_redis_url(), tmp_path_factory.mktemp("unreadable")) as made:
+        yield made
+
+
+@pytest.fixture
+def scenario(shared: Deployment, request: pytest.FixtureRequest) -> Scenario:
+    """On a deployment of this file's own: what cannot be read there is no other test's matter."""
+    return Scenario(shared, request.node.name)
+
+
+@pytest.fixture
+def own(new_redis_url: Callable[[], str], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scenario]:
+    """On a deployment of the test's own, to kill its worker."""
+    with deployed(request, new_redis_url(), tmp_path) as made:
         yield Scenario(made, request.node.name)
 
 
@@ -124,28 +145,28 @@ def test_S27_a_definition_that_a_worker_cannot_read_ends_the_run_where_another_p
 
 
 def test_S27_a_run_whose_definition_nobody_can_read_is_in_the_dead_letters_and_goes_on_when_it_is_back(
-    scenario: Scenario,
+    own: Scenario,
 ) -> None:
     # Given: the snapshot is gone while a step runs in a process that has never read it.
-    definitions = scenario.orchestrator.keys.of_partition(0).definitions
-    run = scenario.start(PAIR, b=["wait"])
-    scenario.until_begun(run, "b")
-    snapshot = scenario.redis.hget(definitions, PAIR.content_hash)
-    scenario.redis.hdel(definitions, PAIR.content_hash)
-    scenario.deployment.workers[0].kill()
-    scenario.deployment.start_worker().ready()
+    definitions = own.orchestrator.keys.of_partition(0).definitions
+    run = own.start(PAIR, b=["wait"])
+    own.until_begun(run, "b")
+    snapshot = own.redis.hget(definitions, PAIR.content_hash)
+    own.redis.hdel(definitions, PAIR.content_hash)
+    own.deployment.workers[0].kill()
+    own.deployment.start_worker().ready()
 
     # When: only workers are left that cannot read it.
     letter = wait_until(
-        lambda: next(iter(scenario.orchestrator.dead_letters(transaction_id=run.transaction_id).values()), None),
+        lambda: next(iter(own.orchestrator.dead_letters(transaction_id=run.transaction_id).values()), None),
         20,
         "the dead letter of the run",
     )
 
     # Then: a person sees why; and once the snapshot is back, the run goes on where it was.
     assert f"no definition with content hash '{PAIR.content_hash}'" in letter["why"]
-    assert run.transaction_id in scenario.redis.zrange(keys(scenario, run).index("running"), 0, -1)
-    scenario.redis.hset(definitions, PAIR.content_hash, snapshot)
-    scenario.open_gate(run, "b")
-    assert scenario.end(run).status == "completed"
-    scenario.check_history(run)
+    assert run.transaction_id in own.redis.zrange(keys(own, run).index("running"), 0, -1)
+    own.redis.hset(definitions, PAIR.content_hash, snapshot)
+    own.open_gate(run, "b")
+    assert own.end(run).status == "completed"
+    own.check_history(run)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import VERSION
 
-from multiagents.testing import wait_until
+from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.plugin import WorkerStarter
 from tests.support import ROOT
 from tests.support.apps import borrowed, heard
@@ -42,20 +42,26 @@ class Scene:
         return run.describe()
 
 
-@pytest.fixture(params=["prefork", "threads", "gevent", "solo"])
+@pytest.fixture(scope="module", params=["prefork", "threads", "gevent", "solo"])
 def pool(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
-@pytest.fixture
-def shop(pool: str, redis_url: str, start_worker: WorkerStarter, tmp_path: Path) -> Iterator[Scene]:
-    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": redis_url, "MULTIAGENTS_REDIS_URL": redis_url}
-    env["BORROWED_TIMES"] = str(tmp_path / "times")
-    start_worker("tests.support.apps.borrowed", pool=pool, concurrency=1 if pool == "solo" else 4, cwd=ROOT, env=env)
-    scene = Scene(redis_url)
-    yield scene
-    scene.app.close()
+@pytest.fixture(scope="module")
+def shop(pool: str, new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A worker that the tests of a pool share."""
+    url, folder = new_redis_url(), tmp_path_factory.mktemp(f"borrowed-{pool}")
+    env = {"PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": url, "MULTIAGENTS_REDIS_URL": url}
+    env["BORROWED_TIMES"] = str(folder / "times")
+    concurrency = 1 if pool == "solo" else 4
+    with WorkerProcess(
+        borrowed.__name__, folder / "worker.log", pool=pool, concurrency=concurrency, cwd=ROOT, env=env
+    ) as worker:
+        scene = Scene(url)
+        yield scene
+        scene.app.close()
+        print(f"--- {worker.node}\n{worker.log}")  # pytest shows it of a test that failed
 
 
 def test_what_a_celery_task_asks_of_celery_its_step_answers(shop: Scene, pool: str) -> None:
