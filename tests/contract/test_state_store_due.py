@@ -557,6 +557,47 @@ def test_starts_go_on_a_few_at_a_time_so_that_an_undo_passes_a_backlog_of_them(k
     assert len(kit.messages(LOW)) == 15
 
 
+def decision(kit: StoreKit, name: str) -> None:
+    """A run that another process has to decide first: its message, of no attempt, waits in the list of starts."""
+    message = f'{{"root_id": "{name}", "headers": {{"multiagents": "0:'
+    kit.begin(
+        name,
+        dispatch=Dispatch("reserve", "d1", Delivery.SLEEP, delay_ms=600_000),
+        pending=True,
+        orchestration=(LOW, message, '"}}'),
+    )
+
+
+def test_a_start_that_another_process_has_to_decide_goes_on_likewise(kit: StoreKit) -> None:
+    kit.publish(SOMEBODY_ELSES)
+    names = one_partition(kit, 15)
+    for name in names:
+        decision(kit, name)
+    later(kit, 1)
+    assert len(kit.messages(LOW)) == 15
+
+    later(kit, 4)
+    assert [len(kit.messages(LOW)), len(kit.messages())] == [5, 11]
+    for name in names:
+        snapshot = kit.store.load(name)
+        kit.store.commit(Commit(name, [], version=snapshot.version, decided=True))
+    later(kit, 1)
+
+    assert [len(kit.messages(LOW)), len(kit.messages())] == [0, 16]
+
+
+def test_a_start_that_nobody_waits_for_any_more_keeps_none_behind_it(kit: StoreKit) -> None:
+    kit.publish(SOMEBODY_ELSES)
+    over, left = one_partition(kit, 2)
+    starts(kit, 2)
+    kit.end(over)
+
+    later(kit, 4)
+
+    assert kit.messages(LOW) == []
+    assert kit.store.load(left).in_flight["reserve"].target == "celery"
+
+
 def test_starts_that_nothing_keeps_waiting_stay_where_they_are(kit: StoreKit) -> None:
     starts(kit, 3)
 

@@ -44,6 +44,7 @@ AGED_MS = 3_000
 #: By how many ms a clock may have been set without anything being moved.
 NOBODYS_LOSS_MS = 1_000
 
+_ROOT = re.compile(r'"root_id": "([^"]*)"')
 _NUMBERED = re.compile(r'"multiagents": "\d+:(\d+)"')
 
 
@@ -450,12 +451,13 @@ class Tables:
 
     def _look(self, target: str, lease_ms: int, starts: str) -> None:
         """See which messages have left a list, and which go on in another."""
-        if not self.sent[target]:
-            self.unclear.pop(target, None)
-            self.risen.pop(target, None)
-            return
         if starts and target.endswith(starts):
             self._rise(target, target.removesuffix(starts))
+        if not self.sent[target]:
+            self.unclear.pop(target, None)
+            if not self.lists[target]:
+                self.risen.pop(target, None)
+            return
         found, is_all = self._nearest(target)
         if found is None and not is_all:
             self._doubt(target, lease_ms)
@@ -507,23 +509,42 @@ class Tables:
 
     def _rise(self, target: str, to: str) -> None:
         """Starts that have waited long go on in the list that is consumed before theirs, if that is not empty."""
-        if not self.lists[to] or self.risen.get(target) in self.sent[to]:
+        last = self.risen.get(target, "")
+        if not self.lists[to] or last in (self.due if last.startswith(DueKind.DECISION) else self.sent[to]):
             return
-        for member in self._waiting(target)[:AT_ONCE]:
-            known, (found, _) = self._waited(member), self._nearest(target)
-            if known is None or known[2] < AGED_MS or found is None or found[0] != self.sent[target][member]:
+        for _ in range(AT_ONCE):
+            found, _ = self._nearest(target)
+            if found is None:
                 return
-            row, entry, *_ = known
-            _, message = found
+            number, message = found
+            member = next((each for each, at in self.sent[target].items() if at == number), None)
+            known = None if member is None else self._waited(member)
+            waited = None if known is None else known[2]
+            if member is None:
+                member, waited = self._decision_of(message)
+            # What nobody waits for any more goes on as well: it would keep those behind it.
+            if member is not None and waited is not None and waited < AGED_MS:
+                return
             self.lists[target].remove(message)
             numbered = _NUMBERED.search(message)
             assert numbered is not None
             start, end = numbered.span(1)
             new = self.push(to, message[:start], message[end:])
-            del self.sent[target][member]
-            self.sent[to][member] = new
-            row.put(entry._replace(target=to))
-            self.risen[target] = member
+            if known is not None and member is not None:
+                del self.sent[target][member]
+                self.sent[to][member] = new
+                known[0].put(known[1]._replace(target=to))
+            if member is not None:
+                self.risen[target] = member
+
+    def _decision_of(self, message: str) -> tuple[str | None, int | None]:
+        """The decision that a message of a run, of no attempt, asks for, and for how long the run is there."""
+        found = _ROOT.search(message)
+        row = self.row(found[1]) if found else None
+        if found is None or row is None:
+            return None, None
+        member = DueKind.DECISION.entry(identity_of(found[1], row.fields.get("nonce", "")))
+        return (member if member in self.due else None), self.now() - row.started_ms
 
     def _is_claimed(self, member: str) -> bool:
         due = Due.decode(member)

@@ -58,6 +58,16 @@ local function doubt(list)
   end
 end
 
+-- The decision that a message of a run, of no attempt, asks for: the run's entry in due, and for how long the run is there; nil
+-- where nobody has to decide any more.
+local function decision_of(message)
+  local tid = string.match(message, '"root_id": "([^"]*)"')
+  local head = tid and redis.call('HMGET', runs .. tid, 'nonce', 'started') or {}
+  if not head[2] then return end
+  local member = 'r|' .. tid .. (head[1] and '~' .. head[1] or '')
+  return redis.call('ZSCORE', KEYS[1], member) and member, now - head[2]
+end
+
 -- Starts wait behind what runs under way send. One that has waited long goes on among these, so that others' tasks there do
 -- not starve it: a few at a time, so that an undo still passes a backlog of them.
 local function rise(list)
@@ -65,29 +75,42 @@ local function rise(list)
   if suffix == '' or string.sub(list, -#suffix) ~= suffix then return end
   local to = string.sub(list, 1, -#suffix - 1)
   local ahead, last = redis.pcall('LLEN', to), redis.call('HGET', KEYS[2], 'risen:' .. list)
-  if ahead == 0 or type(ahead) ~= 'number' or (last and redis.call('ZSCORE', sent .. to, last)) then return end
-  for _, member in ipairs(redis.call('ZRANGE', sent .. list, 0, AT_ONCE - 1)) do
+  if ahead == 0 or type(ahead) ~= 'number' then return end
+  local waits_in = last and (string.sub(last, 1, 2) == 'r|' and KEYS[1] or sent .. to)
+  if last and redis.call('ZSCORE', waits_in, last) then return end
+  for _ = 1, AT_ONCE do
     local number, message = nearest(list)
-    local record, tid, step, waited = record_of(member)
-    if not record or waited < AGED or number ~= redis.call('ZSCORE', sent .. list, member) then return end
+    if not number then return end
+    local member = redis.call('ZRANGEBYSCORE', sent .. list, number, number)[1]
+    local record, tid, step, waited
+    if member then
+      record, tid, step, waited = record_of(member)
+    else
+      member, waited = decision_of(message)
+    end
+    -- What nobody waits for any more goes on as well: it would keep those behind it.
+    if member and waited and waited < AGED then return end
     local new = int(next_number(to))
     redis.call('LREM', list, -1, message)
     message = string.gsub(message, pattern, '"multiagents": "' .. ARGV[5] .. ':' .. new .. '"', 1)
     message = string.gsub(message, '"priority": %d+, "body_encoding"', '"priority": 0, "body_encoding"', 1)
     redis.call('LPUSH', to, message)
-    redis.call('ZREM', sent .. list, member)
-    redis.call('ZADD', sent .. to, new, member)
-    redis.call('HSET', runs .. tid, 'l:' .. step, string.match(record, '^%w+|s|%d+|%d+|%d+|%d+|') .. to)
-    redis.call('HSET', KEYS[2], 'risen:' .. list, member)
+    if record then
+      redis.call('ZREM', sent .. list, member)
+      redis.call('ZADD', sent .. to, new, member)
+      redis.call('HSET', runs .. tid, 'l:' .. step, string.match(record, '^%w+|s|%d+|%d+|%d+|%d+|') .. to)
+    end
+    if member then redis.call('HSET', KEYS[2], 'risen:' .. list, member) end
   end
 end
 
 local function look(list)
+  rise(list)
   if redis.call('ZCARD', sent .. list) == 0 then -- nobody waits for what is in it
-    redis.call('HDEL', KEYS[2], 'unclear:' .. list, 'risen:' .. list)
+    redis.call('HDEL', KEYS[2], 'unclear:' .. list)
+    if redis.pcall('LLEN', list) == 0 then redis.call('HDEL', KEYS[2], 'risen:' .. list) end
     return
   end
-  rise(list)
   local number, all = nearest(list)
   if not number and not all then return doubt(list) end
   redis.call('HDEL', KEYS[2], 'unclear:' .. list)
