@@ -118,6 +118,8 @@ class WriteSite(StrEnum):
     #: An entry is looked at at another time: later, as its message may still wait in another broker; or now, as the
     #: parent of its run has gone.
     POSTPONE = "store.postpone"
+    #: A start that has waited long in another broker than the store goes on among what is consumed before it.
+    RAISE_START = "broker.raise_start"
     #: The sweep drops an entry that asks for nothing any more.
     DISCARD = "store.discard"
     #: The parent of a killed pool child makes its lease due at once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from multiagents.names import Correlation
@@ -36,6 +37,14 @@ class Dispatcher(ABC):
     def start_suffix(self) -> str:
         """What names of broker lists end with in which starts wait behind all else; empty where there are none."""
         return ""
+
+    def raise_starts(self, has_waited: Callable[[Correlation], bool]) -> None:  # noqa: B027 - the store may see to it
+        """Have starts that have waited long in a broker that is not the store go on among what is consumed before them.
+
+        Args:
+            has_waited: whether an attempt, or (without a step) a run that is to be decided, has waited long enough, or
+                is waited for by nobody.
+        """
 
     @abstractmethod
     def address(

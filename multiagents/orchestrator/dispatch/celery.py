@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from math import ceil
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from celery.result import assert_will_not_block  # type: ignore[attr-defined]  #
 from kombu import Connection
 
 from multiagents.address import Address
+from multiagents.exceptions import MultiAgentsError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
 from multiagents.names import CALL_TASK, CALLED, HEADER, ORCHESTRATOR_TASK, QUARANTINE_SUFFIX, Correlation, Direction
@@ -29,6 +30,7 @@ from multiagents.orchestrator.dispatch import kombu as wire
 from multiagents.orchestrator.dispatch.active_queues import ConsumedQueues
 from multiagents.orchestrator.dispatch.base import Dispatcher, outbox_grace_ms, task_of
 from multiagents.orchestrator.dispatch.message_template import MessageTemplate, Tags, shown
+from multiagents.orchestrator.dispatch.starts import Starts
 from multiagents.orchestrator.dispatch.worker_directory import Directory, WorkerFacts
 from multiagents.retry import RetryPolicy
 from multiagents.settings import Settings
@@ -86,6 +88,7 @@ class CeleryDispatcher(Dispatcher):
         self._directory = Directory(app, announced)
         self._consumed = ConsumedQueues(app, settings.lease)
         self._producers = wire.Producers(self._connect)
+        self._starts = Starts()
         self._tags = Tags()
 
     @cached_property
@@ -101,6 +104,28 @@ class CeleryDispatcher(Dispatcher):
     def start_suffix(self) -> str:
         options = {**(self.app.conf.broker_transport_options or {}), "global_keyprefix": ""}
         return wire.list_of("", self._start_priority, options) if self.atomic else ""
+
+    def raise_starts(self, has_waited: Callable[[Correlation], bool]) -> None:
+        if self.atomic or self._start_priority is None:
+            return
+
+        def waited(headers: Mapping[str, Any]) -> bool:
+            # Somebody else's is to wait, for all that we know.
+            return HEADER in headers and has_waited(Correlation.parse(headers["id"]))
+
+        try:
+            with self._producers.acquire() as producer:
+                connection: Any = producer.connection
+                if connection.transport.driver_type != "redis":
+                    return
+                queues = self.app.amqp.queues.consume_from
+                lists = [(self._list_of(queue, self._start_priority), self._list_of(queue, None)) for queue in queues]
+                with connection.default_channel.conn_or_acquire() as client:
+                    self._starts.rise(client, lists, waited)
+        except MultiAgentsError:
+            raise
+        except Exception:
+            logger.debug("starts that have waited could not be looked at", exc_info=True)
 
     # --- where to ----------------------------------------------------------------------------------------------------
 

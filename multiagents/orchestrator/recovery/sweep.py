@@ -48,6 +48,8 @@ JITTER = 0.7
 AT_ONCE = 5
 #: For how many pauses it counts that a queue has become shorter.
 COUNTS_FOR = 4
+#: How long a start has waited that goes on (ms), and how often that is looked at, where the broker is not the store: s.
+AGED_MS, AGED_EVERY = 3_000, 1.5
 #: How many due entries one tick handles at most, so that a tick stays short.
 BATCH = 100
 
@@ -80,6 +82,8 @@ class Sweep:
         self._yields_until = 0.0
         #: when to look next whether somebody waits in a quarantine in vain
         self._look_again_at = 0.0
+        #: when to look next whether starts have waited long in a broker that is not the store
+        self._raise_at = 0.0
 
     def tick(self) -> float:
         """Handle what is due.
@@ -104,12 +108,29 @@ class Sweep:
             if time.monotonic() > give_up:
                 break  # slow ones: the rest is due again in half a lease, and by then somebody else may have time
         self._look_into_quarantine()
+        if time.monotonic() >= self._raise_at:
+            self._raise_at = time.monotonic() + AGED_EVERY
+            self.engine.dispatcher.raise_starts(self._has_waited)
         if len(entries) == BATCH:
             return 0.0
         if time.monotonic() < self._yields_until or until_next > settings.sweep_interval:
             # Not all at once, and never later than a pause may be that does not read as an outage.
             return settings.sweep_interval * random.uniform(JITTER, 1.0)  # noqa: S311 - no secret
         return max(until_next, SHORTEST_PAUSE)
+
+    def _has_waited(self, start: Correlation) -> bool:
+        """Whether what starts a run has waited long, or nobody waits for it any more: it would keep those behind it."""
+        try:
+            snapshot = self.store.load(start.transaction_id)
+        except StateStoreError:
+            raise
+        except Exception:  # noqa: BLE001 - it is gone, or cannot be read: whoever takes it finds that out
+            return True
+        since = snapshot.state.started_at or 0
+        if start.step:
+            found = snapshot.in_flight.get(start.step)
+            since = 0 if found is None or found.delivery is not Delivery.OUTBOX else found.since_ms
+        return to_ms(snapshot.now) - since >= AGED_MS
 
     def _try(self, entry: Due, handle: Callable[[Due], None]) -> None:
         """Handle one entry; whatever comes of it, the ones behind it are handled.

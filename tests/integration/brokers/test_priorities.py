@@ -58,18 +58,21 @@ def test_an_undo_that_comes_after_2000_starts_is_done_first(
     assert deployment.orchestrator.count("many", "completed") < BACKLOG / 20
 
 
+@pytest.mark.parametrize("outbox", [False, True], ids=["the store's database", "another database"])
 @pytest.mark.skipif(server_kind() == "rabbitmq", reason="there a queue has to be declared for priorities")
 def test_a_start_goes_on_though_others_tasks_keep_its_queue_busy(
-    new_redis_url: Callable[[], str], tmp_path: Path
+    new_redis_url: Callable[[], str], tmp_path: Path, outbox: bool
 ) -> None:
     # Given: there are always others' tasks in the queue; they go before what has a priority.
-    with Deployment(new_redis_url(), tmp_path, lease=30.0, sweep_interval=0.5) as deployment:
+    url = new_redis_url()
+    broker = new_redis_url() if outbox else url
+    with Deployment(url, tmp_path, broker=broker, lease=30.0, sweep_interval=0.5) as deployment:
         rules = Scenario(deployment, "busy")
-        app = deployment.orchestrator.app
+        app, queue = deployment.orchestrator.app, scripted.client(broker)
         flow = WorkflowBuilder("busy").add_step("a", "echo").build(register=False)
 
         def fill() -> int:
-            missing = max(0, 40 - deployment.redis.llen("celery"))
+            missing = max(0, 40 - queue.llen("celery"))
             for _ in range(missing):
                 app.send_task("somebody.elses", ignore_result=True)
             return missing
