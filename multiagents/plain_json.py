@@ -87,7 +87,10 @@ def plain(value: Any, what: str, *, max_bytes: int = 0, error: type[MultiAgentsE
     """
     try:
         text = _encode(value)
-        read = from_json(text) if text.count("[") + text.count("{") <= MAX_DEPTH else _read_wrapped(text)
+        if max_bytes and len(text) > max_bytes:
+            read = value  # nothing more is done with so much
+        else:
+            read = from_json(text) if text.count("[") + text.count("{") <= MAX_DEPTH else _read_wrapped(text)
     except (TypeError, ValueError, RecursionError):
         read = None
     else:

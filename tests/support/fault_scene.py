@@ -67,12 +67,12 @@ class Scene:
         """Start a run; what its steps are to do is in ``orders``, as `fault_sagas.act` reads it."""
         return self.orchestrator.start(definition, orders or {}, transaction_id=name or f"r{next(self._numbers)}")
 
-    def wait_for(self, timeout: float = 20.0, number: int = 1, **wanted: Any) -> dict[str, Any]:
+    def wait_for(self, timeout: float = 60.0, number: int = 1, **wanted: Any) -> dict[str, Any]:
         """Wait until the ledger has so many such lines, and return the last."""
         what = f"{number} lines {wanted} in the ledger"
         return wait_until(lambda: self.ledger.rows(**wanted)[number - 1 :], timeout, what)[0]
 
-    def ended(self, runs: Iterable[Run], timeout: float = 30.0) -> dict[str, RunStatus]:
+    def ended(self, runs: Iterable[Run], timeout: float = 90.0) -> dict[str, RunStatus]:
         """Wait until all are over; how each ended."""
         give_up = time.monotonic() + timeout
         return {

@@ -116,7 +116,7 @@ class Scenario:
         run = self.runs[identity] = self.orchestrator.start(workflow, given, transaction_id=identity)
         return run
 
-    def end(self, run: Any, timeout: float = 30.0) -> Any:
+    def end(self, run: Any, timeout: float = 60.0) -> Any:
         """Wait for the end of a run and describe it."""
         self.store.wait_for_end(run.transaction_id, timeout)
         return run.describe()

@@ -138,12 +138,12 @@ class Leases:
 
     def _give_up(self, lease: Lease) -> None:
         # A function that cannot be stopped (on threads) must not keep its attempt for ever by way of our renewals.
-        lease.lost = True
         logger.warning(
             "attempt %s has reached its time limit and still runs, as it could not be stopped. The run moves on "
             "without it; its slot of this worker stays taken until the function returns",
             lease.correlation,
         )
+        lease.lost = True
 
     def _renew(self, lease: Lease, now: float) -> None:
         beat, lease.beat = lease.beat, False
@@ -171,8 +171,8 @@ class Leases:
         lease.renewed_at = now
         lease.cancelled = lease.cancelled or answer.cancelled
         if not answer.alive and id(lease) in self._leases:
-            lease.lost = True
             logger.warning("attempt %s is no longer ours; what it returns will be refused", lease.correlation)
+            lease.lost = True
 
     def _answer(self, store: StateStore, lease: Lease, *, beat: bool) -> Renewal:
         detail = None if lease.detail is lease.sent else lease.detail

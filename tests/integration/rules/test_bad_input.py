@@ -27,7 +27,7 @@ PAIR = WorkflowBuilder("pair").add_step("a", "play", compensation="undo").add_st
         ("key", "data[1] has a key that is int"),
         ("not_json", "object"),
         ("nan", "share"),
-        ("50 MB", "multiagents_max_payload_bytes"),
+        ("11 MB", "multiagents_max_payload_bytes"),
     ],
 )
 def test_S27_a_result_that_cannot_be_recorded_is_an_unknown_outcome_and_is_undone(

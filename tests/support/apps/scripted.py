@@ -154,7 +154,7 @@ ACTIONS: dict[str, Callable[[], Any]] = {
     "key": lambda: {"data": {1: "one"}},
     "not_json": lambda: {"now": object()},
     "nan": lambda: {"share": float("nan")},
-    "50 MB": lambda: {"blob": "x" * 50_000_000},
+    "11 MB": lambda: {"blob": "x" * 11_000_000},
     "number": lambda: 42,
 }
 
