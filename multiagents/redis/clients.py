@@ -11,12 +11,15 @@ from redis.retry import Retry
 from multiagents.address import Address
 from multiagents.redis.errors import ELSEWHERE
 from multiagents.redis.lending import Client, pooled
+from multiagents.redis.patience import Patience
 from multiagents.redis.pools import pool_of
 
 #: Seconds a call may take before it is sent again, unless the address says another; every script may be sent twice.
 SOCKET_TIMEOUT = 5.0
-#: How often a call is sent again while the server does not answer (about ten seconds in all).
+#: How often a call is sent again while the server does not answer ...
 RETRIES = 6
+#: ... and after how many seconds it is not any more: then it ends with the attempt that is under way.
+GIVE_UP = 10.0
 #: Seconds a call may have to wait for a connection before that.
 PATIENCE = 30.0
 #: Seconds a call of the sweep may take; it is not sent again before the next tick.
@@ -31,7 +34,7 @@ def patient_client(address: Address | str) -> Client:
         "socket_timeout": found.options.get("socket_timeout", SOCKET_TIMEOUT),
         "socket_connect_timeout": found.options.get("socket_connect_timeout", SOCKET_TIMEOUT),
     }
-    retry = Retry(ExponentialBackoff(base=0.05, cap=2.0), RETRIES, supported_errors=_TRIED_AGAIN)
+    retry = Patience(ExponentialBackoff(base=0.05, cap=2.0), RETRIES, GIVE_UP, _TRIED_AGAIN)
     return _client(found, retry, PATIENCE, **limits)
 
 

@@ -150,7 +150,7 @@ class Pool:
             self.drop(line)
             raise
         # What is handled here already is not what will have gone wrong when it is given back.
-        line.handled_before = sys.exception()
+        line.lent = (sys.exception(),)
         return line
 
     def release(self, line: Any) -> None:
@@ -158,8 +158,10 @@ class Pool:
         if line not in self._alive:  # a parent's, or one that was dropped
             line.disconnect()
             return
-        error, before = sys.exception(), line.handled_before
-        line.handled_before = None
+        lent, line.lent = line.lent, None
+        if lent is None:  # A pipeline that was interrupted when it had given it back does so again in its destructor.
+            return
+        error, (before,) = sys.exception(), lent
         if error is None or error is before:
             self.give(line)
         else:

@@ -67,6 +67,11 @@ class Sentinels:
             port = int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
         return next(server for server in self.servers if server.port == port)
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes of all, servers and Sentinels."""
+        return [each.pid for each in (*self.servers, *self._sentinels)]
+
     def _are_ready(self) -> bool:
         for number in range(3):
             with self.ask(number) as sentinel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, Self
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from multiagents.clock import Duration, in_seconds
 from multiagents.events import ErrorInfo, Event
 from multiagents.exceptions import WorkflowError, WorkflowFailedError
 from multiagents.names import Direction, check_transaction_id
+from multiagents.orchestrator.api.aside import aside
 from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.progress import LOOK_EVERY, Progress
 from multiagents.orchestrator.api.search import set_attributes
@@ -133,11 +135,14 @@ class Run:
         return context_of(store.load(self.transaction_id), store.payloads(self.transaction_id))
 
     async def wait(self, timeout: Duration | None = None) -> dict[str, Any]:  # noqa: ASYNC109 - as `result` has it
-        """Do as `result`, without holding up the event loop; while it waits, it takes no thread and no connection."""
+        """Do as `result`, without holding up the event loop; while it waits, it takes no thread and no connection.
+
+        Nor does it wait for a thread of the loop's executor, which may be full of other work.
+        """
         assert_may_wait()
         limit: float | None = in_seconds(timeout)
         if limit is not None and limit <= 0:  # one look, and no waiting
-            return await asyncio.to_thread(self.result, limit)
+            return await aside(partial(self.result, limit))
         ending = self._runtime.store.ending(self.transaction_id)
         try:
             async with asyncio.timeout(limit):
@@ -146,7 +151,7 @@ class Run:
             raise still_running(self.transaction_id, ending.seen, limit) from None
         finally:
             ending.cancel()
-        return await asyncio.to_thread(self._outcome, status)
+        return await aside(partial(self._outcome, status))
 
     # --- telling it what to do ---------------------------------------------------------------------------------------
 

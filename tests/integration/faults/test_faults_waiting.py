@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +17,11 @@ from celery import Celery
 
 from multiagents import WorkflowBuilder, init_app
 from multiagents.embedded import EmbeddedServer
-from multiagents.exceptions import StateStoreError
+from multiagents.exceptions import StateStoreError, WorkflowFailedError
 from multiagents.orchestrator import Orchestrator, Run
 from multiagents.testing import wait_until
-from tests.support import ROOT
 from tests.support.balancer import Balancer
+from tests.support.greenlets import three_hundred
 
 #: It ends when it is told to, without a worker.
 TOLD = WorkflowBuilder("told").add_wait("answer", "answer").build(register=False)
@@ -69,7 +67,7 @@ def in_threads(runs: list[Run], meanwhile: Callable[[], None]) -> tuple[list[Any
     results: list[Any] = [None] * len(runs)
 
     def wait(number: int) -> None:
-        results[number] = runs[number].result(timeout=100)
+        results[number] = runs[number].result(timeout=300)
 
     before = threading.active_count()
     waiting = [threading.Thread(target=wait, args=[number]) for number in range(len(runs))]
@@ -88,7 +86,7 @@ def in_coroutines(runs: list[Run], meanwhile: Callable[[], None]) -> tuple[list[
 
     async def wait() -> tuple[list[Any], int]:
         before = threading.active_count()
-        waiting = [asyncio.ensure_future(run.wait(timeout=100)) for run in runs]
+        waiting = [asyncio.ensure_future(run.wait(timeout=300)) for run in runs]
         await asyncio.sleep(0)
         await asyncio.to_thread(meanwhile)
         further = threading.active_count() - before - 1  # the one that did what happened meanwhile
@@ -104,13 +102,17 @@ def in_coroutines(runs: list[Run], meanwhile: Callable[[], None]) -> tuple[list[
 WAYS = [in_threads, in_coroutines]
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_thousand_who_wait_in_one_process_share_one_thread_and_one_connection(way: Any, shop: Shop) -> None:
     runs = shop.start(1_000)
     seen: list[int] = []
+    shop.admin.config_resetstat()
 
     def meanwhile() -> None:
         wait_until(lambda: shop.channels() == 1_000, 60, "all to be listened for")
+        # The first look at each follows its subscription, and is not paced.
+        wait_until(lambda: looks(shop.admin.info("commandstats")) >= 1_000, 60, "all to be looked at")
         seen.append(shop.listeners())
         before, began = looks(shop.admin.info("commandstats")), time.monotonic()
         time.sleep(2.5)
@@ -259,16 +261,7 @@ def test_a_failover_is_no_end_for_who_waits(shop: Shop, crash_server: EmbeddedSe
 
 
 def test_three_hundred_greenlets_wait_in_one_process(crash_server: EmbeddedServer) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.apps.greenlets", "waits", crash_server.url],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-    assert done.stdout.split() == ["300", "right"], done.stderr[-2000:]
+    assert three_hundred("waits", crash_server.url) == "300 right"
 
 
 def test_a_coroutine_does_not_wait_behind_others_that_wait(shop: Shop) -> None:
@@ -287,6 +280,50 @@ def test_a_coroutine_does_not_wait_behind_others_that_wait(shop: Shop) -> None:
         return took
 
     assert asyncio.run(waits()) < 20
+
+
+def test_a_coroutine_does_not_wait_behind_what_fills_the_executor_of_its_loop(shop: Shop) -> None:
+    [told, cancelled, going_on] = shop.start(3)
+    Shop.end([told])
+    cancelled.cancel()
+    over = threading.Event()
+
+    async def waits() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        jobs = [loop.run_in_executor(None, over.wait, 100) for _ in range(60)]
+        asked = [told.wait(), told.wait(timeout=0), cancelled.wait(), going_on.wait(timeout=0)]
+        found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+        assert not any(job.done() for job in jobs)
+        over.set()
+        await asyncio.gather(*jobs)
+        return found
+
+    results = asyncio.run(waits())
+
+    assert [each["answer"]["number"] for each in results[:2]] == [0, 0]
+    assert [type(each) for each in results[2:]] == [WorkflowFailedError, TimeoutError]
+
+
+def test_a_forked_process_reads_results_by_itself(shop: Shop) -> None:
+    here, there = shop.start(10), shop.start(10)
+    Shop.end([*here, *there])
+
+    def right(runs: list[Run]) -> bool:
+        async def wait() -> list[Any]:
+            return await asyncio.wait_for(asyncio.gather(*[run.wait() for run in runs]), 60)
+
+        return len(asyncio.run(wait())) == len(runs)
+
+    assert right(here)
+    child = os.fork()
+    if child == 0:
+        try:
+            done = right(there)
+        except BaseException:
+            done = False
+        os._exit(0 if done else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_many_who_watch_share_the_thread_too_and_read_only_what_is_new(shop: Shop) -> None:
