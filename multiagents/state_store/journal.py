@@ -75,7 +75,9 @@ class Journal(ABC):
 
     @abstractmethod
     def refuse(self, correlation: Correlation, owner: str, slots: Sequence[str], why: str) -> bool:
-        """Say of calls that what they were answered made the attempt fail: whoever asks the same is to ask anew.
+        """Say of calls that what they were answered made the attempt fail, or that they were not answered.
+
+        Whoever asks the same is to ask anew.
 
         Args:
             correlation: the attempt.

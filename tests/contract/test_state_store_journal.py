@@ -282,6 +282,26 @@ def test_S35_a_call_that_was_refused_without_an_answer_is_asked_anew(agent: Agen
 # --- diverged --------------------------------------------------------------------------------------------------------
 
 
+def test_S35_it_is_known_how_often_the_same_was_asked_and_not_answered_also_by_earlier_attempts(agent: Agent) -> None:
+    told = []
+    for attempts in range(2):
+        for _ in range(2):
+            begun = agent.asks("question")
+            told.append(begun.unanswered)
+            agent.refuses(begun.slot)
+        if not attempts:
+            agent.is_lost()
+    begun = agent.asks("question")
+    again = agent.asks("question", number=agent.number)
+
+    assert told == [0, 1, 2, 3]
+    assert (begun.unanswered, again.unanswered, begun.verdict) == (4, 4, LIVE)
+    assert [state for _, state in agent.states()] == ["unanswered"] * 4 + ["started"]
+    agent.hears(begun, "at last")
+    agent.refuses(begun.slot)
+    assert agent.asks("question").unanswered == 0
+
+
 def test_S35_a_call_that_no_attempt_has_made_while_answers_lie_there_is_said_to_diverge_once(agent: Agent) -> None:
     agent.asked("one?")
     agent.asked("two?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,6 +43,8 @@ from multiagents.state_store.records.journal_reading import calls_of
 
 #: What is stored of a call that an attempt was told to make, and that is not what those before it have done.
 _DIVERGED = "diverged"
+#: Calls that nobody is given the answer of.
+_GIVEN_UP = (CallState.REFUSED, CallState.UNANSWERED)
 
 
 class InMemoryJournal(Journal):
@@ -133,12 +136,13 @@ class InMemoryJournal(Journal):
             head = page.head.turned(owner)
             for slot in slots:
                 call = page.call(slot)
-                if call is None or call.state == CallState.REFUSED:
+                if call is None or call.state in _GIVEN_UP:
                     continue
                 if call.state != CallState.STARTED and call.journal == head.journal:
                     unasked = int(call.turn != head.turn)
                     head = head._replace(recorded=head.recorded - 1, left=head.left - unasked)
-                page.put(slot, call._replace(state=CallState.REFUSED.value))
+                state = CallState.UNANSWERED if call.state == CallState.STARTED else CallState.REFUSED
+                page.put(slot, call._replace(state=state.value))
                 row.journal[page.field("w", slot)] = said
             page.write(head)
             return True
@@ -206,6 +210,11 @@ class _Page(NamedTuple):
     def put(self, slot: object, call: StoredCall) -> None:
         self.row.journal[self.field("c", slot)] = call.encode()
 
+    def unanswered(self, slots: Sequence[int], at: int) -> int:
+        """How many right before the one at a place were not answered."""
+        before = itertools.takewhile(lambda slot: self.there(slot).state == CallState.UNANSWERED, reversed(slots[:at]))
+        return sum(1 for _ in before)
+
     def count(self, call: Call) -> int:
         """How many calls of a tool there are."""
         return int(self.row.journal.get(self.field("n", call.name), 0)) if call.kind == CallKind.TOOL else 0
@@ -228,11 +237,11 @@ def _begin(
     for slot in reversed(slots[:asked]):  # it may be sent twice
         before = page.there(slot)
         if (before.turn, before.number) == (head.turn, call.number):
-            return _told(row, _verdict(before), slot, before)
+            return _told(row, _verdict(before), slot, before, unanswered=page.unanswered(slots, slots.index(slot)))
     if correlation.direction is Direction.DO and "1" in (row.fields.get("stop"), row.fields.get("held")):
         return _told(row, CallVerdict.STOPPED)
     at = asked
-    while at < len(slots) and page.there(slots[at]).state == CallState.REFUSED:
+    while at < len(slots) and page.there(slots[at]).state in _GIVEN_UP:
         at += 1
     if at == len(slots):
         refused = _refused(page, head, call)
@@ -244,7 +253,8 @@ def _begin(
     else:
         found = page.there(slots[at])
         if found.state == CallState.STARTED and not call.again:
-            return _told(row, CallVerdict.DOUBT, slots[at], found._replace(how=""))
+            unanswered = page.unanswered(slots, at)
+            return _told(row, CallVerdict.DOUBT, slots[at], found._replace(how=""), unanswered=unanswered)
         if found.state == CallState.STARTED:
             twice = int(not call.idempotent)
             found = found._replace(how="again", after=now - found.begun, attempt=correlation.attempt)
@@ -256,7 +266,7 @@ def _begin(
     page.write(head._replace(high=max(head.high, call.number)))
     page.put(slots[at], found)
     row.journal[queue] = dumps([head.turn, at + 1, *slots])
-    return _told(row, _verdict(found), slots[at], found)
+    return _told(row, _verdict(found), slots[at], found, unanswered=page.unanswered(slots, at))
 
 
 def _refused(page: _Page, head: Head, call: Call) -> Begun | None:
@@ -303,7 +313,12 @@ def _verdict(call: StoredCall) -> CallVerdict:
 
 
 def _told(
-    run: Row | None, verdict: CallVerdict, slot: int | str = "", call: StoredCall | None = None, bound: int = 0
+    run: Row | None,
+    verdict: CallVerdict,
+    slot: int | str = "",
+    call: StoredCall | None = None,
+    bound: int = 0,
+    unanswered: int = 0,
 ) -> Begun:
     fields: Mapping[str, str] = {} if run is None else run.fields
     return Begun(
@@ -316,4 +331,5 @@ def _told(
         cancelled=fields.get("stop") == "1",
         paused=fields.get("held") == "1",
         bound=bound,
+        unanswered=unanswered,
     )

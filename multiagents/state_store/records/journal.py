@@ -59,6 +59,8 @@ class CallState(StrEnum):
     FAILED = "f"
     #: its answer made its attempt fail: it is not used again
     REFUSED = "x"
+    #: it was not answered, as whoever was asked is busy or away; whoever asks the same makes a call of its own
+    UNANSWERED = "u"
     #: an answer that came when the attempt that had asked was over
     EVIDENCE = "e"
 
@@ -150,6 +152,7 @@ class Begun(NamedTuple):
         cancelled: the run is to stop.
         paused: the run is paused.
         bound: where the verdict is ``full``: how many there may be, `Call.most` or `MAX_CALLS`.
+        unanswered: how many calls with this hash right before it were not answered.
     """
 
     verdict: CallVerdict
@@ -162,6 +165,7 @@ class Begun(NamedTuple):
     cancelled: bool = False
     paused: bool = False
     bound: int = 0
+    unanswered: int = 0
 
 
 class Usage(NamedTuple):

@@ -89,7 +89,7 @@ class RedisJournal(Journal):
             *self._apart(transaction_id, writing),
         ]
         reply = self._server.run(site, "journal_begin", [run.run, run.journal, run.blobs], args)
-        verdict, now, stop, held, slot, occurrence, diverged, twice, failed, bound, answer = reply
+        verdict, now, stop, held, slot, occurrence, diverged, twice, failed, bound, unanswered, answer = reply
         self._server.heard(now)
         return Begun(
             CallVerdict(verdict),
@@ -102,6 +102,7 @@ class RedisJournal(Journal):
             cancelled=stop == 1,
             paused=held == 1,
             bound=bound,
+            unanswered=unanswered,
         )
 
     def finish(

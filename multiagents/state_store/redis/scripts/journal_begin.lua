@@ -5,22 +5,24 @@
 --       14 base slot, 15-16 characters that it begins and ends with of that request, 17 the rest of the request,
 --       18 most models, 19-20 name and text, if the request is kept apart
 -- Returns: {verdict, now, 1 if the run is to stop, 1 if it is paused, slot, occurrence, 1 if diverged, 1 if it may have
---          been made twice, 1 if the answer is an error, the bound that was reached, answer (a text, or empty)}
+--          been made twice, 1 if the answer is an error, the bound that was reached, how many with this hash right before
+--          it were not answered, answer (a text, or empty)}
 --#include identity
 --#include journal
 --#include occurrences
 local kind, name, number, attempt = ARGV[5], ARGV[8], tonumber(ARGV[7]), tonumber(string.sub(ARGV[3], 2))
 local stop, held = is_there and run[3] == '1' and 1 or 0, is_there and run[4] == '1' and 1 or 0
+local known
 local function told(verdict, slot, call, at, bound)
   local text, how = verdict == 'replay' and read(field('a', slot)), verdict == 'diverged' and verdict or call and call.how
   return {verdict, now, stop, held, slot or '', at or 0, how == 'diverged' and 1 or 0, call and call.twice > 0 and 1 or 0,
-    text and call.state == 'f' and 1 or 0, bound or 0, text or ''}
+    text and call.state == 'f' and 1 or 0, bound or 0, slot and slot ~= '' and unanswered_before(known, at) or 0, text or ''}
 end
 if not is_held_by(ARGV[4]) then return told('lost') end
 local head, writes = head_of(), {}
 local function write(what, value) writes[#writes + 1], writes[#writes + 2] = what, value end
 take_turn(head, ARGV[4])
-local known = occurrences(kind, ARGV[6], head)
+known = occurrences(kind, ARGV[6], head)
 local slot, call = sent_before(known, head, number)
 if call then return told(call.how == 'diverged' and 'live' or call.how, slot, call, call.occurrence) end
 if stop + held > 0 and string.sub(ARGV[3], 1, 1) == 'd' then return told('stopped') end

@@ -1,4 +1,4 @@
--- journal_refuse: say of calls that what they were answered made the attempt fail: it is not replayed.
+-- journal_refuse: say of calls that what they were answered made the attempt fail, or that they were not: they are not replayed.
 -- KEYS: 1 run, 2 journal
 -- ARGV: 1 run, 2 step, 3 attempt key, 4 owner, 5 why (a text), 6.. slots
 -- Returns: {1 | 0 the attempt is no longer ours, now}
@@ -9,12 +9,12 @@ local head = head_of()
 take_turn(head, ARGV[4])
 for i = 6, #ARGV do
   local call = call_of(ARGV[i])
-  if call and call.state ~= 'x' then
+  if call and call.state ~= 'x' and call.state ~= 'u' then
     if call.state ~= 's' and call.journal == head.journal then
       head.recorded = head.recorded - 1
       if call.turn ~= head.turn then head.left = head.left - 1 end
     end
-    call.state = 'x'
+    call.state = call.state == 's' and 'u' or 'x'
     redis.call('HSET', KEYS[2], field('c', ARGV[i]), listed(CALL, call), field('w', ARGV[i]), ARGV[5])
   end
 end

@@ -15,15 +15,21 @@ local function sent_before(known, head, number)
     if call.turn == head.turn and call.number == number then return known.slot(at), call end
   end
 end
--- The first that this attempt has not asked for and that is not refused: which one, its slot and the call; these are nil if
+-- The first that this attempt has not asked for and that is neither refused nor given up: which one, its slot and the call; these are nil if
 -- there is none.
 local function first_left(known)
   local at, call = known.asked, nil
   repeat
     at = at + 1
     call = known.slot(at) and call_of(known.slot(at))
-  until not call or call.state ~= 'x'
+  until not call or not (call.state == 'x' or call.state == 'u')
   return at, known.slot(at), call
+end
+-- How many right before one were not answered.
+local function unanswered_before(known, at)
+  local count = 0
+  while at - count > 1 and call_of(known.slot(at - count - 1)).state == 'u' do count = count + 1 end
+  return count
 end
 local function asked_for(known, head, at, slot)
   known.list[1], known.list[2], known.list[at + 2] = head.turn, at, slot
