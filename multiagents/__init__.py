@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 #: Where the public names are at home.
 _HOMES = {
+    "agents": ("current_tool", "dspy_worker", "tool"),
     "bootstrap": ("Orchestrator", "init_app"),
     "event_bus": ("RedisEventBus",),
     "events": ("CommandEvent", "CompensationEvent", "ErrorEvent", "ErrorInfo", "ResultEvent", "StatusEvent"),
@@ -53,6 +54,9 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 # The same for type checkers, which cannot read a table; a test compares the two.
 if TYPE_CHECKING:
+    from multiagents.agents import current_tool as current_tool
+    from multiagents.agents import dspy_worker as dspy_worker
+    from multiagents.agents import tool as tool
     from multiagents.bootstrap import Orchestrator as Orchestrator
     from multiagents.bootstrap import init_app as init_app
     from multiagents.event_bus import RedisEventBus as RedisEventBus

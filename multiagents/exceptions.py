@@ -22,8 +22,15 @@
      │    ├── WorkerAlreadyRegisteredError
      │    ├── TerminalError            raised by users: do not retry
      │    │    ├── NeedsAttentionError raised by users: a person has to look
-     │    │    └── ResolutionError     a probe's answer is none
-     │    └── OutcomeUnknownError      raised by users: it may have taken effect
+     │    │    ├── ResolutionError     a probe's answer is none
+     │    │    ├── LMNotConfiguredError
+     │    │    ├── LMUnavailableError
+     │    │    ├── ContextOverflowError
+     │    │    └── BudgetExceededError
+     │    ├── OutcomeUnknownError      raised by users: it may have taken effect
+     │    └── LMAnswerError            a language model's answer cannot be used; it is asked again
+     │         ├── LMTruncatedError
+     │         └── NoAnswerError
      ├── EventBusError
      ├── StateStoreError
      │    ├── StateRefusedError        the server is there, and refused this very call
@@ -41,14 +48,21 @@ from difflib import get_close_matches
 from typing import Any
 
 __all__ = [
+    "BudgetExceededError",
     "ConfigurationError",
+    "ContextOverflowError",
     "DecodeError",
     "DefinitionError",
     "DuplicateStepError",
     "EventBusError",
     "InvalidValueError",
+    "LMAnswerError",
+    "LMNotConfiguredError",
+    "LMTruncatedError",
+    "LMUnavailableError",
     "MultiAgentsError",
     "NeedsAttentionError",
+    "NoAnswerError",
     "OutcomeUnknownError",
     "PayloadStoreError",
     "ResolutionError",
@@ -339,6 +353,34 @@ class ResolutionError(TerminalError):
 
 class OutcomeUnknownError(WorkerError):
     """Raise it from a worker to say: this may have taken effect (rule S1b)."""
+
+
+class LMNotConfiguredError(TerminalError):
+    """There is no language model to ask, or no key for it; nothing was asked, and nothing paid."""
+
+
+class LMUnavailableError(TerminalError):
+    """The provider of a language model was asked as often as ``lm_retry`` says, and does not answer."""
+
+
+class ContextOverflowError(TerminalError):
+    """What a language model is to read is longer than it can read."""
+
+
+class BudgetExceededError(TerminalError):
+    """The next call of a language model would cost more than its budget has left; it was not made."""
+
+
+class LMAnswerError(WorkerError):
+    """A language model has answered, and the answer cannot be used: the attempt has failed, and it is asked again."""
+
+
+class LMTruncatedError(LMAnswerError):
+    """The answer was cut off at the most tokens that the model may write."""
+
+
+class NoAnswerError(LMAnswerError):
+    """The answer lacks a field that the signature asks for."""
 
 
 class EventBusError(MultiAgentsError):

@@ -184,6 +184,15 @@ def _from_base64(text: str) -> bytes:
     return base64.b64decode(text.strip().replace("-", "+").replace("_", "/"), validate=True)
 
 
+def _lm(value: Any) -> Any:
+    """A model's name, a mapping that has one, an object that is asked by calling it, or a list of these."""
+    for one in value if isinstance(value, list | tuple) and value else [value]:
+        name = one.get("model") if isinstance(one, Mapping) else one
+        if not (isinstance(name, str) and name.strip()) and (isinstance(one, Mapping) or not callable(one)):
+            raise ValueError
+    return value
+
+
 _CODECS = _Rule('codecs: "gzip", "aes-gcm", dotted paths or objects with encode and decode, one or a list', _codecs)
 _QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
 
@@ -218,6 +227,11 @@ _RULES: dict[str, _Rule] = {
     "orchestrator_queue": _QUEUE,
     "start_priority": _Rule("a whole number from 0 to 9", _priority),
     "lean_qos": _Rule("true or false", _switch),
+    "lm": _Rule(
+        'a model such as "gemini/gemini-3.8-flash", a dict with "model", a dspy.LM, or a list of these',
+        _lm,
+        secret=True,
+    ),
 }
 
 
@@ -292,6 +306,9 @@ class Settings:
     start_priority: int | None = None
     #: Let the engine's own messages skip kombu's ack emulation; leases recover them instead.
     lean_qos: bool = True
+    #: Which language model agents ask that name none (`multiagents.dspy_worker`): a model, a dict with ``model`` and
+    #: more, a ``dspy.LM``, or a list of these, asked in this order; None: what ``dspy.configure`` was given.
+    lm: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -108,7 +108,7 @@ def worker(
 
     def decorate(function: Callable[..., Any]) -> WorkerTask:
         made = Worker(
-            _name(name, function),
+            checked_name(name, function),
             function,
             retry_policy=policy,
             step_timeout=step_timeout,
@@ -116,7 +116,7 @@ def worker(
             time_limit=celery_task_options.get("time_limit"),
             queue=queue,
             limit=limit,
-            namespace=_namespace(function),
+            namespace=names_beside(function),
         )
         workers.register(made)
         return make_task(made, celery_task_options)
@@ -164,7 +164,12 @@ def celery_task(task: Any, **options: Any) -> WorkerTask:
 adopted.made_by(celery_task)
 
 
-def _name(name: str | None, function: Any) -> str:
+def checked_name(name: str | None, function: Any) -> str:
+    """The name of a worker that is made of a function.
+
+    Raises:
+        WorkerError: when it cannot have it, or the function cannot do a step.
+    """
     if isinstance(function, WorkerTask) or not callable(function):
         raise WorkerError(f"@worker goes on a function, got {function!r}; decorate the function itself, once")
     if (why := _why_not(function)) is not None:
@@ -223,7 +228,7 @@ def _seconds(option: str, given: Duration | None, zero: str = "") -> float | Non
     return value
 
 
-def _namespace(function: Callable[..., Any]) -> Mapping[str, Any] | None:
+def names_beside(function: Callable[..., Any]) -> Mapping[str, Any] | None:
     """Names beside the function, where it is made inside another: its annotations may be strings that use them."""
     if "<locals>" not in getattr(function, "__qualname__", ""):
         return None

@@ -24,6 +24,7 @@ from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.plain_json import plain
 from multiagents.state_store.base import still_running
+from multiagents.state_store.records import CallRecord
 from multiagents.workflow.decider import Fact, settleable
 from multiagents.workflow.state import Cause, RunStatus
 
@@ -68,11 +69,26 @@ class Run:
         store = self._runtime.store
         snapshot = store.load(self.transaction_id)
         waiting = waiting_for(snapshot, self._runtime.dispatcher)
-        return workflow_state(snapshot, store.payloads(self.transaction_id), waiting)
+        usage = store.journal.usage(self.transaction_id, list(snapshot.definition.steps))
+        return workflow_state(snapshot, store.payloads(self.transaction_id), waiting, usage)
 
     def history(self) -> list[Event]:
         """Every event of the run, oldest first."""
         return self._runtime.store.history(self.transaction_id)
+
+    def calls(self, step: str | None = None) -> list[CallRecord]:
+        """What the run's agents have asked their models and tools, and what they were answered, as it may be shown.
+
+        Args:
+            step: of this step alone.
+
+        Returns:
+            the calls in the order in which they were begun, with those that are not used any more.
+
+        Raises:
+            DecodeError: when one of them cannot be read here.
+        """
+        return self._runtime.store.journal.calls(self.transaction_id, step)
 
     def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
         """Follow the run's events, from the first to the end; while nothing happens, it takes no connection.
@@ -287,7 +303,14 @@ class Run:
         payload = {"cause": Cause.REQUEST.value}
         return self._operate(RunStatus.COMPENSATING, payload=payload, error=error, reason=reason, actor=actor)
 
-    def retry(self, step: str | None = None, *, reason: str | None = None, actor: str | None = None) -> RunStatus:
+    def retry(
+        self,
+        step: str | None = None,
+        *,
+        fresh: bool = False,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> RunStatus:
         """Try again what waits for a person: a step whose outcome is unknown, or an undo that was given up.
 
         The attempts count anew; the dead letter of an undo goes. A step whose probe could not tell is done again; in a
@@ -295,6 +318,7 @@ class Run:
 
         Args:
             step: the step; None is all that wait.
+            fresh: an agent asks everything anew, though it was answered before; this takes a step.
             reason: why, for the history.
             actor: who, for the history.
 
@@ -306,6 +330,14 @@ class Run:
             WorkflowError: when nothing of it waits for a person, or not this step; and when the run goes back, where
                 only undos and probes are tried again.
         """
+        if fresh:
+            if step is None:
+                raise WorkflowError(
+                    f"retry(fresh=True) of run {self.transaction_id!r} takes a step: retry(step, fresh=True)"
+                )
+            snapshot = self._runtime.store.load(self.transaction_id)
+            direction = Direction.UNDO if snapshot.state.step(step).undo.attempt else Direction.DO
+            self._runtime.store.journal.restart(snapshot.state.identity, step, direction)
         return self._operate(Fact.RETRY_REQUESTED, step=step, reason=reason, actor=actor)
 
     def skip(self, step: str, reason: str, *, actor: str | None = None) -> RunStatus:

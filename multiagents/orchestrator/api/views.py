@@ -16,7 +16,7 @@ from multiagents.names import Correlation, Direction, parse_origin
 from multiagents.orchestrator.api.waiting import Waiting
 from multiagents.orchestrator.engine import child_of
 from multiagents.state_store.payloads import Payloads, merge
-from multiagents.state_store.records import Delivery, InFlight, Snapshot, decode_attribute
+from multiagents.state_store.records import Delivery, InFlight, Snapshot, StepUsage, decode_attribute
 from multiagents.workflow.decider import all_results, deadline_of, later
 from multiagents.workflow.definition import item_name, map_of
 from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepStatus
@@ -63,6 +63,7 @@ class StepView(AttemptView):
         probing: its last attempt was its probe, which was asked whether the step took effect (rule S3).
         has_result: whether it has succeeded, so that ``result`` is what it returned, and not None for want of one.
         detail: what the last heartbeat of the step, or of its undo, said (``current_step().heartbeat(detail)``).
+        usage: what its calls of models and tools have used, if it has made any, all attempts together.
     """
 
     compensation: AttemptView | None = None
@@ -72,6 +73,7 @@ class StepView(AttemptView):
     probing: bool = False
     has_result: bool = False
     detail: Any = None
+    usage: StepUsage | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain(value._asdict())
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if is_dataclass(value):
@@ -149,7 +153,10 @@ def _plain(value: Any) -> Any:
 
 
 def workflow_state(
-    snapshot: Snapshot, payloads: Payloads, waiting: Mapping[str, tuple[Waiting, ...]] | None = None
+    snapshot: Snapshot,
+    payloads: Payloads,
+    waiting: Mapping[str, tuple[Waiting, ...]],
+    usage: Mapping[str, StepUsage],
 ) -> WorkflowState:
     """The run as it stands.
 
@@ -157,6 +164,7 @@ def workflow_state(
         snapshot: the run.
         payloads: its data.
         waiting: what its steps wait for.
+        usage: what the calls of its steps have used.
     """
     state = snapshot.state
     results = all_results(snapshot.definition, state, payloads.results)
@@ -171,7 +179,7 @@ def workflow_state(
         started_at=_moment(state.started_at),
         finished_at=_moment(state.finished_at),
         steps={
-            name: _step_view(snapshot, results, name, (waiting or {}).get(name, ()))
+            name: _step_view(snapshot, results, name, waiting.get(name, ()), usage.get(name))
             for name in snapshot.definition.steps
         },
         effects=_effects(snapshot),
@@ -235,7 +243,9 @@ def _is_on_its_way(activity: Activity, in_flight: InFlight | None) -> bool:
     return in_flight.delivery not in (Delivery.CLAIMED, Delivery.CHILD, Delivery.EXTERNAL)
 
 
-def _step_view(snapshot: Snapshot, results: Mapping[str, Any], name: str, waiting: tuple[Waiting, ...]) -> StepView:
+def _step_view(
+    snapshot: Snapshot, results: Mapping[str, Any], name: str, waiting: tuple[Waiting, ...], usage: StepUsage | None
+) -> StepView:
     step = snapshot.state.step(name)
     in_flight = snapshot.in_flight.get(name)
     status = step.status
@@ -263,6 +273,7 @@ def _step_view(snapshot: Snapshot, results: Mapping[str, Any], name: str, waitin
         probing=step.do.probing,
         detail=snapshot.detail_of(name),
         waiting_for=waiting,
+        usage=usage,
     )
 
 

@@ -30,4 +30,12 @@ class RetryAsked(TaskFailed):
 
 
 class GivenBack(Exception):  # noqa: N818
-    """This was no attempt: it comes again after a while."""
+    """This was no attempt: it comes again after a while.
+
+    Attributes:
+        seconds: until then; None where nobody knows what for, and it comes ever later.
+    """
+
+    def __init__(self, why: str, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        super().__init__(why)

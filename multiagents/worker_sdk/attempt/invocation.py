@@ -163,7 +163,7 @@ class Invocation:
     def _outcome(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
-        step = StepContext(claim, lease, self._load_results)
+        step = StepContext(claim, lease, self._store_here, self._runtime.settings)
         token = running.set(step)
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
@@ -231,7 +231,7 @@ class Invocation:
         """Give the attempt back, for it was none; in a run that goes back it has failed."""
         now, activity = self._runtime.store.now(), claim.state.step(claim.correlation.step)
         scheduled = activity.activity(claim.correlation.direction).scheduled_at or to_ms(now)
-        delay = pause_ms(to_ms(now) - scheduled)
+        delay = pause_ms(to_ms(now) - scheduled) if given.seconds is None else round(given.seconds * 1000)
         try:
             give_back(self._runtime.store, claim, delay, str(given))
         except TerminalError as error:
@@ -278,9 +278,6 @@ class Invocation:
             self._runtime.settle(lost, claim, may_go_on=False)
         except Exception:
             logger.warning("%s is left to the sweep", claim.correlation, exc_info=True)
-
-    def _load_results(self, transaction_id: str) -> Mapping[str, Any]:
-        return self._store_here().results(transaction_id)
 
     def _store_here(self) -> StateStore:
         """The store that the calling thread may use."""

@@ -13,6 +13,8 @@ from multiagents.state_store.records import check_attribute_count, plain_attribu
 
 if TYPE_CHECKING:
     from multiagents.events import ErrorInfo
+    from multiagents.settings import Settings
+    from multiagents.state_store import StateStore
     from multiagents.state_store.records import Claim
     from multiagents.worker_sdk.attempt.leases import Lease
 
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 class StepContext:
     """The attempt that is running. Workers get it from `current_step`."""
 
-    __slots__ = ("_claim", "_lease", "_load_results", "_results", "attributes")
+    __slots__ = ("_claim", "_lease", "_results", "attributes", "settings", "store_here")
 
-    def __init__(self, claim: Claim, lease: Lease, load_results: Callable[[str], Mapping[str, Any]]) -> None:
+    def __init__(self, claim: Claim, lease: Lease, store_here: Callable[[], StateStore], settings: Settings) -> None:
         self._claim = claim
         self._lease = lease
-        self._load_results = load_results
+        #: gives the store that the calling thread may use
+        self.store_here = store_here
+        self.settings = settings
         self._results: Results | None = None
         #: what `set_attributes` was given and the commit of the step writes; None is nothing
         self.attributes: dict[str, Any] | None = None
@@ -97,6 +101,11 @@ class StepContext:
         return self._claim.input
 
     @property
+    def claim(self) -> Claim:
+        """What the attempt was claimed with."""
+        return self._claim
+
+    @property
     def has_inputs(self) -> bool:
         """Whether the step narrows its context (``inputs``), so that `input` is made for its worker."""
         return self._claim.definition.own(self.step).inputs is not None
@@ -108,7 +117,7 @@ class StepContext:
         It is read from the store when it is first looked into.
         """
         if self._results is None:
-            self._results = Results(self.transaction_id, self._load_results)
+            self._results = Results(self.transaction_id, lambda run: self.store_here().results(run))
         return self._results
 
     @property

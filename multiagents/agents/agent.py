@@ -1,0 +1,139 @@
+"""What an agent is: what `dspy_worker` was told, checked without loading DSPy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from multiagents.agents.reasoning import Reasoning
+from multiagents.agents.tools import options_of
+from multiagents.exceptions import ConfigurationError
+from multiagents.retry import RetryPolicy
+from multiagents.worker_sdk.signature import Signature
+
+#: Input fields that the classes of DSPy take for their own arguments, without a word.
+RESERVED_INPUTS = frozenset({"config", "demos", "lm", "max_iters", "prediction", "signature", "trajectory", "history"})
+#: How transport errors of a model's provider are tried again, where ``lm_retry`` does not say.
+LM_RETRY = RetryPolicy(max_attempts=5, initial_interval=1.0, max_interval=60.0)
+_FIELD = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::|$)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Agent:
+    """One agent.
+
+    Attributes:
+        name: the worker's.
+        function: what the user has decorated; it is called with the model's answer in the context.
+        signature: what is asked: ``"question -> answer: str"``, or a class of DSPy's; None asks nothing.
+        reasoning: how it comes to the answer.
+        tools: what it may call.
+        model: what it asks, if it says so itself.
+        module: a class, or object, of DSPy's that answers in place of `reasoning`.
+        max_iters: how often a model that calls tools, or writes code, may do so.
+        temperature, max_tokens: of the model, if it says so itself.
+        adapter: how the question is written for the model, by name or as an object; None is the usual way.
+        lm_retry: how transport errors are tried again.
+        on_divergence: what becomes of an attempt that asks something else than those before it did.
+        namespace: names beside the function, for annotations.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    signature: Any = None
+    reasoning: Reasoning = Reasoning.PREDICT
+    tools: Sequence[Any] = ()
+    model: Any = None
+    module: Any = None
+    max_iters: int = 5
+    temperature: float | None = None
+    max_tokens: int | None = None
+    adapter: Any = None
+    lm_retry: RetryPolicy = LM_RETRY
+    on_divergence: str = "continue"
+    namespace: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for check in (self._check_question, self._check_tools, self._check_numbers):
+            check()
+
+    @cached_property
+    def parameters(self) -> Signature:
+        """How the user's function is called."""
+        return Signature(self.name, self.function, self.namespace)
+
+    def _wrong(self, what: str) -> ConfigurationError:
+        return ConfigurationError(f'worker "{self.name}": {what}')
+
+    def _check_question(self) -> None:
+        if self.module is not None and (self.signature is not None or self.tools):
+            raise self._wrong(
+                "module= was given together with signature= or tools=; a module has its own, so give either"
+            )
+        if self.signature is None and self.module is None and (self.tools or self.reasoning is not Reasoning.PREDICT):
+            raise self._wrong('tools= and reasoning= are about a question: give signature="question -> answer"')
+        if isinstance(self.signature, str):
+            _, arrow, outputs = self.signature.partition("->")
+            if not arrow or not outputs.strip():
+                raise self._wrong(f'signature must look like "question -> answer: str", got {self.signature!r:.200}')
+        elif self.signature is not None and not hasattr(self.signature, "input_fields"):
+            raise self._wrong(f"signature must be a string or a dspy.Signature class, got {self.signature!r:.200}")
+        taken = sorted(RESERVED_INPUTS.intersection(self._inputs()))
+        if taken:
+            raise self._wrong(
+                f"input field {', '.join(taken)} has a name that DSPy takes for an argument of its own; call it "
+                f"something else"
+            )
+
+    def _inputs(self) -> Iterator[str]:
+        if isinstance(self.signature, str):
+            for part in _parts(self.signature.partition("->")[0]):
+                if (found := _FIELD.match(part)) is not None:
+                    yield found[1]
+        elif self.signature is not None:
+            yield from self.signature.input_fields
+
+    def _check_tools(self) -> None:
+        if self.tools and not self.reasoning.takes_tools:
+            with_tools = " or ".join(f'reasoning="{mode}"' for mode in Reasoning if mode.takes_tools)
+            raise self._wrong(f'tools= are given, and reasoning="{self.reasoning}" calls none; use {with_tools}')
+        if isinstance(self.tools, Mapping | str) or not isinstance(self.tools, Sequence):
+            raise self._wrong(f"tools must be a list, got {self.tools!r:.120}")
+        names: set[str] = set()
+        for one in self.tools:
+            if not callable(one):
+                raise self._wrong(f"tools must be functions, or what @tool or dspy.Tool make of them, got {one!r:.120}")
+            name = options_of(one).name
+            if name in names:
+                raise self._wrong(f'two tools are called "{name}", and the model could call but one; rename one')
+            names.add(name)
+
+    def _check_numbers(self) -> None:
+        for option in ("max_iters", "max_tokens"):
+            value = getattr(self, option)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise self._wrong(f"{option} must be a whole number of at least 1, got {value!r:.80}")
+        heat = self.temperature
+        if heat is not None and (isinstance(heat, bool) or not isinstance(heat, int | float) or not 0 <= heat <= 10):
+            raise self._wrong(f"temperature must be a number from 0 to 10, got {heat!r:.80}")
+        if not isinstance(self.lm_retry, RetryPolicy):
+            raise self._wrong(f"lm_retry must be a RetryPolicy, got {self.lm_retry!r:.120}")
+        if self.on_divergence not in ("continue", "park"):
+            raise self._wrong(f'on_divergence must be "continue" or "park", got {self.on_divergence!r:.80}')
+
+
+def _parts(fields: str) -> Iterator[str]:
+    """The fields of one side of a signature; a comma inside brackets parts none."""
+    depth, start = 0, 0
+    for at, character in enumerate(fields):
+        if character in "[({":
+            depth += 1
+        elif character in "])}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            yield fields[start:at]
+            start = at + 1
+    yield fields[start:]

@@ -1,0 +1,192 @@
+"""The calls that one attempt of an agent makes, and what the run's journal knows of them (rule S35).
+
+Of each call the journal is told before it is made and when it is answered. What an attempt before this one was answered
+is handed out again; nothing is paid for it, and nothing counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from multiagents.exceptions import NeedsAttentionError, OutcomeUnknownError, TerminalError, WorkerError
+from multiagents.plain_json import canonical
+from multiagents.state_store.records import Begun, Call, CallVerdict, Request, Usage
+from multiagents.worker_sdk.attempt.asked import GivenBack
+
+if TYPE_CHECKING:
+    from multiagents.agents.agent import Agent
+    from multiagents.agents.tools import ToolOptions
+    from multiagents.state_store.journal import Journal
+    from multiagents.worker_sdk.attempt import StepContext
+
+
+class Leave(BaseException):
+    """Takes an error out of an agent, through code that catches every `Exception` and shows it to the model."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+class Calls:
+    """The calls of one attempt; from any of its threads.
+
+    Attributes:
+        left: what the attempt is to end with, once that is known: code that a model has written may have swallowed the
+            `Leave` that carried it, so every further call raises it again.
+    """
+
+    def __init__(self, step: StepContext, agent: Agent) -> None:
+        self._step = step
+        self._agent = agent
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        #: the last request, by its slot and its text: the next is kept as what differs
+        self._last = ("", "")
+        self._answers: dict[str, str] = {}
+        self._tools_called = 0
+        self.left: Exception | None = None
+        self.pins: Mapping[str, str] = {}
+
+    @property
+    def step(self) -> StepContext:
+        """The attempt."""
+        return self._step
+
+    @property
+    def _journal(self) -> Journal:
+        return self._step.store_here().journal
+
+    def open(self, pins: Mapping[str, str]) -> None:
+        """Begin: what the step's first attempt was made with is what every one is made with."""
+        claim = self._step.claim
+        self.pins = self._journal.open(claim.correlation, claim.owner, pins).pins
+
+    def leave(self, error: Exception) -> Leave:
+        """What to raise to end the attempt with an error, now or at the next call."""
+        if self.left is None:
+            self.left = error
+        return Leave(self.left)
+
+    def begin_lm(self, key: Mapping[str, Any], text: str, model: str) -> Begun:
+        """Say that a model is about to be asked.
+
+        Args:
+            key: what makes the request the one it is.
+            text: the request, as it is kept for people.
+            model: the model.
+
+        Raises:
+            Leave: when it is not to be asked.
+        """
+        with self._lock:
+            request = Request.after(*self._last, text)
+        begun = self._begin(Call("lm", _hash(key), next(self._numbers), model, request, strict=self._parks))
+        with self._lock:
+            self._last = begun.slot, text
+        return begun
+
+    def begin_tool(self, options: ToolOptions, arguments: Any) -> Begun:
+        """Say that a tool is about to be called.
+
+        Raises:
+            Leave: when it is not to be called.
+        """
+        name, text = options.name, canonical(arguments)
+        call = Call(
+            "tool",
+            _hash({"tool": name, "arguments": text}),
+            next(self._numbers),
+            name,
+            Request(text=text),
+            again=options.idempotent is not False,
+            idempotent=options.idempotent is True,
+            strict=self._parks,
+            most=options.max_calls,
+        )
+        begun = self._begin(call)
+        self._tools_called += begun.verdict in (CallVerdict.LIVE, CallVerdict.AGAIN)
+        if begun.verdict is CallVerdict.DOUBT:
+            raise self.leave(
+                OutcomeUnknownError(
+                    f'tool "{name}" was begun by an earlier attempt, and nobody knows whether it was done; it is not '
+                    f"idempotent, so it is not called again"
+                )
+            )
+        return begun
+
+    def finish(self, begun: Begun, answer: Any, usage: Usage | None = None, *, failed: bool = False) -> None:
+        """Say what a call has come to.
+
+        Raises:
+            Leave: when the attempt is not this worker's any more.
+        """
+        claim = self._step.claim
+        if not self._journal.finish(claim.correlation, claim.owner, begun.slot, answer, usage, failed=failed):
+            raise self.leave(self._lost())
+
+    def heard(self, begun: Begun, said: str) -> None:
+        """Remember which call has brought what a model said."""
+        self._answers[said] = begun.slot
+
+    def refuse(self, begun: Begun, why: str) -> None:
+        """Have what a call was answered never be handed out again."""
+        self._refuse(begun.slot, why)
+
+    def refuse_answer(self, said: str | None, why: str) -> None:
+        """The same, by what the model said; None is the last it said."""
+        slot = self._answers.get(said or "") or next(reversed(self._answers.values()), None)
+        if slot is not None:
+            self._refuse(slot, why)
+
+    @property
+    def _parks(self) -> bool:
+        return self._agent.on_divergence == "park"
+
+    def _refuse(self, slot: str, why: str) -> None:
+        claim = self._step.claim
+        self._journal.refuse(claim.correlation, claim.owner, [slot], why)
+
+    def _begin(self, call: Call) -> Begun:
+        if self.left is not None:
+            raise Leave(self.left)
+        claim = self._step.claim
+        begun = self._journal.begin(claim.correlation, claim.owner, call)
+        match begun.verdict:
+            case CallVerdict.LOST:
+                raise self.leave(self._lost())
+            case CallVerdict.STOPPED:
+                raise self.leave(self._stopped(begun, call.number))
+            case CallVerdict.FULL if begun.bound != call.most:
+                raise self.leave(
+                    TerminalError(
+                        f"step {self._step.step!r} has made {begun.bound} calls, and no more are kept of a step; let "
+                        f"the agent do less, with max_iters=, or make it several steps"
+                    )
+                )
+            case CallVerdict.DIVERGED:
+                raise self.leave(
+                    NeedsAttentionError(
+                        f"diverged at call {call.number}: this attempt asks {call.name} something that those before it "
+                        f"did not, and answers of theirs lie there; look at run.calls({self._step.step!r}), then "
+                        f"run.retry({self._step.step!r}, fresh=True)"
+                    )
+                )
+        return begun
+
+    def _stopped(self, begun: Begun, number: int) -> Exception:
+        if begun.paused and not begun.cancelled:
+            return GivenBack(f"the run is paused before call {number}")
+        message = f"stopped before call {number}: the run is cancelled"
+        return OutcomeUnknownError(message) if self._tools_called else TerminalError(message)
+
+    def _lost(self) -> Exception:
+        return WorkerError(f"attempt {self._step.correlation_id} is not this worker's any more; it makes no more calls")
+
+
+def _hash(key: Mapping[str, Any]) -> str:
+    return sha256(canonical(key).encode()).hexdigest()[:32]

@@ -1,0 +1,228 @@
+"""One attempt of an agent: the question is put, and the user's function called with the answer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dspy
+from dspy.adapters.utils import annotation_allows_none
+from dspy.utils.constants import IS_TYPE_UNDEFINED
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticUndefined
+
+from multiagents.agents.calls import Calls, Leave
+from multiagents.agents.dspy.faults import in_our_words
+from multiagents.agents.dspy.models import lm_of
+from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
+from multiagents.clock import to_ms
+from multiagents.exceptions import NoAnswerError
+from multiagents.plain_json import dumps, plain
+from multiagents.worker_sdk.attempt import running
+from multiagents.worker_sdk.execution import event_loop
+from multiagents.worker_sdk.signature import ArgumentsError, ResultError
+from multiagents.workflow.definition import map_of
+
+if TYPE_CHECKING:
+    from multiagents.agents.agent import Agent
+    from multiagents.worker_sdk.attempt import StepContext
+
+
+class _Prepared(NamedTuple):
+    """What all attempts of an agent in a process share."""
+
+    program: Any
+    #: the user's own signature; None where a module asks, or nobody does
+    question: Any
+    lm: Any
+    adapter: Any
+
+
+class _Answer(NamedTuple):
+    """The model's answer: as the user's function gets it, and as it is kept."""
+
+    typed: dict[str, Any]
+    kept: dict[str, Any]
+
+
+def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
+    """Ask, call the user's function, and return what both have to tell.
+
+    Raises:
+        MultiAgentsError: when the model cannot be asked, or its answer not be used.
+        Exception: what the user's function raises.
+    """
+    step = running.get()
+    calls = None if step is None else Calls(step, agent)
+    try:
+        returned = _perform(agent, context, step, calls)
+    except Leave as left:
+        raise left.error from left.__cause__
+    except Exception as error:
+        told = in_our_words(error, agent.name, calls)
+        if told is error:
+            raise
+        raise told from error
+    if calls is not None and calls.left is not None:
+        raise calls.left  # Code that a model wrote has swallowed it.
+    return returned
+
+
+def _perform(agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None) -> Any:
+    prepared = _prepared(agent, None if step is None else _Hashless(step.settings.lm))
+    if calls is not None:
+        calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__})
+    with _asked_by(agent, prepared, calls):
+        answer = _answer(agent, prepared, _fields(context, step))
+        if calls is not None and calls.left is not None:
+            raise Leave(calls.left)
+        given = {**context, **answer.typed}
+        positional, keywords = agent.parameters.arguments(given)
+        returned = agent.function(*positional, **keywords)
+        if inspect.isawaitable(returned):
+            returned = event_loop.run(returned, worker=agent.name)
+    most = 0 if step is None else step.settings.max_payload_bytes
+    told = agent.parameters.result(returned, most)
+    if not answer.kept:
+        return told
+    if told is None:
+        return answer.kept
+    if not isinstance(told, Mapping):
+        raise ResultError(
+            f'worker "{agent.name}" ran, and returned a {type(returned).__name__}; expected a dict, which is put on '
+            f"top of the model's answer ({', '.join(answer.kept)}), or None"
+        )
+    return {**answer.kept, **told}
+
+
+class _Hashless:
+    """A setting as part of a key: by what it is, as it may be a list or a dict."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashless) and (self.value is other.value or self.value == other.value)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@lru_cache(maxsize=256)
+def _by_setting(agent: Agent, setting: _Hashless | None, _configured: int) -> _Prepared:
+    question = None if agent.signature is None else signature_of(agent)
+    lm = lm_of(agent, None if setting is None else setting.value)
+    return _Prepared(program_of(agent), question, lm, adapter_of(agent))
+
+
+def _prepared(agent: Agent, setting: _Hashless | None) -> _Prepared:
+    # What `dspy.configure` was given may be another one after a reload.
+    return _by_setting(agent, setting, id(dspy.settings.lm))
+
+
+@contextmanager
+def _asked_by(agent: Agent, prepared: _Prepared, calls: Calls | None) -> Iterator[None]:
+    own: dict[str, Any] = {"lm": prepared.lm, "adapter": prepared.adapter, "disable_history": True}
+    if agent.reasoning.writes_code:
+        own["interpreter_factory"] = _sandbox(calls)
+    # This reaches the threads that DSPy starts, where a context variable of ours does not.
+    with dspy.context(**own, multiagents_calls=calls, allow_tool_async_sync_conversion=True):
+        yield
+
+
+def _sandbox(calls: Calls | None) -> Any:
+    """Where code that a model has written runs; chance and clock are the step's, so that it comes to the same again."""
+    from dspy_monty_interpreter import MontyInterpreter
+
+    if calls is None:
+        return MontyInterpreter.factory()
+    step = calls.step
+    claim = step.claim
+    scheduled = claim.state.step(claim.correlation.step).activity(claim.correlation.direction).scheduled_at
+    moment = datetime.fromtimestamp((scheduled or to_ms(claim.now)) / 1000, UTC)
+    seed = int.from_bytes(step.idempotency_key.encode()[-6:], "big")
+    return MontyInterpreter.factory(os_policy={"datetime": moment, "random_start": {"seed": seed}})
+
+
+# --- the question ----------------------------------------------------------------------------------------------------
+
+
+def _fields(context: Mapping[str, Any], step: StepContext | None) -> Mapping[str, Any]:
+    """Where the input fields are: in a map, in the item."""
+    if step is None or map_of(step.step) is None or "item" not in context:
+        return context
+    item = context["item"]
+    return {**context, **item} if isinstance(item, Mapping) else context
+
+
+def _answer(agent: Agent, prepared: _Prepared, context: Mapping[str, Any]) -> _Answer:
+    program, question = prepared.program, prepared.question
+    if program is None:
+        return _Answer({}, {})
+    if question is None:
+        prediction = _called(program, _given(program, context), agent)
+        typed = {name: value for name, value in prediction.items() if name not in ("trajectory", "history")}
+    else:
+        prediction = _called(program, _inputs(agent, question, context), agent)
+        typed = {name: getattr(prediction, name, None) for name in question.output_fields}
+        _check_whole(agent, question, typed)
+    return _Answer(typed, {name: plain(value, f"output field {name!r}") for name, value in typed.items()})
+
+
+def _called(program: Any, inputs: dict[str, Any], agent: Agent) -> Any:
+    if not hasattr(type(program), "forward"):
+        return event_loop.run(program.acall(**inputs), worker=agent.name)
+    return program(**inputs)
+
+
+def _given(program: Any, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module of the user's own takes of the context: what its parameters are called."""
+    function = program.forward if hasattr(type(program), "forward") else program.aforward
+    parameters = inspect.signature(function).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return dict(context)
+    return {one.name: context[one.name] for one in parameters if one.name in context}
+
+
+def _inputs(agent: Agent, question: Any, context: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, field in question.input_fields.items():
+        if name not in context:
+            if field.default is PydanticUndefined and not annotation_allows_none(field.annotation):
+                problems.append(f"{name}: the context has no such key")
+            continue
+        value = context[name]
+        if field.json_schema_extra.get(IS_TYPE_UNDEFINED):
+            # What is of no type is shown to the model as text; DSPy's own way differs by type, and fails for some.
+            found[name] = value if isinstance(value, str) or agent.reasoning.writes_code else _text(value)
+            continue
+        try:
+            found[name] = TypeAdapter(field.annotation).validate_python(value)
+        except ValidationError as error:
+            problems.append(f"{name}: {error.errors(include_url=False, include_input=False)[0]['msg']}")
+    if problems:
+        raise ArgumentsError(
+            f'worker "{agent.name}" asked nothing: the context does not fit its question: {"; ".join(problems)} (keys: '
+            f"{', '.join(sorted(map(str, context))[:20]) or 'none'}); start the run with such a value, shape the "
+            f"context with inputs=, or change the signature"
+        )
+    return found
+
+
+def _text(value: Any) -> str:
+    return dumps(plain(value, "an input field"))
+
+
+def _check_whole(agent: Agent, signature: Any, typed: Mapping[str, Any]) -> None:
+    missing = [
+        name
+        for name, field in signature.output_fields.items()
+        if typed.get(name) is None and not annotation_allows_none(field.annotation)
+    ]
+    if missing:
+        raise NoAnswerError(f'worker "{agent.name}": the model\'s answer lacks {", ".join(missing)}')

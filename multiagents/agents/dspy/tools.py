@@ -1,0 +1,131 @@
+"""Tools as DSPy calls them: through the journal, with results and errors that read the same whenever they are told.
+
+What a model is shown of a call is part of its next request, and so of what that is known by in the journal. Therefore
+results are made text (or plain JSON, for code) before they are first shown, and errors are told by type and message:
+DSPy would show the frames of whatever was around the call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dspy
+
+from multiagents.agents.calls import Leave
+from multiagents.agents.tools import ToolCall, ToolOptions, calling, options_of
+from multiagents.exceptions import MultiAgentsError
+from multiagents.interruption import is_interrupted
+from multiagents.plain_json import dumps, plain
+from multiagents.state_store.records import Begun, CallVerdict
+from multiagents.worker_sdk.execution import event_loop, timeouts
+
+if TYPE_CHECKING:
+    from multiagents.agents.calls import Calls
+
+#: Bytes of what a tool returns, as JSON.
+MAX_RESULT = 1024 * 1024
+
+
+class ToolError(Exception):
+    """What code that a model has written sees of a tool that failed."""
+
+
+class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the type checker
+    """A tool whose calls are in the journal."""
+
+    _options: ToolOptions
+    _as_data: bool
+
+    def __init__(self, function: Callable[..., Any], *, as_data: bool) -> None:
+        if isinstance(function, dspy.Tool):
+            super().__init__(
+                function.func, function.name, function.desc, function.args, function.arg_types, function.arg_desc
+            )
+        else:
+            super().__init__(function, name=options_of(function).name)
+        self._options = options_of(function)
+        self._as_data = as_data
+
+    def __call__(self, **kwargs: Any) -> Any:
+        """Call it, or say again what it has said; an async tool runs in the event loop of the process."""
+        return self._call(kwargs, self._run)
+
+    async def acall(self, **kwargs: Any) -> Any:
+        """The same, from a coroutine: there, a function that is none would hold up the loop."""
+        import asyncio
+
+        return await asyncio.to_thread(self._call, kwargs, self._run)
+
+    def _call(self, kwargs: dict[str, Any], run: Callable[[dict[str, Any]], Any]) -> Any:
+        calls: Calls | None = dspy.settings.get("multiagents_calls")
+        try:
+            shown = plain(kwargs, f"the arguments of tool {self.name}")
+            parsed = self._validate_and_parse_args(**kwargs)
+        except (ValueError, MultiAgentsError) as error:
+            return self._told_error(error)  # The model's fault, and the same whenever it is asked.
+        begun = None
+        if calls is not None:
+            begun = calls.begin_tool(self._options, shown)
+            if begun.verdict is CallVerdict.FULL:
+                return self._told_error(RuntimeError(f"it was called {begun.bound} times, and may not be again"))
+            if begun.verdict is CallVerdict.REPLAY:
+                return self._said(begun.answer)
+        answer = self._outcome(parsed, run, calls, begun)
+        if calls is not None and begun is not None:
+            calls.finish(begun, answer, failed="error" in answer)
+        return self._said(answer)
+
+    def _outcome(
+        self, parsed: dict[str, Any], run: Callable[[dict[str, Any]], Any], calls: Calls | None, begun: Begun | None
+    ) -> Mapping[str, Any]:
+        token = calling.set(None if calls is None or begun is None else _call_of(self._options, calls, begun))
+        try:
+            returned = run(parsed)
+            return {"result": plain(returned, f"what tool {self.name} returned", max_bytes=MAX_RESULT)}
+        except timeouts.StepTimeoutError as error:
+            if error.worker != self._limited_as:
+                raise
+            return {"error": f"TimeoutError: it took longer than {error.seconds:g} s"}
+        except Exception as error:
+            if is_interrupted(error):
+                # A soft time limit, a worker that shuts down: no word of the tool's.
+                raise (Leave(error) if calls is None else calls.leave(error)) from error
+            return {"error": f"{type(error).__name__}: {error}"}
+        finally:
+            calling.reset(token)
+
+    @property
+    def _limited_as(self) -> str:
+        return f"tool {self.name}"
+
+    def _run(self, parsed: dict[str, Any]) -> Any:
+        seconds = self._options.timeout or 0.0
+        if inspect.iscoroutinefunction(self.func) or inspect.iscoroutinefunction(type(self.func).__call__):
+            return event_loop.run(self.func(**parsed), seconds=seconds, worker=self._limited_as)
+        function = partial(self.func, **parsed)
+        pool = timeouts.pool_of_caller()
+        returned = timeouts.call(function, worker=self._limited_as, seconds=seconds, pool=pool)
+        if inspect.isawaitable(returned):
+            return event_loop.run(returned, seconds=seconds, worker=self._limited_as)
+        return returned
+
+    def _said(self, answer: Mapping[str, Any]) -> Any:
+        """What the model, or its code, is given of an outcome."""
+        if "error" in answer:
+            return self._told_error(answer["error"])
+        result = answer["result"]
+        return result if self._as_data or isinstance(result, str) else dumps(result)
+
+    def _told_error(self, error: Exception | str) -> str:
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if self._as_data:
+            raise ToolError(text)
+        return f"Execution error in {self.name}: {text}"
+
+
+def _call_of(options: ToolOptions, calls: Calls, begun: Begun) -> ToolCall:
+    key = f"{calls.step.idempotency_key}/{begun.slot}"
+    return ToolCall(options.name, key, possibly_twice=begun.verdict is CallVerdict.AGAIN)

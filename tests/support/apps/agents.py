@@ -1,0 +1,124 @@
+"""The app under test for agents: its model is the stub whose address is in the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any, Literal
+
+import dspy
+import redis
+from celery import Celery
+from pydantic import BaseModel
+
+from multiagents import RetryPolicy, WorkflowBuilder, current_tool, dspy_worker, init_app, tool, worker
+from multiagents.address import Address
+from multiagents.redis import pool_of
+
+#: Where the stub speaks OpenAI's wire.
+API_BASE = "AGENTS_API_BASE"
+SETTINGS = {"lease": 2.0, "sweep_interval": 0.3, "schedule_to_start": 10.0}
+
+# As the guide has it: a module of the user's own says which LM.
+if base := os.environ.get(API_BASE):
+    dspy.configure(lm=dspy.LM("openai/gpt-stub", api_base=base, api_key="no-secret", num_retries=3))
+
+
+def make_app(broker: str | None, **settings: Any) -> Celery:
+    made = Celery("agents", broker=broker, set_as_current=False)
+    made.conf.update(worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True)
+    init_app(made, {**SETTINGS, **settings})
+    return made
+
+
+app = make_app(os.environ.get("CELERY_BROKER_URL"))
+
+
+def _client() -> redis.Redis:
+    url = os.environ.get("MULTIAGENTS_REDIS_URL") or app.conf.broker_url
+    return redis.Redis.from_pool(pool_of(Address.parse(url), decode_responses=True, socket_timeout=40))
+
+
+def _note(call: str) -> None:
+    client = _client()
+    client.rpush("tools", f"{call}|{current_tool().idempotency_key}")
+    while client.exists("hold-tools") and client.llen("tools") == int(client.get("hold-tools") or 0):
+        time.sleep(0.02)
+    client.close()
+
+
+@tool("look_up")
+def look_up(word: str) -> list[str]:
+    """Look a word up."""
+    _note(f"look_up {word}")
+    return [f"about {word}"]
+
+
+@tool("look_up_later")
+async def look_up_later(word: str) -> dict[str, Any]:
+    """Look a word up, some time."""
+    await asyncio.to_thread(_note, f"look_up_later {word}")
+    return {"word": word, "found": 1}
+
+
+@tool("fails")
+def fails(word: str) -> str:
+    """Fail."""
+    _note(f"fails {word}")
+    raise LookupError(f"no {word}")
+
+
+@tool("once", idempotent=False)
+def once(word: str) -> str:
+    """Do what must not be done twice."""
+    _note(f"once {word}")
+    return "done"
+
+
+@dspy_worker(
+    "researcher",
+    signature="question -> answer: str, sources: list[str]",
+    tools=[look_up, look_up_later, fails, once],
+    reasoning="react",
+    max_iters=8,
+    retry=RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False),
+    lm_retry=RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False),
+)
+async def researcher(context: dict[str, Any]) -> dict[str, Any]:
+    if context.get("crashes") and _client().incr("crashed") <= context["crashes"]:
+        raise RuntimeError("after the answer")
+    return {"length": len(context["sources"])}
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+@dspy_worker(
+    "classify",
+    signature="text -> mood: Literal['good', 'bad'], confidence: float, person: Person",
+    retry=RetryPolicy(max_attempts=2, initial_interval=0.05, jitter=False),
+    lm_retry=RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False),
+)
+def classify(mood: Literal["good", "bad"], person: Person) -> None:
+    assert isinstance(person, Person)
+    assert mood in ("good", "bad")
+
+
+@dspy_worker("coder", signature="question -> answer: int", reasoning="codeact", tools=[look_up, look_up_later])
+def coder(answer: int) -> dict[str, Any]:
+    return {"doubled": 2 * answer}
+
+
+@worker("fail_after")
+def fail_after(context: dict[str, Any]) -> None:
+    raise RuntimeError("the saga goes back")
+
+
+RESEARCH = WorkflowBuilder("research").add_step("research", "researcher").build()
+RESEARCH_PARKED = WorkflowBuilder("research-parked").add_step("research", "researcher", on_unknown="park").build()
+CLASSIFY = WorkflowBuilder("classify-it").add_step("classify", "classify").build()
+CODE = WorkflowBuilder("code-it").add_step("code", "coder").build()
+EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()

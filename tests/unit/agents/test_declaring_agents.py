@@ -1,0 +1,126 @@
+"""What `dspy_worker` and `tool` make of what they are told, without DSPy."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from multiagents import current_tool, dspy_worker, tool
+from multiagents.agents.agent import Agent
+from multiagents.agents.tools import RESERVED, options_of
+from multiagents.exceptions import ConfigurationError, WorkerError
+
+
+def answer(context: dict[str, Any]) -> None:
+    """Answer."""
+
+
+def test_declaring_an_agent_loads_neither_dspy_nor_litellm() -> None:
+    program = (
+        "import sys; from multiagents import dspy_worker, tool\n"
+        "@tool('look_up')\ndef look_up(word: str) -> str: return word\n"
+        "@dspy_worker('a', signature='q -> a', tools=[look_up], reasoning='react')\nasync def a(context): ...\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'dspy', 'litellm', 'openai'}))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
+
+
+def test_an_agent_is_a_worker_like_any_other() -> None:
+    made = dspy_worker("declared", signature="q -> a", timeout=7, queue="lm")(answer)
+
+    assert (made.name, made.step_timeout, made.worker.queue) == ("declared", 7, "lm")
+    assert made.__doc__ == "Answer."
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"reasoning": "recat"}, 'did you mean "react"'),
+        ({"tools": [answer]}, 'reasoning="predict" calls none; use reasoning="react" or reasoning="codeact"'),
+        ({"reasoning": "chain_of_thought", "tools": [answer]}, "calls none"),
+        ({"signature": "question, answer"}, "must look like"),
+        ({"signature": "question ->"}, "must look like"),
+        ({"signature": 7}, "must be a string or a dspy.Signature class"),
+        ({"signature": "trajectory: str -> a"}, "input field trajectory has a name that DSPy takes"),
+        ({"signature": "x: dict[str, int], lm -> a"}, "input field lm"),
+        ({"signature": None, "reasoning": "react"}, "are about a question"),
+        ({"module": object, "signature": "q -> a"}, "was given together with"),
+        ({"reasoning": "react", "tools": "look_up"}, "tools must be a list"),
+        ({"reasoning": "react", "tools": [7]}, "tools must be functions"),
+        ({"reasoning": "react", "tools": [answer, answer]}, 'two tools are called "answer"'),
+        ({"reasoning": "react", "tools": [lambda x: x]}, "tool name '<lambda>'"),
+        ({"max_iters": 0}, "max_iters must be a whole number of at least 1"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"temperature": "hot"}, "temperature must be a number"),
+        ({"lm_retry": 3}, "lm_retry must be a RetryPolicy"),
+        ({"on_divergence": "stop"}, 'on_divergence must be "continue" or "park"'),
+    ],
+)
+def test_what_an_agent_cannot_be_is_said_when_it_is_declared(told: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        dspy_worker("wrong", **{"signature": "question -> answer", **told})(answer)
+
+
+def test_a_decorator_without_a_call_is_an_error_that_shows_how() -> None:
+    with pytest.raises(ConfigurationError, match='write @dspy_worker\\("summarizer"'):
+        dspy_worker(answer)  # type: ignore[arg-type]
+
+
+def test_the_input_fields_of_a_signature_are_read_with_their_types() -> None:
+    agent = Agent(name="a", function=answer, signature="rows: dict[str, list[int]], question, n: Literal['x, y'] -> a")
+    assert list(agent._inputs()) == ["rows", "question", "n"]
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_stays_the_function_that_it_is() -> None:
+    async def search(query: str, limit: int = 3) -> list[str]:
+        """Search the web."""
+        return [query] * limit
+
+    made = tool("web_search", idempotent=True, timeout=5, max_calls=2)(search)
+
+    assert made is search
+    assert inspect.iscoroutinefunction(made)
+    assert str(inspect.signature(made)) == "(query: 'str', limit: 'int' = 3) -> 'list[str]'"
+    assert asyncio.run(made("a")) == ["a"] * 3
+    options = options_of(made)
+    assert (options.name, options.idempotent, options.timeout, options.max_calls) == ("web_search", True, 5, 2)
+
+
+def test_a_plain_function_is_a_tool_of_its_own_name() -> None:
+    assert options_of(answer).name == "answer"
+    assert options_of(tool(answer)).name == "answer"
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_name_that_dspy_has_taken_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="is taken by DSPy itself"):
+        tool(name)(answer)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"name": "web search"}, "expected a Python identifier"),
+        ({"name": "class"}, "expected a Python identifier"),
+        ({"timeout": 0}, "timeout of a tool must be a number of seconds above 0"),
+        ({"max_calls": -1}, "max_calls of a tool must be a whole number"),
+        ({"idempotent": "yes"}, "idempotent of a tool must be True, False or None"),
+    ],
+)
+def test_what_a_tool_cannot_be_is_said_when_it_is_declared(told: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        tool(**told)(lambda word: word)
+
+
+def test_outside_a_tool_there_is_no_current_one() -> None:
+    with pytest.raises(WorkerError, match="there is no current tool"):
+        current_tool()
