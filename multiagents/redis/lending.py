@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -18,6 +19,7 @@ import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelManagedConnection
 
 from multiagents.redis.errors import says_elsewhere
 
@@ -142,10 +144,10 @@ class Pool:
         """Borrow a connection that is connected, and on which nothing is left to read."""
         line = self.take()
         try:
-            line.connect()
+            _connect(line)
             if _is_stale(line):
                 line.disconnect()
-                line.connect()
+                _connect(line)
         except BaseException:
             self.drop(line)
             raise
@@ -241,6 +243,19 @@ def listening(client: Client) -> Client:
 def socket_of(line: Any) -> Any:
     """The socket of a connection, to wait on beside others; redis-py has no public name for it."""
     return line._sock  # noqa: SLF001
+
+
+def _connect(line: Any) -> None:
+    """Connect, and try again as the line's policy says, also where nobody listens.
+
+    redis-py does so by itself behind Sentinels; for others not in the releases (before 7.4) that Celery 5.6 asks for.
+    """
+    if isinstance(line, SentinelManagedConnection):
+        line.connect()
+        return
+    once = getattr(line, "connect_check_health", None)
+    try_it = line.connect if once is None else partial(once, retry_socket_connect=False)
+    line.retry.call_with_retry(try_it, lambda _: line.disconnect())
 
 
 def _is_stale(line: Any) -> bool:
