@@ -128,6 +128,7 @@ def _once(
             event,
             pipeline.settings.max_payload_bytes,
             lambda step: pipeline.elsewhere.too_long(snapshot, step),
+            redact=pipeline.store.policy.redact,
         ),
         snapshot.now if event is None else event.at,
         unclaimed={entry.step for entry in beside if _is_unclaimed(snapshot.definition, entry)},

@@ -6,6 +6,9 @@ What ends a wait or an approval has to fit it as a signal has to: an approval is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ResultEvent
 from multiagents.exceptions import DecodeError, ResolutionError
 from multiagents.names import Correlation, Direction
@@ -33,7 +36,7 @@ def as_reported(
     attempt = Correlation.parse(event.correlation_id)
     own = snapshot.definition.steps.get(attempt.step)
     if own is not None and own.awaits_signal and isinstance(event, ResultEvent):
-        return _as_signal(own, event, max_bytes)
+        return _as_signal(own, event, max_bytes, store.policy.redact)
     probe = None if own is None or attempt.direction is Direction.UNDO else own.resolve_with
     if probe is None or not isinstance(event, ResultEvent) or not _asked_probe(store, snapshot, attempt):
         return event
@@ -45,13 +48,16 @@ def as_reported(
         return ErrorEvent(**facts, retryable=False, error=shown)
 
 
-def _as_signal(own: StepDefinition, event: ResultEvent, max_bytes: int) -> ResultEvent | ErrorEvent:
+def _as_signal(
+    own: StepDefinition, event: ResultEvent, max_bytes: int, redact: Callable[[Any], Any] | None
+) -> ResultEvent | ErrorEvent:
     data, refusal = checked(own, event.payload, event.payload, max_bytes)
     if refusal is not None:
         raise DecodeError(f"a result of step {own.name!r} was not taken: {refusal}; the step waits on")
     if own.kind is StepKind.APPROVAL and answer_of(data) is not Answer.YES:
         facts = {name: value for name, value in event if name not in ("type", "payload", "digest")}
-        return ErrorEvent(**facts, retryable=False, error=rejected(own.name))
+        shown = None if redact is None else redact(data)
+        return ErrorEvent(**facts, retryable=False, error=rejected(own.name, data, shown=shown))
     return event.model_copy(update={"payload": data})
 
 

@@ -27,7 +27,7 @@ from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import dumps, plain
 from multiagents.settings import Settings
 from multiagents.state_store.records import Snapshot
-from multiagents.workflow.decider import Fact, Question, as_given, has_result, result_of, signal_id
+from multiagents.workflow.decider import Fact, Question, as_given, has_result, rejected, result_of, signal_id
 from multiagents.workflow.definition import (
     ITEM_KEYS,
     Definition,
@@ -56,6 +56,7 @@ class Answers:
         event: what it is decided upon, if it is an event.
         max_bytes: how large what user code answers may be, as JSON.
         waits_too_long: whether a step whose code is not here is to be given up (rule S27).
+        redact: what may be shown of data; None is all.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Answers:
         event: Event | None,
         max_bytes: int,
         waits_too_long: Callable[[str], bool] = lambda _step: False,
+        redact: Callable[[Any], Any] | None = None,
     ) -> None:
+        self._redact = redact
         self._view = view
         self._event = event
         self._max_bytes = max_bytes
@@ -102,10 +105,16 @@ class Answers:
         """A step takes a signal, which has just come or is kept: its data is put in."""
         taken, come = signal_id(step.signal or "", event.payload["key"]), self._event
         if isinstance(come, StatusEvent) and come.status == Fact.SIGNALLED and _id_of(come) == taken:
-            data = come.payload["data"]
+            data, actor, reason = come.payload["data"], come.actor, come.reason
         else:
             data = self._view.payloads().signals.get(taken)
-        return event.model_copy(update={"payload": {**event.payload, "data": data}})
+            kept = (signal for signal in self._view.state.signals if signal_id(signal.name, signal.key) == taken)
+            actor, reason = next(((signal.actor, signal.reason) for signal in kept), (None, None))
+        told: dict[str, Any] = {"payload": {**event.payload, "data": data}}
+        if event.error is not None:
+            shown = None if self._redact is None else self._redact(data)
+            told["error"] = rejected(step.name, data, actor=actor, reason=reason, shown=shown)
+        return event.model_copy(update=told)
 
     def _gathered(self, question: Question, event: StatusEvent) -> Event | None:
         """The items of a map are done: the list of their results is put in."""

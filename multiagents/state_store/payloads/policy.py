@@ -41,6 +41,9 @@ from multiagents.workflow.state import StepState
 
 _K = TypeVar("_K")
 
+#: Fields of a run's header that have what people have written, or their programs.
+_SEALED = ("error", "signals")
+
 #: Gives the texts of payloads that lie beside their run, by name; what is not there is left out.
 Fetch = Callable[[Sequence[str]], Mapping[str, str]]
 
@@ -99,7 +102,7 @@ class PayloadPolicy:
 
     def header(self, name: str, value: str) -> str:
         """A field of a run's header as it is stored."""
-        return seal(value, self.codecs) if self.codecs and name == "error" else value
+        return seal(value, self.codecs) if self.codecs and name in _SEALED else value
 
     def event(self, event: Event) -> str:
         """An event as the history keeps it."""
@@ -258,7 +261,7 @@ class PayloadPolicy:
         """The fields of a run's hash as they were before they were sealed."""
         if not has_marks(fields.values()):
             return fields
-        sealed = {name: text for name, text in fields.items() if name == "error" or name.startswith(("s:", "h:"))}
+        sealed = {name: text for name, text in fields.items() if name in _SEALED or name.startswith(("s:", "h:"))}
         return {**fields, **{name: self.open(text) for name, text in sealed.items()}}
 
 

@@ -126,7 +126,9 @@ class StepRequest(Request):
             self.killed = "was told to stop, as its worker was"
             pool.terminate_job(self.worker_pid, SIGTERM)
         elif isinstance(pool, SoloPool):
-            # This is a signal's handler, and the step stands beneath it: nothing else ends it.
+            # This is a signal's handler, and the step stands beneath it: nothing else ends it. Celery before 5.7 notes
+            # that the worker ends only when its handler is through.
+            state.should_terminate = 1
             raise WorkerTerminate(1)
         elif not emit_retry:
             _let_go(pool)

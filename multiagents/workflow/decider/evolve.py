@@ -29,6 +29,7 @@ from multiagents.workflow.decider.compensation import undone_in_bulk
 from multiagents.workflow.decider.facts import FACTS, Fact, Source
 from multiagents.workflow.decider.interventions import operated
 from multiagents.workflow.decider.retries import attach, failed
+from multiagents.workflow.decider.signals import Answer
 from multiagents.workflow.decider.timers import is_early
 from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepDefinition
@@ -122,6 +123,8 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
         if event.late is not None or state.status not in (RunStatus.RUNNING, RunStatus.PAUSED):
             return state  # Too late: it is on record, and changes nothing (rule S23).
         signal = Signal(facts["signal"], facts["key"], facts.get("answer", ""))
+        if signal.answer == Answer.NO:
+            signal = signal._replace(actor=event.actor, reason=event.reason)
         return state._replace(signals=(*state.signals, signal))
     if event.status == state.status == RunStatus.COMPENSATING and state.back_to and facts.get("to") == "":
         return state._replace(back_to="", steps=_settled(state.steps, state.steps))  # It goes back all the way.

@@ -27,6 +27,10 @@ from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
 __all__ = ["Answer", "Lateness", "answer_of", "lateness", "rejected", "signal_id", "why_unclear"]
 
 
+#: Characters that the message of an error has of what a person has written.
+MAX_SAID = 500
+#: Characters of data up to which the details of an error have all of it.
+MAX_DETAILS = 8_000
 _DECIDED = (ActivityStatus.SUCCEEDED, ActivityStatus.FAILED)
 
 
@@ -111,9 +115,41 @@ def why_unclear(data: Any) -> str:
     return f'{found}; expected a clear yes, {{"approved": True}}, or a clear no, {{"approved": False}}'
 
 
-def rejected(step: str) -> ErrorInfo:
-    """The error of an approval that got no clear yes."""
-    return ErrorInfo(type="ApprovalRejected", message=f"step {step!r} was not approved")
+#: What the data of a no calls who said it, and why, where the signal itself does not say.
+_WHO, _WHY = ("by", "actor"), ("reason", "comment", "why", "note")
+
+
+def rejected(
+    step: str, data: Any = None, *, actor: str | None = None, reason: str | None = None, shown: Any = None
+) -> ErrorInfo:
+    """The error of an approval that got no clear yes: who said so, and why.
+
+    Args:
+        step: the approval.
+        data: what was said; it is in the details of the error, with `by` and `reason` put in where it lacks them.
+        actor: who has given the signal.
+        reason: why, as the signal says it.
+        shown: the data as it may be shown to everybody: words for the message are taken from it.
+
+    >>> rejected("ok", {"approved": False, "comment": "too dear"}, actor="ann").message
+    "step 'ok' was not approved by ann: too dear"
+    """
+    shown = data if shown is None else shown
+    who, why = actor or _text(shown, _WHO), reason or _text(shown, _WHY)
+    message = f"step {step!r} was not approved{f' by {who}' if who else ''}{f': {why}' if why else ''}"
+    given: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
+    if len(repr(given)) > MAX_DETAILS:
+        given = {name: given[name] for name in ("approved", *_WHO, *_WHY) if len(repr(given.get(name, given))) <= MAX_SAID}
+    details = {"by": actor, "reason": reason, **given}
+    details = {name: value for name, value in details.items() if value is not None or name in given}
+    return ErrorInfo(type="ApprovalRejected", message=message, details=details or None)
+
+
+def _text(data: Any, names: tuple[str, ...]) -> str:
+    """What data has under the first of these names that it has as text; its beginning, if it is long."""
+    known = data if isinstance(data, Mapping) else {}
+    said = next((known[name] for name in names if isinstance(known.get(name), str) and known[name]), "")
+    return said if len(said) <= MAX_SAID else f"{said[:MAX_SAID]} ..."
 
 
 def _approved(data: Any) -> Any:

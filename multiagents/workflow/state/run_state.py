@@ -119,6 +119,9 @@ class Signal(NamedTuple):
     key: str
     #: what it says to an approval: ``yes``, ``no``, or neither
     answer: str = ""
+    #: of a no that comes before it is asked for: who said it, and why; it is to be told with the error
+    actor: str | None = None
+    reason: str | None = None
 
 
 class Parent(NamedTuple):

@@ -10,7 +10,18 @@ import pytest
 from celery import Celery
 from pydantic import BaseModel
 
-from multiagents import Approval, Orchestrator, Step, TerminalError, Wait, WorkflowBuilder, init_app, worker
+from multiagents import (
+    Approval,
+    Orchestrator,
+    Run,
+    Step,
+    TerminalError,
+    Wait,
+    WorkflowBuilder,
+    WorkflowFailedError,
+    init_app,
+    worker,
+)
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowError
 from multiagents.state_store.memory import InMemoryStateStore
@@ -40,6 +51,7 @@ def decline(context: dict[str, Any]) -> None:
 
 
 APPROVED = WorkflowBuilder("told-approved").add_approval("ok").add_step("pay", pay).build()
+APPROVED_LATER = WorkflowBuilder("told-approved-later").add_wait("ready").add_approval("ok").add_step("pay", pay).build()
 LENIENT = WorkflowBuilder("told-lenient").add_approval("ok", schema=Lenient).add_step("pay", pay).build()
 FORGETFUL = WorkflowBuilder("told-forgetful").add_approval("ok", schema=Forgetful).add_step("pay", pay).build()
 PARENT = WorkflowBuilder("told-parent").add_child("claim", APPROVED).build()
@@ -131,6 +143,81 @@ def test_S31_a_clear_no_turns_the_run_back(orchestrator: Orchestrator) -> None:
 
     seen = run.describe()
     assert (seen.status, seen.error and seen.error.type) == ("failed", "ApprovalRejected")
+
+
+@pytest.mark.parametrize("comes", ["when it is asked for", "before that"])
+@pytest.mark.parametrize(
+    ("data", "words", "message", "details"),
+    [
+        ({}, {}, "step 'ok' was not approved", {}),
+        ({}, {"actor": "ann"}, "step 'ok' was not approved by ann", {"by": "ann"}),
+        (
+            {"limit": 7},
+            {"actor": "ann", "reason": "too dear"},
+            "step 'ok' was not approved by ann: too dear",
+            {"by": "ann", "reason": "too dear", "limit": 7},
+        ),
+        (
+            {"by": "bob", "comment": "not now"},
+            {},
+            "step 'ok' was not approved by bob: not now",
+            {"by": "bob", "comment": "not now"},
+        ),
+        (
+            {"by": "bob", "reason": "not now"},
+            {"actor": "ann", "reason": "too dear"},
+            "step 'ok' was not approved by ann: too dear",
+            {"by": "bob", "reason": "not now"},
+        ),
+        ({"by": 7, "reason": None}, {}, "step 'ok' was not approved", {"by": 7, "reason": None}),
+    ],
+)
+def test_S19_who_refused_and_why_is_in_the_error_the_view_and_the_history(
+    orchestrator: Orchestrator,
+    comes: str,
+    data: dict[str, Any],
+    words: dict[str, str],
+    message: str,
+    details: dict[str, Any],
+) -> None:
+    run = orchestrator.start(APPROVED if comes == "when it is asked for" else APPROVED_LATER, {})
+
+    outcome = run.signal("ok", {"approved": False, **data}, **words)
+    if outcome == "kept":
+        run.signal("ready")
+
+    told = [(error.message, error.details) for error in errors_of(run, "ok")]
+    assert told == [(message, {"approved": False, **details})] * 4
+
+
+def errors_of(run: Run, step: str) -> list[Any]:
+    """The error of a run that was turned back, wherever it is shown."""
+    seen = run.describe()
+    with pytest.raises(WorkflowFailedError) as failed:
+        run.result(timeout=1)
+    [event] = [event for event in run.history() if event.type == "status" and event.status == "received" and event.error]
+    return [seen.error, seen.steps[step].error, failed.value.error, event.error]
+
+
+def test_what_a_no_says_is_redacted_where_everybody_sees_it(orchestrator: Orchestrator) -> None:
+    orchestrator.app.conf.multiagents_redact = ["comment"]
+    run = orchestrator.start(APPROVED, {})
+
+    run.signal("ok", {"approved": False, "by": "ann", "comment": "4111"})
+
+    *_, event = errors_of(run, "ok")
+    assert event.message == "step 'ok' was not approved by ann: [redacted]"
+    assert event.details == {"approved": False, "by": "ann", "comment": "[redacted]"}
+
+
+def test_a_no_of_any_size_is_an_error_of_a_bounded_one(orchestrator: Orchestrator) -> None:
+    run = orchestrator.start(APPROVED, {})
+
+    run.signal("ok", {"approved": False, "by": "ann", "comment": "x" * 5_000, "scan": "y" * 50_000})
+
+    error = run.describe().error
+    assert len(error.message) < 600
+    assert error.details == {"approved": False, "by": "ann"}
 
 
 def test_S31_a_child_asks_for_a_clear_yes_too(orchestrator: Orchestrator) -> None:

@@ -259,3 +259,14 @@ def test_a_value_that_nothing_is_asked_of_goes_through_untouched(monkeypatch: py
     assert writing.value({"total": 5, "who": "Zoë"}) == '{"total":5,"who":"Zoë"}'
     assert PayloadPolicy().text({"why": 1}) == '{"why":1}'
     assert writing.blobs == {}
+
+
+@pytest.mark.parametrize("name", ["error", "signals"])
+def test_what_people_have_written_is_sealed_in_the_header_of_their_run_too(name: str) -> None:
+    policy = PayloadPolicy(codecs=(GzipCodec(least=0),))
+
+    stored = {"status": policy.header("status", "running"), name: policy.header(name, '["ann", "too dear"]')}
+
+    assert stored["status"] == "running"
+    assert "ann" not in stored[name]
+    assert policy.fields(stored) == {"status": "running", name: '["ann", "too dear"]'}
