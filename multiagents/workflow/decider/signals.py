@@ -139,7 +139,9 @@ def rejected(
     message = f"step {step!r} was not approved{f' by {who}' if who else ''}{f': {why}' if why else ''}"
     given: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
     if len(repr(given)) > MAX_DETAILS:
-        given = {name: given[name] for name in ("approved", *_WHO, *_WHY) if len(repr(given.get(name, given))) <= MAX_SAID}
+        given = {
+            name: given[name] for name in ("approved", *_WHO, *_WHY) if len(repr(given.get(name, given))) <= MAX_SAID
+        }
     details = {"by": actor, "reason": reason, **given}
     details = {name: value for name, value in details.items() if value is not None or name in given}
     return ErrorInfo(type="ApprovalRejected", message=message, details=details or None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -45,8 +46,9 @@ def do(context: dict[str, Any]) -> dict[str, Any]:
 def undo(context: dict[str, Any]) -> None:
     error = current_step().error
     told.append(None if error is None else error.details)
-    if "undo" in raises:
-        raise raises["undo"]
+    for which in ("undo", f"undo {current_step().step}"):
+        if which in raises:
+            raise raises[which]
 
 
 @pytest.fixture(params=["inline", "queued"])
@@ -279,3 +281,123 @@ def test_what_waits_is_said_in_words_the_longest_first(orchestrator: Orchestrato
     assert sorted(map(str, waits)) == [f'{n} step ok waits for approval "ok"' for n in ("first", "second")]
     assert [each.since for each in waits] == sorted(each.since for each in waits if each.since)
     assert {each.workflow for each in waits} == {"attention-words"}
+
+
+# ... wherever it stands ----------------------------------------------------------------------------------------------
+
+#: A workflow whose step "charge" is in question.
+CLAIM = (
+    WorkflowBuilder("attention-place")
+    .add_step("reserve", do, compensation=undo)
+    .add_step("charge", do, compensation=undo)
+    .build()
+)
+MIDDLE = WorkflowBuilder("attention-middle").add_child("inner", CLAIM).build()
+ASKS = WorkflowBuilder("attention-asks").add_approval("charge").build()
+ASKS_BELOW = WorkflowBuilder("attention-asks-below").add_child("inner", ASKS).build()
+
+#: Where a step may stand -> how it gets there, the run and the step that wait then.
+PLACES: dict[str, tuple[Callable[[WorkflowBuilder], Any], str, str]] = {
+    "a step": (lambda flow: flow.add_step("charge", do, compensation=undo), "t", "charge"),
+    "a branch": (
+        lambda flow: flow.add_parallel("p", [Step("charge", do, compensation=undo), Step("other", do)]),
+        "t",
+        "charge",
+    ),
+    "a round": (
+        lambda flow: flow.add_loop(
+            "l", [Step("charge", do, compensation=undo)], until=lambda _: True, max_iterations=2
+        ),
+        "t",
+        "charge#1",
+    ),
+    "a map's item": (lambda flow: flow.add_map("each", do, over="items", compensation=undo), "t", "each[1]"),
+    "a child": (lambda flow: flow.add_child("pay", CLAIM), "t:pay", "charge"),
+    "a child's child": (lambda flow: flow.add_child("pay", MIDDLE), "t:pay:inner", "charge"),
+    "a map's item that is a run": (lambda flow: flow.add_map("each", CLAIM, over="one"), "t:each:0", "charge"),
+    "a child among branches": (lambda flow: flow.add_parallel("p", [Child("pay", CLAIM), "other"]), "t:pay", "charge"),
+}
+INPUT = {"items": [1, 2, 3], "one": [1]}
+
+
+@cache
+def placed(where: str) -> tuple[Definition, str, str]:
+    build, run, step = PLACES[where]
+    flow = WorkflowBuilder(f"attention-at-{where.replace(' ', '-').replace(chr(39), '')}")
+    return build(flow).add_step("last", do).build(), run, step
+
+
+worker("other")(lambda context: None)
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("verb", ["retry", "skip", "supply"])
+def test_a_step_that_needs_attention_is_listed_and_settled_wherever_it_stands(
+    orchestrator: Orchestrator, where: str, verb: str
+) -> None:
+    workflow, run, step = placed(where)
+    raises[step] = NeedsAttentionError("account blocked")
+    top = orchestrator.start(workflow, INPUT, transaction_id="t")
+
+    [wait] = orchestrator.waiting()
+    assert (wait.run.transaction_id, wait.step, wait.kind) == (run, step, "operator")
+    assert (wait.run.status, top.status in ("running", "paused")) == ("paused", True)
+    raises.clear()
+    settle(wait, verb)
+
+    assert (top.status, orchestrator.get(run).status) == ("completed", "completed")
+    assert orchestrator.waiting() == []
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize(
+    ("verb", "ends"), [("retry", "compensated"), ("skip", "compensated_partially"), ("supply", "compensated")]
+)
+def test_S17_an_undo_that_needs_attention_is_listed_and_settled_wherever_it_stands(
+    orchestrator: Orchestrator, where: str, verb: str, ends: str
+) -> None:
+    workflow, run, step = placed(where)
+    raises.update({"last": TerminalError("no"), f"undo {step}": NeedsAttentionError("the bank is closed")})
+    top = orchestrator.start(workflow, INPUT, transaction_id="t")
+    assert top.status == "compensation_failed"
+
+    [wait] = [each for each in orchestrator.waiting() if each.run.transaction_id == run]
+    assert (wait.step, wait.kind, wait.run.status) == (step, "operator", "compensation_failed")
+    raises.clear()
+    settle(wait, verb)
+
+    assert (top.status, orchestrator.get(run).status) == (ends, ends)
+    assert orchestrator.waiting() == []
+
+
+def settle(wait: Any, verb: str) -> None:
+    """Do what a person does, to the very thing that was listed."""
+    options: dict[str, Any] = {"skip": {"reason": "by hand"}, "supply": {"result": {"by": "hand"}}}.get(verb, {})
+    getattr(wait.run, verb)(wait.step, **options, actor="ann")
+
+
+#: Where an approval may stand: under a child, a child's child, a map's item.
+ASKED: dict[str, tuple[Callable[[WorkflowBuilder], Any], str]] = {
+    "a step": (lambda flow: flow.add_approval("charge"), "t"),
+    "a child": (lambda flow: flow.add_child("pay", ASKS), "t:pay"),
+    "a child's child": (lambda flow: flow.add_child("pay", ASKS_BELOW), "t:pay:inner"),
+    "a map's item": (lambda flow: flow.add_map("each", ASKS, over="one"), "t:each:0"),
+}
+
+
+@pytest.mark.parametrize("where", ASKED)
+@pytest.mark.parametrize("says", [True, False])
+def test_S31_an_approval_is_listed_and_answered_wherever_it_stands(
+    orchestrator: Orchestrator, where: str, says: bool
+) -> None:
+    build, run = ASKED[where]
+    workflow = build(WorkflowBuilder(f"attention-asked-{len(where)}").add_step("reserve", do, compensation=undo))
+    top = orchestrator.start(workflow.build(register=False), INPUT, transaction_id="t")
+
+    [wait] = orchestrator.waiting()
+    assert (wait.run.transaction_id, wait.step, wait.kind, wait.signal) == (run, "charge", "approval", "charge")
+    wait.run.signal(wait.signal, {"approved": says, "comment": "too dear"}, actor="ann")
+
+    seen = top.describe()
+    assert (seen.status, orchestrator.waiting()) == ("completed" if says else "compensated", [])
+    assert says or "was not approved by ann: too dear" in seen.error.message

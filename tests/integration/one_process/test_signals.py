@@ -51,7 +51,9 @@ def decline(context: dict[str, Any]) -> None:
 
 
 APPROVED = WorkflowBuilder("told-approved").add_approval("ok").add_step("pay", pay).build()
-APPROVED_LATER = WorkflowBuilder("told-approved-later").add_wait("ready").add_approval("ok").add_step("pay", pay).build()
+APPROVED_LATER = (
+    WorkflowBuilder("told-approved-later").add_wait("ready").add_approval("ok").add_step("pay", pay).build()
+)
 LENIENT = WorkflowBuilder("told-lenient").add_approval("ok", schema=Lenient).add_step("pay", pay).build()
 FORGETFUL = WorkflowBuilder("told-forgetful").add_approval("ok", schema=Forgetful).add_step("pay", pay).build()
 PARENT = WorkflowBuilder("told-parent").add_child("claim", APPROVED).build()
@@ -195,7 +197,9 @@ def errors_of(run: Run, step: str) -> list[Any]:
     seen = run.describe()
     with pytest.raises(WorkflowFailedError) as failed:
         run.result(timeout=1)
-    [event] = [event for event in run.history() if event.type == "status" and event.status == "received" and event.error]
+    [event] = [
+        event for event in run.history() if event.type == "status" and event.status == "received" and event.error
+    ]
     return [seen.error, seen.steps[step].error, failed.value.error, event.error]
 
 
