@@ -226,3 +226,47 @@ def test_the_child_of_a_run_that_was_completed_and_is_gone_is_parked_in_words(or
     seen = run.describe()
     assert seen.status == "compensation_failed"
     assert "is not kept any more" in seen.steps["pay"].compensation.error.message
+
+
+# As deep as they may lie in each other ------------------------------------------------------------------------------
+
+#: How deep workflows may lie in each other, and a run of each.
+DEEPEST = 40
+
+
+def nested(depth: int, last: Any, name: str) -> Any:
+    """Workflows in workflows, as children and as items of maps in turn; the innermost has an effect."""
+    made = WorkflowBuilder(f"{name}-0").add_step("hold", do, compensation=undo).build()
+    for number in range(1, depth + 1):
+        builder = WorkflowBuilder(f"{name}-{number}")
+        builder = (
+            builder.add_child("c", made)
+            if number % 2
+            else builder.add_map("c", made, over="one" if number == depth else "item")
+        )
+        if number == depth:
+            builder = builder.add_step("last", last)
+        made = builder.build()
+    return made
+
+
+@pytest.mark.parametrize(("last", "status", "undone"), [(do, "completed", 0), (boom, "compensated", 1)])
+def test_workflows_as_deep_in_each_other_as_they_may_be_run_forward_and_back(
+    orchestrator: Orchestrator, last: Any, status: str, undone: int
+) -> None:
+    items: list[Any] = [1]
+    for _ in range(DEEPEST // 2 - 1):
+        items = [items]
+
+    run = orchestrator.start(nested(DEEPEST, last, f"nest-deep-{undone}"), {"one": items}, transaction_id="o")
+
+    assert run.status == status
+    assert sum("/hold" in step and not step.endswith(".undo") for step in called) == 1
+    assert sum(step.endswith("/hold.undo") for step in called) == undone
+
+
+def test_one_deeper_is_refused_before_anything_runs(orchestrator: Orchestrator) -> None:
+    with pytest.raises(DefinitionError, match="41 deep; expected 40 at most"):
+        nested(DEEPEST + 1, do, "nest-deeper")
+
+    assert called == []

@@ -51,9 +51,7 @@ def decline(context: dict[str, Any]) -> None:
 
 
 APPROVED = WorkflowBuilder("told-approved").add_approval("ok").add_step("pay", pay).build()
-APPROVED_LATER = (
-    WorkflowBuilder("told-approved-later").add_wait("ready").add_approval("ok").add_step("pay", pay).build()
-)
+ASKED_LATER = WorkflowBuilder("told-approved-later").add_wait("ready").add_approval("ok").add_step("pay", pay).build()
 LENIENT = WorkflowBuilder("told-lenient").add_approval("ok", schema=Lenient).add_step("pay", pay).build()
 FORGETFUL = WorkflowBuilder("told-forgetful").add_approval("ok", schema=Forgetful).add_step("pay", pay).build()
 PARENT = WorkflowBuilder("told-parent").add_child("claim", APPROVED).build()
@@ -182,7 +180,7 @@ def test_S19_who_refused_and_why_is_in_the_error_the_view_and_the_history(
     message: str,
     details: dict[str, Any],
 ) -> None:
-    run = orchestrator.start(APPROVED if comes == "when it is asked for" else APPROVED_LATER, {})
+    run = orchestrator.start(APPROVED if comes == "when it is asked for" else ASKED_LATER, {})
 
     outcome = run.signal("ok", {"approved": False, **data}, **words)
     if outcome == "kept":

@@ -292,3 +292,40 @@ def _waits(rules: Scenario, name: str, step: str) -> bool:
         return step in rules.store.load(name).in_flight
     except Exception:  # it is not there yet
         return False
+
+
+def deepest(name: str) -> Any:
+    """Forty workflows in each other, with an effect in the innermost."""
+    made = WorkflowBuilder(f"{name}_0").add_step("hold", "play", compensation="undo").build()
+    for number in range(1, 40):
+        made = WorkflowBuilder(f"{name}_{number}").add_child("c", made).build()
+    return WorkflowBuilder(name).add_child("c", made).add_step("ship", "play", retry=ONCE).build()
+
+
+DEEPEST = deepest("deepest")
+
+
+@pytest.mark.parametrize(("ship", "status"), [([{}], "completed"), (["terminal"], "compensated")])
+def test_S11_forty_runs_in_each_other_go_forward_and_back(rules: Scenario, ship: list[Any], status: str) -> None:
+    run = rules.start(DEEPEST, ship=ship)
+
+    seen = rules.end(run, timeout=90)
+
+    assert seen.status == status
+    innermost = run
+    for _ in range(40):
+        innermost = rules.orchestrator.get(innermost.describe().steps["c"].child)
+    assert innermost.status == status
+    assert rules.began(innermost) == (["hold"] if status == "completed" else ["hold", "hold.undo"])
+
+
+def test_S19_an_error_forty_runs_below_is_told_at_the_top(rules: Scenario) -> None:
+    run = rules.start(DEEPEST, hold=["terminal"])
+
+    error = rules.end(run, timeout=90).error
+
+    depth = 0
+    while error.causes:
+        error, depth = error.causes[0], depth + 1
+    assert (error.type, depth) == ("multiagents.exceptions.TerminalError", 40)
+    assert len(run.describe().to_dict()["error"]["message"]) < 6_000
