@@ -251,11 +251,10 @@ def _connect(line: Any) -> None:
     redis-py does so by itself behind Sentinels; for others not in the releases (before 7.4) that Celery 5.6 asks for.
     """
     if isinstance(line, SentinelManagedConnection):
-        line.connect()
-        return
-    once = getattr(line, "connect_check_health", None)
-    try_it = line.connect if once is None else partial(once, retry_socket_connect=False)
-    line.retry.call_with_retry(try_it, lambda _: line.disconnect())
+        line.connect()  # type: ignore[no-untyped-call]
+    else:
+        once = partial(line.connect_check_health, retry_socket_connect=False)
+        line.retry.call_with_retry(once, lambda _: line.disconnect())
 
 
 def _is_stale(line: Any) -> bool:

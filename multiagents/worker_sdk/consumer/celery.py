@@ -128,7 +128,7 @@ class StepRequest(Request):
         elif isinstance(pool, SoloPool):
             # This is a signal's handler, and the step stands beneath it: nothing else ends it. Celery before 5.7 notes
             # that the worker ends only when its handler is through.
-            state.should_terminate = 1
+            state.should_terminate = 1  # type: ignore[assignment]  # its stubs know None alone
             raise WorkerTerminate(1)
         elif not emit_retry:
             _let_go(pool)
