@@ -14,6 +14,10 @@ BESIDE := -n 4 --dist loadfile --no-loadscope-reorder
 SEED ?= $(shell date +%s)
 LONG := -n 3 --dist loadgroup $(if $(ALL),,--sample $(SEED))
 
+# The lowest releases that pyproject.toml takes.
+LOWEST := .venv-lowest
+RELEASES := celery==5.6.0 kombu==5.6.0 redis==6.4.0
+
 # The first of these that runs, is new enough and can make virtual environments.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -25,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full soak check bench format clean
+.PHONY: help demo test test-full test-lowest soak check bench format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +42,11 @@ test: $(VENV)/.test ## the test suite, on servers that it starts itself (at most
 
 test-full: $(VENV)/.test ## a third of the long matrix: pools x modes x crash sites (15 minutes); SEED=1234 again, ALL=1 whole
 	@$(BIN)/python -m pytest -m "full and not rabbitmq" $(LONG) $(ARGS)
+
+test-lowest: $(LOWEST)/.test ## what hangs on Celery, on the lowest releases that are supported (2 minutes)
+	@$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile tests/unit/redis tests/unit/orchestrator tests/unit/worker_sdk \
+	  tests/integration/pools/test_what_steps_throw.py tests/integration/pools/test_celery_tasks_as_steps.py \
+	  -k "unit or cold or listens or died" $(ARGS)
 
 soak: $(VENV)/.test ## 100,000 random workflows against their models, on all cores; COUNT=2000, FIRST=<seed>
 	@$(BIN)/python -m tests.models.soak $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST)) $(ARGS)
@@ -57,7 +66,7 @@ bench: $(VENV)/.test ## throughput, latency, CPU and memory beside plain Celery,
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the virtual environment, caches and the demo's data
-	rm -rf $(VENV) .multiagents .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(LOWEST) .multiagents .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv was found (looked for: $(CANDIDATES))."; \
@@ -74,5 +83,12 @@ $(VENV)/.$(1): pyproject.toml | $(BIN)/python
 endef
 $(eval $(call installed,demo,demo))
 $(eval $(call installed,test,test))
+
+$(LOWEST)/.test: pyproject.toml | $(BIN)/python
+	@echo "Installing $(RELEASES) into $(LOWEST) (once; about a minute) ..."
+	@$(BIN)/python -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install -qq $(RELEASES) --editable ".[test]"
+	@touch $@
+
 COMMA := ,
 $(eval $(call installed,dev,test$(COMMA)dev))
