@@ -32,7 +32,7 @@ from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.failpoints import WriteSite, write
 from multiagents.keys import Keys
-from multiagents.redis import CLIENT_ERRORS, PATIENCE, Pool, advice, pool_of, pooled
+from multiagents.redis import CLIENT_ERRORS, PATIENCE, Client, Pool, advice, listening, pool_of, pooled
 
 #: The environment variable that names the server when no URL is given.
 URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
@@ -85,7 +85,10 @@ class RedisEventBus(EventBus):
     ) -> None:
         super().__init__(event_monitor=event_monitor, logger=logger)
         # redis-py types every command as sync-or-async; Any keeps the casts out of each call.
-        self._redis: Any = _client_of(address) if client is None else _like(client)
+        made = _client_of(address) if client is None else _like(client)
+        self._redis: Any = made
+        #: for reads that wait
+        self._listens: Any = listening(made)
         self._where = _where(self._redis)
         self._keys = Keys(prefix, partitions)
         self._streams = [part.bus for part in self._keys.of_each_partition()]
@@ -117,7 +120,7 @@ class RedisEventBus(EventBus):
         only = None if transaction_id is None else self._keys.partition_of(transaction_id)
         wanted = {self._streams[each]: at for each, at in positions.items() if only is None or each == only}
         with self._mapped("read the bus"):
-            found = self._redis.xread(wanted, count=count, block=_milliseconds(block))
+            found = self._reader(block).xread(wanted, count=count, block=_milliseconds(block))
         rows = [(self._streams.index(stream.decode()), row) for stream, rows in found for row in rows]
         rows.sort(key=lambda each: (order(each[1][0].decode()), each[0]))
         entries = []
@@ -131,7 +134,7 @@ class RedisEventBus(EventBus):
         wanted = dict.fromkeys(self._streams, ">")
         wait = _milliseconds(block)
         with self._mapped("read the bus as a group"):
-            read = partial(self._redis.xreadgroup, group, consumer, wanted, count, wait)
+            read = partial(self._reader(block).xreadgroup, group, consumer, wanted, count, wait)
             found = self._as_group(group, lambda: write(WriteSite.BUS_READ, read))
         return [
             _entry(self._cursors.entry_id(self._streams.index(stream.decode()), number.decode()), fields)
@@ -317,7 +320,12 @@ class RedisEventBus(EventBus):
 
     @override
     def close(self) -> None:
-        self._redis.connection_pool.disconnect()
+        for each in (self._redis, self._listens):
+            each.connection_pool.disconnect()
+
+    def _reader(self, block: float | None) -> Any:
+        """Who reads, now or when there is something."""
+        return self._redis if block is None else self._listens
 
     @contextmanager
     def _mapped(self, deed: str) -> Iterator[None]:
@@ -330,7 +338,7 @@ class RedisEventBus(EventBus):
             raise EventBusError(f"could not {deed} at {self._where}: {kind}: {error}; {todo}") from error
 
 
-def _client_of(address: Address | str | None) -> redis.Redis:
+def _client_of(address: Address | str | None) -> Client:
     given = address or os.environ.get(URL_VARIABLE)
     if not given:
         raise ConfigurationError(
@@ -343,7 +351,7 @@ def _client_of(address: Address | str | None) -> redis.Redis:
     return pooled(pool_of(found, retry=Retry(NoBackoff(), 0), **_CONNECTION), PATIENCE)
 
 
-def _like(client: redis.Redis) -> redis.Redis:
+def _like(client: redis.Redis) -> Client:
     """Another client of the same server, with connections of its own."""
     pool: Any = client.connection_pool
     if isinstance(pool, Pool):

@@ -41,16 +41,19 @@ class Pool:
         template: says how to connect: to a plain server, through TLS or a socket, or to a Sentinel's master. None of
             its own connections is used.
         patience: seconds that one may have to wait for a connection.
+        most: how many connections there may be; default what the template says.
         arguments: of each connection, in place of the template's.
     """
 
-    def __init__(self, template: redis.ConnectionPool, patience: float, **arguments: Any) -> None:
+    def __init__(
+        self, template: redis.ConnectionPool, patience: float, most: int | None = None, **arguments: Any
+    ) -> None:
         #: how connections are made
         self.template = template
         self._patience = patience
         self._arguments = arguments
-        given = template.max_connections
-        self.max_connections = given if given < _UNBOUNDED else MAX_CONNECTIONS
+        given = most or template.max_connections
+        self.max_connections = given if given < _UNBOUNDED or most else MAX_CONNECTIONS
         self.reset()
         _pools.add(self)
 
@@ -222,22 +225,27 @@ class Client(redis.Redis):
         return reply
 
 
-def pooled(template: redis.ConnectionPool, patience: float, **arguments: Any) -> Client:
+def pooled(template: redis.ConnectionPool, patience: float, most: int | None = None, **arguments: Any) -> Client:
     """A client whose connections come from a `Pool`.
 
     Args:
         template: says how to connect; its own connections are not used.
         patience: seconds that one may have to wait for a connection.
+        most: how many connections there may be; default what the template says.
         arguments: of each connection, in place of the template's.
     """
-    made = Client(connection_pool=cast(Any, Pool(template, patience, **arguments)))
+    made = Client(connection_pool=cast(Any, Pool(template, patience, most, **arguments)))
     made.auto_close_connection_pool = True
     return made
 
 
 def listening(client: Client) -> Client:
-    """A client of the same server for who listens: a connection of its own, and no retries that nobody sees."""
-    return pooled(client.connection_pool.template, 1.0, retry=Retry(NoBackoff(), 0))
+    """A client of the same server for those who listen: connections of their own, and no retries that nobody sees.
+
+    Who listens holds a connection for as long: out of those for calls he would let calls wait, and others who listen.
+    """
+    pool: Pool = client.connection_pool
+    return pooled(pool.template, 1.0, _UNBOUNDED, retry=Retry(NoBackoff(), 0))
 
 
 def socket_of(line: Any) -> Any:

@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,8 @@ import pytest
 import redis
 
 from multiagents.embedded import EmbeddedServer
+from multiagents.event_bus import RedisEventBus
+from multiagents.events import ResultEvent
 from multiagents.exceptions import StateStoreError, WorkflowNotFoundError
 from multiagents.redis import patient_client
 from multiagents.state_store.records import of_workers
@@ -100,6 +103,26 @@ def test_who_finds_no_connection_free_waits_for_one(crash_server: EmbeddedServer
 
         assert all(answers)
     assert 1 <= max(seen) <= 3
+
+
+def test_more_subscriptions_of_a_bus_than_connections_hold_up_neither_calls_nor_each_other(
+    crash_server: EmbeddedServer, admin: Any
+) -> None:
+    seen: list[list[str]] = [[] for _ in range(12)]
+    with closing(RedisEventBus(f"{crash_server.url}?max_connections=3")) as bus, ExitStack() as subscriptions:
+        for number in range(12):
+            group = "together" if number < 6 else None
+            take = lambda event, number=number: seen[number].append(event.transaction_id)  # noqa: E731
+            subscriptions.enter_context(bus.subscribe(take, group=group))
+
+        for number in range(20):
+            bus.publish(ResultEvent(transaction_id=f"r{number}", correlation_id=f"r{number}/a/do/1", payload={}))
+
+        published = [f"r{number}" for number in range(20)]
+        wait_until(lambda: all(each == published for each in seen[6:]), 30, "each to have seen all")
+        wait_until(lambda: sorted(chain(*seen[:6])) == sorted(published), 30, "the group to have seen all")
+        # Each that reads has one; a call takes one of the three.
+        assert connections(admin) <= 12 + 3
 
 
 def test_who_waits_for_a_connection_in_vain_is_told_what_to_do(crash_server: EmbeddedServer) -> None:
