@@ -56,7 +56,7 @@ check: $(VENV)/.dev ## formatting, lint, types, floors and unit tests
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit $(ARGS)
+	$(BIN)/python -m pytest -q $(BESIDE) tests/unit $(ARGS)
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/black --quiet .

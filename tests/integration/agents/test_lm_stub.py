@@ -39,8 +39,6 @@ from multiagents.testing.lm_stub import (
     unauthorized,
 )
 
-dspy = pytest.importorskip("dspy")
-
 OPENAI, GEMINI = "openai", "gemini"
 WIRES = pytest.mark.parametrize("wire", [OPENAI, GEMINI])
 ANSWER = fields(answer="Paris")
@@ -67,6 +65,13 @@ STREAMED = {"garbage": "LMStreamAssemblyError"}
 
 #: Those that DSPy tries again by itself: with `num_retries=3`, its default, after 1, 2 and 4 seconds.
 RETRIED = {"rate_limited", "server_error 500", "server_error 503", "hang", "cut"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """DSPy takes seconds to import: not in every process that collects these tests."""
+    global dspy
+    dspy = pytest.importorskip("dspy")
 
 
 @pytest.fixture(autouse=True)
