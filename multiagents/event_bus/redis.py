@@ -13,7 +13,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 from zlib import crc32
@@ -28,6 +28,7 @@ from multiagents.address import Address
 from multiagents.event_bus.base import EventBus
 from multiagents.event_bus.cursor import Cursors, order
 from multiagents.event_bus.entry import FIELD, DeadLetter, Entry
+from multiagents.event_bus.handed_out import HandedOut, Pending
 from multiagents.event_bus.subscription import BusLogger, BusMonitor
 from multiagents.exceptions import ConfigurationError, EventBusError
 from multiagents.failpoints import WriteSite, write
@@ -40,6 +41,8 @@ URL_VARIABLE = "MULTIAGENTS_REDIS_URL"
 DEAD = "bus|"
 #: Seconds that any one command may take. Reads block for at most half a second of them.
 SOCKET_TIMEOUT = 5.0
+#: How many entries that wait for an acknowledgement, the oldest, are looked at for when they were handed out.
+LOOKED_AT = 100
 #: What redis-py must not decide for the bus: its defaults send a blocked read again, silently, for almost a minute. And
 #: with RESP2 replies have one form in every version of it.
 _CONNECTION = {
@@ -96,6 +99,7 @@ class RedisEventBus(EventBus):
         self.maxlen = maxlen
         self._trim_every = max(maxlen // 100, 1)
         self._warn_at = 2 * maxlen
+        self._handed_out: defaultdict[tuple[str, str], HandedOut] = defaultdict(HandedOut)
 
     @override
     def append(self, transaction_id: str, raw: bytes) -> str:
@@ -147,11 +151,29 @@ class RedisEventBus(EventBus):
         stale: list[Entry] = []
         for partition, stream in enumerate(self._streams):
             with self._mapped("take over events of a group"):
+                self._correct_ages(stream, group)
                 for number, fields, deliveries in self._claim(stream, group, consumer, idle_ms, count - len(stale)):
                     stale.append(_entry(self._cursors.entry_id(partition, number), fields, deliveries))
             if len(stale) >= count:
                 break
         return stale
+
+    def _correct_ages(self, stream: str, group: str) -> None:
+        """Have the server know how long ago entries were handed out before its clock went back."""
+        look = partial(self._redis.xpending_range, stream, group, "-", "+", LOOKED_AT)
+        pending = [
+            Pending(
+                row["message_id"].decode(),
+                row["consumer"].decode(),
+                row["time_since_delivered"],
+                row["times_delivered"],
+            )
+            for row in self._as_group(group, look)
+        ]
+        for each, age in self._handed_out[stream, group].too_young(pending):
+            correct = partial(self._redis.xclaim, stream, group, each.consumer, 0, [each.number], idle=age, justid=True)
+            with suppress(redis.exceptions.NoPermissionError):  # of a user with the rights of an earlier release
+                write(WriteSite.BUS_TAKE_OVER, correct)
 
     def _claim(self, stream: str, group: str, consumer: str, idle_ms: int, count: int) -> list[tuple[str, Any, int]]:
         cursor = b"0-0"

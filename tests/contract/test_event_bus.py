@@ -423,6 +423,26 @@ def test_what_a_dead_consumer_left_is_taken_over_once_it_is_stale(bus: EventBus)
     assert bus.claim_stale("billing", "heir", 0) == []
 
 
+def test_what_was_handed_out_before_the_servers_clock_went_back_is_taken_over_like_any_other(
+    redis_url: str, prefix: str
+) -> None:
+    bus = RedisEventBus(redis_url, prefix=prefix)
+    bus.publish(result(0))
+    assert numbers(bus.read_group("billing", "dead")) == [0]
+    with redis.Redis.from_url(redis_url) as client:
+        stream = f"{prefix}:{{0}}:bus"
+        [pending] = client.xpending_range(stream, "billing", "-", "+", 1)
+        in_an_hour = round(time.time() * 1000) + 3_600_000
+        client.xclaim(stream, "billing", "dead", 0, [pending["message_id"]], time=in_an_hour, justid=True)
+
+    found: list[int] = []
+    assert eventually(lambda: bool(found.extend(numbers(bus.claim_stale("billing", "heir", 500))) or found))
+
+    assert found == [0]
+    assert bus.claim_stale("billing", "other", 60_000) == []
+    bus.close()
+
+
 def test_a_subscription_takes_over_what_a_dead_consumer_left(bus: EventBus) -> None:
     bus.publish(result(0))
     bus.read_group("billing", "dead")
