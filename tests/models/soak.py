@@ -113,7 +113,8 @@ def as_test(failure: Failure) -> str:
         f"#   pytest tests/models/test_random_workflows.py -k of_a_seed --seed {failure.seed}\n"
         f"# The case, as a test for tests/models/test_random_workflows.py:\n"
         f"from tests.models.random_workflows.case import Case\n"
-        f"from tests.models.random_workflows.elements import Fork, Many, Pass, Pick, Rounds, Scope, Work\n\n\n"
+        f"from tests.models.random_workflows.elements import (\n"
+        f"    Decision,\n    Fork,\n    Many,\n    Pass,\n    Pick,\n    Rounds,\n    Scope,\n    Work,\n)\n\n\n"
         f"def test_seed_{failure.seed}(orchestrator: Orchestrator) -> None:\n"
         f"    compare(\n        orchestrator,\n        {case},\n    )\n"
     )

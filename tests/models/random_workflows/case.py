@@ -11,7 +11,7 @@ from uuid import uuid4
 from multiagents import WorkflowBuilder
 from multiagents.workflow.definition import Definition
 from tests.models.random_workflows.as_code import ShortRepr, written
-from tests.models.random_workflows.elements import Maker, Work, elements
+from tests.models.random_workflows.elements import Decision, Maker, Pass, Scope, Work, elements
 
 #: What is done, here and there, while an attempt runs.
 VERBS = ("cancel", "pause", "resume")
@@ -25,11 +25,14 @@ class Case(ShortRepr):
         tree: what is written.
         verbs: what people do while the n-th attempt of all runs, undos included.
         doubled: every message comes twice, and so does every result and error.
+        again: when it is over, another run of the workflow gets its id, which was given free so: ``replaced`` or
+            ``deleted``; and whatever was said of the first is said again.
     """
 
     tree: list[Any]
     verbs: Mapping[int, list[str]] = field(default_factory=dict)
     doubled: bool = False
+    again: str = ""
     #: how many in a hundred attempts have verbs
     BUSY: ClassVar[int] = 4
 
@@ -52,7 +55,8 @@ class Case(ShortRepr):
         for number in range(1, 41):
             if maker.chance.randrange(100) < busy:
                 verbs[number] = [maker.chance.choice(VERBS) for _ in range(maker.chance.randint(1, 3))]
-        return cls(tree, verbs, maker.flip(6))
+        again = maker.chance.choice(["replaced", "deleted"]) if maker.flip(6) else ""
+        return cls(tree, verbs, maker.flip(6), again)
 
     def definition(self) -> Definition:
         """Build it, under a name of its own."""
@@ -61,6 +65,11 @@ class Case(ShortRepr):
     def works(self) -> dict[str, Work]:
         """All steps of workers in it, by name, whether or not they run."""
         return {each.name: each for each in flat(self.tree) if isinstance(each, Work)}
+
+    def asked(self) -> dict[str, Any]:
+        """All that a person may be asked about or has to tell something, by name."""
+        kinds = (Work, Pass, Decision, Scope)
+        return {each.name: each for each in flat(self.tree) if isinstance(each, kinds)}
 
     def __str__(self) -> str:
         return written(self)

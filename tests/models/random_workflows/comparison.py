@@ -9,24 +9,54 @@ from multiagents import Orchestrator
 from multiagents.events import CommandEvent, CompensationEvent, StatusEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotFoundError
 from multiagents.names import Direction
-from multiagents.orchestrator import Run
+from multiagents.orchestrator import Run, WorkflowState
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider import Fact, fold, settleable
 from tests.models.random_workflows.case import Case
-from tests.models.random_workflows.elements import MAX_ATTEMPTS, MAX_UNDOS, Model, out_of_round, seen_as
-from tests.models.random_workflows.stage import Entry, Stage, hear_again, on_stage
+from tests.models.random_workflows.elements import (
+    MAX_ATTEMPTS,
+    MAX_UNDOS,
+    Decision,
+    Model,
+    Pass,
+    Scope,
+    out_of_round,
+    seen_as,
+)
+from tests.models.random_workflows.stage import Entry, Stage, hear_again, on_stage, said_of
 
 
 def compare(orchestrator: Orchestrator, case: Case) -> None:
     """Run a case, and hold what is seen of it against the model."""
     with on_stage(case) as stage:
-        run = orchestrator.start(case.definition(), {})
-        be_the_people(orchestrator, run, stage)
-        if case.doubled:
-            ended = orchestrator.store.load(run.transaction_id).state
-            hear_again(orchestrator, run.transaction_id)
-            assert orchestrator.store.load(run.transaction_id).state == ended
-        _hold_against_model(orchestrator, run, stage)
+        definition = case.definition()
+        run = orchestrator.start(definition, {})
+        _come_to_its_end(orchestrator, run, stage)
+        if not case.again:
+            return
+        keys = {entry.key for entry in stage.seen("do", "undo")}
+        earlier = said_of(orchestrator, _family(orchestrator, run))
+        if case.again == "deleted":
+            run.delete(reason="its id is to be used again")
+        stage.next_life(earlier)
+        run = orchestrator.start(definition, {}, run.transaction_id, on_conflict="replace_ended")
+        _come_to_its_end(orchestrator, run, stage)
+        # Its steps have keys of their own (S32), and what the first run was told is still none of its own.
+        assert keys.isdisjoint(entry.key for entry in stage.seen("do", "undo"))
+        ended = orchestrator.store.load(run.transaction_id)
+        for events in earlier.values():
+            for event in events:
+                orchestrator.engine.receive(event)
+        assert orchestrator.store.load(run.transaction_id).state == ended.state
+
+
+def _come_to_its_end(orchestrator: Orchestrator, run: Run, stage: Stage) -> None:
+    be_the_people(orchestrator, run, stage)
+    if stage.case.doubled:
+        ended = orchestrator.store.load(run.transaction_id).state
+        hear_again(orchestrator, run.transaction_id)
+        assert orchestrator.store.load(run.transaction_id).state == ended
+    _hold_against_model(orchestrator, run, stage)
 
 
 # --- the people -----------------------------------------------------------------------------------------------------
@@ -63,17 +93,29 @@ def _help(run: Run, snapshot: Snapshot, stage: Stage) -> bool:
     elif left and (state.status.is_end or state.status == "paused"):
         _settle(run, stage, *left[0])
     elif waits and not state.status.is_end:
-        run.signal(definition.own(waits[0]).signal or waits[0])
+        _tell(run, definition.own(waits[0]).signal or waits[0], stage.asked[out_of_round(waits[0])])
     else:
         return False
     return True
 
 
+def _tell(run: Run, signal: str, wait: Pass | Decision) -> None:
+    if isinstance(wait, Decision):
+        for unclear in (None, {}, {"approved": "yes"}, {"aproved": True}):
+            try:
+                run.signal(signal, unclear)
+            except WorkflowError:
+                continue
+            raise AssertionError(f"{unclear} was taken for a decision")
+    run.signal(signal, wait.data)
+
+
 def _answer(stage: Stage, step: str, direction: Direction) -> str:
-    """What the person says who is asked about a step; of the check of a loop: go on."""
+    """What the person says who is asked about a step; of the check of a loop, and of a no: go on."""
     written = stage.works.get(out_of_round(step))
     if written is None:
-        return "skip"
+        held = stage.asked.get(out_of_round(step))
+        return held.answer if isinstance(held, Scope) else "skip"
     return written.answer if direction is Direction.DO else written.undo_answer
 
 
@@ -137,6 +179,7 @@ def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> N
         assert set(map(out_of_round, snapshot.definition.steps)) == set(map(out_of_round, seen.steps))
         assert all(step.status in ("succeeded", "skipped") for step in seen.steps.values())
         assert {name for name, step in seen.steps.items() if step.status == "skipped"}.isdisjoint(effects)
+        _what_was_told_is_in_the_context(seen, stage)
     elif any(not by_person.get(name) for name in given_up):
         assert seen.status == "compensation_failed"
     elif "skip" in by_person.values():
@@ -159,6 +202,20 @@ def _hold_against_model(orchestrator: Orchestrator, run: Run, stage: Stage) -> N
         assert fold(snapshot.definition, each.transaction_id, each.history()) == snapshot.state
         _nothing_is_sent_while_it_is_held(each)
     assert orchestrator.store.visibility.unattended() == []
+
+
+def _what_was_told_is_in_the_context(seen: WorkflowState, stage: Stage) -> None:
+    """Under the wait's name, where it takes no other's place; or merged, if that was asked for."""
+    for name, step in seen.steps.items():
+        wait = stage.asked.get(out_of_round(name))
+        if not isinstance(wait, Pass | Decision) or step.status != "succeeded" or wait == Pass(wait.name):
+            continue
+        assert step.result == wait.data
+        if wait.merge:
+            assert wait.name not in seen.context
+            assert seen.context[f"told.{wait.name}"] is True
+        else:
+            assert seen.context[wait.name] == wait.data
 
 
 def _every_step_as_written(model: Model, stage: Stage) -> None:

@@ -16,7 +16,19 @@ from random import Random
 from typing import Any, Self
 from uuid import uuid4
 
-from multiagents import Child, Choice, Loop, Map, Parallel, RetryPolicy, Sleep, Step, Wait, WorkflowBuilder
+from multiagents import (
+    Approval,
+    Child,
+    Choice,
+    Loop,
+    Map,
+    Parallel,
+    RetryPolicy,
+    Sleep,
+    Step,
+    Wait,
+    WorkflowBuilder,
+)
 from tests.models.random_workflows.as_code import ShortRepr
 from tests.models.random_workflows.user_code import Always, Listed, Reached
 
@@ -59,7 +71,7 @@ class Maker:
     def element(self, depth: int) -> Any:
         kinds = [kind for kind, weight, nests in KINDS if depth or not nests for _ in range(weight)]
         if self.simple:
-            kinds = [kind for kind in kinds if kind not in (Many, Scope)]
+            kinds = [kind for kind in kinds if kind not in (Many, Scope, Decision)]
         return self.chance.choice(kinds).made(self, depth)
 
 
@@ -100,7 +112,8 @@ class Work(ShortRepr):
     name: str
     #: attempts that fail first
     failures: int = 0
-    #: what the attempt after these comes to: ``result``, ``terminal`` or ``unknown``
+    #: what the attempt after these comes to: ``result``, ``terminal``, ``attention`` (the worker asks for a person) or
+    #: ``unknown``
     end: str = "result"
     #: it has a compensation; so many attempts of which fail first
     undone: bool = False
@@ -108,6 +121,8 @@ class Work(ShortRepr):
     #: an unknown outcome waits for a person
     parks: bool = False
     pivot: bool = False
+    #: a failure for good waits for a person
+    holds: bool = False
     #: what a person says of it who is asked: ``retry`` (it succeeds), ``skip``, ``supply``, or ``cancel`` the run
     answer: str = "retry"
     #: of an undo that failed for good: ``retry``, ``skip``, ``supply`` or, if nobody says anything, the empty string
@@ -116,7 +131,7 @@ class Work(ShortRepr):
     @classmethod
     def made(cls, maker: Maker, _depth: int, *, pivot: bool = False) -> Self:
         chance = maker.chance
-        unsure = [] if maker.simple else ["unknown", "parked"]
+        unsure = [] if maker.simple else ["unknown", "parked", "held", "held", "attention"]
         how = chance.choice([*["fine"] * 24, *["retried"] * 4, "exhausted", "exhausted", "terminal", *unsure])
         undone = maker.flip() and not maker.behind and not pivot
         # What a person says who is asked about a child is said to the child, and not yet to its parent.
@@ -125,11 +140,19 @@ class Work(ShortRepr):
         answers = ["retry", "skip", "supply", *([] if maker.inside else ["cancel"])]
         return cls(
             maker.name("pivot" if pivot else "step"),
-            failures={"retried": chance.randint(1, MAX_ATTEMPTS - 1), "exhausted": MAX_ATTEMPTS}.get(how, 0),
-            end={"terminal": "terminal", "unknown": "unknown", "parked": "unknown"}.get(how, "result"),
+            failures={
+                "retried": chance.randint(1, MAX_ATTEMPTS - 1),
+                "exhausted": MAX_ATTEMPTS,
+                "held": chance.choice([0, 1, MAX_ATTEMPTS]),
+                "attention": chance.choice([0, 1]),
+            }.get(how, 0),
+            end={"parked": "unknown", "held": "terminal"}.get(
+                how, how if how in ("terminal", "unknown", "attention") else "result"
+            ),
             undone=undone,
             undo_failures=undo_failures,
             parks=how == "parked",
+            holds=how == "held",
             pivot=pivot,
             answer=chance.choice(answers) if how not in ("fine", "retried") else "retry",
             undo_answer=chance.choice(["retry", "skip", "supply", ""]) if undo_failures == MAX_UNDOS else "",
@@ -143,6 +166,7 @@ class Work(ShortRepr):
             undo_retry=UNDO_RETRY if self.undone else None,
             no_compensation=None if self.undone or self.pivot else "nothing is left of it",
             on_unknown="park" if self.parks else "compensate",
+            on_failure="park" if self.holds else "fail",
             pivot=self.pivot,
         )
 
@@ -150,8 +174,10 @@ class Work(ShortRepr):
         name = in_round(self.name, round_)
         model.before[name], model.written[name] = set(before), self
         after = before | {name}
-        definite = self.end == "terminal" or self.failures >= MAX_ATTEMPTS
-        asks = (definite and model.past) or (
+        exhausted = self.failures >= MAX_ATTEMPTS
+        definite = self.end in ("terminal", "attention") or exhausted
+        held = self.holds or (self.end == "attention" and not exhausted)
+        asks = (definite and (held or model.past)) or (
             self.end == "unknown" and not definite and (self.parks or self.pivot or model.past)
         )
         if asks and not (self.answer == "cancel" and not model.past):
@@ -170,20 +196,52 @@ class Work(ShortRepr):
 
 @dataclass(frozen=True, repr=False)
 class Pass(ShortRepr):
-    """A sleep or a wait: nobody works."""
+    """A sleep or a wait: nobody works. What a wait is told lies under its name, or is merged."""
 
     name: str
     waits: bool = False
+    merge: bool = False
 
     @classmethod
     def made(cls, maker: Maker, _depth: int) -> Self:
-        return cls(maker.name("pass"), maker.flip())
+        waits = maker.flip()
+        return cls(maker.name("pass"), waits, waits and maker.flip())
 
     def element(self) -> Any:
-        return Wait(self.name) if self.waits else Sleep(self.name, 0.001)
+        return Wait(self.name, merge=self.merge) if self.waits else Sleep(self.name, 0.001)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {f"told.{self.name}": True}
 
     def walked(self, _model: Model, before: set[str], _round: str) -> tuple[set[str], bool]:
         return before, True
+
+
+@dataclass(frozen=True, repr=False)
+class Decision(ShortRepr):
+    """A person says yes or no; a no fails the step for certain, and is no effect."""
+
+    name: str
+    yes: bool = True
+    merge: bool = False
+
+    @classmethod
+    def made(cls, maker: Maker, _depth: int) -> Self:
+        return cls(maker.name("decision"), not maker.flip(4), maker.flip())
+
+    def element(self) -> Any:
+        return Approval(self.name, merge=self.merge)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {"approved": self.yes, f"told.{self.name}": True}
+
+    def walked(self, model: Model, before: set[str], _round: str) -> tuple[set[str], bool]:
+        # Behind the pivot a person is asked about the no, and passes over it.
+        refused = not self.yes and not model.past
+        model.fails |= refused
+        return before, not refused
 
 
 @dataclass(frozen=True, repr=False)
@@ -212,24 +270,26 @@ class Many(ShortRepr):
     undone: bool = False
     parks: bool = False
     at_once: int | None = None
+    holds: bool = False
 
     @classmethod
     def made(cls, maker: Maker, depth: int) -> Self:
         name, undone = maker.name("many"), maker.flip() and not maker.behind
         items = [Work.made(maker, depth) for _ in range(maker.chance.randint(0, 4))]
-        parks = maker.flip(3)
+        parks, holds = maker.flip(3), maker.flip(3)
         items = [
             replace(
                 item,
                 name=f"{name}[{index}]",
                 undone=undone,
                 parks=parks,
+                holds=holds,
                 undo_failures=item.undo_failures if undone else 0,
                 undo_answer=item.undo_answer if undone else "",
             )
             for index, item in enumerate(items)
         ]
-        return cls(name, items, undone, parks, maker.chance.choice([None, 1, 2]))
+        return cls(name, items, undone, parks, maker.chance.choice([None, 1, 2]), holds)
 
     def element(self) -> Any:
         return Map(
@@ -238,6 +298,7 @@ class Many(ShortRepr):
                 self.name,
                 DO,
                 on_unknown="park" if self.parks else "compensate",
+                on_failure="park" if self.holds else "fail",
                 no_compensation=None if self.undone else "nothing is left of it",
             ),
             Listed(len(self.items)),
@@ -254,24 +315,29 @@ class Many(ShortRepr):
 
 @dataclass(frozen=True, repr=False)
 class Scope(ShortRepr):
-    """A child run, and whether its parent goes on when it has failed."""
+    """A child run, and whether its parent goes on when it has failed, or a person is asked."""
 
     name: str
     body: list[Any]
     passed_over: bool = False
+    holds: bool = False
+    #: what a person says who is asked: ``skip``, ``supply``, or ``cancel`` the parent
+    answer: str = "skip"
 
     @classmethod
     def made(cls, maker: Maker, depth: int) -> Any:
         if maker.inside or maker.behind:  # behind the pivot, what fails in it would be asked about twice
             return Work.made(maker, depth)
         maker.inside = True
-        made = cls(maker.name("scope"), maker.sequence(depth - 1), maker.flip())
+        body, how = maker.sequence(depth - 1), maker.chance.choice(["fails", "passed over", "held"])
+        answer = maker.chance.choice(["skip", "supply", "cancel"])
+        made = cls(maker.name("scope"), body, how == "passed over", how == "held", answer)
         maker.inside = False
         return made
 
     def element(self) -> Any:
         body = WorkflowBuilder(f"child-{uuid4().hex[:8]}").add_parallel("inside", [elements(self.body)]).build()
-        return Child(self.name, body, on_failure="continue" if self.passed_over else "fail")
+        return Child(self.name, body, on_failure="park" if self.holds else "continue" if self.passed_over else "fail")
 
     def walked(self, model: Model, before: set[str], round_: str) -> tuple[set[str], bool]:
         outside, model.fails = model.fails, False
@@ -283,6 +349,10 @@ class Scope(ShortRepr):
             model.units = True
             return ended, True
         model.undone_inside |= model.before.keys() - known
+        if self.holds:
+            model.given_up |= self.answer == "cancel"
+            model.units |= self.answer == "supply"
+            return before, self.answer != "cancel"
         model.fails |= not self.passed_over
         return before, self.passed_over
 
@@ -351,6 +421,7 @@ class Rounds(ShortRepr):
 KINDS: list[tuple[Any, int, bool]] = [
     (Work, 4, False),
     (Pass, 1, False),
+    (Decision, 1, False),
     (Fork, 2, True),
     (Many, 1, False),
     (Pick, 2, True),

@@ -10,6 +10,7 @@ from celery import Celery
 
 from multiagents import (
     ErrorEvent,
+    NeedsAttentionError,
     Orchestrator,
     OutcomeUnknownError,
     ResultEvent,
@@ -44,10 +45,20 @@ class Stage:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.works = case.works()
+        self.asked = case.asked()
         self.journal: list[Entry] = []
         self.attempts = 0
         #: (direction, step) that a person was asked about, and has had tried again
         self.tried_again: set[tuple[str, str]] = set()
+        #: what was said of an earlier run with the id, by what it is about: run, step and direction
+        self.earlier: dict[tuple[str, str, str], list[Any]] = {}
+
+    def next_life(self, earlier: dict[tuple[str, str, str], list[Any]]) -> None:
+        """Another run gets the id: nothing of this one is known any more, but it may be said again."""
+        self.earlier = earlier
+        self.journal.clear()
+        self.tried_again.clear()
+        self.attempts = 0
 
     def act(self, step: Any) -> Work:
         """Do what people do while this attempt runs; what is written of its step."""
@@ -57,7 +68,20 @@ class Stage:
             self.journal.append(Entry(verb, self.name(step), came_to=str(step.direction)))
             with suppress(WorkflowError):  # a resume of what nobody has paused
                 getattr(run, verb)(reason="as the case has it")
+        self._hear_earlier(step)
         return self.works[out_of_round(step.step)]
+
+    def _hear_earlier(self, step: Any) -> None:
+        """What came of an earlier run's attempts comes while the same is done of this one: it changes nothing (S32)."""
+        orchestrator = _orchestrators[-1]
+        for event in self.earlier.get((step.transaction_id, step.step, str(step.direction)), ()):
+            before = orchestrator.store.load(step.transaction_id)
+            orchestrator.engine.receive(event)
+            after = orchestrator.store.load(step.transaction_id)
+            assert (after.state, after.in_flight) == (
+                before.state,
+                before.in_flight,
+            ), "an earlier run's outcome counted"
 
     def note(self, step: Any, came_to: str) -> None:
         self.journal.append(Entry(str(step.direction), self.name(step), step.idempotency_key, came_to))
@@ -93,6 +117,9 @@ def do(context: dict[str, Any]) -> dict[str, Any] | None:
     elif written.end == "terminal":
         stage.note(step, "failed")
         raise TerminalError("never")
+    elif written.end == "attention":
+        stage.note(step, "failed")
+        raise NeedsAttentionError("look at it")
     elif written.end == "unknown":
         stage.note(step, "unknown")
         raise OutcomeUnknownError("who knows")
@@ -165,6 +192,18 @@ def hear_again(orchestrator: Orchestrator, transaction_id: str, correlation_id: 
     for event in heard.values():
         if correlation_id in ("", event.correlation_id):
             orchestrator.engine.receive(event)
+
+
+def said_of(orchestrator: Orchestrator, runs: list[Any]) -> dict[tuple[str, str, str], list[Any]]:
+    """Every result and error of these runs, with the nonce of its run, by what it is about."""
+    said: dict[tuple[str, str, str], list[Any]] = {}
+    for run in runs:
+        nonce = orchestrator.store.load(run.transaction_id).state.nonce
+        for event in run.history():
+            if isinstance(event, ResultEvent | ErrorEvent) and event.step:
+                about = (run.transaction_id, event.step, str(event.direction))
+                said.setdefault(about, []).append(event.model_copy(update={"nonce": nonce}))
+    return said
 
 
 @contextmanager
