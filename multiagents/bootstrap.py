@@ -142,7 +142,7 @@ def _about(worker: Any) -> Node:
     app: Celery = worker.app
     consumer = getattr(getattr(worker, "consumer", None), "task_consumer", None)
     queues = app.amqp.queues.consume_from if consumer is None else [queue.name for queue in list(consumer.queues)]
-    home = app.multiagents.settings.queue or app.conf.task_default_queue  # type: ignore[attr-defined]
+    home = app.multiagents.settings.queue or app.conf.task_default_queue  # type: ignore[attr-defined]  # ours
     try:
         held = [request.id for request in list(state.reserved_requests) if HEADER in request.request_dict]
     except RuntimeError:  # its main loop has just taken one more

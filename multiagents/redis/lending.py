@@ -214,7 +214,7 @@ class Client(redis.Redis):
             pool.failed(line, error)
             if isinstance(error, redis.exceptions.ResponseError) and not says_elsewhere(error):
                 raise
-            return self.execute_command(*command)  # type: ignore[no-untyped-call]
+            return self.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py has no type for it
         except BaseException:
             # Half a conversation: whoever took this connection next would read our answer.
             pool.drop(line)
@@ -250,7 +250,7 @@ def listening(client: Client) -> Client:
 
 def socket_of(line: Any) -> Any:
     """The socket of a connection, to wait on beside others; redis-py has no public name for it."""
-    return line._sock  # noqa: SLF001
+    return line._sock  # noqa: SLF001 - as it says
 
 
 def _connect(line: Any) -> None:

@@ -93,7 +93,7 @@ class WorkerManager:
         popen = subprocess.Popen(command)  # noqa: S603 - our own interpreter, with the caller's own app
         self._processes.append(_Process(node, popen))
         # One finished sentence: it is all that every kind of logger takes.
-        self.logger.info(f"worker {node} started as process {popen.pid}")  # noqa: G004
+        self.logger.info(f"worker {node} started as process {popen.pid}")  # noqa: G004 - as it says
         return node
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -115,7 +115,7 @@ class WorkerManager:
                 except subprocess.TimeoutExpired:
                     process.popen.kill()
                     code = process.popen.wait()
-            self.logger.info(f"worker {process.node} ended with exit code {code}")  # noqa: G004
+            self.logger.info(f"worker {process.node} ended with exit code {code}")  # noqa: G004 - as above
 
     def health(self, app: Any = None, timeout: float = 1.0) -> dict[str, WorkerHealth]:
         """Ask every worker of an app how it is.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class WorkerTask(Proxy):  # type: ignore[type-arg]
+class WorkerTask(Proxy):  # type: ignore[type-arg]  # generic in its stubs alone
     """What a decorated function becomes: the Celery task of the current app, that can still be called as the function.
 
     What is asked of the worker itself (its name, its policy, calling it) needs no app; all else is asked of the task.
@@ -93,11 +93,11 @@ class WorkerTask(Proxy):  # type: ignore[type-arg]
         return self.worker.fn
 
     @property
-    def __doc__(self) -> str | None:  # type: ignore[override]
+    def __doc__(self) -> str | None:  # type: ignore[override]  # each task has its function's
         return self.worker.fn.__doc__
 
     @property
-    def __module__(self) -> str:  # type: ignore[override]
+    def __module__(self) -> str:  # type: ignore[override]  # as above
         return self.worker.fn.__module__
 
     def __str__(self) -> str:

@@ -237,5 +237,5 @@ def names_beside(function: Callable[..., Any]) -> Mapping[str, Any] | None:
     while frame is not None:
         if frame.f_code.co_filename == getattr(code, "co_filename", None):
             return dict(frame.f_locals)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back  # type: ignore[assignment]  # None behind the last
     return None

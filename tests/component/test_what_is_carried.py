@@ -76,7 +76,7 @@ _strange = st.recursive(
 )
 _deep = st.integers(90, 110).map(lambda levels: json.loads("[" * levels + "]" * levels))
 _few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -78,7 +78,7 @@ def test_a_module_exports_only_names_that_it_has(name: str):
     except ModuleNotFoundError as missing:
         if (missing.name or "").startswith("multiagents"):
             raise
-        pytest.skip(f"needs {missing.name}, which is not installed")
+        pytest.skip(f"this module is for who has {missing.name} installed, which is not the case here")
 
     exported = getattr(module, "__all__", [])
 

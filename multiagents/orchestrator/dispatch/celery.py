@@ -92,7 +92,7 @@ class CeleryDispatcher(Dispatcher):
         self._tags = Tags()
 
     @cached_property
-    def atomic(self) -> bool:  # type: ignore[override]
+    def atomic(self) -> bool:  # type: ignore[override]  # it is looked up once
         broker = broker_address(self.app.conf)
         return broker is not None and self._store.is_same_database(broker)
 

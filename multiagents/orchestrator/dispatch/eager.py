@@ -46,12 +46,12 @@ class EagerDispatcher(Dispatcher):
 
     def address(
         self,
-        definition: Definition,  # noqa: ARG002
+        definition: Definition,  # noqa: ARG002 - nothing is sent
         correlation: Correlation,
         *,
-        losses: int = 0,  # noqa: ARG002
-        probe: bool = False,  # noqa: ARG002
-        first: bool = False,  # noqa: ARG002
+        losses: int = 0,  # noqa: ARG002 - nothing is sent
+        probe: bool = False,  # noqa: ARG002 - nothing is sent
+        first: bool = False,  # noqa: ARG002 - nothing is sent
     ) -> Dispatch:
         return Dispatch(correlation.step, attempt_key_of(correlation.direction, correlation.attempt), Delivery.OUTBOX)
 
@@ -71,16 +71,16 @@ class EagerDispatcher(Dispatcher):
     ) -> None:
         pass
 
-    def backlog(self, target: str) -> int:  # noqa: ARG002
+    def backlog(self, target: str) -> int:  # noqa: ARG002 - nothing is sent
         return 0
 
-    def is_deserted(self, target: str) -> bool:  # noqa: ARG002
+    def is_deserted(self, target: str) -> bool:  # noqa: ARG002 - nothing is sent
         return False
 
     def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
         return self._messages.link(definition, correlation, probe=probe)
 
-    def orchestration(self, transaction_id: str, *, first: bool = False) -> None:  # noqa: ARG002
+    def orchestration(self, transaction_id: str, *, first: bool = False) -> None:  # noqa: ARG002 - nothing is sent
         return None
 
     def send_orchestration(self, transaction_id: str, *, first: bool = False) -> None:

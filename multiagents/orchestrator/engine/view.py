@@ -36,15 +36,15 @@ class RunView(Protocol):
     @property
     def definition(self) -> Definition: ...  # noqa: D102 - above
     @property
-    def state(self) -> RunState: ...  # noqa: D102
+    def state(self) -> RunState: ...  # noqa: D102 - above
     @property
-    def generation(self) -> int: ...  # noqa: D102
+    def generation(self) -> int: ...  # noqa: D102 - above
     @property
-    def whole(self) -> bool: ...  # noqa: D102
+    def whole(self) -> bool: ...  # noqa: D102 - above
     @property
-    def expands(self) -> bool: ...  # noqa: D102
+    def expands(self) -> bool: ...  # noqa: D102 - above
     @property
-    def in_flight(self) -> Mapping[str, InFlight]: ...  # noqa: D102
+    def in_flight(self) -> Mapping[str, InFlight]: ...  # noqa: D102 - above
 
     def context(self, definition: Definition, step: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
         """The context of a step, with results that are not stored yet."""

@@ -149,7 +149,7 @@ class CeleryTicks(Ticks):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CeleryTicks) and repr(other.schedule) == repr(self.schedule)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # a crontab has none either
 
 
 def _read(text: str) -> crontab:

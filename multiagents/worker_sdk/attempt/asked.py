@@ -29,7 +29,7 @@ class RetryAsked(TaskFailed):
         super().__init__(error)
 
 
-class GivenBack(Exception):  # noqa: N818
+class GivenBack(Exception):  # noqa: N818 - no error either
     """This was no attempt: it comes again after a while.
 
     Attributes:

@@ -106,6 +106,6 @@ def _is_harmless(error: Exception) -> bool:
         repr(error), str(error), pickle.loads(pickle.dumps(error))  # noqa: S301 - made here, just now
     except Exception:  # noqa: BLE001 - whatever its author wrote; Celery expects as much
         return True
-    except BaseException:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001 - as above
         return False
     return True

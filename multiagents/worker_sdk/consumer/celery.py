@@ -101,10 +101,10 @@ class StepRequest(Request):
         made: Any = getattr(self, "_apply_result", None)
         job: Any = None if made is None else made()
         if getattr(job, "_timeout", None) and job._on_timeout_cancel:  # noqa: SLF001 - there is no other way
-            job._on_timeout_cancel(job)  # noqa: SLF001
-            job._timeout = None  # noqa: SLF001
-            if job._soft_timeout:  # noqa: SLF001
-                job._on_timeout_set(job, job._soft_timeout, None)  # noqa: SLF001
+            job._on_timeout_cancel(job)  # noqa: SLF001 - as above
+            job._timeout = None  # noqa: SLF001 - as above
+            if job._soft_timeout:  # noqa: SLF001 - as above
+                job._on_timeout_set(job, job._soft_timeout, None)  # noqa: SLF001 - as above
 
     def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
         """Tell of a process that has ended before its step."""

@@ -96,7 +96,7 @@ class _Call:
         except asyncio.CancelledError as error:
             self.error = WorkerError(f'worker "{self.worker}" cancelled the task it runs in; let the coroutine return')
             self.error.__cause__ = error
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - below
             # Nothing may leave this coroutine: a SystemExit that did would end the loop, and every step in it.
             if limit is not None and limit.expired():
                 self.error = StepTimeoutError(self.worker, self.seconds)

@@ -62,7 +62,7 @@ def _adds(element: Callable[_Arguments, Element]) -> Callable[Concatenate[_Build
     add.__doc__ = element.__doc__
     myself = Parameter("self", Parameter.POSITIONAL_OR_KEYWORD)
     shown = Signature([myself, *signature(element).parameters.values()], return_annotation="WorkflowBuilder")
-    add.__signature__ = shown  # type: ignore[attr-defined]
+    add.__signature__ = shown  # type: ignore[attr-defined]  # what `inspect` and editors show
     return add
 
 

@@ -51,7 +51,7 @@ class Shop:
         return len(self.admin.pubsub_channels("*"))
 
     def close(self) -> None:
-        self.orchestrator.store.close()  # type: ignore[attr-defined]
+        self.orchestrator.store.close()
         self.admin.close()
 
 

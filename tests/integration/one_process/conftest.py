@@ -1,4 +1,7 @@
-"""Worlds of one process, on each store."""
+"""Worlds of one process, on each store; and one in memory that runs everything on the spot.
+
+A file that needs more of that has an ``orchestrator`` of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from multiagents import Orchestrator
+from tests.support.one_process import one_process
 from tests.support.passing_world import PassingWorld
+
+
+@pytest.fixture
+def orchestrator() -> Iterator[Orchestrator]:
+    """Whoever starts a run there has it run to where it waits."""
+    with one_process() as made:
+        yield made
+
+
+@pytest.fixture(params=["inline", "queued"])
+def in_each_mode(request: pytest.FixtureRequest) -> Iterator[Orchestrator]:
+    """The same, once for each mode of orchestration."""
+    with one_process(multiagents_orchestration=request.param) as made:
+        yield made
 
 
 @pytest.fixture(params=["memory", "redis", "redis-3-partitions"])

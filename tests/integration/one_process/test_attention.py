@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from celery import Celery
 
 from multiagents import (
     NeedsAttentionError,
@@ -21,11 +19,9 @@ from multiagents import (
     WorkflowBuilder,
     WorkflowFailedError,
     current_step,
-    init_app,
     worker,
 )
 from multiagents.exceptions import DefinitionError
-from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder import Child
 from multiagents.workflow.definition import Definition
 
@@ -51,16 +47,11 @@ def undo(context: dict[str, Any]) -> None:
             raise raises[which]
 
 
-@pytest.fixture(params=["inline", "queued"])
-def orchestrator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    app = Celery(f"attention-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0")
-    app.conf.update(task_always_eager=True, multiagents_orchestration=request.param)
+@pytest.fixture
+def orchestrator(in_each_mode: Orchestrator) -> Orchestrator:
     raises.clear()
     told.clear()
-    yield init_app(app)
-    InMemoryStateStore.shared().clear()
-    app.close()
+    return in_each_mode
 
 
 def order(name: str = "attention-order", **options: Any) -> Definition:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from celery import Celery
 
-from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, current_step, init_app, worker
+from multiagents import Orchestrator, Step, TerminalError, WorkflowBuilder, current_step, worker
 from multiagents.exceptions import DefinitionError, WorkflowNotFoundError
 from multiagents.names import Direction
 from multiagents.orchestrator.recovery import Sweep
-from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder import Child, Map
 
 called: list[str] = []
@@ -42,16 +38,10 @@ REVIEW = WorkflowBuilder("nest-review").add_step("open", do, compensation=undo).
 WAITING = WorkflowBuilder("nest-waiting").add_child("review", REVIEW).add_step("ship", do).build()
 
 
-@pytest.fixture(params=["inline", "queued"])
-def orchestrator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    app = Celery(f"nest-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0")
-    app.conf.update(task_always_eager=True, multiagents_orchestration=request.param)
-    made = init_app(app)
+@pytest.fixture
+def orchestrator(in_each_mode: Orchestrator) -> Orchestrator:
     called.clear()
-    yield made
-    InMemoryStateStore.shared().clear()
-    app.close()
+    return in_each_mode
 
 
 def test_a_parent_goes_on_when_a_child_that_waited_ends(orchestrator: Orchestrator) -> None:

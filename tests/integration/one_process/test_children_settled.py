@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from celery import Celery
 
-from multiagents import Orchestrator, RetryPolicy, TerminalError, WorkflowBuilder, init_app, worker
+from multiagents import Orchestrator, RetryPolicy, TerminalError, WorkflowBuilder, worker
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.memory import InMemoryStateStore
 from multiagents.workflow.builder import Child
 from tests.support.letters import letter_about
 
@@ -55,15 +51,10 @@ OUTER = WorkflowBuilder("settled-outer").add_child("order", ORDER).add_step("end
 MANY = WorkflowBuilder("settled-many").add_map("pay", PAY, over="orders").add_step("ship", may_fail).build()
 
 
-@pytest.fixture(params=["inline", "queued"])
-def orchestrator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    app = Celery(f"settled-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0")
-    app.conf.update(task_always_eager=True, multiagents_orchestration=request.param)
+@pytest.fixture
+def orchestrator(in_each_mode: Orchestrator) -> Orchestrator:
     broken.clear()
-    yield init_app(app)
-    InMemoryStateStore.shared().clear()
-    app.close()
+    return in_each_mode
 
 
 def status(orchestrator: Orchestrator, *names: str) -> list[str]:

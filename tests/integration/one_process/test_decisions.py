@@ -320,7 +320,7 @@ def test_S11_a_child_that_is_started_while_its_parent_turns_back_is_cancelled(
 
     children = Children(engine.pipeline)
     children._start(before, own, lambda: orchestrator.store.payloads(run.transaction_id))
-    children._stop_unwanted(run.transaction_id, [own])
+    children._stop_unwanted(before, [own])
     engine._carry_out(children.follow_ups)
 
     assert orchestrator.get(f"{run.transaction_id}:own").status == "cancelled"

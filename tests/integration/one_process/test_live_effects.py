@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from celery import Celery
 
-from multiagents import Child, Orchestrator, RetryPolicy, Step, TerminalError, WorkflowBuilder, init_app, worker
+from multiagents import Child, Orchestrator, RetryPolicy, Step, TerminalError, WorkflowBuilder, worker
 from multiagents.exceptions import UndoMissingWarning, WorkflowFailedError
-from multiagents.state_store.memory import InMemoryStateStore
 
 
 @worker("live.do")
@@ -30,16 +26,6 @@ def fail(context: dict[str, Any]) -> None:
 def undo(context: dict[str, Any]) -> None:
     if context.get("stuck"):
         raise TerminalError("stuck")
-
-
-@pytest.fixture
-def orchestrator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    app = Celery(f"live-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0")
-    app.conf.update(task_always_eager=True)
-    yield init_app(app)
-    InMemoryStateStore.shared().clear()
-    app.close()
 
 
 # When it is written -------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +11,7 @@ import pytest
 from celery import Celery
 from pydantic import BaseModel
 
-from multiagents import Orchestrator, Step, WorkflowBuilder, celery_task, current_step, init_app, worker
+from multiagents import Orchestrator, Step, WorkflowBuilder, celery_task, current_step, worker
 
 AT = dt.datetime(2026, 3, 29, 2, 30, tzinfo=dt.UTC)
 
@@ -77,18 +76,13 @@ def refuse(context):  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-def app() -> Iterator[Celery]:
-    app = Celery(f"types-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0")
-    app.conf.task_always_eager = True
+def app(orchestrator: Orchestrator) -> Celery:
+    return orchestrator.app
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> None:
     seen.clear()
-    yield app
-    app.close()
-
-
-@pytest.fixture
-def orchestrator(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Orchestrator:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    return init_app(app)
 
 
 def builder() -> WorkflowBuilder:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from celery import Celery
 from pydantic import BaseModel
 
 from multiagents import (
@@ -19,12 +16,10 @@ from multiagents import (
     Wait,
     WorkflowBuilder,
     WorkflowFailedError,
-    init_app,
     worker,
 )
 from multiagents.events import ResultEvent
 from multiagents.exceptions import WorkflowError
-from multiagents.state_store.memory import InMemoryStateStore
 
 
 class Lenient(BaseModel):
@@ -76,16 +71,6 @@ UNCLEAR = [
     {"approved": [True]},
     {"ok": {"approved": True}},
 ]
-
-
-@pytest.fixture
-def orchestrator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    monkeypatch.delenv("MULTIAGENTS_REDIS_URL", raising=False)
-    app = Celery(f"told-{uuid4().hex[:8]}", broker="redis://127.0.0.1:1/0")
-    app.conf.update(task_always_eager=True)
-    yield init_app(app)
-    InMemoryStateStore.shared().clear()
-    app.close()
 
 
 # Approvals ----------------------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def small_group() -> Iterator[Path]:
     except OSError as error:
         with contextlib.suppress(OSError):
             group.rmdir()
-        pytest.skip(f"no control group can be made here: {error}")
+        pytest.skip(f"a worker short of memory needs a control group of its own, which may not be made here: {error}")
     yield group
     wait_until(lambda: not (group / "cgroup.procs").read_text(), 20, "the group to be empty")
     group.rmdir()

@@ -276,7 +276,7 @@ def test_a_worker_that_starts_before_redis_waits_for_it_and_warns_of_its_setting
     crash_server: EmbeddedServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     if server_kind() == "rabbitmq":
-        pytest.skip("Redis is the broker here")
+        pytest.skip("it is about a worker whose broker is the Redis that is down, and here the broker is RabbitMQ")
     # Given: Redis is down when the worker starts, and will drop keys under memory pressure when it is back.
     url = crash_server.url
     crash_server.kill()

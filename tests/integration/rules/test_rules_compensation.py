@@ -86,7 +86,7 @@ def test_S6_a_given_order_goes_before_the_default(rules: Scenario):
 
 def test_S7_siblings_of_a_failed_branch_settle_before_anything_is_undone(rules: Scenario):
     if rules.deployment.pool == "solo":
-        pytest.skip("the solo pool has one step at a time")
+        pytest.skip("the solo pool has one step at a time, and this takes two side by side")
     run = rules.start(BRANCHES, l1=["terminal"], r1=["wait"])
     rules.until_begun(run, "r1")
     wait_until(lambda: run.status == "compensating", what="the run to go back")
@@ -102,7 +102,7 @@ def test_S7_siblings_of_a_failed_branch_settle_before_anything_is_undone(rules: 
 
 def test_S7_cancel_tells_siblings_to_stop_and_still_lets_them_settle(rules: Scenario):
     if rules.deployment.pool == "solo":
-        pytest.skip("the solo pool has one step at a time")
+        pytest.skip("the solo pool has one step at a time, and this takes two side by side")
     block = [Step("l", "play"), Step("r", "play", compensation="undo")]
     cancel = WorkflowBuilder("cancel").add_parallel("both", block, on_failure="cancel").build(register=False)
 
@@ -276,7 +276,7 @@ def test_S5_a_late_success_is_refused_as_progress_and_undone_again(rules: Scenar
 
 def test_S5_a_cancel_safe_step_is_undone_without_waiting_for_it(rules: Scenario):
     if rules.deployment.pool == "solo":
-        pytest.skip("the solo pool has one step at a time")
+        pytest.skip("the solo pool has one step at a time, and this takes two side by side")
     workflow = (
         WorkflowBuilder("safe").add_step("a", "play", compensation="undo", cancel_safe=True).build(register=False)
     )

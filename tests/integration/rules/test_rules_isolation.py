@@ -58,7 +58,7 @@ def test_S29_one_run_at_a_time_works_on_a_key_and_the_next_has_a_larger_token(ru
 
 def test_S29_a_lock_is_held_until_the_undo_is_over(rules: Scenario) -> None:
     if rules.deployment.pool == "solo":
-        pytest.skip("an undo that waits there keeps all others from being run")
+        pytest.skip("where steps run one at a time, an undo that waits keeps all others from being run")
     sku = f"{rules.deployment.mode}-undo"
     first = holding(rules, sku, ship=["terminal"], first__undo=["wait"])
     first.signal("go")
@@ -249,7 +249,7 @@ def test_S29_attempts_begin_no_faster_than_the_rate_of_their_step(rules: Scenari
 
 def test_S29_a_worker_that_is_killed_takes_its_slot_with_it_for_a_lease_at_most(rules: Scenario) -> None:
     if rules.deployment.pool != "prefork":
-        pytest.skip("elsewhere the process that is killed is the whole worker")
+        pytest.skip("elsewhere the process that is killed is the whole worker: that is tested with the faults")
     limit = Limit("killed", concurrency=1)
     workflow = WorkflowBuilder("killed").add_step("pay", "play", limit=limit).build(register=False)
 
@@ -260,7 +260,7 @@ def test_S29_a_worker_that_is_killed_takes_its_slot_with_it_for_a_lease_at_most(
 
 def test_S20_a_cancel_does_not_wait_for_a_slot(rules: Scenario) -> None:
     if rules.deployment.pool == "solo":
-        pytest.skip("one step at a time is all it does")
+        pytest.skip("where steps run one at a time, nobody else ever has the slot")
     limit = Limit(f"cancel-{rules.deployment.mode}", concurrency=1)
     workflow = WorkflowBuilder("slots").add_step("pay", "play", limit=limit).build(register=False)
     first = rules.start(workflow, pay=["wait"])

@@ -349,7 +349,7 @@ PARALLEL = (
 @pytest.mark.parametrize("slow", ["left", "right"])
 def test_parallel_results_are_merged_in_definition_order_whatever_finished_first(rules: Scenario, slow: str):
     if rules.deployment.pool == "solo":
-        pytest.skip("the solo pool has one step at a time")
+        pytest.skip("the solo pool has one step at a time, and this takes two side by side")
     quick = "left" if slow == "right" else "right"
     scores = {"left": {"score": 1}, "right": {"score": 2}}
     run = rules.start(PARALLEL, {"script": {slow: [["wait", scores[slow]]], quick: [scores[quick]]}})

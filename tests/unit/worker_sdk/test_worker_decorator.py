@@ -205,7 +205,7 @@ def test_the_runtime_is_made_by_the_first_step_of_a_process_and_anew_after_a_for
 ) -> None:
     made: list[int] = []
     monkeypatch.setattr(tasks, "Invocation", lambda _runtime: SimpleNamespace(run=lambda *_, **__: []))
-    tasks.install(app, lambda: made.append(os.getpid()))  # type: ignore[arg-type,return-value,func-returns-value]
+    tasks.install(app, lambda: made.append(os.getpid()))  # type: ignore[arg-type,return-value]
 
     def step() -> None:
         charge_card.apply_async(kwargs=IDS, headers={HEADER: {"v": 1}}, throw=True)

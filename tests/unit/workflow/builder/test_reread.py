@@ -27,7 +27,7 @@ def test_S29_the_worker_that_reads_again_is_a_step_right_before_the_pivot() -> N
     reread, charge = built.steps["charge.reread"], built.steps["charge"]
 
     assert list(built.steps) == ["reserve", "charge.reread", "charge", "ship"]
-    assert (reread.worker, reread.after, dict(reread.inputs or {})) == ("check_stock", ("reserve",), {"n": "quantity"})  # type: ignore[call-overload]
+    assert (reread.worker, reread.after, dict(reread.inputs or {})) == ("check_stock", ("reserve",), {"n": "quantity"})
     assert (charge.after, charge.pivot, reread.pivot) == (("charge.reread",), True, False)
     assert built.steps["ship"].after == ("charge",)
     assert Definition.from_dict(built.to_dict()) == built
