@@ -1,8 +1,8 @@
 """Any workflow that can be written, against a model that knows only what was written.
 
-Trees of steps, forks, choices, loops, maps, child runs, sleeps, waits, approvals and a pivot are made up, built with the
-public builder and run in this process by the real engine, store and workers, while people cancel, pause and resume the
-run, decide, and settle what waits for a person; in some of them every message, result and error comes twice, and in
+Trees of steps, forks, choices, loops, maps, child runs, sleeps, waits, approvals and a pivot are made up, built with
+the public builder and run in this process by the real engine, store and workers, while people cancel, pause and resume
+the run, decide, and settle what waits for a person; in some of them every message, result and error comes twice, and in
 some the id is used again, and all that was said of the first run is said again. `random_workflows` makes them up and
 knows what is to be seen; `soak.py` runs a hundred thousand of them (``make soak``).
 
