@@ -10,10 +10,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
+from pydantic_core import from_json
+
 from multiagents.events import CommandEvent, ErrorEvent, ResultEvent
 from multiagents.names import Direction
 from multiagents.orchestrator.engine.pipeline import Decided, Pipeline
-from multiagents.state_store.payloads import as_mapping
+from multiagents.state_store.payloads import as_mapping, dumps
 from multiagents.state_store.records import LIMIT_GRACE_MS, Claim, Delivery, Dispatch, attempt_key_of
 from multiagents.workflow.definition import map_of
 
@@ -63,12 +65,13 @@ def local_step(pipeline: Pipeline, decided: Decided, event: ResultEvent | ErrorE
     own = event.payload if isinstance(event, ResultEvent) else None
     merged = {**claim.merged, **as_mapping(before, own)}
     parts = {} if definition.is_trunk(before) else {**claim.parts, before: own}
-    given = merged if command.payload is None else command.payload
+    # The worker's own, who may do with it as it likes: what follows is decided by what is stored.
+    seen = from_json(dumps(merged if command.payload is None else command.payload))
     own_claim = Claim(
         correlation,
         definition,
-        dict(merged) if command.payload is None else given,
-        given,
+        seen,
+        seen,
         owner,
         after._replace(steps={step.name: after.steps[step.name]}),
         claim.epoch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -206,19 +207,23 @@ class StoredClaim(NamedTuple):
         definition = self.definition.expanded(sizes, rollbacks)
         undo = correlation.direction is Direction.UNDO
         parts = _parts(correlation, definition)
-        results = {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
+        results: Mapping[str, Any] = _results(values, parts)
         given = f"n:{correlation.step}" in values
         own_input = from_json(values[f"n:{correlation.step}"]) if given else {}
         if (name := map_of(correlation.step)) is not None:
             own_input = merged = {**as_given(name, from_json(values[f"n:{name}"])), **own_input}
         elif merged is None:
             merged = _merged_context(definition, self.context, values["i"], results, parts)
-        if not given:
+            if not given:
+                # That is the worker's own, who may do with it as it likes. What follows is decided by what is stored.
+                own_input, merged = merged, Reread(partial(_reread, definition, self.context, values, parts))
+                results = Reread(partial(_results, values, parts)) if results else results
+        elif not given:
             own_input = merged
         state = StepState.decode(self.step)
         error = ErrorInfo.model_validate_json(header.error) if header.error else None
         result = None
-        context: Any = own_input if given else dict(merged)
+        context: Any = own_input if given else dict(own_input)
         if undo:
             returned = values.get(f"r:{correlation.step}")
             if returned is not None:
@@ -284,6 +289,16 @@ def _parts(correlation: Correlation, definition: Definition) -> Sequence[str]:
     return definition.ancestors(correlation.step) if undo else definition.parts(correlation.step)
 
 
+def _results(values: Mapping[str, str], parts: Iterable[str]) -> dict[str, Any]:
+    return {part: from_json(values[f"r:{part}"]) for part in parts if f"r:{part}" in values}
+
+
+def _reread(
+    definition: Definition, context: Mapping[str, str], values: Mapping[str, str], parts: Sequence[str]
+) -> dict[str, Any]:
+    return _merged_context(definition, context, values["i"], _results(values, parts), parts)
+
+
 def _merged_context(
     definition: Definition, context: Mapping[str, str], given: str, results: Mapping[str, Any], parts: Iterable[str]
 ) -> dict[str, Any]:
@@ -304,6 +319,34 @@ def _apart(texts: Mapping[tuple[str, str], str]) -> tuple[dict[str, str], dict[s
     return context, {name: text for (place, name), text in texts.items() if place == "v"}
 
 
+class Reread(Mapping[str, Any]):
+    """What was read for the worker, read once more when it is first asked for.
+
+    Args:
+        read: reads it.
+    """
+
+    __slots__ = ("_found", "_read")
+
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
+        self._read = read
+        self._found: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        if self._found is None:
+            self._found = self._read()
+        return self._found
+
+    def __getitem__(self, key: str) -> Any:
+        return self._all()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
 class DeferredContext(Mapping[str, Any]):
     """A context that is read when it is first asked for."""
 
@@ -319,7 +362,7 @@ class DeferredContext(Mapping[str, Any]):
     def _read(self) -> dict[str, Any]:
         if self._merged is None:
             context, values = _apart(self._reading.texts(self._texts))
-            results = {part: from_json(values[f"r:{part}"]) for part in self._parts if f"r:{part}" in values}
+            results = _results(values, self._parts)
             self._merged = _merged_context(self._definition, context, values["i"], results, self._parts)
         return self._merged
 
