@@ -30,6 +30,8 @@ logger = get_logger(__name__)
 
 #: Seconds between two attempts to write down bindings that a full server has refused.
 BIND_AGAIN_EVERY = 5.0
+#: Whether kombu tends to bindings by itself, as it does since its release 5.7.
+_REFRESHES_BINDINGS = hasattr(redis.Channel, "maybe_refresh_binding_expiry")
 
 
 def connection_of(broker_transport: str | None, *, lean: bool) -> type[kombu.Connection] | None:
@@ -87,7 +89,7 @@ class _ConsumesFromWhoIsFull:
 
     # Relied on in kombu: `_queue_bind` writes the binding after all else is done, `get_table` reads those of an
     # exchange, `_fanout_queues` has the queues that are bound to none in Redis, and `maybe_refresh_binding_expiry` is
-    # called once a second.
+    # called once a second; kombu 5.6 has none, and `_Calm` sees to that.
     _fanout_queues: Mapping[str, Any]
     get_table: Any
 
@@ -124,6 +126,8 @@ class _ConsumesFromWhoIsFull:
             except FULL:
                 self._unbound = unbound[number:]
                 return
+        if not _REFRESHES_BINDINGS:
+            return
         try:
             super().maybe_refresh_binding_expiry()  # type: ignore[misc]  # the mixin stands before a kombu channel
         except FULL:
@@ -160,6 +164,12 @@ class _Calm:
         for tend in set(loop.on_tick) - before:
             loop.on_tick.remove(tend)
             loop.on_tick.add(partial(self._tend_if_needed, tend))
+        if not _REFRESHES_BINDINGS:
+            loop.call_repeatedly(BIND_AGAIN_EVERY, self._bind_again)
+
+    def _bind_again(self) -> None:
+        for channel in self.cycle._channels:
+            channel.maybe_refresh_binding_expiry()
 
     def _tend_if_needed(self, tend: Callable[[], None]) -> None:
         cycle = self.cycle

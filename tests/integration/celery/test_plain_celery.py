@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chain, chord, group, signals
+from celery import VERSION, chain, chord, group, signals
 
 from multiagents import WorkflowFailedError
 from multiagents.orchestrator.dispatch.kombu import SEPARATOR
@@ -149,8 +149,9 @@ def test_rate_limits_hold(plain: MixedDeployment, kind: str) -> None:
             plain.app.tasks["plain.limited"].delay()
         times = [entry["at"] for entry in plain.seen("limited", count=4)]
 
-    # Five a second: the fourth begins 0.6 s after the first, less what the clock of the bucket allows.
-    assert max(times) - min(times) > 0.45
+    # Five a second: the fourth begins 0.6 s after the first, less what the clock of the bucket allows; before 5.7
+    # Celery lets the second begin with it.
+    assert max(times) - min(times) > (0.45 if VERSION >= (5, 7) else 0.3)
 
 
 # --- remote control -------------------------------------------------------------------------------------------------
