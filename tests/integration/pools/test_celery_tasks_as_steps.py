@@ -23,7 +23,7 @@ ENDS: dict[str, tuple[str, int, Any]] = {
     "does_not_throw": ("completed", 2, {"retries": 1}),
     "auto": ("failed", 3, "ValueError"),
     "raises": ("failed", 2, "KeyError"),
-    "ignores": ("completed", 1, {}),
+    "ignores": ("completed", 1, None),
     "rejects": ("failed", 1, "celery.exceptions.Reject"),
     "comes_again": ("completed", 1, {"times": 3}),
     "replaces": ("failed", 1, "multiagents.exceptions.TerminalError"),
