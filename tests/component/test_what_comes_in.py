@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel, field_serializer
 
-from multiagents import Orchestrator, ResultEvent, WorkflowBuilder, worker
+from multiagents import Orchestrator, ResultEvent, Run, WorkflowBuilder, worker
 from multiagents.events import event_from_json
 from multiagents.exceptions import DecodeError, DefinitionError, MultiAgentsError, WorkerError, WorkflowError
 from multiagents.workflow.definition import Limit
@@ -265,3 +265,43 @@ def test_G3_equal_input_is_equal_whatever_the_order_of_its_keys(orchestrator: Or
 def test_of_an_event_from_outside(text: str, says: str) -> None:
     with pytest.raises(DecodeError, match=says):
         event_from_json(f'{{"type": "result", "transaction_id": "order-1", "payload": {text}}}')
+
+
+FOREIGN = (
+    WorkflowBuilder("incoming-elsewhere")
+    .add_step("charge", external=True, compensation="refund")
+    .add_wait("paid")
+    .build(register=False)
+)
+
+
+def published(orchestrator: Orchestrator, run: Run, step: str, payload: Any) -> None:
+    attempt = f"{run.transaction_id}/{step}/do/1"
+    orchestrator.engine.receive(ResultEvent(transaction_id=run.transaction_id, correlation_id=attempt, payload=payload))
+
+
+def test_S1b_of_a_result_from_outside_it_is_an_unknown_outcome_at_once(
+    tight: Orchestrator, bad: tuple[Any, str]
+) -> None:
+    value, says = bad
+    run = tight.start(FOREIGN, {})
+
+    published(tight, run, "charge", value)
+
+    seen = run.describe()
+    assert (seen.status, seen.steps["charge"].status) == ("compensating", "compensating")
+    assert says in seen.error.message
+    assert seen.error.message.startswith("the result of step 'charge' that was published")
+    assert tight.store.payloads(run.transaction_id).results == {}
+
+
+def test_of_a_result_from_outside_that_is_to_end_a_wait(tight: Orchestrator) -> None:
+    value, says = BAD["size"]
+    run = tight.start(FOREIGN, {})
+    published(tight, run, "charge", {})
+
+    published(tight, run, "paid", value)
+
+    [letter] = tight.dead_letters().values()
+    assert says in letter.why
+    assert run.describe().steps["paid"].status == "scheduled"

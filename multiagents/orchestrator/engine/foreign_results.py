@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ResultEvent
-from multiagents.exceptions import DecodeError, ResolutionError
+from multiagents.events import CommandEvent, ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
+from multiagents.exceptions import DecodeError, ResolutionError, WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.orchestrator.engine.signals import checked
+from multiagents.plain_json import plain
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.decider import Answer, answer_of, rejected, resolved
@@ -35,6 +36,11 @@ def as_reported(
     """
     attempt = Correlation.parse(event.correlation_id)
     own = snapshot.definition.steps.get(attempt.step)
+    if isinstance(event, ResultEvent):
+        try:
+            plain(event.payload, f"the result of step {attempt.step!r} that was published", max_bytes=max_bytes)
+        except WorkflowError as error:
+            return _unkept(own, event, error)
     if own is not None and own.awaits_signal and isinstance(event, ResultEvent):
         return _as_signal(own, event, max_bytes, store.policy.redact)
     probe = None if own is None or attempt.direction is Direction.UNDO else own.resolve_with
@@ -46,6 +52,15 @@ def as_reported(
         facts = {name: value for name, value in event if name not in ("type", "payload", "digest")}
         shown = ErrorInfo(type="multiagents.exceptions.ResolutionError", message=str(error), attempt=attempt.attempt)
         return ErrorEvent(**facts, retryable=False, error=shown)
+
+
+def _unkept(own: StepDefinition | None, event: ResultEvent, error: WorkflowError) -> ErrorEvent:
+    """A result that cannot be kept: something was done, and nobody knows what it came to (rule S1b)."""
+    if own is not None and own.awaits_signal:
+        raise DecodeError(f"a result of step {own.name!r} was not taken: {error}; the step waits on")
+    facts = {name: value for name, value in event if name not in ("type", "payload", "digest")}
+    told = ErrorInfo(type="multiagents.exceptions.WorkflowError", message=str(error), attempt=event.attempt)
+    return ErrorEvent(**facts, kind=ErrorKind.UNKNOWN, retryable=False, error=told)
 
 
 def _as_signal(
