@@ -81,15 +81,33 @@ class _LeavesWhoIsNoMaster:
             raise
 
 
+class _NoTransactions:
+    """Pipelines without a transaction where none is asked for: a full Redis queues no command of one, be it a read.
+
+    kombu asks for none where it pushes, counts, enters and acknowledges, and sends each such pipeline in one piece.
+    """
+
+    def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
+        return super().pipeline(transaction, shard_hint)  # type: ignore[misc]  # the mixin stands before a client
+
+
+class _Client(_NoTransactions, redis.redis.Redis):  # type: ignore[name-defined,misc]  # the stubs lack it
+    pass
+
+
+class _PrefixedClient(_NoTransactions, redis.PrefixedStrictRedis):
+    pass
+
+
 class _ConsumesFromWhoIsFull:
     """Consumes from a server that is full, and refuses to write down which queue is bound to which exchange.
 
     Nothing is consumed by it, and mostly it is there already: workers write the same at every start.
     """
 
-    # Relied on in kombu: `_queue_bind` writes the binding after all else is done, `get_table` reads those of an
-    # exchange, `_fanout_queues` has the queues that are bound to none in Redis, and `maybe_refresh_binding_expiry` is
-    # called once a second; kombu 5.6 has none, and `_Calm` sees to that.
+    # Relied on in kombu: `_get_client` says of what clients are made, `_queue_bind` writes the binding when all else is
+    # done, `get_table` reads those of an exchange, `_fanout_queues` has the queues that are bound to none in Redis, and
+    # `maybe_refresh_binding_expiry` is called once a second; kombu 5.6 has none, and `_Calm` sees to that.
     _fanout_queues: Mapping[str, Any]
     get_table: Any
 
@@ -98,6 +116,10 @@ class _ConsumesFromWhoIsFull:
         self._unbound: list[tuple[str, ...]] = []
         self._bind_at = 0.0
         super().__init__(*args, **kwargs)
+
+    def _get_client(self) -> Any:
+        made = super()._get_client()  # type: ignore[misc]  # the mixin stands before a kombu channel
+        return partial(_PrefixedClient, **made.keywords) if isinstance(made, partial) else _Client
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         bound = exchange, routing_key, pattern, queue

@@ -69,6 +69,7 @@ class QoS(redis.QoS):
     _dirty: set[str]
     _flush: Callable[[], None]
     _quick_ack: Callable[[str], None]
+    _remove_from_indices: Callable[[str], Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -80,6 +81,7 @@ class QoS(redis.QoS):
             try:
                 super().append(message, delivery_tag)
             except FULL:
+                self._remove_from_indices(delivery_tag).execute()  # there may just have been room for one of the two
                 self._say_full("what it delivers is kept in memory, and goes back to its queue when this worker ends")
             else:
                 return

@@ -195,6 +195,8 @@ def commands(client: redis.Redis) -> Callable[[], set[str]]:
         ),
         (kombu_redis.Channel.conn_or_acquire, ["self", "client"]),
         (kombu_redis.Channel.close, ["self"]),
+        (kombu_redis.Channel._get_client, ["self"]),
+        (kombu_redis.QoS._remove_from_indices, ["self", "delivery_tag", "pipe"]),
         (kombu_redis.Channel._queue_bind, ["self", "exchange", "routing_key", "pattern", "queue"]),
         (kombu_redis.Channel.get_table, ["self", "exchange"]),
         *([(REFRESH, ["self"])] if REFRESH is not None else []),

@@ -95,7 +95,7 @@ def test_a_child_waits_until_a_full_server_has_room_again(scene: Scene) -> None:
     assert worker.is_running
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "solo"])
 def test_a_worker_starts_on_a_full_server_and_brings_its_runs_to_their_ends(scene: Scene, pool: str) -> None:
     """All workers were gone when it filled up; the one that comes has another name, and talks to the others."""
     gone = scene.worker()
