@@ -305,7 +305,7 @@ def _parked(lane: Lane, identity: str, definition: Definition) -> None:
     lane.start(definition, identity)
     prefix = f"{identity}/pay/undo/"  # which attempt it is depends on whether one was lost
     wait_until(
-        lambda: any(key.startswith(prefix) for key in lane.store.visibility.dead_letters()),
+        lambda: any(key.startswith(prefix) for key in abouts(lane.store.visibility.dead_letters())),
         PATIENCE,
         "the undo's letter",
     )
@@ -338,6 +338,7 @@ BACK = _back(crash_sagas.BACK)
 CALLER = _forward(crash_sagas.FORWARD, _started_by_a_caller_who_may_die)
 REPLACED = _forward(crash_sagas.FORWARD, _replaced_by_a_caller_who_may_die)
 USED_AGAIN = _forward(crash_sagas.FORWARD, _its_id_was_used_again_meanwhile)
+BACK_USED_AGAIN = _back(crash_sagas.BACK, _its_id_was_used_again_meanwhile)
 FORKED = Play(crash_sagas.FORWARD, RunStatus.COMPLETED, frozenset({"again", "last"}), _forked_by_a_caller_who_may_die)
 FOREIGN = _forward(crash_sagas.FOREIGN, _answered)
 PRODUCER = _forward(crash_sagas.FOREIGN, _answered_by_a_producer_who_may_die)
@@ -381,6 +382,7 @@ SHUTDOWN = _forward(crash_sagas.BUSY, _while_a_worker_shuts_down)
 _NOTHING: frozenset[str] = frozenset()
 _UNDONE = (crash_sagas.PAY, RunStatus.COMPENSATED, _NOTHING)
 FAMILY = replace(_back(crash_sagas.FAMILY), children={"pay": _UNDONE})
+FAMILY_USED_AGAIN = replace(FAMILY, act=_its_id_was_used_again_meanwhile)
 FAMILY_REFUSED = replace(
     _back(crash_sagas.FAMILY_REFUSED),
     children={"pay": (crash_sagas.FAMILY_REFUSED.steps["pay"].workflow, RunStatus.COMPENSATED, _NOTHING)},
@@ -416,7 +418,7 @@ def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> No
         snapshot, history = wait_until(lambda: _at_rest(lane, identity), PATIENCE, f"rest of {identity}")
         _check(lane, play, snapshot, history)
         for step, (workflow, end, live) in play.children.items():
-            child = child_id(identity, step)
+            child = child_id(identity, step, snapshot.generation)
             found = wait_until(partial(_at_rest, lane, child), PATIENCE, f"rest of {child}")
             assert found[0].generation == 1, f"{child} was started {found[0].generation} times"
             _check(lane, Play(workflow, end, live, _start), *found)
@@ -515,7 +517,7 @@ def _told_of_children(lane: Lane, parent: Snapshot) -> list[str]:
     lines = []
     for step in parent.definition.steps.values():
         if step.workflow is not None:
-            child = child_id(parent.state.transaction_id, step.name)
+            child = child_id(parent.state.transaction_id, step.name, parent.generation)
             lines += [f"child {child}: {_of(event)}" for event in lane.store.history(child)]
     return lines
 

@@ -194,7 +194,8 @@ def not_claimed(worker: str, queue: str, sent: int, near: str) -> Silence:
     message = (
         f'its message was sent {sent} times, and each time something took it from queue "{queue}" and nobody claimed '
         f'the attempt for worker "{worker}"{near}; stop what consumes that queue and is no worker of this store (an '
-        f"app without init_app, or with another store or multiagents_key_prefix), or send the step to another queue"
+        f"app without init_app, or with another store or multiagents_key_prefix), or send the step to another "
+        f"queue; if that has a task of this very name, it has called it with the ids of the step, each time"
     )
     return Silence(ErrorKind.FAILED, _NOT_FOUND, message, final=True)
 

@@ -132,6 +132,30 @@ def test_S33_a_queue_that_only_a_plain_worker_consumes_fails_the_step_which_name
     assert engine.log.count('its message was taken from queue "plain"') == 1
 
 
+def test_S33_a_plain_worker_that_has_a_task_of_the_very_name_is_not_sent_it_again_and_again(scene: Scene) -> None:
+    scene.app_of(
+        "app_plain",
+        PLAIN_APP + """
+import redis
+
+@app.task(name="play", ignore_result=True)
+def play(*args, **whatever):
+    with redis.Redis.from_url(os.environ["MULTIAGENTS_REDIS_URL"]) as client:
+        client.rpush("played", str(whatever))
+""",
+    )
+    scene.worker()
+    plain = scene.worker("app_plain", queues=["plain"])
+
+    end = scene.end(scene.orchestrator.start(flow("play", queue="plain")))
+
+    assert (end.status, end.error.type) == ("failed", "multiagents.exceptions.WorkerNotFoundError")
+    assert "if that has a task of this very name, it has called it with the ids of the step" in end.error.message
+    # At once after the first two, then after pauses that double; and never again.
+    assert 3 <= scene.redis.llen("played") <= 6
+    assert plain.log.count("Received unregistered task") == 0
+
+
 def test_S33_what_a_busy_worker_holds_and_has_not_begun_waits_as_long_as_it_takes(scene: Scene) -> None:
     scene.worker(concurrency=1, extra=["--prefetch-multiplier", "20"])
     busy = scene.orchestrator.start(flow("play"), {"script": {"a": ["wait"]}})
@@ -259,8 +283,6 @@ def test_S33_other_content_of_a_version_is_said_by_the_worker_once_and_by_the_ru
 
 
 def test_a_step_goes_to_the_default_queue_of_its_own_app_whichever_app_sweeps(scene: Scene) -> None:
-    if server_kind() == "rabbitmq":
-        pytest.skip("its two apps share a Redis that is broker and store; RabbitMQ would change nothing of it")
     code = """
 from tests.support.apps.scripted import app, worker, RetryPolicy, note, current_step
 

@@ -18,6 +18,7 @@ from multiagents.failpoints import WriteSite
 from multiagents.testing.faults import Fault
 from tests.support.crash_scene import (
     BACK,
+    BACK_USED_AGAIN,
     BRIEF,
     BRIEF_LARGE,
     BUSY,
@@ -27,6 +28,7 @@ from tests.support.crash_scene import (
     FAMILY,
     FAMILY_CANCEL,
     FAMILY_REFUSED,
+    FAMILY_USED_AGAIN,
     FOREIGN,
     FORKED,
     FORWARD,
@@ -88,15 +90,17 @@ INLINE: dict[WriteSite, Plays] = {
     ],
     WriteSite.RECORD_UNDO: [
         (BACK, (1, 2, 3, 4, 5)),
+        (BACK_USED_AGAIN, (1, 2)),
         (PARKED, (1,)),
         (FAMILY, (2, 3)),
+        (FAMILY_USED_AGAIN, (1, 2)),
         (MAP_BACK, (1, 3)),
         (MAP_FAMILY, (2, 4, 7)),
         (ROLLED_BACK, (1, 2)),
     ],
     WriteSite.ADVANCE: [(FORWARD, (1,)), (BACK, (1,)), (FAMILY, (1,)), (MAP, (1,)), (MAP_FAMILY, (2,))],
     WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 5)), (PARKED, (1,)), (FAMILY_CANCEL, (1,)), (MAP_BACK, (1,))],
-    WriteSite.LINK: [(BACK, (1, 2))],
+    WriteSite.LINK: [(BACK, (1, 2)), (BACK_USED_AGAIN, (1,))],
 }
 QUEUED: dict[WriteSite, Plays] = {
     WriteSite.RECORD: [
@@ -109,7 +113,7 @@ QUEUED: dict[WriteSite, Plays] = {
     WriteSite.RECORD_UNDO: [(BACK, (1, 2, 3, 5)), (PARKED, (1,))],
     WriteSite.ADVANCE: [(FORWARD, (1, 3, 6)), (BACK, (5,)), (PROBED, (1, 2))],
     WriteSite.ADVANCE_UNDO: [(BACK, (1, 2, 3)), (PARKED, (1,))],
-    WriteSite.LINK_ORCHESTRATE: [(BACK, (1, 2))],
+    WriteSite.LINK_ORCHESTRATE: [(BACK, (1, 2)), (BACK_USED_AGAIN, (1,))],
 }
 BOTH: dict[WriteSite, Plays] = {
     WriteSite.START: [(CALLER, (1,)), (REPLACED, (1,)), (FAMILY, (1,)), (MAP_FAMILY, (1, 3))],
@@ -136,6 +140,7 @@ BOTH: dict[WriteSite, Plays] = {
         (BACK, (5,)),
         (PROBED, (2, 3)),
         (FAMILY, (4,)),
+        (FAMILY_USED_AGAIN, (2, 4)),
         (FAMILY_REFUSED, (4,)),
         (MAP, (4,)),
     ],
