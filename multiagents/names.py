@@ -32,6 +32,8 @@ CALL_TASK = "multiagents.call"
 CALLED = "multiagents_called"
 #: The Celery task that beat sends for a tick of a schedule.
 TICK_TASK = "multiagents.tick"
+#: Where Celery sends what names no queue, unless an app says otherwise.
+DEFAULT_QUEUE = "celery"
 #: Steps that killed their worker twice go to ``<queue>.quarantine`` where such a queue is consumed.
 QUARANTINE_SUFFIX = ".quarantine"
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from multiagents.names import Correlation
+from multiagents.names import DEFAULT_QUEUE, Correlation
 from multiagents.retry import RetryPolicy
 from multiagents.state_store.records import OUTBOX_GRACE_MS, Announced, Dispatch
 from multiagents.workflow.definition import Definition, StepDefinition
@@ -30,6 +30,8 @@ class Dispatcher(ABC):
     atomic: bool
     #: it asks other processes, which may be there or not
     asks_others: bool = True
+    #: the default queue of the app
+    home: str = DEFAULT_QUEUE
     #: the Celery node of the worker that this process belongs to; empty where it is none
     node: str = ""
 
@@ -55,6 +57,7 @@ class Dispatcher(ABC):
         losses: int = 0,
         probe: bool = False,
         first: bool = False,
+        home: str | None = None,
     ) -> Dispatch:
         """An attempt as a dispatch that goes out at once: pushed by the commit, or through the outbox.
 
@@ -64,6 +67,8 @@ class Dispatcher(ABC):
             losses: how many attempts of the step were lost; from two on the quarantine queue takes it, if consumed.
             probe: it goes to the step's probe in the place of its worker; so it is wherever that is asked here.
             first: it starts a run, and may wait behind what runs under way have to send.
+            home: the default queue of the app whose run it is; there goes what names no queue, if that app has the
+                worker. None where that is not known.
         """
 
     @abstractmethod
@@ -129,7 +134,9 @@ class Dispatcher(ABC):
         """Whether a broker list or queue is a quarantine to which no worker listens any more, as far as is known."""
 
     @abstractmethod
-    def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
+    def link(
+        self, definition: Definition, correlation: Correlation, *, probe: bool = False, home: str | None = None
+    ) -> Any:
         """The attempt as a Celery signature, for the task of the undo before it to carry as its link."""
 
     @abstractmethod

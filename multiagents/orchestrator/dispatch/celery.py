@@ -129,15 +129,25 @@ class CeleryDispatcher(Dispatcher):
 
     # --- where to ----------------------------------------------------------------------------------------------------
 
-    def _route(self, task: str, queue: str | None) -> tuple[str, int | None]:
+    @cached_property
+    def home(self) -> str:  # type: ignore[override]
+        return self.settings.queue or self.app.conf.task_default_queue
+
+    def _route(self, task: str, queue: str | None, home: str | None = None) -> tuple[str, int | None]:
         """The queue of a task and its priority: what was asked for, else what ``task_routes`` says, else its home."""
         facts = self._directory.find(task) or _UNKNOWN
         wanted = queue or facts.queue
+        home = home or self.home
+        if home != (facts.home or self.home) and not wanted and self._is_at(task, home):
+            return home, facts.priority  # several apps have the worker: it is that of the run's own
         known = self._routes.get((task, wanted, facts.priority, facts.home))
         if known is None:
             known = self._routed(task, wanted, facts)
             _with_room(self._routes)[task, wanted, facts.priority, facts.home] = known
         return known
+
+    def _is_at(self, task: str, home: str) -> bool:
+        return self._directory.is_at(task, home) and not self.app.amqp.router.lookup_route(task)
 
     def _routed(self, task: str, wanted: str | None, facts: WorkerFacts) -> tuple[str, int | None]:
         router = self.app.amqp.router
@@ -173,9 +183,10 @@ class CeleryDispatcher(Dispatcher):
         losses: int = 0,
         probe: bool = False,
         first: bool = False,
+        home: str | None = None,
     ) -> Dispatch:
         step, task = task_of(definition, correlation, probe=probe)
-        queue, priority = self._route(task, step.queue)
+        queue, priority = self._route(task, step.queue, home)
         if losses >= 2 and self._consumed.has(queue + QUARANTINE_SUFFIX):
             queue += QUARANTINE_SUFFIX
         priority = self._priority_of(step, priority, first=first)
@@ -278,9 +289,11 @@ class CeleryDispatcher(Dispatcher):
         queue = self.queue_of(target)
         return queue.endswith(QUARANTINE_SUFFIX) and self._consumed.has(queue) is False
 
-    def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
+    def link(
+        self, definition: Definition, correlation: Correlation, *, probe: bool = False, home: str | None = None
+    ) -> Any:
         step, task = task_of(definition, correlation, probe=probe)
-        queue, routed = self._route(task, step.queue)
+        queue, routed = self._route(task, step.queue, home)
         options: dict[str, Any] = {
             "task_id": str(correlation),
             "queue": queue,

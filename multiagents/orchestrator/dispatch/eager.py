@@ -52,6 +52,7 @@ class EagerDispatcher(Dispatcher):
         losses: int = 0,  # noqa: ARG002 - nothing is sent
         probe: bool = False,  # noqa: ARG002 - nothing is sent
         first: bool = False,  # noqa: ARG002 - nothing is sent
+        home: str | None = None,  # noqa: ARG002 - nothing is sent
     ) -> Dispatch:
         return Dispatch(correlation.step, attempt_key_of(correlation.direction, correlation.attempt), Delivery.OUTBOX)
 
@@ -77,8 +78,10 @@ class EagerDispatcher(Dispatcher):
     def is_deserted(self, target: str) -> bool:  # noqa: ARG002 - nothing is sent
         return False
 
-    def link(self, definition: Definition, correlation: Correlation, *, probe: bool = False) -> Any:
-        return self._messages.link(definition, correlation, probe=probe)
+    def link(
+        self, definition: Definition, correlation: Correlation, *, probe: bool = False, home: str | None = None
+    ) -> Any:
+        return self._messages.link(definition, correlation, probe=probe, home=home)
 
     def orchestration(self, transaction_id: str, *, first: bool = False) -> None:  # noqa: ARG002 - nothing is sent
         return None

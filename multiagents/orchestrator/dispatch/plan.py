@@ -89,7 +89,9 @@ def _plan(
     if link and undo:
         return Dispatch(name, attempt_key, Delivery.LINK, close_ms=close_ms, start_within_ms=within)
     correlation = state.correlation(name, direction, command.attempt)
-    ready = dispatcher.address(definition, correlation, losses=activity.losses, probe=probe, first=first)
+    ready = dispatcher.address(
+        definition, correlation, losses=activity.losses, probe=probe, first=first, home=state.home
+    )
     return ready._replace(close_ms=close_ms, start_within_ms=within) if within else ready
 
 

@@ -30,17 +30,26 @@ class WorkerFacts(NamedTuple):
     retry: RetryPolicy | None = None
     #: where its own app sends its steps, if it names no queue: each app may have a default queue of its own
     home: str | None = None
+    #: of a worker that several apps have: the homes of all of them
+    homes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON-ready data."""
         facts = {**self._asdict(), "retry": None if self.retry is None else self.retry.to_dict()}
-        return {name: value for name, value in facts.items() if value is not None}
+        return {name: value for name, value in facts.items() if value not in (None, ())}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkerFacts:
         """The inverse of `to_dict`; what a later release added is passed over."""
         retry = RetryPolicy.from_dict(data["retry"]) if data.get("retry") is not None else None
-        return cls(data.get("queue"), data.get("timeout"), data.get("priority"), retry, data.get("home"))
+        return cls(
+            data.get("queue"),
+            data.get("timeout"),
+            data.get("priority"),
+            retry,
+            data.get("home"),
+            tuple(data.get("homes", ())),
+        )
 
 
 class Directory:
@@ -75,6 +84,16 @@ class Directory:
         """What worker processes have announced, as it was known some seconds ago; ``fresh`` is a second at most."""
         self._look(MISSED_FOR if fresh else KNOWN_FOR)
         return self._announced
+
+    def is_at(self, task: str, home: str) -> bool:
+        """Whether an app with this default queue has a worker, and a worker process of it is there."""
+        # That app may have come up this very moment.
+        return any(self._was_at(task, home, known_for) for known_for in (KNOWN_FOR, MISSED_FOR))
+
+    def _was_at(self, task: str, home: str, known_for: float) -> bool:
+        self._look(known_for)
+        facts = self._elsewhere.get(task)
+        return facts is not None and home in (facts.home, *facts.homes) and self._announced.is_consumed(home)
 
     def is_here(self, task: str) -> bool:
         """Whether a worker is one of this process."""

@@ -162,7 +162,7 @@ def _once(
     if committed.verdict is not Verdict.APPLIED:
         return Outcome(committed.verdict, before)
     follow_ups = pipeline.publish(decided, dispatches)
-    links = pipeline.outbox.links(snapshot.definition, decided.events) if may_link else ()
+    links = pipeline.outbox.links(snapshot.definition, decided.events, before.home) if may_link else ()
     return Outcome(Verdict.APPLIED, decided.after, decided.events, links, follow_ups)
 
 

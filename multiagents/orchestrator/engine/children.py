@@ -163,7 +163,9 @@ class Children:
         definition = definitions.by_hash(step.workflow.content_hash) or step.workflow
         waits = None if step.detached else _parent(parent, correlation)
         child, given = self._id(parent, correlation.step), payloads().input_of(parent.definition, correlation.step)
-        started, follow_ups = start(self._pipeline, definition, child, given, policy, parent=waits)
+        started, follow_ups = start(
+            self._pipeline, definition, child, given, policy, parent=waits, home=parent.state.home
+        )
         self.follow_ups += [*follow_ups, Progressed(child)]
         if started.workflow != definition.name or started.definition_hash != definition.content_hash:
             self._is_taken(parent, correlation, started.workflow)
@@ -277,7 +279,7 @@ class Children:
             "context": merge(run.definition, dict(payloads.input), payloads.results, run.definition.graph.order),
         }
         identity = child_id(state.transaction_id, f"on_end:{state.finished_at}", run.generation)
-        self.follow_ups += [*start(self._pipeline, told, identity, given)[1], Progressed(identity)]
+        self.follow_ups += [*start(self._pipeline, told, identity, given, home=state.home)[1], Progressed(identity)]
 
     def _answer(self, correlation: Correlation, definition_hash: str, child: Snapshot) -> None:
         state, undo = child.state, correlation.direction is Direction.UNDO

@@ -62,7 +62,7 @@ class Outbox:
             first=first,
         )
 
-    def links(self, definition: Definition, facts: Iterable[Event]) -> list[Any]:
+    def links(self, definition: Definition, facts: Iterable[Event], home: str | None = None) -> list[Any]:
         """The next undo as a link for the task of the one before, if there is just one."""
         undos = [event for event in facts if isinstance(event, CompensationEvent)]
         if len(undos) != 1 or undos[0].delay:
@@ -70,7 +70,7 @@ class Outbox:
         correlation = Correlation.parse(undos[0].correlation_id)._replace(nonce=undos[0].nonce or "")
         if definition.own(correlation.step).is_undone_as_child:
             return []  # no task does it
-        return [self.dispatcher.link(definition, correlation)]
+        return [self.dispatcher.link(definition, correlation, home=home)]
 
     def orchestrate(self, transaction_id: str, *, first: bool = False) -> None:
         """Publish the orchestrator's message for a run."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 from multiagents.events import Event
 from multiagents.exceptions import MultiAgentsError, StateStoreError
 from multiagents.failpoints import WriteSite
-from multiagents.names import new_nonce
+from multiagents.names import DEFAULT_QUEUE, new_nonce
 from multiagents.orchestrator.engine.child_ids import children_of
 from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
@@ -37,6 +37,7 @@ def start(
     attributes: Mapping[str, str] | None = None,
     parent: Parent | None = None,
     fork: Fork | None = None,
+    home: str | None = None,
 ) -> tuple[Started, Sequence[FollowUp]]:
     """Create a run and send its first steps.
 
@@ -52,6 +53,7 @@ def start(
         attributes: what it is found by, as it is stored.
         parent: the attempt that it is, if it is a child.
         fork: what it takes over, if it is a fork.
+        home: the default queue of the app whose run it is; None is this process's own, and of a fork its original's.
 
     Returns:
         whether it is new, and what is left to be done.
@@ -61,7 +63,13 @@ def start(
     nonce = new_nonce()
     view = StartView(definition, before, input, None if fork is None else fork.results)
     begun = start_event(
-        definition, transaction_id, now=now, max_lost=pipeline.settings.max_lost, parent=parent, nonce=nonce
+        definition,
+        transaction_id,
+        now=now,
+        max_lost=pipeline.settings.max_lost,
+        parent=parent,
+        nonce=nonce,
+        home=home or (pipeline.dispatcher.home if fork is None else fork.of.state.home) or DEFAULT_QUEUE,
     )
     events: list[Event] = [begun] if fork is None else fork.facts(begun)
     state = before

@@ -39,6 +39,7 @@ class Announcer:
         if now >= self._check_at:
             self._check_at, self._checked = math.inf, True
             self._look_up()
+            self._all_at = self._next_at = now  # with what others have said that came up at the same time
         elsewhere = self._engine.pipeline.elsewhere
         while elsewhere.unsaid:
             logger.warning("%s", elsewhere.unsaid.pop(0))
@@ -54,7 +55,7 @@ class Announcer:
                 self._check_at = now + min(SETTLED_AFTER, self._engine.settings.lease)
                 for warning in shared_names(known, node, workers):
                     logger.warning("%s", warning)
-            entries = {**entries, **of_workers(workers), **of_queues(node.queues)}
+            entries = {**entries, **of_workers(workers, known), **of_queues(node.queues)}
             stale = [name for name in known.stale if name not in entries]
             self._all_at = now + REPEATED_EVERY
         self._say(entries, stale)

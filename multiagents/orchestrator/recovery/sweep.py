@@ -350,7 +350,9 @@ class Sweep:
         correlation = self._correlation(entry)
         activity = snapshot.state.step(entry.step).activity(correlation.direction)
         probe = snapshot.state.is_probe(correlation)
-        ready = self.engine.dispatcher.address(snapshot.definition, correlation, losses=activity.losses, probe=probe)
+        ready = self.engine.dispatcher.address(
+            snapshot.definition, correlation, losses=activity.losses, probe=probe, home=snapshot.state.home
+        )
         if again is None:
             within = start_within_ms(snapshot.definition.steps[entry.step], found.close_ms, to_ms(snapshot.now))
             ready = ready._replace(close_ms=found.close_ms, start_within_ms=within)

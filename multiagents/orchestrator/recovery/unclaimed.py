@@ -164,7 +164,10 @@ class Unclaimed:
         """The worker and the queue of an attempt."""
         step, probe = snapshot.definition.steps[found.step], snapshot.state.is_probe(correlation)
         worker = step.worker_of(correlation.direction, probe=probe)
-        target = found.target or self._dispatcher.address(snapshot.definition, correlation, probe=probe).target
+        target = (
+            found.target
+            or self._dispatcher.address(snapshot.definition, correlation, probe=probe, home=snapshot.state.home).target
+        )
         return worker, self._dispatcher.queue_of(target)
 
     def _near(self, worker: str) -> str:

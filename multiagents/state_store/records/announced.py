@@ -127,9 +127,26 @@ class Announced(NamedTuple):
         return next((node.lacks[content_hash] for node in self.nodes if content_hash in node.lacks), "")
 
 
-def of_workers(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Workers as they are announced."""
-    return {f"worker:{name}": dict(facts) for name, facts in workers.items()}
+_NOTHING = Announced()
+
+
+def of_workers(workers: Mapping[str, Mapping[str, Any]], known: Announced = _NOTHING) -> dict[str, dict[str, Any]]:
+    """Workers as they are announced; of those that another app has, too, with the default queues of all of them.
+
+    Args:
+        workers: what is to be said of each.
+        known: what was announced before.
+    """
+    return {
+        f"worker:{name}": {**facts, **_homes(facts, known.workers.get(name, {}))} for name, facts in workers.items()
+    }
+
+
+def _homes(facts: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, list[str]]:
+    if "home" not in facts:
+        return {}
+    homes = {facts["home"], before.get("home", facts["home"]), *before.get("homes", ())}
+    return {"homes": sorted(homes)} if len(homes) > 1 else {}
 
 
 def of_queues(queues: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from multiagents.events import CommandEvent, CompensationEvent, ErrorInfo, StatusEvent
-from multiagents.names import Correlation, Direction
+from multiagents.names import DEFAULT_QUEUE, Correlation, Direction
 from multiagents.workflow.decider.unknown_outcomes import asks_probe
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import Parent, RunState, RunStatus
@@ -36,6 +36,7 @@ def start_event(
     max_lost: int = 5,
     parent: Parent | None = None,
     nonce: str = "",
+    home: str = DEFAULT_QUEUE,
 ) -> StatusEvent:
     """The first fact of a run: which definition it follows, and the settings it is pinned to.
 
@@ -46,6 +47,7 @@ def start_event(
         max_lost: losses after which a step's outcome is unknown (rule S1a).
         parent: the attempt that this run is, if it is a child.
         nonce: what tells the run from others that have had its id (rule S32).
+        home: the default queue of the app whose run it is.
     """
     return StatusEvent(
         id=f"{transaction_id}/running",
@@ -60,6 +62,7 @@ def start_event(
             "max_lost": max_lost,
             **({"parent": list(parent)} if parent else {}),
             **({"nonce": nonce} if nonce else {}),
+            **({"home": home} if home != DEFAULT_QUEUE else {}),
         },
     )
 

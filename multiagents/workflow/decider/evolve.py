@@ -24,7 +24,7 @@ from multiagents.events import (
     StatusEvent,
 )
 from multiagents.exceptions import UnexpectedEventError, UnknownStepError
-from multiagents.names import Correlation, Direction
+from multiagents.names import DEFAULT_QUEUE, Correlation, Direction
 from multiagents.workflow.decider.compensation import undone_in_bulk
 from multiagents.workflow.decider.facts import FACTS, Fact, Source
 from multiagents.workflow.decider.interventions import operated
@@ -145,6 +145,7 @@ def _run_status(definition: Definition, state: RunState, event: StatusEvent) -> 
             forked_from=facts["forked"]["transaction_id"] if "forked" in facts else "",
             started_at=to_ms(event.at),
             nonce=facts.get("nonce", ""),
+            home=facts.get("home", DEFAULT_QUEUE),
         )
     if status is RunStatus.COMPENSATING:
         return _turned_back(definition, state, event)

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
-from multiagents.names import Correlation, Direction, identity_of
+from multiagents.names import DEFAULT_QUEUE, Correlation, Direction, identity_of
 from multiagents.workflow.state.activity import StepState
 
 __all__ = ["RUN", "Cause", "Parent", "RunState", "RunStatus", "Signal", "parent_of", "rollbacks_of", "sizes_of"]
@@ -181,6 +181,8 @@ class RunState(NamedTuple):
     finished_at: int | None = None
     #: what tells it from other runs that have had its id
     nonce: str = ""
+    #: the default queue of the app whose run it is; None where only a claim of it is known
+    home: str | None = None
 
     @property
     def identity(self) -> str:
@@ -211,6 +213,7 @@ class RunState(NamedTuple):
             "definition": self.definition_hash,
             "status": self.status.value,
             "nonce": self.nonce,
+            "home": "" if self.home in (None, DEFAULT_QUEUE) else self.home,
             "max_lost": str(self.max_lost),
             "cause": self.cause.value if self.cause else "",
             "cancel": "1" if self.cancel_requested else "",
@@ -256,6 +259,7 @@ class RunState(NamedTuple):
             started_at=int(header["started"]) if header.get("started") else None,
             finished_at=int(header["finished"]) if header.get("finished") else None,
             nonce=header.get("nonce", ""),
+            home=header.get("home", DEFAULT_QUEUE),
         )
 
 

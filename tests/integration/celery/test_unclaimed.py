@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
 from multiagents import WorkflowBuilder
 from multiagents.testing import WorkerProcess, server_kind, wait_until
 from multiagents.workflow.definition import Definition
+from tests.support.apps import scripted
 from tests.support.scenario import Deployment
 
 #: Seconds. A step that nobody takes is given up soon.
@@ -306,6 +308,56 @@ def flaky(context):
 
     assert [(end.status, end.steps["a"].attempts) for end in ends] == [("completed", 3)] * 12
     assert not [started for started in scene.workers if "has no worker" in started.log]
+
+
+def test_a_step_that_two_apps_have_goes_to_the_default_queue_of_the_one_whose_run_it_is(scene: Scene) -> None:
+    code = """
+from celery import current_task
+from tests.support.apps.scripted import app, worker, RetryPolicy, current_step, _here
+
+app.conf.task_default_queue = "{name}"
+
+@worker("shared.note", retry=RetryPolicy(max_attempts=3, initial_interval=0.3, jitter=False))
+def note(context):
+    with _here() as client:
+        client.sadd("came", context["app"] + " " + current_task.request.delivery_info["routing_key"])
+    if current_step().attempt < 3:
+        raise ValueError("again")
+
+@worker("shared.undo")
+def undo(context):
+    note.fn(context)
+"""
+    names = ("first", "second")
+    for name in names:
+        scene.app_of(f"app_{name}", code.format(name=name))
+        scene.worker(f"app_{name}", queues=None)
+    both = {"home": ANY, "homes": ["first", "second"]}
+    wait_until(lambda: both.items() <= _announced(scene, "shared.note").items(), 10, "the announcements")
+    workflow = (
+        WorkflowBuilder("both")
+        .add_step("a", "shared.note")
+        .add_sleep("nap", 0.4)
+        .add_step("b", "shared.note")
+        .build(register=False)
+    )
+    clients = {name: scripted.make_app(scene.broker, **SETTINGS, redis_url=scene.url) for name in names}
+    runs = []
+    for name, app in clients.items():
+        app.conf.task_default_queue = name
+        runs += [app.multiagents.start(workflow, {"app": name}) for _ in range(8)]
+
+    ends = [scene.end(run) for run in runs]
+
+    assert [end.status for end in ends] == ["completed"] * 16
+    assert scene.redis.smembers("came") == {"first first", "second second"}
+    for app in clients.values():
+        app.multiagents.store.close()
+        app.close()
+
+
+def _announced(scene: Scene, worker: str) -> Any:
+    return scene.orchestrator.store.announced().workers.get(worker, {})
 
 
 def test_an_app_is_told_of_another_on_its_store_that_has_its_workers_and_another_default_queue(scene: Scene) -> None:
