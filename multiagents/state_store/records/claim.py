@@ -251,6 +251,7 @@ class StoredClaim(NamedTuple):
                 rollbacks=rollbacks,
                 parent=parent_of(header.parent),
                 nonce=correlation.nonce,
+                home=None,
             ),
             epoch=int(header.epoch),
             merged=merged,

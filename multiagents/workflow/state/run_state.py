@@ -182,7 +182,7 @@ class RunState(NamedTuple):
     #: what tells it from other runs that have had its id
     nonce: str = ""
     #: the default queue of the app whose run it is; None where only a claim of it is known
-    home: str | None = None
+    home: str | None = DEFAULT_QUEUE
 
     @property
     def identity(self) -> str:

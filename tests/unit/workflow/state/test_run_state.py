@@ -55,6 +55,7 @@ runs = st.builds(
     max_lost=st.integers(0, 9),
     started_at=moments,
     finished_at=moments,
+    home=st.sampled_from(["celery", "shop"]),
 )
 
 
