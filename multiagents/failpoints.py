@@ -106,6 +106,8 @@ class WriteSite(StrEnum):
     JOURNAL_REFUSE_UNDO = "store.journal_refuse_undo"
     #: A person has a step begin with an empty journal. He asks again when in doubt.
     JOURNAL_RESTART = "store.journal_restart"
+    #: a person decides upon a call
+    JOURNAL_DECIDE = "store.journal_decide"
     #: The sweep sends an attempt out: its timer has come, or its message was lost. Or a worker gives one back, because
     #: a limit is reached, for a timer to send it out.
     DISPATCH = "store.dispatch"

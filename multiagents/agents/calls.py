@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from multiagents.exceptions import NeedsAttentionError, OutcomeUnknownError, TerminalError, WorkerError
 from multiagents.plain_json import canonical
-from multiagents.state_store.records import Begun, Call, CallVerdict, Request, Usage
+from multiagents.state_store.records import Begun, Call, CallVerdict, Request, Usage, approval_target, timed_out
 from multiagents.worker_sdk.attempt.asked import GivenBack
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from multiagents.agents.tools import ToolOptions
     from multiagents.state_store.journal import Journal
     from multiagents.worker_sdk.attempt import StepContext
+
+
+#: Seconds between two looks whether a person has decided, at least and at most.
+SOONEST, LATEST = 10.0, 3600.0
 
 
 class Leave(BaseException):
@@ -118,6 +122,41 @@ class Calls:
                 )
             )
         return begun
+
+    def decision(self, options: ToolOptions, arguments: Any) -> Mapping[str, Any]:
+        """What a person has decided of a call of a tool, before it is made.
+
+        The decision is bound to tool, arguments and occurrence; it is recorded once, and read by every attempt.
+
+        Raises:
+            Leave: while nobody has decided: the attempt comes again, and no worker waits for it.
+        """
+        name, text = options.name, canonical(arguments)
+        call = Call(
+            "approval",
+            _hash({"approval": name, "arguments": text}),
+            next(self._numbers),
+            name,
+            Request(text=text),
+            again=False,
+            strict=self._parks,
+        )
+        begun = self._begin(call)
+        if begun.verdict is CallVerdict.REPLAY:
+            return begun.answer  # type: ignore[no-any-return]
+        waited, limit = begun.waited_ms / 1000, options.approval_timeout
+        if limit is not None and waited >= limit:
+            correlation = self._step.claim.correlation
+            decided = self._journal.decide(
+                correlation.identity, correlation.step, begun.slot, timed_out(limit), correlation.direction
+            )
+            if decided is not None:
+                return decided.decision  # type: ignore[no-any-return]
+        # The decision has it come at once; should nobody tell it, it looks for itself, ever more rarely.
+        seconds = min(max(waited, SOONEST), LATEST if limit is None else max(limit - waited, 0.1))
+        raise self.leave(
+            GivenBack(f'tool "{name}" waits for approval', seconds, target=approval_target(name, begun.slot))
+        )
 
     def finish(self, begun: Begun, answer: Any, usage: Usage | None = None, *, failed: bool = False) -> None:
         """Say what a call has come to.

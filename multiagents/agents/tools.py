@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import keyword
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -30,12 +31,25 @@ class ToolOptions:
             makes it again, and leaves it to the step's ``on_unknown``.
         timeout: seconds that a call may take; None is without a limit of its own.
         max_calls: how often it may be called in a step, over all attempts; 0 is without limit.
+        approval: whether a person has to approve each call, or a function of its arguments that says so.
+        approval_timeout: seconds after which a call that nobody has decided upon is rejected; None waits for ever.
     """
 
     name: str
     idempotent: bool | None = None
     timeout: float | None = None
     max_calls: int = 0
+    approval: bool | Callable[..., bool] = False
+    approval_timeout: float | None = None
+
+    def asks(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether a person has to approve a call with these arguments."""
+        if not callable(self.approval):
+            return self.approval
+        wanted = list(inspect.signature(self.approval).parameters)
+        if len(wanted) == 1 and wanted[0] not in arguments:
+            return bool(self.approval(arguments))
+        return bool(self.approval(**{name: arguments[name] for name in wanted if name in arguments}))
 
 
 def tool(
@@ -44,6 +58,9 @@ def tool(
     idempotent: bool | None = None,
     timeout: Duration | None = None,
     max_calls: int = 0,
+    approval: bool | Callable[..., bool] = False,
+    approval_timeout: Duration | None = None,
+    on_timeout: str = "reject",
 ) -> Any:
     """Make a function a tool of agents.
 
@@ -59,6 +76,10 @@ def tool(
             is unknown, and goes the way that the step's ``on_unknown`` says.
         timeout: seconds that a call may take, where the pool can stop it, or a timedelta; the model is told of it.
         max_calls: how often the model may call it in a step, over all attempts; 0 is without limit.
+        approval: True has a person approve each call before it is made (``run.approve``, ``run.reject``); a function
+            of the arguments, by their names or all of them as a dict, says which. No worker waits meanwhile.
+        approval_timeout: seconds after which a call that nobody has decided upon is rejected; None waits for ever.
+        on_timeout: what is decided then: ``reject``.
 
     Raises:
         ConfigurationError: when an argument is not what it must be.
@@ -85,11 +106,24 @@ def tool(
     if isinstance(max_calls, bool) or not isinstance(max_calls, int) or max_calls < 0:
         raise ConfigurationError(f"max_calls of a tool must be a whole number of at least 0, got {max_calls!r:.80}")
 
+    if not (isinstance(approval, bool) or callable(approval)):
+        raise ConfigurationError(
+            f"approval of a tool must be True, False or a function of its arguments, got {approval!r:.80}"
+        )
+    waits = in_seconds(approval_timeout)
+    if waits is not None and not is_duration(waits):
+        raise ConfigurationError(
+            f"approval_timeout of a tool must be a number of seconds above 0, got {approval_timeout!r:.80}; or a "
+            f"timedelta, and {LONGEST_IN_WORDS}"
+        )
+    if on_timeout != "reject":
+        raise ConfigurationError(f'on_timeout of a tool must be "reject", got {on_timeout!r:.80}')
+
     def decorate(function: _F) -> _F:
         if not callable(function):
             raise ConfigurationError(f"@tool goes on a function, got {function!r:.120}")
         called = checked_name(name or str(getattr(function, "__name__", "")), function)
-        options = ToolOptions(called, idempotent, seconds, max_calls)
+        options = ToolOptions(called, idempotent, seconds, max_calls, approval, waits)
         setattr(function, _ATTRIBUTE, options)
         return function
 

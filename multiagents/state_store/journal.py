@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.records import Begun, Call, CallRecord, Opened, StepUsage, Usage
+from multiagents.state_store.records import Begun, Call, CallRecord, Decided, Opened, StepUsage, Usage
 
 
 class Journal(ABC):
@@ -100,6 +100,23 @@ class Journal(ABC):
 
         Returns:
             whether it will; not while a worker holds the step, nor if there is no such run.
+        """
+
+    @abstractmethod
+    def decide(
+        self, identity: str, step: str, slot: str, decision: Any, direction: Direction = Direction.DO
+    ) -> Decided | None:
+        """Write down what a person has decided of a call that waits for that; the first decision counts.
+
+        Args:
+            identity: the run, as `multiagents.names.identity_of` writes it.
+            step: the step.
+            slot: the call, by `Begun.slot`.
+            decision: plain JSON, which is the call's answer.
+            direction: whether the step is being done or undone.
+
+        Returns:
+            the decision that counts; None if there is no such call.
         """
 
     @abstractmethod

@@ -95,6 +95,11 @@ def asking(kit: RedisKit) -> None:
     kit.store.journal.begin(attempt(), "owner-1", CALL)
 
 
+def awaiting(kit: RedisKit) -> None:
+    opened(kit)
+    kit.store.journal.begin(attempt(), "owner-1", CALL._replace(kind="approval"))
+
+
 def between_attempts(kit: RedisKit) -> None:
     asking(kit)
     kit.finish(steps={}, dispatches=[kit.message("order-1", "reserve", "d2")])
@@ -174,6 +179,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "journal_finish": (asking, lambda kit: kit.store.journal.finish(attempt(), "owner-1", "1", "y" * 40)),
     "journal_refuse": (asking, lambda kit: kit.store.journal.refuse(attempt(), "owner-1", ["1"], "no JSON")),
     "journal_restart": (between_attempts, lambda kit: kit.store.journal.restart("order-1", "reserve")),
+    "journal_decide": (awaiting, lambda kit: kit.store.journal.decide("order-1", "reserve", "1", {"approved": True})),
     "hold": (lost, lambda kit: kit.store.hold([attempt()])),
 }
 
@@ -793,5 +799,14 @@ def test_journal_restart_of_an_empty_journal_writes_nothing(redis_kit: RedisKit)
     before = dump(redis_kit)
 
     assert redis_kit.store.journal.restart("order-1", "reserve")
+
+    assert dump(redis_kit) == before
+
+
+def test_journal_decide_of_a_call_that_waits_for_nobody_writes_nothing(redis_kit: RedisKit) -> None:
+    asking(redis_kit)
+    before = dump(redis_kit)
+
+    assert redis_kit.store.journal.decide("order-1", "reserve", "1", {"approved": True}) is None
 
     assert dump(redis_kit) == before

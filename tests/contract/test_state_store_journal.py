@@ -37,6 +37,8 @@ from multiagents.workflow.state import RunStatus
 from tests.support.journaled import Agent, hash_of
 from tests.support.store_kit import RUN, STEP, RedisKit, StoreKit
 
+#: What no attempt writes.
+BY_PEOPLE = {"JOURNAL_RESTART", "JOURNAL_DECIDE"}
 LIVE, REPLAY, AGAIN, DOUBT = CallVerdict.LIVE, CallVerdict.REPLAY, CallVerdict.AGAIN, CallVerdict.DOUBT
 PAID = Usage(100, 20, 300)
 
@@ -277,6 +279,43 @@ def test_S35_a_call_that_was_refused_without_an_answer_is_asked_anew(agent: Agen
     agent.is_lost()
 
     assert agent.asks("one?").verdict is LIVE
+
+
+# --- what a person decides --------------------------------------------------------------------------------------------
+
+
+def test_S35_the_first_decision_upon_a_call_counts_and_every_attempt_is_given_it(agent: Agent) -> None:
+    asked = agent.uses("pay", kind="approval", again=False)
+    agent.is_lost()
+    waits = agent.uses("pay", kind="approval", again=False)
+
+    first = agent.decides(asked.slot, {"approved": True, "actor": "ann"})
+    second = agent.decides(asked.slot, {"approved": False, "actor": "bob"})
+
+    assert (asked.verdict, waits.verdict, waits.slot) == (LIVE, CallVerdict.DOUBT, asked.slot)
+    assert waits.waited_ms >= asked.waited_ms == 0
+    assert first == (True, {"approved": True, "actor": "ann"})
+    assert second == (False, {"approved": True, "actor": "ann"})
+    agent.is_lost()
+    for _ in range(2):
+        replayed = agent.uses("pay", kind="approval", again=False)
+        assert (replayed.verdict, replayed.answer) == (REPLAY, {"approved": True, "actor": "ann"})
+        agent.is_lost()
+
+
+def test_what_is_asked_of_people_is_no_call_that_was_paid(agent: Agent) -> None:
+    agent.asked()
+    agent.uses("pay", kind="approval", again=False)
+
+    assert agent.usage().calls == 1
+
+
+def test_there_is_nothing_to_decide_of_a_call_of_another_kind_or_of_none(agent: Agent) -> None:
+    tool = agent.uses("pay")
+
+    assert agent.decides(tool.slot, {}) is None
+    assert agent.decides("77", {}) is None
+    assert agent.journal.decide(f"{agent.id}~another", STEP, tool.slot, {}) is None
 
 
 # --- diverged --------------------------------------------------------------------------------------------------------
@@ -692,6 +731,9 @@ def converse(agent: Agent, repeated: Any) -> Any:
     agent.is_lost()
     said += [one, two, repeated(lambda: agent.opens(seed="8")), repeated(lambda: agent.asks("one?", number=1))]
     said.append(repeated(lambda: agent.asks("two?", number=2)))
+    pay = repeated(lambda: agent.uses("pay", kind="approval", again=False, number=3))
+    decided = repeated(lambda: agent.decides(pay.slot, {"approved": True}))
+    said += [pay, decided.decision]
     agent.is_lost(taken=False)
     said.append(repeated(lambda: agent.journal.restart(agent.correlation.identity, STEP, agent.direction)))
     usage = agent.usage()._replace(latency=0)
@@ -732,5 +774,5 @@ def test_G5_S35_who_never_hears_of_a_write_into_the_journal_repeats_it_and_nothi
 def test_every_write_of_the_journal_has_a_site_for_each_direction() -> None:
     sites = {site.name for site in WriteSite if site.name.startswith("JOURNAL_")}
 
-    going = {name.removesuffix("_UNDO") for name in sites} - {"JOURNAL_RESTART"}
-    assert sites == going | {f"{name}_UNDO" for name in going} | {"JOURNAL_RESTART"}
+    going = {name.removesuffix("_UNDO") for name in sites} - BY_PEOPLE
+    assert sites == going | {f"{name}_UNDO" for name in going} | BY_PEOPLE

@@ -105,6 +105,10 @@ class Agent:
         self.hears(begun, answer, usage)
         return begun
 
+    def decides(self, slot: str, decision: Any) -> Any:
+        """A person decides upon a call."""
+        return self.journal.decide(self.correlation.identity, self.step, slot, decision, self.direction)
+
     def refuses(self, *slots: str, why: str = "no JSON") -> bool:
         return self.journal.refuse(self.correlation, self.owner, slots, why)
 

@@ -67,16 +67,28 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
         except (ValueError, MultiAgentsError) as error:
             return self._told_error(error)  # The model's fault, and the same whenever it is asked.
         begun = None
+        changed = ""
+        if calls is not None and self._options.asks(parsed):
+            decision = calls.decision(self._options, shown)
+            if not decision["approved"]:
+                return self._told_error(_refusal(decision))
+            if decision["arguments"] is not None:
+                shown = decision["arguments"]
+                try:
+                    parsed = self._validate_and_parse_args(**shown)
+                except ValueError as error:
+                    return self._told_error(f"a person has approved it with arguments that do not fit: {error}")
+                changed = f"Called with {dumps(shown)}, as {decision['actor'] or 'a person'} wants it: "
         if calls is not None:
             begun = calls.begin_tool(self._options, shown)
             if begun.verdict is CallVerdict.FULL:
                 return self._told_error(RuntimeError(f"it was called {begun.bound} times, and may not be again"))
             if begun.verdict is CallVerdict.REPLAY:
-                return self._said(begun.answer)
+                return self._said(begun.answer, changed)
         answer = self._outcome(parsed, run, calls, begun)
         if calls is not None and begun is not None:
             calls.finish(begun, answer, failed="error" in answer)
-        return self._said(answer)
+        return self._said(answer, changed)
 
     def _outcome(
         self, parsed: dict[str, Any], run: Callable[[dict[str, Any]], Any], calls: Calls | None, begun: Begun | None
@@ -112,18 +124,25 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             return event_loop.run(returned, seconds=seconds, worker=self._limited_as)
         return returned
 
-    def _said(self, answer: Mapping[str, Any]) -> Any:
-        """What the model, or its code, is given of an outcome."""
+    def _said(self, answer: Mapping[str, Any], before: str = "") -> Any:
+        """What the model, or its code, is given of an outcome; text before it is for a model that reads it."""
         if "error" in answer:
             return self._told_error(answer["error"])
         result = answer["result"]
-        return result if self._as_data or isinstance(result, str) else dumps(result)
+        if self._as_data:
+            return result
+        return before + (result if isinstance(result, str) else dumps(result))
 
     def _told_error(self, error: Exception | str) -> str:
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if self._as_data:
             raise ToolError(text)
         return f"Execution error in {self.name}: {text}"
+
+
+def _refusal(decision: Mapping[str, Any]) -> str:
+    by = f"refused by {decision['actor']}" if decision["actor"] else "refused"
+    return f"{by}: {decision['reason']}" if decision["reason"] else by
 
 
 def _call_of(options: ToolOptions, calls: Calls, begun: Begun) -> ToolCall:

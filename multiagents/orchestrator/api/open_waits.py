@@ -9,7 +9,7 @@ from typing import Any
 
 from multiagents.orchestrator.api.run import Run
 from multiagents.orchestrator.api.search import Filter
-from multiagents.orchestrator.api.waiting import Waiting, waiting_for
+from multiagents.orchestrator.api.waiting import Waiting, waiting_for, with_arguments
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.state_store.records import Snapshot
 from multiagents.workflow.definition import Definition
@@ -18,7 +18,7 @@ from multiagents.workflow.state import RunStatus
 __all__ = ["OpenWait", "open_waits"]
 
 #: What somebody from outside has to do.
-_KINDS = frozenset({"signal", "approval", "operator"})
+_KINDS = frozenset({"signal", "approval", "operator", "tool"})
 #: The statuses in which a run may wait for somebody.
 _WAITING = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPENSATING, RunStatus.COMPENSATION_FAILED)
 #: How many runs are looked up at a time.
@@ -44,13 +44,13 @@ class OpenWait:
 
     @property
     def kind(self) -> str:
-        """``signal``, ``approval`` or ``operator``."""
+        """``signal``, ``approval``, ``operator`` or ``tool``."""
         return self.waiting.kind
 
     @property
     def signal(self) -> str | None:
-        """The signal that it waits for, by name; None where it waits for an operator."""
-        return None if self.kind == "operator" else self.waiting.name
+        """The signal that it waits for, by name; None where it waits for an operator, or for a call to be approved."""
+        return None if self.kind in ("operator", "tool") else self.waiting.name
 
     @property
     def since(self) -> datetime | None:
@@ -107,6 +107,7 @@ def _of(runtime: Runtime, identities: list[str], seen: set[str]) -> Iterator[Ope
 
 
 def _waits(runtime: Runtime, snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
-    for step, waits in waiting_for(snapshot, runtime.dispatcher).items():
+    found = waiting_for(snapshot, runtime.dispatcher)
+    for step, waits in with_arguments(runtime.store, snapshot.state.transaction_id, found).items():
         for waiting in waits:
             yield step, waiting

@@ -18,7 +18,7 @@ from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.progress import LOOK_EVERY, Progress
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
-from multiagents.orchestrator.api.waiting import waiting_for
+from multiagents.orchestrator.api.waiting import waiting_for, with_arguments
 from multiagents.orchestrator.dispatch.celery import assert_may_wait
 from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
@@ -26,6 +26,7 @@ from multiagents.plain_json import plain
 from multiagents.state_store.base import still_running
 from multiagents.state_store.records import CallRecord
 from multiagents.workflow.decider import Fact, settleable
+from multiagents.workflow.definition import StepKind
 from multiagents.workflow.state import Cause, RunStatus
 
 
@@ -68,7 +69,7 @@ class Run:
         """
         store = self._runtime.store
         snapshot = store.load(self.transaction_id)
-        waiting = waiting_for(snapshot, self._runtime.dispatcher)
+        waiting = with_arguments(store, self.transaction_id, waiting_for(snapshot, self._runtime.dispatcher))
         usage = store.journal.usage(self.transaction_id, list(snapshot.definition.steps))
         return workflow_state(snapshot, store.payloads(self.transaction_id), waiting, usage)
 
@@ -302,6 +303,71 @@ class Run:
         error = ErrorInfo(type="CompensationRequested", message=message)
         payload = {"cause": Cause.REQUEST.value}
         return self._operate(RunStatus.COMPENSATING, payload=payload, error=error, reason=reason, actor=actor)
+
+    def approve(
+        self,
+        what: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> SignalOutcome:
+        """Approve a call of a tool that waits for it, or an approval step.
+
+        Args:
+            what: the call's id, as ``waiting_for`` and ``orchestrator.waiting()`` have it, or the name of an approval
+                step.
+            arguments: what the tool is called with in place of what the model has asked for; the model is told.
+            reason: why, for the history.
+            actor: who, for the history.
+
+        Returns:
+            ``received``, or ``already_decided``; of an approval step, what `signal` returns.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when nothing of that name waits for approval, or arguments are given to an approval step.
+
+        >>> for wait in orchestrator.waiting():
+        ...     wait.run.approve(wait.waiting.id, actor="ann")    # doctest: +SKIP
+        """
+        return self._decide(what, approved=True, arguments=arguments, reason=reason, actor=actor)
+
+    def reject(self, what: str, *, reason: str | None = None, actor: str | None = None) -> SignalOutcome:
+        """Refuse a call of a tool that waits for approval, or an approval step.
+
+        The model is told (``refused by ann: too expensive``), and goes on.
+
+        Args:
+            what: the call's id, or the name of an approval step.
+            reason: why, for the model and the history.
+            actor: who, for the model and the history.
+
+        Returns:
+            ``received``, or ``already_decided``; of an approval step, what `signal` returns.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when nothing of that name waits for approval.
+        """
+        return self._decide(what, approved=False, arguments=None, reason=reason, actor=actor)
+
+    def _decide(
+        self, what: str, *, approved: bool, arguments: Mapping[str, Any] | None, reason: str | None, actor: str | None
+    ) -> SignalOutcome:
+        if "/" in what:
+            return self._runtime.engine.interventions.decide_call(
+                self.transaction_id, what, approved=approved, arguments=arguments, reason=reason, actor=actor
+            )
+        step = self._runtime.store.load(self.transaction_id).definition.step(what)
+        if step.kind is not StepKind.APPROVAL or step.signal is None:
+            raise WorkflowError(
+                f"run {self.transaction_id!r}: step {what!r} is no approval; expected the name of an approval step, or "
+                f"the id of a call, such as 'book/7'; nothing was changed"
+            )
+        if arguments is not None:
+            raise WorkflowError(f"an approval step takes no arguments=, and {what!r} is one; nothing was changed")
+        return self.signal(step.signal, {"approved": approved}, reason=reason, actor=actor)
 
     def retry(
         self,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from multiagents.clock import from_ms
 from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine import child_of, is_unannounced, named, others
-from multiagents.state_store.records import Delivery, InFlight, Snapshot
+from multiagents.state_store import StateStore
+from multiagents.state_store.records import CallKind, Delivery, InFlight, Snapshot, awaited_call
 from multiagents.workflow.decider import settleable
 from multiagents.workflow.definition import StepKind
 from multiagents.workflow.state import ActivityStatus, RunStatus
 
-__all__ = ["Waiting", "waiting_for"]
+__all__ = ["Waiting", "waiting_for", "with_arguments"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class Waiting:
 
     Attributes:
         kind: ``worker`` (one that has what the step needs), ``queue`` (its turn in it, or somebody who consumes it),
-            ``signal``, ``approval``, ``limit``, ``lock``, ``child`` (a run), ``external`` (a result that somebody
-            publishes) or ``operator`` (a person who says what is to become of it).
-        id: of the attempt that waits, or of the child; None where nothing has been sent.
+            ``signal``, ``approval``, ``tool`` (a person who approves or rejects a call of it), ``limit``, ``lock``,
+            ``child`` (a run), ``external`` (a result that somebody publishes) or ``operator`` (a person who says what
+            is to become of it).
+        id: of the attempt that waits, of the child, or of the call; None where nothing has been sent.
         name: of the worker, the queue, the signal, ...
         since: since when, if that is known.
         text: all of it, for people.
@@ -64,6 +66,26 @@ def waiting_for(snapshot: Snapshot, dispatcher: Dispatcher) -> dict[str, tuple[W
     return found
 
 
+def with_arguments(
+    store: StateStore, transaction_id: str, waits: Mapping[str, tuple[Waiting, ...]]
+) -> dict[str, tuple[Waiting, ...]]:
+    """The same, with what each call that waits for approval is to be called with, as it may be shown."""
+    return {
+        step: tuple(_with_arguments(store, transaction_id, step, each) for each in found)
+        for step, found in waits.items()
+    }
+
+
+def _with_arguments(store: StateStore, transaction_id: str, step: str, waiting: Waiting) -> Waiting:
+    if waiting.kind != "tool" or waiting.id is None:
+        return waiting
+    slot = waiting.id.rpartition("/")[2]
+    for call in store.journal.calls(transaction_id, step):
+        if call.slot == slot and call.kind == CallKind.APPROVAL:
+            return replace(waiting, arguments=call.request, since=call.started)
+    return waiting
+
+
 def _sent(snapshot: Snapshot, dispatcher: Dispatcher, found: InFlight) -> Iterator[Waiting]:
     step = snapshot.definition.steps[found.step]
     attempt = snapshot.state.correlation(found.step, found.direction, found.attempt)
@@ -81,6 +103,10 @@ def _sent(snapshot: Snapshot, dispatcher: Dispatcher, found: InFlight) -> Iterat
         case Delivery.CHILD:
             child = child_of(snapshot, found.step)
             yield Waiting("child", child, found.step, since, f"the end of run {child}")
+        case Delivery.TIMER if (call := awaited_call(found.target)) is not None:
+            about["id"] = f"{found.step}/{call.slot}"
+            text = f'a person, who approves or rejects a call of tool "{call.tool}"'
+            yield Waiting("tool", name=call.tool, text=text, **about)
         case Delivery.TIMER if found.target:
             yield Waiting("limit", name=found.target, text=f'its turn under the limit "{found.target}"', **about)
         case Delivery.PUSH | Delivery.OUTBOX | Delivery.UNREGISTERED | Delivery.LINK:

@@ -6,6 +6,7 @@ with what follows. The rules of the verbs are the core's (`multiagents.workflow.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -14,13 +15,14 @@ from multiagents.clock import Duration, from_ms
 from multiagents.events import ErrorInfo, Event, StatusEvent, new_id
 from multiagents.exceptions import WorkflowError
 from multiagents.failpoints import WriteSite
+from multiagents.names import Direction
 from multiagents.orchestrator.engine.pipeline import Outcome
 from multiagents.orchestrator.engine.signals import SignalOutcome, assert_same, fitting, outcome_of
-from multiagents.orchestrator.engine.timers import deadline_moved, timer_moved, wanted_time
-from multiagents.plain_json import check_words
+from multiagents.orchestrator.engine.timers import call_decided, deadline_moved, timer_moved, wanted_time
+from multiagents.plain_json import check_words, plain
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
-from multiagents.state_store.records import Snapshot, Verdict
+from multiagents.state_store.records import Snapshot, Verdict, decided
 from multiagents.workflow.decider import (
     Fact,
     Lateness,
@@ -103,6 +105,56 @@ class Interventions:
         if outcome.verdict is not Verdict.APPLIED:
             assert_same(transaction_id, name, key, data, self._store.payloads(transaction_id).signals.get(identity))
         return outcome_of(outcome, name, key, late)
+
+    def decide_call(
+        self,
+        transaction_id: str,
+        call: str,
+        *,
+        approved: bool,
+        arguments: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> SignalOutcome:
+        """Say whether a call of an agent may be made; durable when this returns, and the first one who says so counts.
+
+        Args:
+            transaction_id: the run.
+            call: its step and its slot, ``<step>/<slot>``.
+            approved: whether it may.
+            arguments: what it is to be called with; None is what the model has asked for.
+            reason: why, for the model and the history.
+            actor: who, for the model and the history.
+
+        Returns:
+            ``received``, or ``already_decided``: what was said before counts.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run.
+            WorkflowError: when it has no such call.
+        """
+        check_words(reason=reason, actor=actor)
+        given = None if arguments is None else plain(arguments, f"the arguments of call {call!r}")
+        step, _, slot = call.rpartition("/")
+        state = self._store.load(transaction_id).state
+        direction = Direction.UNDO if state.step(step).undo.in_flight else Direction.DO
+        decision = decided(approved=approved, actor=actor, reason=reason, arguments=given)
+        found = self._store.journal.decide(state.identity, step, slot, decision, direction)
+        if found is None:
+            raise WorkflowError(
+                f"run {transaction_id!r} has no call {call!r} that waits for approval; describe().steps[...]"
+                f".waiting_for and orchestrator.waiting() have the ids of those that do; nothing was changed"
+            )
+
+        def event(snapshot: Snapshot) -> Event:
+            said = call_decided(snapshot, step, slot, bool(found.decision["approved"]))
+            if said is None:
+                raise _IsSoAlready  # Its worker has it in hand, and finds the decision by itself.
+            return said.model_copy(update={"reason": reason, "actor": actor})
+
+        with contextlib.suppress(_IsSoAlready):
+            self._decide(transaction_id, event, site=WriteSite.UPDATE_TIMER)
+        return SignalOutcome.RECEIVED if found.is_new else SignalOutcome.ALREADY_DECIDED
 
     def operate(
         self,

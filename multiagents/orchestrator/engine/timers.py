@@ -10,11 +10,11 @@ from multiagents.clock import LONGEST, LONGEST_IN_WORDS, Duration, from_ms, in_s
 from multiagents.events import Event, StatusEvent, new_id
 from multiagents.exceptions import WorkflowError
 from multiagents.names import Direction
-from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot
+from multiagents.state_store.records import Delivery, Dispatch, InFlight, Snapshot, awaited_call
 from multiagents.workflow.decider import Fact, deadline_of, later, moved_to, said
 from multiagents.workflow.state import RunState, RunStatus
 
-__all__ = ["deadline_moved", "deadline_set", "moved_timers", "timer_moved", "wanted_time"]
+__all__ = ["call_decided", "deadline_moved", "deadline_set", "moved_timers", "timer_moved", "wanted_time"]
 
 
 def moved_timers(snapshot: Snapshot, after: RunState, event: Event | None) -> list[Dispatch]:
@@ -32,7 +32,7 @@ def moved_timers(snapshot: Snapshot, after: RunState, event: Event | None) -> li
         for found in snapshot.in_flight.values()
         if found.timer_ms and after.step(found.step).activity(found.direction).in_flight
     ]
-    if event.status == Fact.TIMER_UPDATED:
+    if event.status in (Fact.TIMER_UPDATED, Fact.CALL_DECIDED):
         return [_moved(found, moved_to(event)) for found in waiting if found.step == event.step]
     stopped_at = snapshot.state.stopped_at
     if stopped_at is None or after.stopped_at is not None:
@@ -79,6 +79,17 @@ def timer_moved(snapshot: Snapshot, step: str, at_ms: int) -> StatusEvent | None
         )
     facts = {"attempt": found.attempt, "direction": found.direction.value}
     return None if found.timer_ms == at_ms else _moved_by_hand(Fact.TIMER_UPDATED, snapshot, at_ms, step=step, **facts)
+
+
+def call_decided(snapshot: Snapshot, step: str, slot: str, approved: bool) -> StatusEvent | None:  # noqa: FBT001
+    """The fact that somebody has decided upon a call; None where no attempt waits for that, or it comes already."""
+    found = snapshot.in_flight.get(step)
+    awaited = None if found is None or found.delivery is not Delivery.TIMER else awaited_call(found.target)
+    now_ms = to_ms(snapshot.now) if snapshot.state.stopped_at is None else snapshot.state.stopped_at
+    if found is None or awaited is None or awaited.slot != slot or found.timer_ms <= now_ms:
+        return None
+    facts = {"attempt": found.attempt, "direction": found.direction.value, "tool": awaited.tool, "approved": approved}
+    return _moved_by_hand(Fact.CALL_DECIDED, snapshot, now_ms, step=step, **facts)
 
 
 def deadline_moved(snapshot: Snapshot, at_ms: int) -> StatusEvent | None:

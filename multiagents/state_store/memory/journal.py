@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from multiagents.names import Correlation, Direction
+from multiagents.names import Correlation, Direction, parse_identity
 from multiagents.plain_json import dumps
 from multiagents.state_store.journal import Journal
 from multiagents.state_store.memory.tables import Row, Tables
@@ -23,6 +23,7 @@ from multiagents.state_store.records import (
     CallRecord,
     CallState,
     CallVerdict,
+    Decided,
     Delivery,
     Opened,
     Request,
@@ -159,6 +160,30 @@ class InMemoryJournal(Journal):
                 page.write(head._replace(journal=head.journal + 1, since=head.calls, recorded=0, owner=""))
             return True
 
+    def decide(
+        self, identity: str, step: str, slot: str, decision: Any, direction: Direction = Direction.DO
+    ) -> Decided | None:
+        transaction_id, _ = parse_identity(identity)
+        writing = Writing(self._policy)
+        text = writing.value(decision)
+        blobs = self._policy.put_apart(transaction_id, writing.blobs)
+        with self._tables.lock:
+            row = self._tables.run(identity)
+            page = None if row is None else _Page(row, step, direction)
+            call = None if page is None else page.call(slot)
+            if row is None or page is None or call is None or call.kind != CallKind.APPROVAL:
+                return None
+            is_new, answer = call.state == CallState.STARTED, page.field("a", slot)
+            if is_new:
+                head, took = page.head, self._tables.now() - call.begun - call.after
+                page.put(slot, call._replace(state=CallState.ANSWERED.value, took=took))
+                left = head.left + int(call.turn != head.turn)
+                page.write(head._replace(recorded=head.recorded + 1, left=left))
+                row.journal[answer] = text
+                row.blobs |= blobs
+            found = self._reading(transaction_id).whole({"": row.journal[answer]})
+            return Decided(is_new, from_json(found[""]))
+
     def calls(self, transaction_id: str, step: str | None = None, *, last: int | None = None) -> list[CallRecord]:
         with self._tables.lock:
             row = self._tables.row(transaction_id)
@@ -237,7 +262,8 @@ def _begin(
     for slot in reversed(slots[:asked]):  # it may be sent twice
         before = page.there(slot)
         if (before.turn, before.number) == (head.turn, call.number):
-            return _told(row, _verdict(before), slot, before, unanswered=page.unanswered(slots, slots.index(slot)))
+            unanswered = page.unanswered(slots, slots.index(slot))
+            return _told(row, _verdict(before), slot, before, unanswered=unanswered)
     if correlation.direction is Direction.DO and "1" in (row.fields.get("stop"), row.fields.get("held")):
         return _told(row, CallVerdict.STOPPED)
     at = asked
@@ -254,7 +280,7 @@ def _begin(
         found = page.there(slots[at])
         if found.state == CallState.STARTED and not call.again:
             unanswered = page.unanswered(slots, at)
-            return _told(row, CallVerdict.DOUBT, slots[at], found._replace(how=""), unanswered=unanswered)
+            return _told(row, CallVerdict.DOUBT, slots[at], found._replace(how=""), unanswered=unanswered, now=now)
         if found.state == CallState.STARTED:
             twice = int(not call.idempotent)
             found = found._replace(how="again", after=now - found.begun, attempt=correlation.attempt)
@@ -301,6 +327,8 @@ def _new(
         name=call.name,
     )
     head = head._replace(calls=head.calls + 1, diverged=1 if is_other else head.diverged)
+    if call.kind == CallKind.APPROVAL:
+        head = head._replace(approvals=head.approvals + 1)
     if call.kind == CallKind.TOOL:
         page.row.journal[page.field("n", call.name)] = str(page.count(call) + 1)
     if text is not None:
@@ -319,6 +347,7 @@ def _told(
     call: StoredCall | None = None,
     bound: int = 0,
     unanswered: int = 0,
+    now: int = 0,
 ) -> Begun:
     fields: Mapping[str, str] = {} if run is None else run.fields
     return Begun(
@@ -332,4 +361,5 @@ def _told(
         paused=fields.get("held") == "1",
         bound=bound,
         unanswered=unanswered,
+        waited_ms=max(0, now - call.begun) if call is not None and verdict is CallVerdict.DOUBT else 0,
     )

@@ -14,6 +14,7 @@ from multiagents.state_store.records.announced import (
     of_queues,
     of_workers,
 )
+from multiagents.state_store.records.approval import AwaitedCall, approval_target, awaited_call, decided, timed_out
 from multiagents.state_store.records.attempt import (
     LIMIT_GRACE_MS,
     LINK_GRACE_MS,
@@ -43,6 +44,7 @@ from multiagents.state_store.records.journal import (
     CallRecord,
     CallState,
     CallVerdict,
+    Decided,
     Opened,
     Request,
     StepUsage,
@@ -76,6 +78,7 @@ __all__ = [
     "REPEATED_EVERY",
     "REVIVED",
     "Announced",
+    "AwaitedCall",
     "Begun",
     "Call",
     "CallKind",
@@ -87,6 +90,7 @@ __all__ = [
     "Commit",
     "Committed",
     "Condition",
+    "Decided",
     "DefinitionCache",
     "Delivery",
     "Difference",
@@ -111,8 +115,11 @@ __all__ = [
     "Verdict",
     "Written",
     "any_record",
+    "approval_target",
     "attempt_key_of",
+    "awaited_call",
     "check_attribute_count",
+    "decided",
     "decode_attribute",
     "difference",
     "encode_attributes",
@@ -124,4 +131,5 @@ __all__ = [
     "plain_attributes",
     "record_prefix",
     "restore",
+    "timed_out",
 ]

@@ -25,6 +25,8 @@ class CallKind(StrEnum):
     LM = "lm"
     #: a tool
     TOOL = "tool"
+    #: a person, who says whether a tool may be called
+    APPROVAL = "approval"
     #: whoever is asked which tools there are
     LISTING = "listing"
 
@@ -153,6 +155,7 @@ class Begun(NamedTuple):
         paused: the run is paused.
         bound: where the verdict is ``full``: how many there may be, `Call.most` or `MAX_CALLS`.
         unanswered: how many calls with this hash right before it were not answered.
+        waited_ms: of a doubtful one: how long ago it was begun first (ms).
     """
 
     verdict: CallVerdict
@@ -166,6 +169,19 @@ class Begun(NamedTuple):
     paused: bool = False
     bound: int = 0
     unanswered: int = 0
+    waited_ms: int = 0
+
+
+class Decided(NamedTuple):
+    """The answer to a person who decides upon a call.
+
+    Attributes:
+        is_new: whether it was not decided before.
+        decision: the one that counts.
+    """
+
+    is_new: bool
+    decision: Any
 
 
 class Usage(NamedTuple):

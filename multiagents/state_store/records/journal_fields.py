@@ -75,6 +75,8 @@ class Head(NamedTuple):
     owner: str = ""
     #: one in each line
     models: str = ""
+    #: how many of the calls ask a person
+    approvals: int = 0
 
     @classmethod
     def decode(cls, text: str | None) -> Self:
@@ -180,7 +182,7 @@ def usage_of(steps: Sequence[str], heads: Sequence[str | None]) -> dict[str, Ste
         if any(head.calls for head in there):
             models = [model for head in there for model in head.models.split("\n") if model]
             found[step] = StepUsage(
-                calls=sum(head.calls for head in there),
+                calls=sum(head.calls - head.approvals for head in there),
                 replayed=sum(head.replayed for head in there),
                 possibly_paid_twice=sum(head.twice for head in there),
                 input_tokens=sum(head.input_tokens for head in there),

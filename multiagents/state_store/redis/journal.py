@@ -22,6 +22,7 @@ from multiagents.state_store.records import (
     Call,
     CallRecord,
     CallVerdict,
+    Decided,
     Opened,
     Request,
     StepUsage,
@@ -89,7 +90,7 @@ class RedisJournal(Journal):
             *self._apart(transaction_id, writing),
         ]
         reply = self._server.run(site, "journal_begin", [run.run, run.journal, run.blobs], args)
-        verdict, now, stop, held, slot, occurrence, diverged, twice, failed, bound, unanswered, answer = reply
+        verdict, now, stop, held, slot, occurrence, diverged, twice, failed, bound, waited, unanswered, answer = reply
         self._server.heard(now)
         return Begun(
             CallVerdict(verdict),
@@ -103,6 +104,7 @@ class RedisJournal(Journal):
             paused=held == 1,
             bound=bound,
             unanswered=unanswered,
+            waited_ms=waited,
         )
 
     def finish(
@@ -147,6 +149,21 @@ class RedisJournal(Journal):
         run = self._keys.of_run(parse_identity(identity)[0])
         args = [identity, step, direction.value[0]]
         return bool(self._server.run(WriteSite.JOURNAL_RESTART, "journal_restart", [run.run, run.journal], args)[0])
+
+    def decide(
+        self, identity: str, step: str, slot: str, decision: Any, direction: Direction = Direction.DO
+    ) -> Decided | None:
+        transaction_id, _ = parse_identity(identity)
+        run = self._keys.of_run(transaction_id)
+        writing = Writing(self._policy)
+        args = [identity, step, direction.value[0], slot, writing.value(decision)]
+        args += self._apart(transaction_id, writing)
+        written, _, counts = self._server.run(
+            WriteSite.JOURNAL_DECIDE, "journal_decide", [run.run, run.journal, run.blobs], args
+        )
+        if written < 0:
+            return None
+        return Decided(written == 1, from_json(self._reading(transaction_id, run).whole({"": counts})[""]))
 
     def calls(self, transaction_id: str, step: str | None = None, *, last: int | None = None) -> list[CallRecord]:
         run = self._keys.of_run(transaction_id)

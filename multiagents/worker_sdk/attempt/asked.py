@@ -34,8 +34,10 @@ class GivenBack(Exception):  # noqa: N818 - no error either
 
     Attributes:
         seconds: until then; None where nobody knows what for, and it comes ever later.
+        target: what it waits for, as the record of the attempt has it.
     """
 
-    def __init__(self, why: str, seconds: float | None = None) -> None:
+    def __init__(self, why: str, seconds: float | None = None, *, target: str = "") -> None:
         self.seconds = seconds
+        self.target = target
         super().__init__(why)

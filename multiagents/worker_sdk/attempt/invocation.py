@@ -233,7 +233,7 @@ class Invocation:
         scheduled = activity.activity(claim.correlation.direction).scheduled_at or to_ms(now)
         delay = pause_ms(to_ms(now) - scheduled) if given.seconds is None else round(given.seconds * 1000)
         try:
-            give_back(self._runtime.store, claim, delay, str(given))
+            give_back(self._runtime.store, claim, delay, str(given), target=given.target)
         except TerminalError as error:
             return self._failed(worker, claim, error, hostname, None), error
         raise ClaimRefused(claim.correlation, f"{given}; it comes again in {delay / 1000:g} s") from given

@@ -68,6 +68,8 @@ class Fact(StrEnum):
     ABANDON_REQUESTED = "abandon_requested"
     #: somebody has moved what a step waits for; where it is now is the store's
     TIMER_UPDATED = "timer_updated"
+    #: somebody has decided upon a call of an agent, whose attempt waits for that: it comes now
+    CALL_DECIDED = "call_decided"
     #: somebody has moved the run's deadline
     DEADLINE_UPDATED = "deadline_updated"
 
@@ -130,6 +132,7 @@ FACTS: Mapping[str, FactKind] = MappingProxyType(
         Fact.ABANDON_REQUESTED: _OPERATOR,
         Fact.RESULT_SUPPLIED: _OPERATOR._replace(result="result", carries=("result",)),
         Fact.TIMER_UPDATED: _OPERATOR,
+        Fact.CALL_DECIDED: _OPERATOR,
         Fact.DEADLINE_UPDATED: _OPERATOR,
     }
 )

@@ -56,7 +56,7 @@ def operated(definition: Definition, state: RunState, event: StatusEvent) -> Run
         return resumed(definition, state, event.at) if state.paused else state
     if event.status == Fact.DEADLINE_UPDATED:
         return with_deadline(state, event)
-    if event.status == Fact.TIMER_UPDATED:
+    if event.status in (Fact.TIMER_UPDATED, Fact.CALL_DECIDED):
         return state
     for name, direction in _meant(definition, state, event):
         step = state.step(name)

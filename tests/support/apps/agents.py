@@ -76,10 +76,24 @@ def once(word: str) -> str:
     return "done"
 
 
+@tool("pay", approval=True)
+def pay(amount: int) -> str:
+    """Pay."""
+    _note(f"pay {amount}")
+    return f"paid {amount}"
+
+
+@tool("spend", approval=lambda amount: amount > 100, approval_timeout=1.0)
+def spend(amount: int) -> str:
+    """Spend."""
+    _note(f"spend {amount}")
+    return f"spent {amount}"
+
+
 @dspy_worker(
     "researcher",
     signature="question -> answer: str, sources: list[str]",
-    tools=[look_up, look_up_later, fails, once],
+    tools=[look_up, look_up_later, fails, once, pay, spend],
     reasoning="react",
     max_iters=8,
     retry=RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False),
@@ -107,7 +121,7 @@ def classify(mood: Literal["good", "bad"], person: Person) -> None:
     assert mood in ("good", "bad")
 
 
-@dspy_worker("coder", signature="question -> answer: int", reasoning="codeact", tools=[look_up, look_up_later])
+@dspy_worker("coder", signature="question -> answer: int", reasoning="codeact", tools=[look_up, look_up_later, pay])
 def coder(answer: int) -> dict[str, Any]:
     return {"doubled": 2 * answer}
 

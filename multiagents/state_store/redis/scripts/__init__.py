@@ -18,7 +18,7 @@ from typing import NamedTuple
 ON_A_FULL_SERVER = frozenset(
     {
         *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
-        *("journal_open", "journal_begin", "journal_finish", "journal_refuse", "journal_restart"),
+        *("journal_open", "journal_begin", "journal_finish", "journal_refuse", "journal_restart", "journal_decide"),
         *("take_due", "hold", "postpone", "expire", "bury", "announce"),  # and is looked after
         *("forget", "delete", "archive", "unlock", "tidy"),  # and goes
     }

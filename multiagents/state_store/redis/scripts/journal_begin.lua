@@ -5,18 +5,18 @@
 --       14 base slot, 15-16 characters that it begins and ends with of that request, 17 the rest of the request,
 --       18 most models, 19-20 name and text, if the request is kept apart
 -- Returns: {verdict, now, 1 if the run is to stop, 1 if it is paused, slot, occurrence, 1 if diverged, 1 if it may have
---          been made twice, 1 if the answer is an error, the bound that was reached, how many with this hash right before
---          it were not answered, answer (a text, or empty)}
+--          been made twice, 1 if the answer is an error, the bound that was reached, how long a doubtful one waits (ms), how
+--          many with this hash right before it were not answered, answer (a text, or empty)}
 --#include identity
 --#include journal
 --#include occurrences
 local kind, name, number, attempt = ARGV[5], ARGV[8], tonumber(ARGV[7]), tonumber(string.sub(ARGV[3], 2))
-local stop, held = is_there and run[3] == '1' and 1 or 0, is_there and run[4] == '1' and 1 or 0
-local known
+local stop, held, known = is_there and run[3] == '1' and 1 or 0, is_there and run[4] == '1' and 1 or 0, nil
 local function told(verdict, slot, call, at, bound)
   local text, how = verdict == 'replay' and read(field('a', slot)), verdict == 'diverged' and verdict or call and call.how
   return {verdict, now, stop, held, slot or '', at or 0, how == 'diverged' and 1 or 0, call and call.twice > 0 and 1 or 0,
-    text and call.state == 'f' and 1 or 0, bound or 0, slot and slot ~= '' and unanswered_before(known, at) or 0, text or ''}
+    text and call.state == 'f' and 1 or 0, bound or 0, verdict == 'doubt' and now - call.begun or 0,
+    slot and slot ~= '' and unanswered_before(known, at) or 0, text or ''}
 end
 if not is_held_by(ARGV[4]) then return told('lost') end
 local head, writes = head_of(), {}
@@ -33,20 +33,20 @@ if not call then
   local of_name, most = field('n', name), tonumber(ARGV[12])
   local count = kind == 'tool' and tonumber(read(of_name) or 0) or 0
   if head.left > 0 and ARGV[11] == '1' then return told('diverged') end
-  if head.calls >= tonumber(ARGV[13]) then return told('full', '', nil, 0, tonumber(ARGV[13])) end
-  if most > 0 and count >= most then return told('full', '', nil, 0, most) end
+  local bound = head.calls >= tonumber(ARGV[13]) and tonumber(ARGV[13]) or most > 0 and count >= most and most
+  if bound then return told('full', '', nil, 0, bound) end
   slot, call = head.calls + 1, named(CALL)
   call.state, call.kind, call.name, call.journal, call.occurrence = 's', kind, name, head.journal, at
   call.how, call.begun, call.attempt = 'live', now, attempt
   call.base, call.keep, call.tail = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
   if head.left > 0 and head.diverged == 0 then call.how, head.diverged = 'diverged', 1 end
-  head.calls = slot
+  head.calls, head.approvals = slot, head.approvals + (kind == 'approval' and 1 or 0)
   if kind == 'tool' then write(of_name, count + 1) end
   if kind == 'lm' then add_model(head, name, ARGV[18]) end
   if ARGV[17] ~= '' then write(field('r', slot), ARGV[17]) end
   if ARGV[19] then redis.call('HSET', KEYS[3], ARGV[19], ARGV[20]) end
 elseif call.state == 's' then
-  if ARGV[9] == '0' then return told('doubt', slot, {twice = call.twice}, at) end
+  if ARGV[9] == '0' then return told('doubt', slot, {twice = call.twice, begun = call.begun}, at) end
   call.how, call.after, call.attempt = 'again', now - call.begun, attempt
   if ARGV[10] == '0' then call.twice, head.twice = call.twice + 1, head.twice + 1 end
 else
