@@ -168,7 +168,8 @@ def test_a_call_that_was_not_understood_does_nothing(orchestrator: Orchestrator)
     begin(orchestrator, 1)
 
     with pytest.raises(
-        WorkflowError, match=r"there is no bulk verb 'cancle'; did you mean \"cancel\"\? \(verbs: abandon, cancel"
+        WorkflowError,
+        match=r"there is no bulk verb 'cancle'; did you mean \"cancel\"\? \(verbs: abandon, approve, cancel",
     ):
         orchestrator.bulk("cancle", ORDER)
     with pytest.raises(WorkflowError, match=r"no bulk verb 'result'"):

@@ -331,7 +331,7 @@ class Run:
         >>> for wait in orchestrator.waiting():
         ...     wait.run.approve(wait.waiting.id, actor="ann")    # doctest: +SKIP
         """
-        return self._decide(what, approved=True, arguments=arguments, reason=reason, actor=actor)
+        return self._decide_upon(what, approved=True, arguments=arguments, reason=reason, actor=actor)
 
     def reject(self, what: str, *, reason: str | None = None, actor: str | None = None) -> SignalOutcome:
         """Refuse a call of a tool that waits for approval, or an approval step.
@@ -350,9 +350,9 @@ class Run:
             WorkflowNotFoundError: when there is no such run.
             WorkflowError: when nothing of that name waits for approval.
         """
-        return self._decide(what, approved=False, arguments=None, reason=reason, actor=actor)
+        return self._decide_upon(what, approved=False, arguments=None, reason=reason, actor=actor)
 
-    def _decide(
+    def _decide_upon(
         self, what: str, *, approved: bool, arguments: Mapping[str, Any] | None, reason: str | None, actor: str | None
     ) -> SignalOutcome:
         if "/" in what:
