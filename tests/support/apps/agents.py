@@ -126,6 +126,28 @@ def coder(answer: int) -> dict[str, Any]:
     return {"doubled": 2 * answer}
 
 
+@dspy_worker("thinker", signature="question -> answer: str, agreed: bool", reasoning="chain_of_thought")
+async def thinker(answer: str, agreed: bool) -> None:
+    assert agreed, answer
+
+
+class Twice(dspy.Module):
+    """Asks the same twice, at once; it has nothing that is no coroutine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        answers = await asyncio.gather(self.ask.acall(question=question), self.ask.acall(question=question))
+        return dspy.Prediction(answers=sorted(each.answer for each in answers))
+
+
+@dspy_worker("twice", module=Twice)
+def twice(answers: list[str]) -> dict[str, Any]:
+    return {"number": len(answers)}
+
+
 @worker("fail_after")
 def fail_after(context: dict[str, Any]) -> None:
     raise RuntimeError("the saga goes back")
@@ -135,4 +157,6 @@ RESEARCH = WorkflowBuilder("research").add_step("research", "researcher").build(
 RESEARCH_PARKED = WorkflowBuilder("research-parked").add_step("research", "researcher", on_unknown="park").build()
 CLASSIFY = WorkflowBuilder("classify-it").add_step("classify", "classify").build()
 CODE = WorkflowBuilder("code-it").add_step("code", "coder").build()
+THINK = WorkflowBuilder("think").add_step("think", "thinker").build()
+TWICE = WorkflowBuilder("ask-twice").add_step("twice", "twice").build()
 EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()
