@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import sha256
 from secrets import token_urlsafe
 from typing import NamedTuple
@@ -103,6 +104,7 @@ def new_nonce() -> str:
     return token_urlsafe(6)
 
 
+@lru_cache(maxsize=1024)  # asked several times at every step
 def identity_of(transaction_id: str, nonce: str) -> str:
     """A run told apart from others with its id: in due entries, in the holders of locks, and to the scripts.
 

@@ -85,7 +85,7 @@ def _plan(
         return Dispatch(
             name, attempt_key, Delivery.EXTERNAL, close_ms=min(filter(None, (close_ms, limit_ms)), default=0)
         )
-    within = start_within_ms(step, close_ms, to_ms(now))
+    within = start_within_ms(step, close_ms, to_ms(now)) if close_ms or step.schedule_to_start else 0
     if link and undo:
         return Dispatch(name, attempt_key, Delivery.LINK, close_ms=close_ms, start_within_ms=within)
     correlation = state.correlation(name, direction, command.attempt)

@@ -130,15 +130,17 @@ def _data_of(definition: Definition, before: RunState, events: Sequence[Event]) 
     data = _Data([], {}, {}, {})
     for event in events:
         step = event.step
+        if isinstance(event, CommandEvent):
+            if step and event.payload is not None:
+                data.inputs[step] = event.payload
+            data.events.append(without_payload(event, silent=True))
+            continue
         result = result_of(event) if step else None
         silent = (result is None or result == {}) and _is_silent(definition, before, event, result)
         if step and not silent:
             data.results[step] = result
         data.events.append(without_payload(event, silent=silent))
-        if isinstance(event, CommandEvent):
-            if step and event.payload is not None:
-                data.inputs[step] = event.payload
-        elif isinstance(event, StatusEvent):
+        if isinstance(event, StatusEvent):
             _take_data(data, event, step)
     return data
 
@@ -146,10 +148,10 @@ def _data_of(definition: Definition, before: RunState, events: Sequence[Event]) 
 def _is_silent(definition: Definition, before: RunState, event: Event, result: Any) -> bool:
     """Whether an event has no result, or one that is read back without being stored (`StepDefinition.silence`)."""
     step = event.step
-    if isinstance(event, CommandEvent) or step is None or not has_result(event):
+    if step is None or not has_result(event):
         return True
     # A late success has stored another one.
-    return bool(result == definition.own(step).silence) and not before.step(step).late
+    return bool(result == definition.steps[step].silence) and not before.step(step).late
 
 
 def _take_data(data: _Data, event: StatusEvent, step: str | None) -> None:

@@ -57,7 +57,8 @@ def pack(event: Event) -> str:
     fields: dict[str, Any] = {"t": values["type"]}
     for name, short, default, written in _layout(type(event)):
         value = values[name]
-        if value is not None and value != default:
+        # Mostly an event occurred when it was written down, and says so by saying nothing of it.
+        if value is not None and value != default and not (name == "occurred_at" and value == values["timestamp"]):
             fields[short] = value if written is None else written(value)
     if fields.get("o") == fields.get("at"):
         fields.pop("o", None)

@@ -11,6 +11,7 @@ Times are in ms of the store's clock, 0 where there is none. `InFlight` says wha
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from multiagents.names import Direction
@@ -55,6 +56,7 @@ class Delivery(StrEnum):
 MESSAGES = (Delivery.PUSH, Delivery.OUTBOX)
 
 
+@lru_cache(maxsize=256)  # asked several times at every step
 def attempt_key_of(direction: Direction, attempt: int) -> str:
     """The short name of an attempt within its step: ``d1``, ``u2``."""
     return f"{'u' if direction is Direction.UNDO else 'd'}{attempt}"

@@ -157,8 +157,7 @@ class Invocation:
 
     def _at_most(self, worker: Worker, seconds: float) -> float:
         """A time limit, 0 for none, where Celery has been told one, too: the shorter holds."""
-        limits = [limit for limit in (seconds, worker.time_limit, self._runtime.time_limit) if limit]
-        return min(limits, default=0.0)
+        return min(filter(None, (seconds, worker.time_limit, self._runtime.time_limit)), default=0.0)
 
     def _outcome(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["ITEM_KEYS", "item_name", "map_of"]
 
@@ -21,6 +22,7 @@ def item_name(name: str, index: int) -> str:
     return f"{name}[{index}]"
 
 
+@lru_cache(maxsize=1024)  # asked several times at every step
 def map_of(step: str) -> str | None:
     """The map that a step is an item of, or None when it is none.
 
