@@ -190,8 +190,9 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
 
 def _told(route: Route, told: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
     key = {"at": route.base_url, "type": route.model_type, "request": told}
-    # What grows comes last, so that a request begins as the one before it does.
-    kept = {**{name: told[name] for name in sorted(told) if name != "messages"}, "messages": told["messages"]}
+    # What grows comes first: it is kept as what it has more than the request before it, and what stands behind it (the
+    # instructions, the tools) is another only in the last request of some programs, which repeats all that was said.
+    kept = {"messages": told["messages"], **{name: told[name] for name in sorted(told) if name != "messages"}}
     return key, dumps(kept), route.model
 
 
