@@ -31,7 +31,7 @@ SOONEST, LATEST = 10.0, 3600.0
 class Leave(BaseException):
     """Takes an error out of an agent, through code that catches every `Exception` and shows it to the model."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
         super().__init__(str(error))
 
@@ -53,7 +53,7 @@ class Calls:
         self._last = ("", "")
         self._answers: dict[str, str] = {}
         self._tools_called = 0
-        self.left: Exception | None = None
+        self.left: BaseException | None = None
         self.pins: Mapping[str, str] = {}
 
     @property
@@ -70,7 +70,7 @@ class Calls:
         claim = self._step.claim
         self.pins = self._journal.open(claim.correlation, claim.owner, pins).pins
 
-    def leave(self, error: Exception) -> Leave:
+    def leave(self, error: BaseException) -> Leave:
         """What to raise to end the attempt with an error, now or at the next call."""
         if self.left is None:
             self.left = error

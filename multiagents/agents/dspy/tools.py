@@ -51,16 +51,27 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
 
     def __call__(self, **kwargs: Any) -> Any:
         """Call it, or say again what it has said; an async tool runs in the event loop of the process."""
-        return self._call(kwargs, self._run)
+        return self._kept(kwargs)
 
     async def acall(self, **kwargs: Any) -> Any:
         """The same, from a coroutine: there, a function that is none would hold up the loop."""
         import asyncio
 
-        return await asyncio.to_thread(self._call, kwargs, self._run)
+        return await asyncio.to_thread(self._kept, kwargs)
 
-    def _call(self, kwargs: dict[str, Any], run: Callable[[dict[str, Any]], Any]) -> Any:
+    def _kept(self, kwargs: dict[str, Any]) -> Any:
+        """Call it, and keep what was put in from outside: a sandbox swallows whatever is raised in it."""
         calls: Calls | None = dspy.settings.get("multiagents_calls")
+        try:
+            return self._call(kwargs, calls)
+        except (Exception, Leave):
+            raise
+        except BaseException as error:
+            if calls is None:
+                raise
+            raise calls.leave(error) from error
+
+    def _call(self, kwargs: dict[str, Any], calls: Calls | None) -> Any:
         try:
             shown = plain(kwargs, f"the arguments of tool {self.name}")
             parsed = self._validate_and_parse_args(**kwargs)
@@ -85,21 +96,19 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
                 return self._told_error(RuntimeError(f"it was called {begun.bound} times, and may not be again"))
             if begun.verdict is CallVerdict.REPLAY:
                 return self._said(begun.answer, changed)
-        answer = self._outcome(parsed, run, calls, begun)
+        answer = self._outcome(parsed, calls, begun)
         if calls is not None and begun is not None:
             calls.finish(begun, answer, failed="error" in answer)
         return self._said(answer, changed)
 
-    def _outcome(
-        self, parsed: dict[str, Any], run: Callable[[dict[str, Any]], Any], calls: Calls | None, begun: Begun | None
-    ) -> Mapping[str, Any]:
+    def _outcome(self, parsed: dict[str, Any], calls: Calls | None, begun: Begun | None) -> Mapping[str, Any]:
         token = calling.set(None if calls is None or begun is None else _call_of(self._options, calls, begun))
         try:
-            returned = run(parsed)
+            returned = self._run(parsed)
             return {"result": plain(returned, f"what tool {self.name} returned", max_bytes=MAX_RESULT)}
         except timeouts.StepTimeoutError as error:
             if error.worker != self._limited_as:
-                raise
+                raise (Leave(error) if calls is None else calls.leave(error)) from error
             return {"error": f"TimeoutError: it took longer than {error.seconds:g} s"}
         except Exception as error:
             if is_interrupted(error):

@@ -76,6 +76,13 @@ def once(word: str) -> str:
     return "done"
 
 
+@tool("rarely", max_calls=2)
+def rarely(word: str) -> str:
+    """Do what is rarely done."""
+    _note(f"rarely {word}")
+    return "done"
+
+
 @tool("pay", approval=True)
 def pay(amount: int) -> str:
     """Pay."""
@@ -93,7 +100,7 @@ def spend(amount: int) -> str:
 @dspy_worker(
     "researcher",
     signature="question -> answer: str, sources: list[str]",
-    tools=[look_up, look_up_later, fails, once, pay, spend],
+    tools=[look_up, look_up_later, fails, once, pay, rarely, spend],
     reasoning="react",
     max_iters=8,
     retry=RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False),
@@ -148,15 +155,47 @@ def twice(answers: list[str]) -> dict[str, Any]:
     return {"number": len(answers)}
 
 
+@dspy_worker("prompted", on_divergence="park", retry=RetryPolicy(max_attempts=2, initial_interval=0.05, jitter=False))
+def prompted(context: dict[str, Any]) -> dict[str, Any]:
+    """Ask for itself, and each time something else, as who has a clock in the prompt does."""
+    client = _client()
+    steady = client.exists("steady")
+    answer = dspy.Predict("question -> answer")(
+        question=f"{context['question']} {'' if steady else time.time()}"
+    ).answer
+    if not steady:
+        raise RuntimeError("after the answer")
+    return {"answer": answer}
+
+
+@dspy_worker(
+    "falls_back",
+    signature="question -> answer",
+    model=[{"model": f"openai/{name}", "api_base": base, "api_key": "no-secret"} for name in ("first", "second")],
+    lm_retry=RetryPolicy(max_attempts=2, initial_interval=0.05, jitter=False),
+)
+def falls_back(answer: str) -> None:
+    assert answer
+
+
 @worker("fail_after")
 def fail_after(context: dict[str, Any]) -> None:
     raise RuntimeError("the saga goes back")
 
 
+ONCE = RetryPolicy(max_attempts=1)
 RESEARCH = WorkflowBuilder("research").add_step("research", "researcher").build()
 RESEARCH_PARKED = WorkflowBuilder("research-parked").add_step("research", "researcher", on_unknown="park").build()
 CLASSIFY = WorkflowBuilder("classify-it").add_step("classify", "classify").build()
 CODE = WorkflowBuilder("code-it").add_step("code", "coder").build()
 THINK = WorkflowBuilder("think").add_step("think", "thinker").build()
 TWICE = WorkflowBuilder("ask-twice").add_step("twice", "twice").build()
+HURRY = {
+    name: WorkflowBuilder(f"hurry-{name}")
+    .add_step("it", agent, timeout=1.5, retry=ONCE, on_unknown="compensate")
+    .build()
+    for name, agent in (("react", "researcher"), ("code", "coder"))
+}
+PROMPTED = WorkflowBuilder("prompted").add_step("it", "prompted").build()
+FALLS_BACK = WorkflowBuilder("falls-back").add_step("it", "falls_back").build()
 EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()

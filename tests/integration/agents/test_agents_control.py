@@ -1,0 +1,128 @@
+"""What reaches an agent through its loop, which catches every error: limits, a cancel, a pause; and what diverges."""
+
+from __future__ import annotations
+
+import pytest
+
+from multiagents import WorkflowFailedError
+from multiagents.testing import wait_until
+from multiagents.testing.lm_stub import fields, react, react_agent, react_finish, server_error
+from tests.support.agents_kit import Agents
+from tests.support.apps.agents import CODE, FALLS_BACK, HURRY, PROMPTED, RESEARCH
+
+SOON = 40.0
+
+
+def test_S20_a_cancel_stops_an_agent_before_its_next_call(agents: Agents) -> None:
+    agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), ("look_up", {"word": "b"}), answer="So."))
+    agents.redis.set("hold-tools", 1)
+    run = agents.orchestrator.start(RESEARCH, {"question": "Why?"})
+    wait_until(lambda: agents.tools() == ["look_up a"], SOON, "the call")
+
+    run.cancel()
+    agents.redis.delete("hold-tools")
+
+    wait_until(lambda: run.status == "cancelled", SOON, "the end")
+    assert agents.stub.count == 1
+    error = run.describe().steps["research"].error
+    assert error is not None
+    assert "stopped before call 3: the run is cancelled" in error.message
+
+
+def test_S22_a_paused_run_has_its_agent_stop_before_its_next_call_and_go_on_where_it_was(agents: Agents) -> None:
+    agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), answer="So.", sources=[]))
+    agents.redis.set("hold-tools", 1)
+    run = agents.orchestrator.start(RESEARCH, {"question": "Why?"})
+    wait_until(lambda: agents.tools() == ["look_up a"], SOON, "the call")
+
+    run.pause()
+    agents.redis.delete("hold-tools")
+    wait_until(lambda: run.describe().steps["research"].status != "running", SOON, "the pause")
+    assert agents.stub.count == 1
+    run.resume()
+
+    assert run.result(timeout=SOON)["answer"] == "So."
+    assert (agents.stub.count, agents.tools()) == (3, ["look_up a"])
+    assert run.describe().steps["research"].attempts == 1
+
+
+@pytest.mark.parametrize("where", ["model", "tool", "tool of code", "code"])
+def test_a_time_limit_reaches_through_the_loop_of_an_agent(agents: Agents, where: str) -> None:
+    if where == "model":
+        agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), answer="So.", sources=[]))
+        agents.stub.hold(after=1)
+    elif where == "tool":
+        agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), answer="So.", sources=[]))
+        agents.redis.set("hold-tools", 1)
+    elif where == "tool of code":
+        agents.stub.when("Why?").reply(fields(reasoning="Look.", code="```python\nfound = look_up(word='k')\n```"))
+        agents.redis.set("hold-tools", 1)
+    else:
+        agents.stub.when("Why?").reply(fields(reasoning="Think.", code="```python\nwhile True:\n    pass\n```"))
+    workflow = HURRY["code" if "code" in where else "react"]
+
+    run = agents.orchestrator.start(workflow, {"question": "Why?"})
+
+    with pytest.raises(WorkflowFailedError, match=r"limit of 1\.5 s"):
+        run.result(timeout=SOON)
+    agents.stub.release()
+    agents.redis.delete("hold-tools")
+    assert run.describe().steps["it"].status == "unknown"
+
+
+def test_S35_an_attempt_that_asks_something_else_is_said_to_diverge_and_may_be_parked(agents: Agents) -> None:
+    agents.stub.answer_with(lambda _: fields(answer="So."))
+    run = agents.orchestrator.start(PROMPTED, {"question": "Why?"})
+    wait_until(lambda: run.status == "paused", SOON, "the park")
+
+    error = run.describe().steps["it"].error
+    assert error is not None
+    assert "diverged at call 1" in error.message
+    assert agents.stub.count == 1  # decided before it is paid
+    agents.redis.set("steady", 1)
+    run.retry("it", fresh=True)
+
+    assert run.result(timeout=SOON)["answer"] == "So."
+    assert agents.stub.count == 2
+
+
+def test_a_model_that_does_not_answer_is_stood_in_for_by_the_next(agents: Agents) -> None:
+    agents.stub.when("Why?", model="first").reply(server_error(500))
+    agents.stub.when("Why?", model="second").reply(fields(answer="So."))
+
+    run = agents.orchestrator.start(FALLS_BACK, {"question": "Why?"})
+
+    assert run.result(timeout=SOON)["answer"] == "So."
+    assert [request.model for request in agents.stub.requests] == ["first", "first", "second"]
+    assert run.describe().steps["it"].usage.models == ("openai/first", "openai/second")
+
+
+def test_a_tool_is_called_as_often_as_it_may_be_and_the_model_is_told(agents: Agents) -> None:
+    turns = [react("Again.", "rarely", {"word": f"w{number}"}) for number in range(3)]
+    agents.stub.reply(*turns, react_finish(), fields(reasoning="Done.", answer="So.", sources=[]))
+
+    run = agents.orchestrator.start(RESEARCH, {"question": "Why?"})
+
+    assert run.result(timeout=SOON)["answer"] == "So."
+    assert agents.tools() == ["rarely w0", "rarely w1"]
+    assert "it was called 2 times, and may not be again" in agents.stub.requests[-1].text
+
+
+def test_the_key_of_a_model_is_kept_nowhere(agents: Agents) -> None:
+    agents.stub.reply(fields(reasoning="Done.", code="```python\nSUBMIT(answer=1)\n```"))
+    agents.orchestrator.start(CODE, {"question": "Why?"}).result(timeout=SOON)
+
+    assert "no-secret" not in repr([_all_of(agents, name) for name in agents.redis.scan_iter()])
+    assert agents.stub.requests[0].has_key
+
+
+def _all_of(agents: Agents, name: str) -> object:
+    match agents.redis.type(name):
+        case "hash":
+            return agents.redis.hgetall(name)
+        case "list":
+            return agents.redis.lrange(name, 0, -1)
+        case "zset":
+            return agents.redis.zrange(name, 0, -1)
+        case _:
+            return name
