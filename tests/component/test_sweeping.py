@@ -19,6 +19,7 @@ from multiagents.event_bus import RedisEventBus
 from multiagents.event_bus.base import MAX_DELIVERIES
 from multiagents.exceptions import StateRefusedError, StateStoreError
 from multiagents.keys import RunKeys
+from multiagents.names import Direction
 from multiagents.orchestrator.recovery import GROUP, Sweep, intake
 from multiagents.orchestrator.recovery.intake import Intake
 from multiagents.orchestrator.recovery.sweep import JITTER, SHORTEST_PAUSE
@@ -435,3 +436,34 @@ def test_events_wait_on_the_bus_while_the_store_is_away(
     reader.take()
     assert str(run.status) == "completed"
     assert orchestrator.dead_letters() == {}
+
+
+# --- a step's own limit, while its message is on its way -----------------------------------------------------------
+
+
+def test_S33_a_step_whose_time_is_over_while_a_worker_hands_its_message_back_fails_all_the_same(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = WorkflowBuilder(f"late-{uuid4().hex}").add_step("b", "unheard_of", schedule_to_start=0.05).build()
+    run = orchestrator.start(flow, {})
+    sweep, engine = Sweep(orchestrator.engine), orchestrator.engine
+    give_up = engine.give_up
+
+    def meanwhile(*args: Any, **kwargs: Any) -> bool:
+        # A worker that does not know the task had the message, and sends it round again: another record is there.
+        monkeypatch.setattr(engine, "give_up", give_up)
+        engine.not_registered(orchestrator.store.load(run.transaction_id).state.correlation("b", Direction.DO, 1))
+        return give_up(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "give_up", meanwhile)
+    time.sleep(0.1)
+
+    def ticks() -> bool:
+        sweep.tick()
+        return run.status.is_end
+
+    wait_until(ticks, 10, "the end of the run")
+    assert engine.give_up is give_up, "the race did not happen"
+    error = run.describe().error
+    assert error is not None
+    assert error.type == "ScheduleToStartTimeout"

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: The longest pause between two publications of the same attempt through another broker.
 OUTBOX_LONGEST_MS = 15 * 60_000
+#: When an attempt is looked at again whose message was on its way when its time was over.
+UNDER_WAY_MS = 200
 #: The longest pause between two looks at a child that has not said that it is over.
 CHILD_LOOKED_AT_MS = 15 * 60_000
 #: The shortest pause between two ticks, however close together things are due: seconds.
@@ -328,8 +330,10 @@ class Sweep:
         # What waits for its time, because a limit gave it back, has a limit anew when it is sent.
         if found.delivery not in (Delivery.CLAIMED, Delivery.TIMER):
             silence = self._unclaimed.over(snapshot, self._correlation(entry), found)
-            if silence is not None:
-                self._give_up(entry, found.record, silence)
+            if silence is not None and not self._give_up(entry, found.record, silence):
+                # Its message went on its way meanwhile: to a worker that has it now, or round once more.
+                self.store.postpone(entry.member, entry.transaction_id, UNDER_WAY_MS)
+                return
         self.store.discard(entry.member, entry.transaction_id)
 
     def _send_again(self, entry: Due, snapshot: Snapshot, found: InFlight) -> None:
@@ -432,10 +436,10 @@ class Sweep:
             self._lengths[queue] = found
         return self._backlogs[queue]
 
-    def _give_up(self, entry: Due, record: str, silence: Silence, unrenewed: int | None = None) -> None:
+    def _give_up(self, entry: Due, record: str, silence: Silence, unrenewed: int | None = None) -> bool:
         attempt = self._correlation(entry).attempt
         error = ErrorInfo(type=silence.error, message=f"step {entry.step!r}: {silence.message}", attempt=attempt)
-        self._end(entry, record, silence.kind, error, unrenewed, final=silence.final)
+        return self._end(entry, record, silence.kind, error, unrenewed, final=silence.final)
 
     def _end(
         self,
@@ -446,10 +450,11 @@ class Sweep:
         unrenewed: int | None = None,
         *,
         final: bool = False,
-    ) -> None:
+    ) -> bool:
+        """Record that an attempt has ended; False when its record is another one by now."""
         correlation = self._correlation(entry)
         event = ErrorEvent.about(correlation, error, at=self.store.now(), kind=kind, retryable=not final)
-        self.engine.give_up(event, record, unrenewed=unrenewed)
+        return self.engine.give_up(event, record, unrenewed=unrenewed)
 
     @staticmethod
     def _correlation(entry: Due) -> Correlation:
