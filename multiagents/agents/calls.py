@@ -7,6 +7,7 @@ is handed out again; nothing is paid for it, and nothing counted.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Mapping
 from hashlib import sha256
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from multiagents.state_store.journal import Journal
     from multiagents.worker_sdk.attempt import StepContext
 
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two looks whether a person has decided, at least and at most.
 SOONEST, LATEST = 10.0, 3600.0
@@ -54,7 +57,6 @@ class Calls:
         self._answers: dict[str, str] = {}
         self._tools_called = 0
         self.left: BaseException | None = None
-        self.pins: Mapping[str, str] = {}
 
     @property
     def step(self) -> StepContext:
@@ -66,9 +68,25 @@ class Calls:
         return self._step.store_here().journal
 
     def open(self, pins: Mapping[str, str]) -> None:
-        """Begin: what the step's first attempt was made with is what every one is made with."""
+        """Begin, with what the step's first attempt was made with: another one of that writes other questions.
+
+        Args:
+            pins: what this attempt is made with, by name: versions, the adapter.
+
+        Raises:
+            Leave: when it is not the same, and a person is to be asked before that costs anything.
+        """
         claim = self._step.claim
-        self.pins = self._journal.open(claim.correlation, claim.owner, pins).pins
+        pinned = self._journal.open(claim.correlation, claim.owner, pins).pins
+        others = [f"{name} was {was}, and is {pins[name]} here" for name, was in pinned.items() if pins[name] != was]
+        if not others:
+            return
+        said = f"step {self._step.step!r} was begun with something else: {'; '.join(others)}; what it asks may differ"
+        if self._parks:
+            raise self.leave(
+                NeedsAttentionError(f"{said}; run.retry({self._step.step!r}) where it is the same, or with fresh=True")
+            )
+        logger.warning("%s, and then costs anew", said)
 
     def leave(self, error: BaseException) -> Leave:
         """What to raise to end the attempt with an error, now or at the next call."""
