@@ -393,7 +393,8 @@ def test_S33_whoever_starts_a_run_is_warned_once_of_names_that_nobody_has(
         "app_far", "from tests.support.apps.scripted import app, worker\n@worker\ndef far_undo(context): ...\n"
     )
     scene.worker("app_far", queues=["celery", "night"])
-    wait_until(lambda: scene.orchestrator.store.announced().knows("night"), 10, "the announcement")
+    announced = scene.orchestrator.engine.dispatcher.announced  # what this process knows, which is some moments old
+    wait_until(lambda: announced(fresh=True).knows("night"), 10, "the announcement")
 
     others = [scene.orchestrator.start(named) for _ in range(3)]
 
