@@ -12,6 +12,7 @@ from unittest.mock import ANY
 import pytest
 
 from multiagents import WorkflowBuilder
+from multiagents.orchestrator.dispatch.worker_directory import MISSED_FOR
 from multiagents.testing import WorkerProcess, server_kind, wait_until
 from multiagents.workflow.definition import Definition
 from tests.support.apps import scripted
@@ -301,6 +302,7 @@ def flaky(context):
         scene.worker(f"app_{name}", queues=None)
     announced = scene.orchestrator.store.announced
     wait_until(lambda: {"first.flaky", "second.flaky"} <= announced().workers.keys(), 10, "the announcements")
+    time.sleep(MISSED_FOR + 0.1)  # what is not known of a worker is not looked up again sooner
 
     # The client, a third app, knows neither.
     runs = [scene.orchestrator.start(flow(f"{name}.flaky")) for name in ("first", "second") for _ in range(6)]
