@@ -336,6 +336,7 @@ def undo(context):
         scene.worker(f"app_{name}", queues=None)
     both = {"home": ANY, "homes": ["first", "second"]}
     wait_until(lambda: both.items() <= _announced(scene, "shared.note").items(), 10, "the announcements")
+    time.sleep(MISSED_FOR + 0.1)  # what is not known of a worker is not looked up again sooner
     workflow = (
         WorkflowBuilder("both")
         .add_step("a", "shared.note")
