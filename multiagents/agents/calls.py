@@ -118,19 +118,9 @@ class Calls:
         Raises:
             Leave: when it is not to be called.
         """
-        name, text = options.name, canonical(arguments)
-        call = Call(
-            "tool",
-            _hash({"tool": name, "arguments": text}),
-            next(self._numbers),
-            name,
-            Request(text=text),
-            again=options.idempotent is not False,
-            idempotent=options.idempotent is True,
-            strict=self._parks,
-            most=options.max_calls,
-        )
-        begun = self._begin(call)
+        name, idempotent = options.name, options.idempotent
+        about = {"again": idempotent is not False, "idempotent": idempotent is True, "most": options.max_calls}
+        begun = self._begin(self._call_of("tool", name, arguments, **about))
         self._tools_called += begun.verdict in (CallVerdict.LIVE, CallVerdict.AGAIN)
         if begun.verdict is CallVerdict.DOUBT:
             raise self.leave(
@@ -149,17 +139,8 @@ class Calls:
         Raises:
             Leave: while nobody has decided: the attempt comes again, and no worker waits for it.
         """
-        name, text = options.name, canonical(arguments)
-        call = Call(
-            "approval",
-            _hash({"approval": name, "arguments": text}),
-            next(self._numbers),
-            name,
-            Request(text=text),
-            again=False,
-            strict=self._parks,
-        )
-        begun = self._begin(call)
+        name = options.name
+        begun = self._begin(self._call_of("approval", name, arguments, again=False))
         if begun.verdict is CallVerdict.REPLAY:
             return begun.answer  # type: ignore[no-any-return]
         waited, limit = begun.waited_ms / 1000, options.approval_timeout
@@ -208,6 +189,12 @@ class Calls:
         claim = self._step.claim
         self._journal.refuse(claim.correlation, claim.owner, [slot], why)
 
+    def _call_of(self, kind: str, tool: str, arguments: Any, **about: Any) -> Call:
+        """What is asked of a tool, or of a person who decides upon it."""
+        text = canonical(arguments)
+        key = _hash({kind: tool, "arguments": text})
+        return Call(kind, key, next(self._numbers), tool, Request(text=text), strict=self._parks, **about)
+
     def _begin(self, call: Call) -> Begun:
         if self.left is not None:
             raise Leave(self.left)
@@ -243,6 +230,11 @@ class Calls:
 
     def _lost(self) -> Exception:
         return WorkerError(f"attempt {self._step.correlation_id} is not this worker's any more; it makes no more calls")
+
+
+def leaving(error: BaseException, calls: Calls | None) -> Leave:
+    """What to raise to end an agent with an error, be it an attempt of a run or a plain call."""
+    return Leave(error) if calls is None else calls.leave(error)
 
 
 def _hash(key: Mapping[str, Any]) -> str:

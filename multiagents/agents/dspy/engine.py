@@ -17,9 +17,9 @@ from dspy import lm15
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.clients.costs import estimate_cost
 
-from multiagents.agents.calls import Leave
+from multiagents.agents.calls import leaving
 from multiagents.agents.dspy.faults import PASSING, not_configured, unavailable
-from multiagents.exceptions import LMTruncatedError, MultiAgentsError
+from multiagents.exceptions import LMTruncatedError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import dumps
 from multiagents.state_store.records import Begun, CallVerdict, Usage
@@ -156,7 +156,7 @@ def _talk(agent: Agent, routes: list[Route], request: Any, calls: Calls | None) 
             return (yield from _ask(agent, route, replace(request, model=route.model), calls))
         except _Unavailable as error:
             if number + 1 == len(routes):
-                raise _leaving(unavailable(error.cause, agent.name, route.model, error.tries), calls) from error.cause
+                raise leaving(unavailable(error.cause, agent.name, route.model, error.tries), calls) from error.cause
     raise AssertionError("there is at least one route")
 
 
@@ -168,10 +168,9 @@ class _Unavailable(Exception):  # noqa: N818 - never leaves this module
 
 
 def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk:
-    told = request_to_dict(request)
-    tries = 0
+    told, tries = _told(route, request_to_dict(request)), 0
     while True:
-        begun = None if calls is None else calls.begin_lm(*_told(route, told))
+        begun = None if calls is None else calls.begin_lm(*told)
         if begun is not None and begun.verdict is CallVerdict.REPLAY:
             return _replayed(begun, agent, calls)
         try:
@@ -216,7 +215,7 @@ def _failed(
     if calls is not None and begun is not None:
         calls.refuse(begun, type(error).__name__)
     if isinstance(error, lm15.NotConfiguredError):
-        raise _leaving(not_configured(error, agent.name, route.model), calls) from error
+        raise leaving(not_configured(error, agent.name, route.model), calls) from error
     if not isinstance(error, PASSING):
         raise error
     tries = max(tries, 1 + (begun.unanswered if begun is not None else 0))
@@ -234,7 +233,7 @@ def _checked(response: Any, agent: Agent, calls: Calls | None, begun: Begun | No
     if response.finish_reason == "length":
         if calls is not None and begun is not None:
             calls.refuse(begun, LMTruncatedError.__name__)
-        raise _leaving(
+        raise leaving(
             LMTruncatedError(
                 f'worker "{agent.name}": the answer of {response.model} was cut off at the most tokens it may have; '
                 f"give it more with max_tokens="
@@ -246,11 +245,7 @@ def _checked(response: Any, agent: Agent, calls: Calls | None, begun: Begun | No
 
 def _out_of(error: Exception, calls: Calls | None) -> BaseException:
     """What an engine's error is raised as: DSPy would take a soft time limit, say, for one of the engine's own."""
-    return (Leave(error) if calls is None else calls.leave(error)) if is_interrupted(error) else error
-
-
-def _leaving(error: MultiAgentsError, calls: Calls | None) -> Leave:
-    return Leave(error) if calls is None else calls.leave(error)
+    return leaving(error, calls) if is_interrupted(error) else error
 
 
 def _usage(route: Route, request: Any, response: Any) -> Usage:

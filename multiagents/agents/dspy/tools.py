@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
-from multiagents.agents.calls import Leave
+from multiagents.agents.calls import Leave, leaving
 from multiagents.agents.tools import ToolCall, ToolOptions, calling, options_of
 from multiagents.exceptions import MultiAgentsError
 from multiagents.interruption import is_interrupted
@@ -108,12 +108,12 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             return {"result": plain(returned, f"what tool {self.name} returned", max_bytes=MAX_RESULT)}
         except timeouts.StepTimeoutError as error:
             if error.worker != self._limited_as:
-                raise (Leave(error) if calls is None else calls.leave(error)) from error
+                raise leaving(error, calls) from error
             return {"error": f"TimeoutError: it took longer than {error.seconds:g} s"}
         except Exception as error:
             if is_interrupted(error):
                 # A soft time limit, a worker that shuts down: no word of the tool's.
-                raise (Leave(error) if calls is None else calls.leave(error)) from error
+                raise leaving(error, calls) from error
             return {"error": f"{type(error).__name__}: {error}"}
         finally:
             calling.reset(token)
