@@ -152,6 +152,11 @@ class WriteSite(StrEnum):
     #: An operator pauses a schedule, or has it go on. He repeats it when in doubt.
     PAUSE_SCHEDULE = "store.pause_schedule"
 
+    #: A program that a worker has learned is kept. Whoever keeps it does so again, with its token, when in doubt.
+    PROGRAM_ADD = "store.program_add"
+    #: A program is put in place, or taken out of it. It is done again when in doubt.
+    PROGRAM_PLACE = "store.program_place"
+
     # --- messages that no commit pushes ---
 
     #: An attempt goes out through a broker that is not the store's database, after its commit.

@@ -160,6 +160,10 @@ class PartitionKeys:
         """Sorted set of the attempts that a limit has turned away, by when they come again."""
         return f"{self.tag}:limit.away:{key}"
 
+    def programs(self, worker: str) -> str:
+        """Hash: what a worker has learned, by version, and which versions are in place."""
+        return f"{self.tag}:programs:{worker}"
+
     @property
     def runs(self) -> str:
         """What the names of the runs' own keys start with."""

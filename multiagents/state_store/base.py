@@ -29,6 +29,7 @@ from multiagents.names import Correlation
 from multiagents.state_store.isolation import Isolation
 from multiagents.state_store.journal import Journal
 from multiagents.state_store.payloads import PayloadPolicy, Payloads
+from multiagents.state_store.programs import Programs
 from multiagents.state_store.records import (
     Announced,
     Claim,
@@ -88,6 +89,8 @@ class StateStore(ABC):
     visibility: Visibility
     #: how far schedules have come
     schedules: Schedules
+    #: what agents have learned
+    programs: Programs
 
     @abstractmethod
     def start(

@@ -25,6 +25,7 @@ from multiagents.state_store.records import (
     Delivery,
     Dispatch,
     DueKind,
+    Placement,
     Request,
     Search,
     Usage,
@@ -171,6 +172,11 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "bury": (lambda kit: kit.begin(), lambda kit: kit.store.bury("order-1", "order-1", {"why": "a test"})),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
     "tick": (lambda _kit: None, lambda kit: kit.store.schedules.ticked("nightly", 1_700_000_000_000)),
+    "program_add": (lambda _kit: None, lambda kit: kit.store.programs.add("order-1", {"a": 1}, {}, token="one")),
+    "program_place": (
+        lambda kit: kit.store.programs.add("order-1", {"a": 1}, {}, token="one"),
+        lambda kit: kit.store.programs.place("order-1", Placement(0, 1, 0, 0.0, (0,)), {"actor": "ann"}),
+    ),
     "take_due": (timer, lambda kit: kit.store.take_due()),
     "announce": (lambda _kit: None, lambda kit: kit.store.announce({"worker:a": {}}, gone=["worker:b"])),
     "tidy": (drained, lambda kit: kit.store.tidy(60_000)),
@@ -318,7 +324,7 @@ def test_a_full_server_takes_nothing_new_and_does_all_else(redis_kit: RedisKit, 
     call = prepared(redis_kit, verb)
     redis_kit.client.config_set("maxmemory", 1)
     try:
-        if verb in ("start", "tick"):
+        if verb in ("start", "tick", "program_add"):
             with pytest.raises(StateStoreError, match="the server is full"):
                 call(redis_kit)
         else:
@@ -591,6 +597,32 @@ def test_tick_never_goes_back(redis_kit: RedisKit) -> None:
     assert written == [True, False]
     assert redis_kit.store.schedules.state("nightly") == (now, None)
     assert redis_kit.store.schedules.state("hourly") == (5, None)
+
+
+def test_program_add_lets_the_oldest_go_that_is_not_in_place(redis_kit: RedisKit) -> None:
+    key = redis_kit.keys.of_key("ask").programs("ask")
+    for version in range(1, 6):
+        run(redis_kit, "program_add", [key], [f"token-{version}", "{}", "{}", 3])
+        redis_kit.client.hset(key, mapping={"current": "2", "canary": "0", "former": ",0,1,"})
+
+    fields = redis_kit.client.hgetall(key)
+
+    assert {name for name in fields if name.startswith(("v:", "m:", "token:"))} == {
+        f"{kind}:{version}" for kind in ("v", "m", "token") for version in (1, 2, 5)
+    }
+    assert {fields[name] for name in fields if name.startswith("t:")} == {"1", "2", "5"}
+
+
+def test_program_place_takes_one_of_two_changes_at_once(redis_kit: RedisKit) -> None:
+    programs = redis_kit.store.programs
+    key = redis_kit.keys.of_key("ask").programs("ask")
+    for name in ("one", "other"):
+        programs.add("ask", {}, {}, token=name)
+
+    answers = [run(redis_kit, "program_place", [key], [0, version, 0, "0.0", ",0,", "{}", 9])[0] for version in (1, 2)]
+
+    assert answers == [1, 0]
+    assert programs.placement("ask") == Placement(1, current=1, former=(0,))
 
 
 def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: RedisKit) -> None:

@@ -38,4 +38,4 @@ def writers(key: str) -> set[str]:
 def _regex(pattern: str) -> str:
     """What a key of the catalogue looks like: a text, a list, a run or a business key may have colons."""
     regex = re.escape(pattern).replace(re.escape("{tag}"), r"\w+:\{\d+\}")
-    return re.sub(r"<(text|list|run|key)>", ".+", re.sub(r"<(status|workflow|name)>", "[^:]+", regex))
+    return re.sub(r"<(text|list|run|key|worker)>", ".+", re.sub(r"<(status|workflow|name)>", "[^:]+", regex))

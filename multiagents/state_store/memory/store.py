@@ -24,6 +24,7 @@ from multiagents.names import Correlation, parse_identity
 from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, TIDIED_AT_ONCE, StateStore, unread
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.journal import InMemoryJournal
+from multiagents.state_store.memory.programs import InMemoryPrograms
 from multiagents.state_store.memory.schedules import InMemorySchedules
 from multiagents.state_store.memory.tables import Row, Tables
 from multiagents.state_store.memory.visibility import InMemoryVisibility
@@ -92,6 +93,7 @@ class InMemoryStateStore(StateStore):
         self.journal = InMemoryJournal(self._tables, policy)
         self.visibility = InMemoryVisibility(self._tables, policy, self.load)
         self.schedules = InMemorySchedules(self._tables)
+        self.programs = InMemoryPrograms(self._tables, policy)
 
     @classmethod
     def shared(

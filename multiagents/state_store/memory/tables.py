@@ -27,6 +27,7 @@ from multiagents.state_store.records import (
     DueKind,
     Ending,
     InFlight,
+    Placement,
     Written,
 )
 from multiagents.workflow.definition import Definition
@@ -106,6 +107,20 @@ class LimitRow:
     away: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class ProgramRow:
+    """What a worker has learned, and which of it is in place."""
+
+    last: int = 0
+    #: version -> the program, when it came, and notes on it
+    programs: dict[int, tuple[str, int, str]] = field(default_factory=dict)
+    #: token -> the version that was put in under it
+    tokens: dict[str, int] = field(default_factory=dict)
+    placement: Placement = field(default_factory=Placement)
+    #: revision, when, and notes
+    changes: list[tuple[int, int, str]] = field(default_factory=list)
+
+
 class Tables:
     """All that one in-memory database holds.
 
@@ -153,6 +168,8 @@ class Tables:
             #: schedule -> its last tick; and who paused it
             self.ticked: dict[str, int] = {}
             self.paused: dict[str, str] = {}
+            #: what workers have learned
+            self.programs: dict[str, ProgramRow] = {}
             #: locks on business keys, and the last fencing token
             self.locks: dict[str, LockRow] = {}
             self.token = 0

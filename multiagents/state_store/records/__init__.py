@@ -52,6 +52,14 @@ from multiagents.state_store.records.journal import (
 )
 from multiagents.state_store.records.letter_key import LetterKey, key_of_outcome
 from multiagents.state_store.records.page import Page
+from multiagents.state_store.records.program import (
+    BUILT_IN,
+    MAX_PROGRAM_CHANGES,
+    MAX_PROGRAMS,
+    Placement,
+    ProgramChange,
+    ProgramRecord,
+)
 from multiagents.state_store.records.search_attributes import (
     MAX_ATTRIBUTES,
     Condition,
@@ -67,12 +75,15 @@ from multiagents.state_store.records.snapshot import Snapshot
 
 __all__ = [
     "ANNOUNCED_EVERY",
+    "BUILT_IN",
     "LIMIT_GRACE_MS",
     "LINK_GRACE_MS",
     "MAX_ATTRIBUTES",
     "MAX_CALLS",
     "MAX_EVIDENCE",
     "MAX_MODELS",
+    "MAX_PROGRAMS",
+    "MAX_PROGRAM_CHANGES",
     "MESSAGES",
     "OUTBOX_GRACE_MS",
     "REPEATED_EVERY",
@@ -104,6 +115,9 @@ __all__ = [
     "Opened",
     "Page",
     "Place",
+    "Placement",
+    "ProgramChange",
+    "ProgramRecord",
     "Renewal",
     "Request",
     "Search",

@@ -55,6 +55,7 @@ from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.journal import RedisJournal
 from multiagents.state_store.redis.looks import Looks
+from multiagents.state_store.redis.programs import RedisPrograms
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, check_schema, findings_of, info_of_hello
@@ -108,6 +109,7 @@ class RedisStateStore(StateStore):
         self.journal = RedisJournal(self._server, self.keys, policy)
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
+        self.programs = RedisPrograms(self._server, self.keys, policy)
         self._endings = Endings(self._server, self.keys)
         self._looks = [Looks() for _ in self.keys.of_each_partition()]
         #: (key, content hash) of the definitions that the server has had from here: they are not sent with every start

@@ -19,7 +19,7 @@ ON_A_FULL_SERVER = frozenset(
     {
         *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
         *("journal_open", "journal_begin", "journal_finish", "journal_refuse", "journal_restart", "journal_decide"),
-        *("take_due", "hold", "postpone", "expire", "bury", "announce"),  # and is looked after
+        *("take_due", "hold", "postpone", "expire", "bury", "announce", "program_place"),  # and is looked after
         *("forget", "delete", "archive", "unlock", "tidy"),  # and goes
     }
 )
