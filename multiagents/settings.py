@@ -15,6 +15,7 @@ mean "not set".
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import math
 import os
@@ -193,6 +194,27 @@ def _lm(value: Any) -> Any:
     return value
 
 
+def _by_model(check: Callable[[Any], dict[str, float]]) -> Callable[[Any], dict[str, dict[str, float]]]:
+    """What is said of models, by their names or patterns of them; in a string (the environment) as JSON."""
+
+    def parse(value: Any) -> dict[str, dict[str, float]]:
+        table = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(table, Mapping) or not all(isinstance(name, str) and name.strip() for name in table):
+            raise ValueError
+        return {name: check(about) for name, about in table.items()}
+
+    return parse
+
+
+def _price(value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping) or set(value) != {"input", "output"}:
+        raise ValueError
+    prices = {name: _number(value[name]) for name in ("input", "output")}
+    if min(prices.values()) < 0:
+        raise ValueError
+    return prices
+
+
 _CODECS = _Rule('codecs: "gzip", "aes-gcm", dotted paths or objects with encode and decode, one or a list', _codecs)
 _QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
 
@@ -231,6 +253,11 @@ _RULES: dict[str, _Rule] = {
         'a model such as "gemini/gemini-3.8-flash", a dict with "model", a dspy.LM, or a list of these',
         _lm,
         secret=True,
+    ),
+    "lm_prices": _Rule(
+        'a dict of models, or patterns such as "gemini/*", each with dollars for a million tokens, '
+        '{"input": 0.3, "output": 2.5}',
+        _by_model(_price),
     ),
 }
 
@@ -309,6 +336,10 @@ class Settings:
     #: Which language model agents ask that name none (`multiagents.dspy_worker`): a model, a dict with ``model`` and
     #: more, a ``dspy.LM``, or a list of these, asked in this order; None: what ``dspy.configure`` was given.
     lm: Any = field(default=None, repr=False)
+    #: What models cost, by name, or by a pattern such as ``gemini/*`` (of several the longest counts): ``{"input": usd,
+    #: "output": usd}`` for a million tokens; of others DSPy's own list is asked, as it was released. In the environment
+    #: as JSON.
+    lm_prices: Mapping[str, Mapping[str, float]] | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def dspy_worker(
             f'@dspy_worker takes a name and a signature, got {name!r:.120}; write @dspy_worker("summarizer", '
             f'signature="document -> summary: str")'
         )
+    _keep_to_known_prices()
     policy = LM_RETRY if lm_retry is None else lm_retry
 
     def decorate(function: Callable[..., Any]) -> WorkerTask:
@@ -100,6 +102,15 @@ def dspy_worker(
         return worker(chosen, **worker_options)(_step_of(agent))
 
     return decorate
+
+
+def _keep_to_known_prices() -> None:
+    """Have DSPy take what it knows of models from its own files, not from the network, unless somebody wants that.
+
+    It would ask once in each process, before the first call of a model, and wait for up to 5 s.
+    """
+    if "LITELLM_MODEL_COST_MAP_URL" not in os.environ:
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
 def _step_of(agent: Agent) -> Callable[..., Any]:

@@ -18,6 +18,10 @@ from multiagents.settings import Settings
 
 KEY = bytes(range(16))
 OLD = b"\xff" + KEY[1:]
+PRICES = (
+    'a dict of models, or patterns such as "gemini/*", each with dollars for a million tokens, '
+    '{"input": 0.3, "output": 2.5}'
+)
 
 
 def load(conf: Any = None, environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
@@ -205,6 +209,8 @@ def test_names_of_the_tests_and_of_others_do_not_even_warn(caplog: pytest.LogCap
         ("orchestrator_queue", "sagas", "sagas"),
         ("lean_qos", "off", False),
         ("lean_qos", 1, True),
+        ("lm_prices", {"gemini/*": {"input": "0.3", "output": 2}}, {"gemini/*": {"input": 0.3, "output": 2.0}}),
+        ("lm_prices", '{"gemini/*": {"input": 0.3, "output": 2}}', {"gemini/*": {"input": 0.3, "output": 2.0}}),
         ("start_priority", "6", 6),
         ("start_priority", 0, 0),
     ],
@@ -245,6 +251,10 @@ def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept:
         ("queue", "two words", "the name of a queue, without spaces"),
         ("orchestrator_queue", 5, "the name of a queue, without spaces"),
         ("lean_qos", "maybe", "true or false"),
+        ("lm_prices", {"gemini/*": 3}, PRICES),
+        ("lm_prices", {"gemini/*": {"input": 3}}, PRICES),
+        ("lm_prices", {"gemini/*": {"input": 3, "output": -1}}, PRICES),
+        ("lm_prices", "gemini=3", PRICES),
         ("start_priority", 10, "a whole number from 0 to 9"),
         ("start_priority", 2.5, "a whole number from 0 to 9"),
         ("start_priority", True, "a whole number from 0 to 9"),

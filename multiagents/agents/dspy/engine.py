@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import dspy
 from dspy import lm15
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
-from dspy.clients.costs import estimate_cost
 
 from multiagents.agents.calls import leaving
+from multiagents.agents.dspy.costs import usage_of
 from multiagents.agents.dspy.faults import PASSING, not_configured, unavailable
+from multiagents.agents.dspy.route import Route
 from multiagents.exceptions import LMTruncatedError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import dumps
-from multiagents.state_store.records import Begun, CallVerdict, Usage
+from multiagents.state_store.records import Begun, CallVerdict
 from multiagents.worker_sdk.attempt.asked import GivenBack
 
 if TYPE_CHECKING:
@@ -31,27 +32,6 @@ if TYPE_CHECKING:
 
 #: Seconds that are waited in place for a provider; a longer wait frees the worker.
 IN_PLACE = 2.0
-
-
-@dataclass(frozen=True)
-class Route:
-    """A way to a model.
-
-    Attributes:
-        model: its name, as DSPy spells it.
-        base_url: where it is asked, if not where its provider says.
-        model_type: which of the provider's APIs.
-        provider: whose it is, for prices; None is unknown.
-        engine: asks it.
-        async_engine: asks it from a coroutine.
-    """
-
-    model: str
-    base_url: str | None
-    model_type: str
-    provider: str | None
-    engine: Any
-    async_engine: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +163,11 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
             yield _Wait(seconds)
             continue
         if calls is not None and begun is not None:
-            calls.finish(begun, {"response": response_to_dict(response)}, _usage(route, request, response))
+            calls.finish(
+                begun,
+                {"response": response_to_dict(response)},
+                usage_of(route, request, response, calls.step.settings.lm_prices or {}),
+            )
         return _checked(response, agent, calls, begun)
 
 
@@ -248,15 +232,4 @@ def _out_of(error: Exception, calls: Calls | None) -> BaseException:
     return leaving(error, calls) if is_interrupted(error) else error
 
 
-def _usage(route: Route, request: Any, response: Any) -> Usage:
-    used = response.usage
-    dollars, _ = estimate_cost(response, provider=route.provider, requested_model=request.model, request=request)
-    return Usage(
-        input_tokens=used.input_tokens or 0,
-        output_tokens=used.output_tokens or 0,
-        micro_usd=round((dollars or 0) * 1_000_000),
-        model=route.model,
-    )
-
-
-__all__ = ["AsyncJournaledEngine", "JournaledEngine", "Route"]
+__all__ = ["AsyncJournaledEngine", "JournaledEngine"]

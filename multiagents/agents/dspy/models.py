@@ -17,7 +17,8 @@ from dspy.clients.engines.litellm_engine import AsyncLiteLLMEngine, LiteLLMEngin
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine, LM15Engine, timeouts_for
 from dspy.lm15 import RouterConfig
 
-from multiagents.agents.dspy.engine import AsyncJournaledEngine, JournaledEngine, Route
+from multiagents.agents.dspy.engine import AsyncJournaledEngine, JournaledEngine
+from multiagents.agents.dspy.route import Route
 from multiagents.exceptions import LMNotConfiguredError
 
 if TYPE_CHECKING:

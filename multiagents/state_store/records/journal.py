@@ -199,6 +199,11 @@ class Usage(NamedTuple):
     micro_usd: int = 0
     model: str = ""
 
+    @property
+    def usd(self) -> float:
+        """What it cost, in US dollars."""
+        return self.micro_usd / 1_000_000
+
 
 class StepUsage(NamedTuple):
     """What the calls of a step have used, all attempts together; of what was replayed, nothing is counted again.
@@ -222,6 +227,11 @@ class StepUsage(NamedTuple):
     micro_usd: int = 0
     latency: float = 0.0
     models: tuple[str, ...] = ()
+
+    @property
+    def usd(self) -> float:
+        """What it cost, in US dollars."""
+        return self.micro_usd / 1_000_000
 
 
 class CallRecord(NamedTuple):
