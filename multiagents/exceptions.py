@@ -28,6 +28,7 @@
      │    │    ├── ContextOverflowError
      │    │    └── BudgetExceededError
      │    ├── OutcomeUnknownError      raised by users: it may have taken effect
+     │    ├── MCPUnavailableError      a server of tools does not answer; the attempt is tried again
      │    └── LMAnswerError            a language model's answer cannot be used; it is asked again
      │         ├── LMTruncatedError
      │         └── NoAnswerError
@@ -60,6 +61,7 @@ __all__ = [
     "LMNotConfiguredError",
     "LMTruncatedError",
     "LMUnavailableError",
+    "MCPUnavailableError",
     "MultiAgentsError",
     "NeedsAttentionError",
     "NoAnswerError",
@@ -381,6 +383,10 @@ class LMTruncatedError(LMAnswerError):
 
 class NoAnswerError(LMAnswerError):
     """The answer lacks a field that the signature asks for."""
+
+
+class MCPUnavailableError(WorkerError):
+    """A server of tools (MCP) does not start, does not answer, or is gone: the attempt has failed."""
 
 
 class EventBusError(MultiAgentsError):

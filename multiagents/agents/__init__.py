@@ -7,7 +7,8 @@ which the first step of an agent loads.
 
 from __future__ import annotations
 
+from multiagents.agents.servers import mcp_tools
 from multiagents.agents.tools import current_tool, tool
 from multiagents.agents.worker import dspy_worker
 
-__all__ = ["current_tool", "dspy_worker", "tool"]
+__all__ = ["current_tool", "dspy_worker", "mcp_tools", "tool"]

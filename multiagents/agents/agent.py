@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from multiagents.agents.reasoning import Reasoning
+from multiagents.agents.servers import MCPTools
 from multiagents.agents.tools import options_of
 from multiagents.exceptions import ConfigurationError
 from multiagents.retry import RetryPolicy
@@ -65,6 +66,16 @@ class Agent:
         """How the user's function is called."""
         return Signature(self.name, self.function, self.namespace)
 
+    @property
+    def functions(self) -> list[Any]:
+        """Of its tools, those that are known here."""
+        return [one for one in self.tools if not isinstance(one, MCPTools)]
+
+    @property
+    def servers(self) -> list[MCPTools]:
+        """Of its tools, those that a server has yet to name."""
+        return [one for one in self.tools if isinstance(one, MCPTools)]
+
     def _wrong(self, what: str) -> ConfigurationError:
         return ConfigurationError(f'worker "{self.name}": {what}')
 
@@ -103,9 +114,12 @@ class Agent:
         if isinstance(self.tools, Mapping | str) or not isinstance(self.tools, Sequence):
             raise self._wrong(f"tools must be a list, got {self.tools!r:.120}")
         names: set[str] = set()
-        for one in self.tools:
+        for one in self.functions:
             if not callable(one):
-                raise self._wrong(f"tools must be functions, or what @tool or dspy.Tool make of them, got {one!r:.120}")
+                raise self._wrong(
+                    f"tools must be functions, what @tool or dspy.Tool make of them, or mcp_tools(...), got "
+                    f"{one!r:.120}"
+                )
             name = options_of(one).name
             if name in names:
                 raise self._wrong(f'two tools are called "{name}", and the model could call but one; rename one')

@@ -157,6 +157,14 @@ class Calls:
             GivenBack(f'tool "{name}" waits for approval', seconds, target=approval_target(name, begun.slot))
         )
 
+    def begin_listing(self, server: str) -> Begun:
+        """Say that a server is about to be asked which tools it has.
+
+        Raises:
+            Leave: when it is not to be asked.
+        """
+        return self._begin(self._call_of("listing", server, {}, idempotent=True))
+
     def finish(self, begun: Begun, answer: Any, usage: Usage | None = None, *, failed: bool = False) -> None:
         """Say what a call has come to.
 

@@ -124,10 +124,15 @@ def tool(
             raise ConfigurationError(f"@tool goes on a function, got {function!r:.120}")
         called = checked_name(name or str(getattr(function, "__name__", "")), function)
         options = ToolOptions(called, idempotent, seconds, max_calls, approval, waits)
-        setattr(function, _ATTRIBUTE, options)
-        return function
+        return give_options(function, options)
 
     return decorate
+
+
+def give_options(function: _F, options: ToolOptions) -> _F:
+    """Have a function say of itself what is known of it as a tool."""
+    setattr(function, _ATTRIBUTE, options)
+    return function
 
 
 def options_of(function: Any) -> ToolOptions:

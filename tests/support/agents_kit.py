@@ -24,6 +24,8 @@ class Agents:
         self.orchestrator = self.app.multiagents
         self.redis = redis.Redis.from_url(url, decode_responses=True)
         self.workers: list[WorkerProcess] = []
+        #: what the MCP server of these agents was asked
+        self.seen = folder / "seen"
         self._folder = folder
 
     def worker(self, pool: str = "prefork", **options: Any) -> WorkerProcess:
@@ -32,6 +34,7 @@ class Agents:
         options = {**agents.SETTINGS, "concurrency": 2, **options}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(agents.API_BASE, self.stub.openai_base)
+            patch.setenv("MCP_SEEN", str(self.seen))
             started = start_worker(self.url, log, pool=pool, app="tests.support.apps.agents", **options)
         self.workers.append(started)
         started.ready()

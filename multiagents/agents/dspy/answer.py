@@ -19,6 +19,7 @@ from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.faults import in_our_words
 from multiagents.agents.dspy.models import lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
+from multiagents.agents.dspy.servers import tools_of_servers
 from multiagents.clock import to_ms
 from multiagents.exceptions import NoAnswerError
 from multiagents.plain_json import dumps, plain
@@ -76,7 +77,9 @@ def _perform(agent: Agent, context: Mapping[str, Any], step: StepContext | None,
     prepared = _prepared(agent, None if step is None else _Hashless(step.settings.lm))
     if calls is not None:
         calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__})
-    with _asked_by(agent, prepared, calls):
+    with _asked_by(agent, prepared, calls), tools_of_servers(agent, calls) as listed:
+        if listed:
+            prepared = prepared._replace(program=program_of(agent, listed))
         answer = _answer(agent, prepared, _fields(context, step))
         if calls is not None and calls.left is not None:
             raise Leave(calls.left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 _ADAPTERS = {"chat": dspy.ChatAdapter, "json": dspy.JSONAdapter, "xml": dspy.XMLAdapter}
 
 
-def program_of(agent: Agent) -> Any:
+def program_of(agent: Agent, listed: Sequence[Any] = ()) -> Any:
     """The program that answers an agent's question; None for one that asks nothing.
+
+    Args:
+        agent: the agent.
+        listed: tools of servers, which it has beside its own.
 
     Raises:
         ConfigurationError: when there is none.
@@ -35,10 +40,10 @@ def program_of(agent: Agent) -> Any:
         case Reasoning.CHAIN_OF_THOUGHT:
             return dspy.ChainOfThought(signature)
         case Reasoning.REACT:
-            tools = [JournaledTool(one, as_data=False) for one in agent.tools]
+            tools = [JournaledTool(one, as_data=False) for one in (*agent.functions, *listed)]
             return dspy.ReAct(signature, tools=tools, max_iters=agent.max_iters)
         case _:
-            tools = [JournaledTool(one, as_data=True) for one in agent.tools]
+            tools = [JournaledTool(one, as_data=True) for one in (*agent.functions, *listed)]
             return dspy.RLM(signature, tools=tools, max_iters=agent.max_iters)
 
 

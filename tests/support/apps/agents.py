@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import dspy
@@ -12,7 +14,7 @@ import redis
 from celery import Celery
 from pydantic import BaseModel
 
-from multiagents import RetryPolicy, WorkflowBuilder, current_tool, dspy_worker, init_app, tool, worker
+from multiagents import RetryPolicy, WorkflowBuilder, current_tool, dspy_worker, init_app, mcp_tools, tool, worker
 from multiagents.address import Address
 from multiagents.redis import pool_of
 
@@ -178,6 +180,33 @@ def falls_back(answer: str) -> None:
     assert answer
 
 
+@dspy_worker(
+    "shopper",
+    signature="question -> answer",
+    reasoning="react",
+    tools=[
+        mcp_tools(
+            command=[sys.executable, str(Path(__file__).parents[1] / "mcp_server.py")],
+            env={"MCP_SEEN": os.environ.get("MCP_SEEN", "")},
+            approval=lambda arguments: arguments.get("word") == "dear",
+        )
+    ],
+)
+def shopper(answer: str) -> None:
+    assert answer
+
+
+@dspy_worker(
+    "shopper_by_http",
+    signature="question -> answer",
+    reasoning="react",
+    tools=[mcp_tools(url=os.environ.get("MCP_URL", "http://127.0.0.1:1/mcp"))],
+    retry=RetryPolicy(max_attempts=10, initial_interval=0.5, max_interval=0.5),
+)
+def shopper_by_http(answer: str) -> None:
+    assert answer
+
+
 @worker("fail_after")
 def fail_after(context: dict[str, Any]) -> None:
     raise RuntimeError("the saga goes back")
@@ -199,3 +228,5 @@ HURRY = {
 PROMPTED = WorkflowBuilder("prompted").add_step("it", "prompted").build()
 FALLS_BACK = WorkflowBuilder("falls-back").add_step("it", "falls_back").build()
 EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()
+SHOP = WorkflowBuilder("shop").add_step("it", "shopper").build()
+SHOP_BY_HTTP = WorkflowBuilder("shop-by-http").add_step("it", "shopper_by_http").build()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from multiagents import current_tool, dspy_worker, tool
+from multiagents import current_tool, dspy_worker, mcp_tools, tool
 from multiagents.agents.agent import Agent
 from multiagents.agents.tools import RESERVED, options_of
 from multiagents.exceptions import ConfigurationError, WorkerError
@@ -20,12 +20,13 @@ def answer(context: dict[str, Any]) -> None:
     """Answer."""
 
 
-def test_declaring_an_agent_loads_neither_dspy_nor_litellm() -> None:
+def test_declaring_an_agent_loads_neither_dspy_nor_what_it_brings_nor_the_sdk_of_mcp() -> None:
     program = (
-        "import sys; from multiagents import dspy_worker, tool\n"
+        "import sys; from multiagents import dspy_worker, mcp_tools, tool\n"
         "@tool('look_up')\ndef look_up(word: str) -> str: return word\n"
-        "@dspy_worker('a', signature='q -> a', tools=[look_up], reasoning='react')\nasync def a(context): ...\n"
-        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'dspy', 'litellm', 'openai'}))"
+        "tools = [look_up, mcp_tools(command=['a'])]\n"
+        "@dspy_worker('a', signature='q -> a', tools=tools, reasoning='react')\nasync def a(context): ...\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'dspy', 'litellm', 'mcp', 'openai'}))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
@@ -119,6 +120,51 @@ def test_a_name_that_dspy_has_taken_is_refused(name: str) -> None:
 def test_what_a_tool_cannot_be_is_said_when_it_is_declared(told: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         tool(**told)(lambda word: word)
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({}, "takes either"),
+        ({"command": ["a"], "url": "http://a/mcp"}, "takes either"),
+        ({"command": "npx a"}, "must be a list of strings"),
+        ({"command": ["a", 1]}, "must be a list of strings"),
+        ({"url": "a/mcp"}, "must begin with http"),
+        ({"url": "http:///mcp"}, "name a host"),
+        ({"url": "http://a/mcp", "env": {"A": "b"}}, "env of mcp_tools is for command="),
+        ({"command": ["a"], "headers": {"A": "b"}}, "headers of mcp_tools is for url="),
+        ({"command": ["a"], "env": {"A": 1}}, "env of mcp_tools must be a dict of strings"),
+        ({"command": ["a"], "only": "add"}, "only of mcp_tools must be a list"),
+        ({"command": ["a"], "prefix": "a-"}, "prefix of mcp_tools"),
+        ({"command": ["a"], "start_timeout": 0}, "start_timeout of mcp_tools"),
+        ({"command": ["a"], "max_calls": -1}, "max_calls of a tool"),
+        ({"command": ["a"], "timeout": "soon"}, "timeout of a tool"),
+    ],
+)
+def test_what_a_server_of_tools_cannot_be_is_said_when_it_is_named(told: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        mcp_tools(**told)
+
+
+def test_a_tool_of_a_server_has_a_name_that_python_can_call_and_the_options_of_all_of_them() -> None:
+    tools = mcp_tools(url="http://a/mcp", prefix="shop_", idempotent=True, timeout=3)
+
+    options = tools.options_of("get-price.v2")
+
+    assert (options.name, options.idempotent, options.timeout) == ("shop_get_price_v2", True, 3)
+
+
+@pytest.mark.parametrize("name", ["finish", "2nd", ""])
+def test_a_name_of_a_servers_tool_that_cannot_be_used_is_an_error_that_says_what_to_do(name: str) -> None:
+    with pytest.raises(ConfigurationError, match='prefix="shop_"'):
+        mcp_tools(url="http://a/mcp").options_of(name)
+
+
+def test_a_server_is_called_by_its_address_without_what_may_be_secret() -> None:
+    assert mcp_tools(url="https://ann:pw@a.example:81/mcp?key=s").server.name == "https://a.example:81/mcp"
 
 
 def test_outside_a_tool_there_is_no_current_one() -> None:
