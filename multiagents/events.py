@@ -96,6 +96,7 @@ class Event(PublicModel):
         nonce: of a command, and of what answers it: what tells the run from others that have had its id (rule S32).
             A foreign producer sends it back with the correlation id. An outcome without it counts only for an attempt
             that is out and that no worker has claimed.
+        lesson: what the attempt leaves to learn from, on its way into the store; the history and the bus have it not.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -114,6 +115,7 @@ class Event(PublicModel):
     digest: str | None = None
     late: str | None = None
     nonce: str | None = None
+    lesson: Any = Field(default=None, exclude=True, repr=False)
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -240,10 +242,16 @@ class ResultEvent(Event):
         worker: str | None = None,
         started_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
+        lesson: Any = None,
     ) -> Self:
         """The success of an attempt, at a time of the store's clock; its ids follow from those of the attempt."""
         return cls.of(
-            **_end_of(correlation, at), payload=payload, worker=worker, started_at=started_at, attributes=attributes
+            **_end_of(correlation, at),
+            payload=payload,
+            worker=worker,
+            started_at=started_at,
+            attributes=attributes,
+            lesson=lesson,
         )
 
 
@@ -285,6 +293,7 @@ class ErrorEvent(Event):
         worker: str | None = None,
         started_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
+        lesson: Any = None,
     ) -> Self:
         """The failure of an attempt, at a time of the store's clock; its ids follow from those of the attempt."""
         return cls.of(
@@ -297,6 +306,7 @@ class ErrorEvent(Event):
             worker=worker,
             started_at=started_at,
             attributes=attributes,
+            lesson=lesson,
         )
 
 

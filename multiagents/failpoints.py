@@ -140,6 +140,12 @@ class WriteSite(StrEnum):
     DELETE = "store.delete"
     #: An event that belongs to no run or attempt is kept in the dead letters.
     BURY = "store.bury"
+    #: Somebody says what he thinks of what an agent has done. He repeats it when in doubt.
+    EXAMPLES_FEEDBACK = "store.examples_feedback"
+    #: Somebody erases what a run that is gone has left to learn from. He repeats it when in doubt.
+    EXAMPLES_FORGET = "store.examples_forget"
+    #: A worker drops what is too old to be learned from; the next one does so, too.
+    EXAMPLES_TIDY = "store.examples_tidy"
     #: A worker drops what belongs to no run and is not needed any more; the next one does so, too.
     TIDY = "store.tidy"
     #: The first user of a store writes down over how many partitions runs are spread.

@@ -78,6 +78,7 @@ class PartitionKeys:
         "due",
         "due_before",
         "generations",
+        "learners",
         "meta",
         "schedules",
         "sequence",
@@ -111,6 +112,8 @@ class PartitionKeys:
         self.meta = f"{tag}:meta"
         #: hash, in the first partition: ``last:<schedule>`` its last tick (ms), ``paused:<schedule>`` who paused it
         self.schedules = f"{tag}:schedules"
+        #: hash: the workers that have examples to learn from
+        self.learners = f"{tag}:learners"
         #: hash, in the first partition: what worker processes announce: ``worker:``, ``queue:`` and ``node:<name>``
         self.announced = f"{tag}:announced"
 
@@ -164,6 +167,14 @@ class PartitionKeys:
         """Hash: what a worker has learned, by version, and which versions are in place."""
         return f"{self.tag}:programs:{worker}"
 
+    def examples(self, worker: str) -> str:
+        """Sorted set of what the attempts of a worker have left to learn from, by when they did."""
+        return f"{self.tag}:examples:{worker}"
+
+    def example(self, worker: str) -> str:
+        """Hash: the same, with ``x|`` before it -> what it is, ``o|`` how its run ended, ``f|`` what was said of it."""
+        return f"{self.tag}:example:{worker}"
+
     @property
     def runs(self) -> str:
         """What the names of the runs' own keys start with."""
@@ -173,7 +184,7 @@ class PartitionKeys:
 class RunKeys(PartitionKeys):
     """What belongs to one run, and what it shares with the other runs of its partition."""
 
-    __slots__ = ("blobs", "channel", "context", "history", "journal", "results", "run")
+    __slots__ = ("blobs", "channel", "context", "examples_of", "history", "journal", "results", "run")
 
     def __init__(self, shared: PartitionKeys, transaction_id: str) -> None:
         # Made for every step: what is the partition's is taken over, not put together again.
@@ -192,5 +203,7 @@ class RunKeys(PartitionKeys):
         self.blobs = f"{tag}:blobs:{transaction_id}"
         #: hash: the calls that the run's steps have made inside, to models and tools, with what they were answered
         self.journal = f"{tag}:journal:{transaction_id}"
+        #: hash: what the run has left to learn from -> its worker; it outlives the run
+        self.examples_of = f"{tag}:examples.of:{transaction_id}"
         #: Pub/Sub channel that wakes whoever waits for the end
         self.channel = f"{tag}:ended:{transaction_id}"

@@ -249,6 +249,8 @@ _RULES: dict[str, _Rule] = {
     "orchestrator_queue": _QUEUE,
     "start_priority": _Rule("a whole number from 0 to 9", _priority),
     "lean_qos": _Rule("true or false", _switch),
+    "examples": _count(0, 1_000_000),
+    "example_retention": _seconds(0, more_than=True),
     "lm": _Rule(
         'a model such as "gemini/gemini-3.8-flash", a dict with "model", a dspy.LM, or a list of these',
         _lm,
@@ -333,6 +335,10 @@ class Settings:
     start_priority: int | None = None
     #: Let the engine's own messages skip kombu's ack emulation; leases recover them instead.
     lean_qos: bool = True
+    #: How many examples to learn from are kept of an agent, the newest; 0: none.
+    examples: int = 10_000
+    #: Seconds that such an example is kept.
+    example_retention: float = 90 * 86400.0
     #: Which language model agents ask that name none (`multiagents.dspy_worker`): a model, a dict with ``model`` and
     #: more, a ``dspy.LM``, or a list of these, asked in this order; None: what ``dspy.configure`` was given.
     lm: Any = field(default=None, repr=False)

@@ -45,6 +45,7 @@ class Calls:
     Attributes:
         left: what the attempt is to end with, once that is known: code that a model has written may have swallowed the
             `Leave` that carried it, so every further call raises it again.
+        edited: a person has changed what a tool is called with.
     """
 
     def __init__(self, step: StepContext, agent: Agent) -> None:
@@ -57,6 +58,7 @@ class Calls:
         self._answers: dict[str, str] = {}
         self._tools_called = 0
         self.left: BaseException | None = None
+        self.edited = False
 
     @property
     def step(self) -> StepContext:
@@ -142,6 +144,7 @@ class Calls:
         name = options.name
         begun = self._begin(self._call_of("approval", name, arguments, again=False))
         if begun.verdict is CallVerdict.REPLAY:
+            self.edited = self.edited or begun.answer.get("arguments") is not None
             return begun.answer  # type: ignore[no-any-return]
         waited, limit = begun.waited_ms / 1000, options.approval_timeout
         if limit is not None and waited >= limit:

@@ -6,17 +6,15 @@ import asyncio
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multiagents.agents.agent import LM_RETRY, Agent
+from multiagents.agents.agent_task import AgentTask
 from multiagents.agents.reasoning import Reasoning
 from multiagents.exceptions import ConfigurationError
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.attempt import running
 from multiagents.worker_sdk.worker import checked_name, names_beside, worker
-
-if TYPE_CHECKING:
-    from multiagents.worker_sdk.tasks import WorkerTask
 
 #: What installs what an agent needs.
 _INSTALL = 'pip install "celery-multiagents[dspy]"'
@@ -37,7 +35,7 @@ def dspy_worker(
     lm_retry: RetryPolicy | None = None,
     on_divergence: str = "continue",
     **worker_options: Any,
-) -> Callable[[Callable[..., Any]], WorkerTask]:
+) -> Callable[[Callable[..., Any]], AgentTask]:
     """Make a function a worker that asks a language model, with DSPy, before it is called.
 
     The signature's input fields are taken from the context. The output fields are in the context, typed, when the
@@ -81,7 +79,7 @@ def dspy_worker(
     _keep_to_known_prices()
     policy = LM_RETRY if lm_retry is None else lm_retry
 
-    def decorate(function: Callable[..., Any]) -> WorkerTask:
+    def decorate(function: Callable[..., Any]) -> AgentTask:
         chosen = checked_name(name, function)
         agent = Agent(
             name=chosen,
@@ -99,7 +97,7 @@ def dspy_worker(
             on_divergence=on_divergence,
             namespace=names_beside(function),
         )
-        return worker(chosen, **worker_options)(_step_of(agent))
+        return AgentTask(worker(chosen, **worker_options)(_step_of(agent)), agent)
 
     return decorate
 

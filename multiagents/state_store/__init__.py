@@ -5,6 +5,7 @@ from __future__ import annotations
 from multiagents.address import Address, Kind
 from multiagents.keys import Keys
 from multiagents.state_store.base import StateStore
+from multiagents.state_store.examples import Examples
 from multiagents.state_store.isolation import (
     LOCK_CHECK_MS,
     Isolation,
@@ -19,6 +20,7 @@ from multiagents.state_store.visibility import Visibility
 
 __all__ = [
     "LOCK_CHECK_MS",
+    "Examples",
     "Isolation",
     "Journal",
     "Lock",

@@ -26,6 +26,7 @@ from typing import Any
 from multiagents.events import Event
 from multiagents.exceptions import ConfigurationError, MultiAgentsError, StateStoreError
 from multiagents.names import Correlation
+from multiagents.state_store.examples import Examples
 from multiagents.state_store.isolation import Isolation
 from multiagents.state_store.journal import Journal
 from multiagents.state_store.payloads import PayloadPolicy, Payloads
@@ -85,6 +86,8 @@ class StateStore(ABC):
     isolation: Isolation
     #: the calls inside steps, to models and tools
     journal: Journal
+    #: what agents have done, to learn from
+    examples: Examples
     #: runs found and counted, and what is shown of all of them
     visibility: Visibility
     #: how far schedules have come

@@ -25,6 +25,8 @@ from multiagents.state_store.records import (
     Delivery,
     Dispatch,
     DueKind,
+    Feedback,
+    Lesson,
     Placement,
     Request,
     Search,
@@ -41,7 +43,19 @@ from tests.support.store_kit import LIST, RedisKit
 FOLDER = Path(str(files(scripts)))
 #: Parts of scripts; they say so at their head.
 PARTS = {
-    *("apply", "attributes", "calm", "erase", "identity", "journal", "jump", "lists", "occurrences", "slots"),
+    *(
+        "apply",
+        "attributes",
+        "calm",
+        "erase",
+        "examples",
+        "identity",
+        "journal",
+        "jump",
+        "lists",
+        "occurrences",
+        "slots",
+    ),
     "transition",
 }
 VERBS = sorted({path.stem for path in FOLDER.glob("*.lua")} - PARTS)
@@ -79,6 +93,22 @@ def over(kit: RedisKit) -> None:
     kit.begin(attributes=TAGS)
     kit.begin("order-5")  # of the same partition
     kit.end(retention_ms=1)
+
+
+LESSON = Lesson("ask", "reserve", '{"outputs":{"a":1}}', 10, 60_000)
+
+
+def learned(kit: RedisKit) -> None:
+    kit.begin()
+    kit.claim()
+    kit.finish(lesson=LESSON)
+
+
+def learned_and_gone(kit: RedisKit) -> None:
+    learned(kit)
+    kit.end()
+    kit.store.forget("order-1")
+    kit.sleep(0.01)
 
 
 CALL = Call("lm", "h", 1, "small", Request(text="x" * 40))
@@ -150,6 +180,7 @@ CALLS: dict[str, tuple[Do, Do]] = {
             version=1,
             pending=True,
             attributes={"customer": "s|c-2", "amount": "n|3", "basket": ""},
+            lesson=LESSON,
         ),
     ),
     "archive": (archivable, lambda kit: kit.store.archive("order-1")),
@@ -186,6 +217,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "journal_refuse": (asking, lambda kit: kit.store.journal.refuse(attempt(), "owner-1", ["1"], "no JSON")),
     "journal_restart": (between_attempts, lambda kit: kit.store.journal.restart("order-1", "reserve")),
     "journal_decide": (awaiting, lambda kit: kit.store.journal.decide("order-1", "reserve", "1", {"approved": True})),
+    "examples_page": (learned, lambda kit: kit.store.examples.page("ask", 60_000)),
+    "examples_feedback": (learned, lambda kit: kit.store.examples.feedback("order-1", Feedback(1.0))),
+    "examples_forget": (learned_and_gone, lambda kit: kit.store.examples.forget("order-1")),
+    "examples_tidy": (learned_and_gone, lambda kit: kit.store.examples.tidy(1)),
     "hold": (lost, lambda kit: kit.store.hold([attempt()])),
 }
 
@@ -623,6 +658,46 @@ def test_program_place_takes_one_of_two_changes_at_once(redis_kit: RedisKit) -> 
 
     assert answers == [1, 0]
     assert programs.placement("ask") == Placement(1, current=1, former=(0,))
+
+
+def test_examples_page_gives_of_each_how_its_run_stands(redis_kit: RedisKit) -> None:
+    learned(redis_kit)
+    part = redis_kit.keys.of_run("order-1")
+    keys = [part.examples("ask"), part.example("ask")]
+
+    now, member, at, text, status, edited, feedback = run(redis_kit, "examples_page", keys, [part.runs, "", 10, 60_000])
+
+    assert (member, text, status, edited, feedback) == ("order-1|reserve", LESSON.text, "running", "", "")
+    assert 0 <= now - int(at) < 60_000
+    assert run(redis_kit, "examples_page", keys, [part.runs, at, 10, 60_000])[1:] == []
+
+
+def test_examples_feedback_names_the_steps_that_it_could_be_about(redis_kit: RedisKit) -> None:
+    learned(redis_kit)
+    of = redis_kit.keys.of_run("order-1")
+
+    def said(step: str, transaction_id: str = "order-1") -> Any:
+        return run(redis_kit, "examples_feedback", [of.run, of.examples_of], [transaction_id, "", step, "[1]"])
+
+    assert (said("reserve")[0], said("reserve")[2:]) == (1, ["order-1", "reserve"])
+    assert (said("other")[0], said("other")[2:]) == (0, ["order-1", "reserve"])
+
+
+def test_examples_forget_leaves_those_of_the_run_that_is_there(redis_kit: RedisKit) -> None:
+    learned(redis_kit)
+    of = redis_kit.keys.of_run("order-1")
+
+    assert run(redis_kit, "examples_forget", [of.run, of.examples_of], ["order-1"])[0] == 0
+
+
+def test_examples_tidy_drops_so_many_at_once(redis_kit: RedisKit) -> None:
+    learned_and_gone(redis_kit)
+    learned_and_gone(redis_kit)
+    learners = redis_kit.keys.of_run("order-1").learners
+
+    assert run(redis_kit, "examples_tidy", [learners], [1, 0])[0] == 0
+    assert run(redis_kit, "examples_tidy", [learners], [1, 10])[0] == 1
+    assert redis_kit.client.exists(learners) == 0
 
 
 def test_take_due_asks_for_the_next_in_all_partitions(redis_kit: RedisKit) -> None:

@@ -82,7 +82,8 @@ def kind_name(event: Event) -> str:
 
 @pytest.mark.parametrize("event", EVENTS, ids=kind_name)
 def test_an_event_with_every_field_set_comes_back_from_json_as_it_was(event: Event) -> None:
-    assert None not in event.__dict__.values()  # else this test would not show what it says
+    on_its_way = {"lesson"}  # from a worker to its commit, and no further
+    assert None not in [value for name, value in event.__dict__.items() if name not in on_its_way]
 
     assert event_from_json(event.to_json()) == event
     assert event_from_json(event.to_json().encode()) == event

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
 from multiagents.agents.calls import Calls, Leave
+from multiagents.agents.dspy.experience import Notes
 from multiagents.agents.dspy.faults import in_our_words
 from multiagents.agents.dspy.models import lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
@@ -59,28 +60,35 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
     """
     step = running.get()
     calls = None if step is None else Calls(step, agent)
+    notes = Notes(agent, calls)
     try:
-        returned = _perform(agent, context, step, calls)
+        returned = _perform(agent, context, step, calls, notes)
     except Leave as left:
+        notes.leave(left.error)
         raise left.error from left.__cause__
     except Exception as error:
         told = in_our_words(error, agent.name, calls)
+        notes.leave(told)
         if told is error:
             raise
         raise told from error
     if calls is not None and calls.left is not None:
+        notes.leave(calls.left)
         raise calls.left  # Code that a model wrote has swallowed it.
+    notes.leave()
     return returned
 
 
-def _perform(agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None) -> Any:
+def _perform(
+    agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None, notes: Notes
+) -> Any:
     prepared = _prepared(agent, None if step is None else _Hashless(step.settings.lm))
     if calls is not None:
         calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__})
-    with _asked_by(agent, prepared, calls), tools_of_servers(agent, calls) as listed:
+    with _asked_by(agent, prepared, calls, notes), tools_of_servers(agent, calls) as listed:
         if listed:
             prepared = prepared._replace(program=program_of(agent, listed))
-        answer = _answer(agent, prepared, _fields(context, step))
+        answer = _answer(agent, prepared, _fields(context, step), notes)
         if calls is not None and calls.left is not None:
             raise Leave(calls.left)
         given = {**context, **answer.typed}
@@ -128,8 +136,9 @@ def _prepared(agent: Agent, setting: _Hashless | None) -> _Prepared:
 
 
 @contextmanager
-def _asked_by(agent: Agent, prepared: _Prepared, calls: Calls | None) -> Iterator[None]:
+def _asked_by(agent: Agent, prepared: _Prepared, calls: Calls | None, notes: Notes) -> Iterator[None]:
     own: dict[str, Any] = {"lm": prepared.lm, "adapter": prepared.adapter, "disable_history": True}
+    own["trace"] = notes.trace
     if agent.reasoning.writes_code:
         own["interpreter_factory"] = _sandbox(calls)
     # This reaches the threads that DSPy starts, where a context variable of ours does not.
@@ -162,18 +171,22 @@ def _fields(context: Mapping[str, Any], step: StepContext | None) -> Mapping[str
     return {**context, **item} if isinstance(item, Mapping) else context
 
 
-def _answer(agent: Agent, prepared: _Prepared, context: Mapping[str, Any]) -> _Answer:
+def _answer(agent: Agent, prepared: _Prepared, context: Mapping[str, Any], notes: Notes) -> _Answer:
     program, question = prepared.program, prepared.question
     if program is None:
+        notes.asks(None, prepared.lm, {})
         return _Answer({}, {})
+    inputs = _given(program, context) if question is None else _inputs(agent, question, context)
+    notes.asks(program, prepared.lm, {name: context[name] for name in inputs})
+    prediction = _called(program, inputs, agent)
     if question is None:
-        prediction = _called(program, _given(program, context), agent)
         typed = {name: value for name, value in prediction.items() if name not in ("trajectory", "history")}
     else:
-        prediction = _called(program, _inputs(agent, question, context), agent)
         typed = {name: getattr(prediction, name, None) for name in question.output_fields}
         _check_whole(agent, question, typed)
-    return _Answer(typed, {name: plain(value, f"output field {name!r}") for name, value in typed.items()})
+    kept = {name: plain(value, f"output field {name!r}") for name, value in typed.items()}
+    notes.answered(kept)
+    return _Answer(typed, kept)
 
 
 def _called(program: Any, inputs: dict[str, Any], agent: Agent) -> Any:

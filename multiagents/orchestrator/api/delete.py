@@ -43,6 +43,8 @@ class Tombstone:
 def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor: str | None) -> None:
     """Erase a run that is over, after its children: what they did, and knew, is a part of it.
 
+    Of a run that is gone, what is left to learn from is erased.
+
     Raises:
         WorkflowNotFoundError: when there is no such run.
         WorkflowNotEndedError: when it, or a child of it, is not over.
@@ -50,7 +52,12 @@ def delete(store: StateStore, transaction_id: str, *, reason: str | None, actor:
     check_words(reason=reason, actor=actor)
     token = uuid4().hex
     for _ in range(MAX_RACES):
-        snapshot = store.load(transaction_id)
+        try:
+            snapshot = store.load(transaction_id)
+        except WorkflowNotFoundError:
+            if store.examples.forget(transaction_id):
+                return
+            raise
         status = snapshot.state.status
         if not status.is_end:
             raise WorkflowNotEndedError(transaction_id, status.value, "delete")

@@ -15,6 +15,7 @@ from multiagents.exceptions import WorkflowError, WorkflowFailedError
 from multiagents.names import Direction, check_transaction_id
 from multiagents.orchestrator.api.aside import aside
 from multiagents.orchestrator.api.delete import delete
+from multiagents.orchestrator.api.feedback import feedback
 from multiagents.orchestrator.api.progress import LOOK_EVERY, Progress
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
@@ -591,6 +592,40 @@ class Run:
         engine.fork(self.transaction_id, from_step, input, identity, reason=reason, actor=actor)
         return type(self)(self._runtime, identity)
 
+    # --- learning from it --------------------------------------------------------------------------------------------
+
+    def feedback(
+        self,
+        score: float,
+        note: str | None = None,
+        step: str | None = None,
+        *,
+        actor: str | None = None,
+    ) -> list[str]:
+        """Say how well the run's agents have done, for whoever learns from it (`AgentTask.get_optimization_data`).
+
+        It may be over, and gone, as long as what its agents have done is kept. What is said last of a step counts.
+
+        Args:
+            score: from 0 (of no use) to 1 (as it should be); True and False are 1 and 0.
+            note: why, in words; optimizers that read show it to a model.
+            step: the step that is meant; None is all that agents have done.
+            actor: who says so.
+
+        Returns:
+            the steps that it was noted of.
+
+        Raises:
+            WorkflowNotFoundError: when there is no such run, and nothing of it to learn from.
+            WorkflowError: when the score is none, or no agent has done that step.
+
+        >>> run.feedback(0.2, "too long", step="answer", actor="ann")  # doctest: +SKIP
+        ['answer']
+        """
+        return feedback(
+            self._runtime.store, self.transaction_id, self._nonce, score=score, note=note, step=step, actor=actor
+        )
+
     # --- keeping it --------------------------------------------------------------------------------------------------
 
     def set_attributes(
@@ -636,14 +671,15 @@ class Run:
         What remains is who did it, when and why: `Orchestrator.deleted`. Its id and its key are free again, and the
         steps of a run that takes them have the same idempotency keys, as nothing remembers this one; a start with
         ``on_conflict="replace_ended"`` gives new ones. Its events on the bus stay until the stream is trimmed. The runs
-        that are its steps are erased before it; one that was detached is not.
+        that are its steps are erased before it; one that was detached is not. What its agents have left to learn from
+        goes with it; of a run that is gone already, that is what there is to erase.
 
         Args:
             reason: why, for the list of what was deleted.
             actor: who, for that list.
 
         Raises:
-            WorkflowNotFoundError: when there is no such run, or no more.
+            WorkflowNotFoundError: when there is no such run, or no more, and nothing that it has left to learn from.
             WorkflowNotEndedError: when it, or a child of it, is not over.
 
         >>> run.delete(reason="the customer asked for it", actor="ann")  # doctest: +SKIP

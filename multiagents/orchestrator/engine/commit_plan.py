@@ -15,7 +15,7 @@ from multiagents.orchestrator.engine.child_ids import child_of
 from multiagents.orchestrator.engine.view import RunView
 from multiagents.plain_json import canonical
 from multiagents.state_store.payloads import Payloads
-from multiagents.state_store.records import REVIVED, Commit, Dispatch, encode_attributes
+from multiagents.state_store.records import REVIVED, Commit, Dispatch, Lesson, encode_attributes
 from multiagents.workflow.decider import (
     FACTS,
     NOT_YET,
@@ -92,6 +92,8 @@ def commit_of(
             header["stop"] = ""
     if stops_others(definition, before, after):
         header["stop"] = "1"
+    if events and _is_by_hand(events[0]):
+        header["edited"] = "1"
     return Commit(
         transaction_id=after.transaction_id,
         events=[*data.events, *joined.notes],
@@ -109,6 +111,7 @@ def commit_of(
         moved=moved,
         retention_ms=retention_ms,
         attributes=attributes or _attributes_set(events, fences.get("answers")),
+        lesson=_lesson_of(events, fences.get("answers")),
         site=site,
         nonce=after.nonce,
         **fences,
@@ -170,6 +173,19 @@ def _attributes_set(events: Sequence[Event], answered: tuple[str, str] | None) -
     """What the answered attempt has set; what comes late or twice sets nothing."""
     given = getattr(events[0], "attributes", None) if answered is not None and events else None
     return encode_attributes(given) if given else {}
+
+
+def _lesson_of(events: Sequence[Event], answered: tuple[str, str] | None) -> Lesson | None:
+    """What the answered attempt leaves to learn from; what comes late or twice leaves nothing."""
+    lesson = events[0].lesson if answered is not None and events else None
+    return lesson if isinstance(lesson, Lesson) else None  # else somebody has sent something under that name
+
+
+def _is_by_hand(event: Event) -> bool:
+    """Whether a person says what a step has come to: whoever learns from the run is to know."""
+    if not isinstance(event, StatusEvent) or event.status != Fact.RESULT_SUPPLIED:
+        return False
+    return bool(event.payload["direction"] == Direction.DO)
 
 
 def changed_header(before: RunState, after: RunState) -> dict[str, str]:

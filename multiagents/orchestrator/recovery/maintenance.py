@@ -174,6 +174,7 @@ class Duties:
     def _tidy(self) -> None:
         for key in self._engine.store.tidy(round(self._engine.settings.dead_letter_retention * 1000)):
             logger.warning("dead letter %s has gone: nobody settled it, and its retention is over", key)
+        self._engine.store.examples.tidy(round(self._engine.settings.example_retention * 1000))
         self._bus.remove_silent_consumers(GROUP, SILENT_MS)
 
 

@@ -22,6 +22,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
 from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, TIDIED_AT_ONCE, StateStore, unread
+from multiagents.state_store.memory.examples import InMemoryExamples
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.journal import InMemoryJournal
 from multiagents.state_store.memory.programs import InMemoryPrograms
@@ -91,6 +92,7 @@ class InMemoryStateStore(StateStore):
         self._definitions = DefinitionCache()
         self.isolation = InMemoryIsolation(self._tables, self.lease_ms)
         self.journal = InMemoryJournal(self._tables, policy)
+        self.examples = InMemoryExamples(self._tables, policy)
         self.visibility = InMemoryVisibility(self._tables, policy, self.load)
         self.schedules = InMemorySchedules(self._tables)
         self.programs = InMemoryPrograms(self._tables, policy)
@@ -463,6 +465,9 @@ class InMemoryStateStore(StateStore):
             if row.fields["status"] != status:
                 return Verdict.CONFLICT
             self.policy.forget(transaction_id)
+            self._tables.drop_examples(
+                each for each in self._tables.examples_of(transaction_id) if each.who == identity
+            )
             self._tables.erase(transaction_id)
             self._tables.deleted = [*self._tables.deleted, (self._tables.now(), tombstone)][-MAX_DELETED:]
             self._tables.unbury(dead_letters)

@@ -27,6 +27,7 @@ from multiagents.state_store.records import (
     DueKind,
     Ending,
     InFlight,
+    Lesson,
     Placement,
     Written,
 )
@@ -79,6 +80,21 @@ class Row:
     def put(self, entry: InFlight) -> None:
         """Write the record of an attempt in flight."""
         self.fields[f"l:{entry.step}"] = entry.encode()
+
+
+@dataclass
+class ExampleRow:
+    """What an attempt of an agent has left to learn from, and what is known of it."""
+
+    worker: str
+    #: the run, with its nonce
+    who: str
+    step: str
+    at: int
+    text: str
+    outcome: str = ""
+    edited: bool = False
+    feedback: str = ""
 
 
 @dataclass
@@ -165,6 +181,8 @@ class Tables:
             self.deleted: list[tuple[int, str]] = []
             #: what worker processes have announced, by name
             self.announced: dict[str, str] = {}
+            #: what agents have left to learn from, by run and step
+            self.examples: dict[tuple[str, str], ExampleRow] = {}
             #: schedule -> its last tick; and who paused it
             self.ticked: dict[str, int] = {}
             self.paused: dict[str, str] = {}
@@ -214,6 +232,10 @@ class Tables:
         self._unfollow(row.fields["definition"], (row.fields["workflow"], row.fields["version"]))
         for kind in (DueKind.DECISION, DueKind.DEADLINE, DueKind.EXPIRY):
             self.due.pop(kind.entry(identity), None)
+        if "learned" in row.fields:
+            for example in self.examples_of(transaction_id):
+                if example.who == identity:
+                    example.outcome, example.edited = row.fields["status"], row.fields.get("edited") == "1"
         unclaimed = DueKind.UNCLAIMED.entry(identity, "")
         for member in [each for each in self.due if each.startswith(unclaimed)]:
             del self.due[member]
@@ -280,6 +302,27 @@ class Tables:
             self.lists.pop(target, None)
             self.sent.pop(target, None)
         return gone
+
+    # --- what agents leave to learn from -----------------------------------------------------------------------------
+
+    def examples_of(self, transaction_id: str) -> list[ExampleRow]:
+        """Those of all runs that have had an id."""
+        return [each for each in self.examples.values() if parse_identity(each.who)[0] == transaction_id]
+
+    def learn(self, who: str, lesson: Lesson) -> None:
+        """Write one down, and drop what is too old or too much."""
+        mine = sorted((each for each in self.examples.values() if each.worker == lesson.worker), key=lambda row: row.at)
+        at = max(self.now(), mine[-1].at + 1 if mine else 0)  # no two at once
+        self.examples[who, lesson.step] = row = ExampleRow(lesson.worker, who, lesson.step, at, lesson.text)
+        mine = [*(each for each in mine if (each.who, each.step) != (who, lesson.step)), row]
+        over = max(0, len(mine) - lesson.most)
+        self.drop_examples(mine[:over])
+        self.drop_examples(each for each in mine[over:] if each.at <= self.now() - lesson.keep_ms)
+
+    def drop_examples(self, rows: Iterable[ExampleRow]) -> None:
+        """Forget some."""
+        for row in list(rows):
+            self.examples.pop((row.who, row.step), None)
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -370,6 +413,9 @@ class Tables:
                 row.fields.pop(field, None)
             elif field in row.fields or sum(each.startswith("a:") for each in row.fields) < MAX_ATTRIBUTES:
                 row.fields[field] = stored
+        if commit.lesson is not None:
+            row.fields["learned"] = "1"
+            self.learn(commit.identity, commit.lesson)
         self.tell(commit.transaction_id)
         return joined
 

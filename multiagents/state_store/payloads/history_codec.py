@@ -102,7 +102,7 @@ def _layout(kind: type[Event]) -> tuple[tuple[str, str, Any, Callable[[Any], Any
     return tuple(
         (name, _SHORT.get(name, name), info.default, _WRITTEN.get(name))
         for name, info in kind.model_fields.items()
-        if name not in ("type", "transaction_id", "nonce")
+        if name not in ("type", "transaction_id", "nonce", "lesson")
     )
 
 

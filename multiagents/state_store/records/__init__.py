@@ -34,6 +34,15 @@ from multiagents.state_store.records.definition_cache import DefinitionCache
 from multiagents.state_store.records.difference import Difference, difference, restore
 from multiagents.state_store.records.due import Due, DueKind
 from multiagents.state_store.records.ending import Ending
+from multiagents.state_store.records.example import (
+    MAX_EXAMPLE,
+    Example,
+    Experience,
+    Feedback,
+    Lesson,
+    StoredExample,
+    Traced,
+)
 from multiagents.state_store.records.journal import (
     MAX_CALLS,
     MAX_EVIDENCE,
@@ -81,6 +90,7 @@ __all__ = [
     "MAX_ATTRIBUTES",
     "MAX_CALLS",
     "MAX_EVIDENCE",
+    "MAX_EXAMPLE",
     "MAX_MODELS",
     "MAX_PROGRAMS",
     "MAX_PROGRAM_CHANGES",
@@ -109,7 +119,11 @@ __all__ = [
     "Due",
     "DueKind",
     "Ending",
+    "Example",
+    "Experience",
+    "Feedback",
     "InFlight",
+    "Lesson",
     "LetterKey",
     "Node",
     "Opened",
@@ -125,6 +139,8 @@ __all__ = [
     "Snapshot",
     "Started",
     "StepUsage",
+    "StoredExample",
+    "Traced",
     "Usage",
     "Verdict",
     "Written",

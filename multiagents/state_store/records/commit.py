@@ -12,6 +12,7 @@ from multiagents.failpoints import WriteSite
 from multiagents.names import identity_of
 from multiagents.state_store.payloads import Writing, pack, signal_field
 from multiagents.state_store.records.attempt import Dispatch
+from multiagents.state_store.records.example import Lesson
 from multiagents.workflow.state import StepState
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -53,6 +54,7 @@ class Commit(NamedTuple):
         deadline_ms: the run is to be undone if it is not over after that long from now. None leaves that as it is.
         retention_ms: the run is over; keep it that long; or `REVIVED`. None while it is not.
         supersedes: it changes a step that a worker has in hand, who is to load the run before it decides.
+        lesson: what the attempt that it answers leaves to learn from.
         attributes: what the run is found by, as `encode_attribute` writes it; an empty value removes one.
         site: where the engine makes it.
         nonce: of the run: another one that has its id by now is none (`Verdict.MISSING`).
@@ -87,6 +89,7 @@ class Commit(NamedTuple):
     retention_ms: int | None = None
     supersedes: bool = False
     attributes: Mapping[str, str] = _NOTHING
+    lesson: Lesson | None = None
     site: WriteSite = WriteSite.ADVANCE
     nonce: str = ""
 

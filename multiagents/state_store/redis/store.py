@@ -52,6 +52,7 @@ from multiagents.state_store.records import (
 from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
 from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
+from multiagents.state_store.redis.examples import RedisExamples
 from multiagents.state_store.redis.isolation import RedisIsolation
 from multiagents.state_store.redis.journal import RedisJournal
 from multiagents.state_store.redis.looks import Looks
@@ -88,6 +89,8 @@ class RedisStateStore(StateStore):
         policy: in what form data is stored.
     """
 
+    examples: RedisExamples
+
     def __init__(
         self,
         address: Address | str,
@@ -107,6 +110,7 @@ class RedisStateStore(StateStore):
         self._definitions = DefinitionCache()
         self.isolation = RedisIsolation(self._server, self.keys, self.lease_ms)
         self.journal = RedisJournal(self._server, self.keys, policy)
+        self.examples = RedisExamples(self._server, self.keys, policy)
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
         self.programs = RedisPrograms(self._server, self.keys, policy)
@@ -270,6 +274,7 @@ class RedisStateStore(StateStore):
                 len(commit.fresh),
                 *commit.fresh,
                 *arguments_of(run, commit, Written.of(commit, Writing(self.policy))),
+                *(() if commit.lesson is None else self.examples.arguments_of(commit.lesson)),
             ],
         )
         self._server.heard(reply[1])

@@ -180,6 +180,7 @@ class Invocation:
                 worker=hostname,
                 started_at=claim.now,
                 attributes=step.attributes,
+                lesson=step.lesson,
             )
             return (resolved(event, worker.name) if claim.probing else event), None
         except ClaimRefused:
@@ -187,7 +188,7 @@ class Invocation:
         except GivenBack as given:
             return self._given_back(worker, claim, given, hostname)
         except RetryAsked as asked:
-            failed = self._failed(worker, claim, asked.error, hostname, step.attributes)
+            failed = self._failed(worker, claim, asked.error, hostname, step)
             may_come = failed.retryable and asked.seconds is not None
             asks = {"retryable": may_come, "retry_in": asked.seconds if may_come else None}
             return failed.model_copy(update=asks), asked
@@ -204,12 +205,12 @@ class Invocation:
                 )
                 failure.__cause__ = error
                 error = failure
-            return self._failed(worker, claim, error, hostname, step.attributes), failure
+            return self._failed(worker, claim, error, hostname, step), failure
         finally:
             running.reset(token)
 
     def _failed(
-        self, worker: Worker, claim: Claim, error: BaseException, hostname: str, attributes: dict[str, Any] | None
+        self, worker: Worker, claim: Claim, error: BaseException, hostname: str, step: StepContext | None
     ) -> ErrorEvent:
         kind, retryable = classify(error, _policy_in_force(worker, claim))
         return ErrorEvent.about(
@@ -221,7 +222,8 @@ class Invocation:
             retry_policy=worker.retry_policy,
             worker=hostname,
             started_at=claim.now,
-            attributes=attributes,
+            attributes=None if step is None else step.attributes,
+            lesson=None if step is None else step.lesson,
         )
 
     def _given_back(

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from multiagents.events import ErrorInfo
     from multiagents.settings import Settings
     from multiagents.state_store import StateStore
-    from multiagents.state_store.records import Claim
+    from multiagents.state_store.records import Claim, Lesson
     from multiagents.worker_sdk.attempt.leases import Lease
 
 
 class StepContext:
     """The attempt that is running. Workers get it from `current_step`."""
 
-    __slots__ = ("_claim", "_lease", "_results", "attributes", "settings", "store_here")
+    __slots__ = ("_claim", "_lease", "_results", "attributes", "lesson", "settings", "store_here")
 
     def __init__(self, claim: Claim, lease: Lease, store_here: Callable[[], StateStore], settings: Settings) -> None:
         self._claim = claim
@@ -33,6 +33,8 @@ class StepContext:
         self._results: Results | None = None
         #: what `set_attributes` was given and the commit of the step writes; None is nothing
         self.attributes: dict[str, Any] | None = None
+        #: what the attempt leaves to learn from, and the commit of the step writes
+        self.lesson: Lesson | None = None
 
     @property
     def transaction_id(self) -> str:

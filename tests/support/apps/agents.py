@@ -212,9 +212,20 @@ def fail_after(context: dict[str, Any]) -> None:
     raise RuntimeError("the saga goes back")
 
 
+@worker("forget_it")
+def forget_it(context: dict[str, Any]) -> None:
+    """Nothing is left of the answer."""
+
+
 ONCE = RetryPolicy(max_attempts=1)
 RESEARCH = WorkflowBuilder("research").add_step("research", "researcher").build()
 RESEARCH_PARKED = WorkflowBuilder("research-parked").add_step("research", "researcher", on_unknown="park").build()
+RESEARCH_THEN_FAIL = (
+    WorkflowBuilder("research-then-fail")
+    .add_step("research", "researcher", compensation="forget_it")
+    .add_step("fail", "fail_after", retry=ONCE)
+    .build()
+)
 CLASSIFY = WorkflowBuilder("classify-it").add_step("classify", "classify").build()
 CODE = WorkflowBuilder("code-it").add_step("code", "coder").build()
 THINK = WorkflowBuilder("think").add_step("think", "thinker").build()

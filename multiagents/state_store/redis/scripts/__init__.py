@@ -20,6 +20,7 @@ ON_A_FULL_SERVER = frozenset(
         *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
         *("journal_open", "journal_begin", "journal_finish", "journal_refuse", "journal_restart", "journal_decide"),
         *("take_due", "hold", "postpone", "expire", "bury", "announce", "program_place"),  # and is looked after
+        *("examples_feedback", "examples_forget", "examples_tidy", "examples_page"),
         *("forget", "delete", "archive", "unlock", "tidy"),  # and goes
     }
 )

@@ -4,13 +4,16 @@
 -- ARGV: run, prefix of the sent keys, lease (ms), step answered, prefix of its record, score its
 --       due entry must have, epoch, version, 1 if it raises the epoch, field of the results that must not be there,
 --       (step, record) of attempts that it revokes ..., steps that must not have been begun ...,
---       then what `transition` reads
+--       then what `transition` reads,
+--       then, if there is something to learn from: worker, step, text, how many a worker has, how long they are kept (ms), how
+--       many go at once
 -- Returns: {1 applied | 0 nobody waits for this answer | -1 the run has moved on | -2 no such run
 --          | -3 its lease was renewed, now, joined, if applied: events in the history, 0 if none was added}
 --#include identity
 --#include apply
 --#include attributes
 --#include transition
+--#include examples
 local who, sent, lease = take(), take(), tonumber(take())
 local answered, prefix, unrenewed, epoch, version, raises_epoch = take(), take(), take(), take(), take(), take()
 local absent = take()
@@ -38,4 +41,8 @@ for _, row in ipairs(revoked) do release(KEYS[1], KEYS[5], sent, who, row[1], ro
 local fields = {'v', int(head[2] + 1)}
 if raises_epoch == '1' then fields = {'v', fields[2], 'epoch', int(head[1] + 1)} end
 local joined, events = transition(who, sent, lease, fields)
+if at < #ARGV then
+  redis.call('HSET', KEYS[1], 'learned', '1')
+  learn(tag_of(KEYS[1]), who, now, take(), take(), take(), tonumber(take()), tonumber(take()), tonumber(take()))
+end
 return {1, now, joined, events}

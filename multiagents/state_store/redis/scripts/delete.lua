@@ -8,12 +8,17 @@
 --#include identity
 --#include apply
 --#include attributes
+--#include examples
 --#include erase
 local who, status, tombstone = ARGV[1], ARGV[5], ARGV[6]
 if redis.call('ZSCORE', KEYS[6], tombstone) then return {1, now} end -- sent twice
-local head = redis.call('HMGET', KEYS[1], 'status', 'nonce')
+local head = redis.call('HMGET', KEYS[1], 'status', 'nonce', 'learned')
 if not head[1] or not is(who, head[2]) then return {0, now} end
 if head[1] ~= status then return {-1, now} end
+if head[3] then
+  local tag = tag_of(KEYS[1])
+  for member, worker in pairs(examples_of(tag, who)) do drop_examples(tag, worker, {member}) end
+end
 erase(id_of(who), ARGV[2], ARGV[3], ARGV[4], KEYS[8], KEYS[9], KEYS[10], KEYS[11], ARGV[8], KEYS[12])
 for i = 9, #ARGV do
   redis.call('HDEL', KEYS[7], ARGV[i])

@@ -1,6 +1,6 @@
 -- erase: remove a run with all that belongs to it. Included by `start`, `forget` and `delete`; not a script of its own.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due; the names of indexes are put together, under the run's own tag.
--- It takes in what `identity`, `apply` and `attributes` have.
+-- It takes in what `identity`, `apply`, `attributes` and `examples` have.
 
 -- What is left of an id is how many runs have had it (their generation), so that the steps of the next one get idempotency
 -- keys of their own. It is the score, below the second in which it was written: what was written first goes first.
@@ -50,6 +50,7 @@ local function erase(tid, sent, index, tags, blobs, definitions, versions, gener
     end
   end
   redis.call('ZREM', due, 'x|' .. who, 'r|' .. who, 't|' .. who)
+  if header.learned then conclude(tag_of(run), who, header.status, header.edited) end
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs, journal)
   remember(generations, tid, tonumber(header.generation or 1), most)
 end

@@ -6,6 +6,7 @@
 --#include identity
 --#include apply
 --#include attributes
+--#include examples
 --#include erase
 local who, seen = ARGV[1], ARGV[5]
 local head = redis.call('HMGET', KEYS[1], 'v', 'nonce')

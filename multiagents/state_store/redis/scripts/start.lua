@@ -10,6 +10,7 @@
 --#include identity
 --#include apply
 --#include attributes
+--#include examples
 --#include erase
 --#include transition
 local who, sent, lease = take(), take(), tonumber(take())

@@ -24,7 +24,7 @@ GIVEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "index": (("<status>",), ("<status>", "<workflow>")),
     "by_attribute": (("<name>", "s", "<text>"), ("<name>", "n"), ("<name>", "t")),
     **dict.fromkeys(("lock", "lock_line", "lock_asking", "slots", "next_start", "limited"), (("<key>",),)),
-    "programs": (("<worker>",),),
+    **dict.fromkeys(("programs", "examples", "example"), (("<worker>",),)),
 }
 
 
