@@ -17,8 +17,9 @@ from tests.support.scenario import start_worker
 class Agents:
     """A store, an orchestrator in this process, and workers beside it."""
 
-    def __init__(self, url: str, folder: Path, stub: LMStub) -> None:
+    def __init__(self, url: str, folder: Path, stub: LMStub, app: str = agents.__name__) -> None:
         self.url = url
+        self._app = app
         self.stub = stub
         self.app = agents.make_app(url)
         self.orchestrator = self.app.multiagents
@@ -35,7 +36,7 @@ class Agents:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(agents.API_BASE, self.stub.openai_base)
             patch.setenv("MCP_SEEN", str(self.seen))
-            started = start_worker(self.url, log, pool=pool, app="tests.support.apps.agents", **options)
+            started = start_worker(self.url, log, pool=pool, app=self._app, **options)
         self.workers.append(started)
         started.ready()
         return started

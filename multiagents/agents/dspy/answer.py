@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +20,6 @@ from multiagents.agents.dspy.faults import in_our_words
 from multiagents.agents.dspy.models import lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
 from multiagents.agents.dspy.servers import tools_of_servers
-from multiagents.clock import to_ms
 from multiagents.exceptions import NoAnswerError
 from multiagents.plain_json import dumps, plain
 from multiagents.worker_sdk.attempt import running
@@ -140,24 +138,12 @@ def _asked_by(agent: Agent, prepared: _Prepared, calls: Calls | None, notes: Not
     own: dict[str, Any] = {"lm": prepared.lm, "adapter": prepared.adapter, "disable_history": True}
     own["trace"] = notes.trace
     if agent.reasoning.writes_code:
-        own["interpreter_factory"] = _sandbox(calls)
+        from multiagents.agents.dspy.sandbox import sandbox_for
+
+        own["interpreter_factory"] = sandbox_for(calls)
     # This reaches the threads that DSPy starts, where a context variable of ours does not.
     with dspy.context(**own, multiagents_calls=calls, allow_tool_async_sync_conversion=True):
         yield
-
-
-def _sandbox(calls: Calls | None) -> Any:
-    """Where code that a model has written runs; chance and clock are the step's, so that it comes to the same again."""
-    from dspy_monty_interpreter import MontyInterpreter
-
-    if calls is None:
-        return MontyInterpreter.factory()
-    step = calls.step
-    claim = step.claim
-    scheduled = claim.state.step(claim.correlation.step).activity(claim.correlation.direction).scheduled_at
-    moment = datetime.fromtimestamp((scheduled or to_ms(claim.now)) / 1000, UTC)
-    seed = int.from_bytes(step.idempotency_key.encode()[-6:], "big")
-    return MontyInterpreter.factory(os_policy={"datetime": moment, "random_start": {"seed": seed}})
 
 
 # --- the question ----------------------------------------------------------------------------------------------------

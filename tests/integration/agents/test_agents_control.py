@@ -1,14 +1,11 @@
-"""What reaches an agent through its loop, which catches every error: limits, a cancel, a pause; and what diverges."""
+"""What stops an agent, what it is told of that, and what diverges. (What strikes it where: test_agents_struck.py.)"""
 
 from __future__ import annotations
 
-import pytest
-
-from multiagents import WorkflowFailedError
 from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import fields, react, react_agent, react_finish, server_error
 from tests.support.agents_kit import Agents
-from tests.support.apps.agents import CODE, FALLS_BACK, HURRY, PROMPTED, RESEARCH
+from tests.support.apps.agents import CODE, FALLS_BACK, PROMPTED, RESEARCH
 
 SOON = 40.0
 
@@ -27,47 +24,6 @@ def test_S20_a_cancel_stops_an_agent_before_its_next_call(agents: Agents) -> Non
     error = run.describe().steps["research"].error
     assert error is not None
     assert "stopped before call 3: the run is cancelled" in error.message
-
-
-def test_S22_a_paused_run_has_its_agent_stop_before_its_next_call_and_go_on_where_it_was(agents: Agents) -> None:
-    agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), answer="So.", sources=[]))
-    agents.redis.set("hold-tools", 1)
-    run = agents.orchestrator.start(RESEARCH, {"question": "Why?"})
-    wait_until(lambda: agents.tools() == ["look_up a"], SOON, "the call")
-
-    run.pause()
-    agents.redis.delete("hold-tools")
-    wait_until(lambda: run.describe().steps["research"].status != "running", SOON, "the pause")
-    assert agents.stub.count == 1
-    run.resume()
-
-    assert run.result(timeout=SOON)["answer"] == "So."
-    assert (agents.stub.count, agents.tools()) == (3, ["look_up a"])
-    assert run.describe().steps["research"].attempts == 1
-
-
-@pytest.mark.parametrize("where", ["model", "tool", "tool of code", "code"])
-def test_a_time_limit_reaches_through_the_loop_of_an_agent(agents: Agents, where: str) -> None:
-    if where == "model":
-        agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), answer="So.", sources=[]))
-        agents.stub.hold(after=1)
-    elif where == "tool":
-        agents.stub.when("Why?").reply(react_agent(("look_up", {"word": "a"}), answer="So.", sources=[]))
-        agents.redis.set("hold-tools", 1)
-    elif where == "tool of code":
-        agents.stub.when("Why?").reply(fields(reasoning="Look.", code="```python\nfound = look_up(word='k')\n```"))
-        agents.redis.set("hold-tools", 1)
-    else:
-        agents.stub.when("Why?").reply(fields(reasoning="Think.", code="```python\nwhile True:\n    pass\n```"))
-    workflow = HURRY["code" if "code" in where else "react"]
-
-    run = agents.orchestrator.start(workflow, {"question": "Why?"})
-
-    with pytest.raises(WorkflowFailedError, match=r"limit of 1\.5 s"):
-        run.result(timeout=SOON)
-    agents.stub.release()
-    agents.redis.delete("hold-tools")
-    assert run.describe().steps["it"].status == "unknown"
 
 
 def test_S35_an_attempt_that_asks_something_else_is_said_to_diverge_and_may_be_parked(agents: Agents) -> None:

@@ -230,12 +230,6 @@ CLASSIFY = WorkflowBuilder("classify-it").add_step("classify", "classify").build
 CODE = WorkflowBuilder("code-it").add_step("code", "coder").build()
 THINK = WorkflowBuilder("think").add_step("think", "thinker").build()
 TWICE = WorkflowBuilder("ask-twice").add_step("twice", "twice").build()
-HURRY = {
-    name: WorkflowBuilder(f"hurry-{name}")
-    .add_step("it", agent, timeout=1.5, retry=ONCE, on_unknown="compensate")
-    .build()
-    for name, agent in (("react", "researcher"), ("code", "coder"))
-}
 PROMPTED = WorkflowBuilder("prompted").add_step("it", "prompted").build()
 FALLS_BACK = WorkflowBuilder("falls-back").add_step("it", "falls_back").build()
 EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()

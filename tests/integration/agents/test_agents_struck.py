@@ -1,0 +1,158 @@
+"""What strikes an agent comes through the loop of each mode: ReAct swallows errors, a sandbox whatever is raised in it.
+
+Every place goes side by side: an agent of its own is held in a call of its model, in a tool of either kind, or in code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from multiagents.agents.reasoning import Reasoning
+from multiagents.testing import wait_until
+from multiagents.testing.lm_stub import LMStub
+from tests.support.agent_places import CODE, SOON, Place, Scene, Scenes, models, tools
+from tests.support.agents_kit import Agents
+from tests.support.apps import agent_modes
+
+#: Those that ask their model more than once.
+LONG = [mode for mode in Reasoning if mode.takes_tools or mode.writes_code]
+TOOLS = tools("look", "look_later")
+
+
+@pytest.fixture(scope="module", params=["prefork", "threads", pytest.param("gevent", marks=pytest.mark.full)])
+def pool(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def warm(pool: str, new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
+    folder = tmp_path_factory.mktemp(f"struck-{pool}")
+    with LMStub() as stub, Agents(new_redis_url(), folder, stub, agent_modes.__name__) as made:
+        made.worker(pool, concurrency=16)
+        yield made
+
+
+@pytest.fixture
+def agents(warm: Agents, pool: str) -> Iterator[Agents]:
+    """All places at once have a worker; whoever has killed it has started another one."""
+    warm.stub.reset()
+    yield warm
+    warm.show()
+
+
+def sandboxes(agents: Agents) -> list[int]:
+    """The processes in which code runs that a model has written."""
+    with suppress(psutil.NoSuchProcess):
+        return [pid for pid in agents.workers[-1].children() if psutil.Process(pid).name() == "monty"]
+    return []
+
+
+def play(agents: Agents, *places: list[Place], flows: object = agent_modes.FLOWS) -> Scenes:
+    """Start a run for each place, and wait until all are held there."""
+    scenes = Scenes(Scene(agents, place, flows) for group in places for place in group)
+    scenes.are_there()
+    return scenes
+
+
+def test_S35_a_kill_at_any_place_of_any_mode_repeats_what_was_under_way_and_nothing_else(
+    agents: Agents, pool: str
+) -> None:
+    scenes = play(agents, models(), models(*LONG, last=True), TOOLS)
+
+    agents.workers[-1].kill()
+    scenes.go_on()
+    agents.worker(pool, concurrency=16)
+
+    assert set(scenes.end().values()) == {"completed"}
+    for scene in scenes:
+        in_tool = scene.place.is_tool
+        assert scene.requests == scene.needed + (not in_tool), scene
+        assert len(scene.calls()) == scene.place.mode.takes_tools + in_tool, scene
+        assert len(set(scene.calls())) <= 1, f"{scene}: a tool that is called again has the same key"
+        assert scene.run.describe().steps["it"].usage.possibly_paid_twice == 1, scene
+
+
+def test_S20_a_cancel_stops_an_agent_of_any_mode_before_its_next_call(agents: Agents, pool: str) -> None:
+    scenes = play(agents, models(), TOOLS)
+
+    for scene in scenes:
+        scene.run.cancel()
+    scenes.go_on()
+
+    assert set(scenes.end().values()) == {"cancelled"}
+    assert {str(scene): scene.requests for scene in scenes} == {str(scene): 1 for scene in scenes}
+    assert {str(scene): len(scene.calls()) for scene in scenes} == {
+        str(scene): int(scene.place.is_tool) for scene in scenes
+    }
+
+
+def test_S22_a_pause_stops_an_agent_of_any_mode_before_its_next_call_and_it_goes_on_there(
+    agents: Agents, pool: str
+) -> None:
+    scenes = play(agents, models(), TOOLS)
+
+    for scene in scenes:
+        scene.run.pause()
+    scenes.go_on()
+    for scene in scenes:
+        wait_until(lambda run=scene.run: run.describe().steps["it"].status != "running", SOON, f"{scene}'s pause")
+    asked = {str(scene): scene.requests for scene in scenes}
+    for scene in scenes:
+        scene.run.resume()
+
+    assert set(scenes.end().values()) == {"completed"}
+    assert asked == {str(scene): 1 for scene in scenes}
+    assert {str(scene): scene.requests for scene in scenes} == {str(scene): scene.needed for scene in scenes}
+    assert {str(scene): scene.run.describe().steps["it"].attempts for scene in scenes} == {
+        str(one): 1 for one in scenes
+    }
+
+
+def test_a_time_limit_ends_an_agent_of_any_mode_and_it_calls_nothing_more(agents: Agents, pool: str) -> None:
+    scenes = play(agents, models(), TOOLS, CODE, flows=agent_modes.HURRIED)
+
+    ends = scenes.end()
+    scenes.go_on()
+
+    assert set(ends.values()) == {"failed"}
+    for scene in scenes:
+        step = scene.run.describe().steps["it"]
+        assert step.status == "unknown", scene
+        assert "limit of 4 s" in step.error.message, scene
+    wait_until(lambda: not sandboxes(agents), SOON, "the end of code that does not end by itself")
+    # On a busy machine the limit may be over before it has come to its place.
+    assert all(scene.requests <= 1 for scene in scenes)
+
+
+def test_a_tool_that_takes_too_long_is_told_to_the_model_of_any_mode_which_goes_on(agents: Agents, pool: str) -> None:
+    # A thread cannot be taken out of a function, only out of a coroutine.
+    slow = [place for place in tools("dawdle", "dawdle_later") if pool != "threads" or place.where == "dawdle_later"]
+    scenes = play(agents, slow)
+
+    ends = scenes.end()
+    scenes.go_on()
+
+    assert set(ends.values()) == {"completed"}
+    for scene in scenes:
+        assert "TimeoutError: it took longer than 0.3 s" in scene.prompts, scene
+
+
+def test_S37_an_agent_of_any_mode_waits_for_approval_and_goes_on_with_the_call(agents: Agents, pool: str) -> None:
+    scenes = Scenes(Scene(agents, place) for place in tools("dare", "dare_later"))
+    scenes.go_on()
+    for scene in scenes:
+        wait = scene.approval()
+        assert wait.arguments == {"word": scene.word}
+        assert scene.calls() == []
+        assert scene.run.approve(wait.id or "", actor="ann") == "received"
+
+    assert set(scenes.end().values()) == {"completed"}
+    assert {str(scene): scene.requests for scene in scenes} == {str(scene): scene.needed for scene in scenes}
+    assert {str(scene): len(scene.calls()) for scene in scenes} == {str(scene): 1 for scene in scenes}
+    assert {str(scene): scene.run.describe().steps["it"].attempts for scene in scenes} == {
+        str(one): 1 for one in scenes
+    }
