@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.experience import Notes
 from multiagents.agents.dspy.faults import in_our_words
-from multiagents.agents.dspy.models import lm_of
+from multiagents.agents.dspy.models import choices_of, lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
 from multiagents.agents.dspy.servers import tools_of_servers
 from multiagents.exceptions import NoAnswerError
@@ -80,7 +80,7 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
 def _perform(
     agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None, notes: Notes
 ) -> Any:
-    prepared = _prepared(agent, None if step is None else _Hashless(step.settings.lm))
+    prepared = _prepared(agent, None if step is None else _Hashless(_said_of_models(step)))
     if calls is not None:
         calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__})
     with _asked_by(agent, prepared, calls, notes), tools_of_servers(agent, calls) as listed:
@@ -108,6 +108,12 @@ def _perform(
     return {**answer.kept, **told}
 
 
+def _said_of_models(step: StepContext) -> Any:
+    """Which model is meant where the worker does not say it: what the workflow says, or else the setting."""
+    of_the_workflow = step.claim.definition.model
+    return step.settings.lm if of_the_workflow is None else of_the_workflow
+
+
 class _Hashless:
     """A setting as part of a key: by what it is, as it may be a list or a dict."""
 
@@ -125,7 +131,8 @@ class _Hashless:
 def _by_setting(agent: Agent, setting: _Hashless | None, _configured: int) -> _Prepared:
     question = None if agent.signature is None else signature_of(agent)
     lm = lm_of(agent, None if setting is None else setting.value)
-    return _Prepared(program_of(agent), question, lm, adapter_of(agent))
+    adapter = adapter_of(agent, choices_of(agent, None if setting is None else setting.value))
+    return _Prepared(program_of(agent), question, lm, adapter)
 
 
 def _prepared(agent: Agent, setting: _Hashless | None) -> _Prepared:

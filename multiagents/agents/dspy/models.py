@@ -1,8 +1,8 @@
 """Which model an agent asks, and how it is reached.
 
-The first of these that is given: the worker's ``model=``, ``multiagents_lm``, what the user's own module has told
-``dspy.configure``. Whatever it is, it is made again with an engine of ours: key, address and time limits go to the
-engine that really asks, and are never in a request, nor kept.
+The first of these that is given: the worker's ``model=``, the workflow's, ``multiagents_lm``, what the user's own
+module has told ``dspy.configure``. Whatever it is, it is made again with an engine of ours: key, address and time
+limits go to the engine that really asks, and are never in a request, nor kept.
 """
 
 from __future__ import annotations
@@ -34,20 +34,30 @@ _HOW = (
 )
 
 
+def choices_of(agent: Agent, setting: Any) -> list[Any]:
+    """What an agent asks, as it was said; what comes later stands in for what comes before it. Empty: nobody has.
+
+    Args:
+        agent: the agent.
+        setting: what the workflow says, or else ``multiagents_lm``.
+    """
+    chosen: Any = next((choice for choice in (agent.model, setting, dspy.settings.lm) if choice is not None), [])
+    return list(chosen) if isinstance(chosen, list | tuple) else [chosen]
+
+
 def lm_of(agent: Agent, setting: Any) -> dspy.BaseLM:
     """The LM that an agent asks.
 
     Args:
         agent: the agent.
-        setting: ``multiagents_lm``.
+        setting: what the workflow says, or else ``multiagents_lm``.
 
     Raises:
         LMNotConfiguredError: when nothing says which.
     """
-    chosen = next((choice for choice in (agent.model, setting, dspy.settings.lm) if choice is not None), None)
-    if chosen is None:
+    given = [_made(choice, agent) for choice in choices_of(agent, setting)]
+    if not given:
         raise LMNotConfiguredError(f'worker "{agent.name}" asks a model, and nothing says which; {_HOW}')
-    given = [_made(choice, agent) for choice in (chosen if isinstance(chosen, list | tuple) else [chosen])]
     first = given[0]
     if not isinstance(first, dspy.LM) or not all(isinstance(one, dspy.LM) for one in given):
         logger.warning(
@@ -78,7 +88,7 @@ def _made(choice: Any, agent: Agent) -> dspy.BaseLM:
     if isinstance(choice, str):
         return dspy.LM(choice)
     if isinstance(choice, Mapping) and isinstance(choice.get("model"), str):
-        return dspy.LM(**choice)
+        return dspy.LM(**{name: value for name, value in choice.items() if name != "adapter"})
     if isinstance(choice, dspy.BaseLM):
         return choice
     raise LMNotConfiguredError(

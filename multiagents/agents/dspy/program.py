@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -90,13 +90,18 @@ def _given(agent: Agent) -> Any:
     return module
 
 
-def adapter_of(agent: Agent) -> Any:
+def adapter_of(agent: Agent, choices: Sequence[Any] = ()) -> Any:
     """How the question is written for the model, without DSPy's second, paid try in another form.
+
+    Args:
+        agent: the agent, which may say so itself.
+        choices: what it asks; the first may say it.
 
     Raises:
         ConfigurationError: when there is none of the name.
     """
-    chosen = "chat" if agent.adapter is None else agent.adapter
+    first = choices[0] if choices else None
+    chosen = agent.adapter or (first.get("adapter") if isinstance(first, Mapping) else None) or "chat"
     if not isinstance(chosen, str):
         return chosen
     kind = _ADAPTERS.get(chosen)

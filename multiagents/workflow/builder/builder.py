@@ -7,12 +7,13 @@ everything at once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from multiagents.clock import Duration, in_seconds
-from multiagents.exceptions import UndoMissingWarning
+from multiagents.exceptions import DefinitionError, UndoMissingWarning
+from multiagents.plain_json import plain
 from multiagents.workflow.builder.compiler import compiled
 from multiagents.workflow.builder.elements import (
     Approval,
@@ -81,6 +82,10 @@ class WorkflowBuilder:
             ``transaction_id``, ``workflow``, ``version``, ``status``, ``error`` (type and message, or None) and
             ``context``. It is a run of its own, ``<run>:on_end:<time of the end in ms>``, of ``<name>.on_end``. Of an
             end that is taken back at once (`Run.compensate`) it may not be told.
+        model: what its agents ask that name no ``model=`` themselves: a name such as ``"gemini/gemini-3.8-flash"``, a
+            dict with ``model`` and more (``api_base``, ``temperature``, ``max_tokens``, ``adapter``), or a list of
+            these, each asked where those before it cannot be. It is stored with the workflow, so it has no key, which
+            comes from the environment of the workers. None is the setting ``multiagents_lm``.
 
     >>> order = (
     ...     WorkflowBuilder("order", version="1")
@@ -114,6 +119,7 @@ class WorkflowBuilder:
         strict: bool = False,
         compensate_in: Sequence[str] | None = None,
         on_end: Any = None,
+        model: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -122,6 +128,7 @@ class WorkflowBuilder:
         self._strict = strict
         self._compensate_in = compensate_in
         self._on_end = on_end
+        self._model = model
         self._elements: list[Element] = []
 
     # What they take, and what they do, stands with the elements.
@@ -162,6 +169,7 @@ class WorkflowBuilder:
             retention=self._retention,
             strict=self._strict,
             on_end=self._on_end,
+            model=self._model,
         )
         layout = Layout(self.name, self._elements)
         steps = compiled(layout)
@@ -175,6 +183,7 @@ class WorkflowBuilder:
             strict=self._strict,
             compensate_in=undo_order(self.name, steps, self._compensate_in),
             on_end=worker_name(self._on_end),
+            model=plain(self._model, f'the model of workflow "{self.name}"', error=DefinitionError),
         )
         check_saga(definition)
         check_passes(definition)

@@ -44,7 +44,9 @@ _CODE = ("when", "inputs", "over", "key", "seconds", "chooser", "until")
 _OF_THE_MAP = ("after", "when", "pivot")
 
 
-def check_workflow(name: Any, version: Any, *, deadline: Any, retention: Any, strict: Any, on_end: Any) -> None:
+def check_workflow(
+    name: Any, version: Any, *, deadline: Any, retention: Any, strict: Any, on_end: Any, model: Any = None
+) -> None:
     """Refuse a name or version that cannot be a part of a key, and what else is said of a workflow as a whole."""
     if not isinstance(name, str) or not WORKFLOW_NAME.fullmatch(name):
         raise DefinitionError(f"workflow name {name!r} cannot be used; expected {_CHARACTERS}")
@@ -61,6 +63,25 @@ def check_workflow(name: Any, version: Any, *, deadline: Any, retention: Any, st
     if not isinstance(strict, bool):
         raise DefinitionError(f'workflow "{name}" has strict={strict!r}; expected True or False')
     _check_worker(f'workflow "{name}" itself', "on_end", on_end)
+    if model is not None:
+        _check_model(name, model)
+
+
+def _check_model(workflow: str, model: Any) -> None:
+    """Refuse a model that cannot be stored with the workflow, and what must not be."""
+    for one in model if isinstance(model, list | tuple) and model else [model]:
+        named = one.get("model") if isinstance(one, Mapping) else one
+        if not isinstance(named, str) or not named.strip():
+            raise DefinitionError(
+                f'workflow "{workflow}" has model={type(one).__name__}; it is stored with the workflow, so it must '
+                f'be a name such as "gemini/gemini-3.8-flash", a dict with "model", or a list of these; an object, '
+                f"such as a dspy.LM, may be the worker's model= or multiagents_lm"
+            )
+        if isinstance(one, Mapping) and "api_key" in one:
+            raise DefinitionError(
+                f'workflow "{workflow}" has a model with an api_key, which would be stored with it; leave it out, and '
+                f"set it in the environment of the workers"
+            )
 
 
 def check_element(workflow: str, element: Element, name: Any) -> None:

@@ -39,6 +39,7 @@ class Definition:
         strict: every step up to a pivot says how it is undone, or why it need not be (rule S14).
         compensate_in: an explicit order of undoing; None is the reverse of completion (rule S6).
         on_end: name of the worker that is told of every end of a run.
+        model: what its agents ask that name no model themselves, as plain JSON; None is the setting's.
         blocks: block name -> parallel block.
 
     Raises:
@@ -54,6 +55,7 @@ class Definition:
     strict: bool = False
     compensate_in: tuple[str, ...] | None = None
     on_end: str | None = None
+    model: Any = None
     blocks: Mapping[str, BlockDefinition] = field(default_factory=dict)
     #: each step and those that wait for it directly
     successors: Mapping[str, tuple[str, ...]] = field(init=False)

@@ -37,6 +37,7 @@ OPTIONS: dict[str, Any] = {
     "strict": False,
     "compensate_in": None,
     "on_end": None,
+    "model": None,
 }
 _KEYS = frozenset({"schema", "name", "version", "steps", "blocks", *OPTIONS})
 

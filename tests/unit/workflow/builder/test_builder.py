@@ -477,10 +477,28 @@ def test_S6_an_order_of_undoing_that_does_not_fit_is_refused(given: Any, expecte
     [
         ({"strict": "yes"}, "workflow \"order\" has strict='yes'; expected True or False"),
         ({"on_end": 5}, 'workflow "order" itself has on_end=5; expected the name of a worker'),
+        ({"model": print}, 'workflow "order" has model=builtin_function_or_method; it is stored with the workflow'),
+        ({"model": []}, 'workflow "order" has model=list; it is stored'),
+        ({"model": ["a", {"temperature": 1}]}, 'workflow "order" has model=dict; it is stored'),
+        ({"model": {"model": "a", "api_key": "k"}}, 'workflow "order" has a model with an api_key, which would be'),
+        ({"model": {"model": "a", "stop": print}}, 'the model of workflow "order" cannot be written as JSON: stop is'),
     ],
 )
 def test_options_of_the_workflow_are_checked(options: dict[str, Any], expected: str) -> None:
     assert refused(WorkflowBuilder("order", **options).add_step("a")).startswith(expected)
+
+
+def test_the_model_of_a_workflow_is_stored_with_it_and_is_what_it_was_when_it_was_built() -> None:
+    chosen = [{"model": "gemini/gemini-3.8-flash", "temperature": 0.2}, "openai/gpt-5"]
+    made = WorkflowBuilder("order", model=chosen).add_step("a").build(register=False)
+    plain = WorkflowBuilder("order").add_step("a").build(register=False)
+
+    chosen.clear()
+
+    assert made.model == [{"model": "gemini/gemini-3.8-flash", "temperature": 0.2}, "openai/gpt-5"]
+    assert Definition.from_dict(made.to_dict()).model == made.model
+    assert made.content_hash != plain.content_hash
+    assert "model" not in plain.to_dict()
 
 
 def test_a_changed_workflow_must_raise_its_version(known: DefinitionRegistry) -> None:
