@@ -108,6 +108,10 @@ class WriteSite(StrEnum):
     JOURNAL_RESTART = "store.journal_restart"
     #: a person decides upon a call
     JOURNAL_DECIDE = "store.journal_decide"
+    #: A worker writes down what its step says. It does so again when in doubt.
+    STREAM_APPEND = "store.stream_append"
+    #: The same for an undo.
+    STREAM_APPEND_UNDO = "store.stream_append_undo"
     #: The sweep sends an attempt out: its timer has come, or its message was lost. Or a worker gives one back, because
     #: a limit is reached, for a timer to send it out.
     DISPATCH = "store.dispatch"

@@ -184,7 +184,7 @@ class PartitionKeys:
 class RunKeys(PartitionKeys):
     """What belongs to one run, and what it shares with the other runs of its partition."""
 
-    __slots__ = ("blobs", "channel", "context", "examples_of", "history", "journal", "results", "run")
+    __slots__ = ("blobs", "channel", "context", "examples_of", "history", "journal", "results", "run", "stream")
 
     def __init__(self, shared: PartitionKeys, transaction_id: str) -> None:
         # Made for every step: what is the partition's is taken over, not put together again.
@@ -205,5 +205,7 @@ class RunKeys(PartitionKeys):
         self.journal = f"{tag}:journal:{transaction_id}"
         #: hash: what the run has left to learn from -> its worker; it outlives the run
         self.examples_of = f"{tag}:examples.of:{transaction_id}"
-        #: Pub/Sub channel that wakes whoever waits for the end
+        #: stream: what the run's steps say while they run
+        self.stream = f"{tag}:stream:{transaction_id}"
+        #: Pub/Sub channel that wakes whoever waits for the end, or reads the stream
         self.channel = f"{tag}:ended:{transaction_id}"

@@ -245,6 +245,7 @@ _RULES: dict[str, _Rule] = {
         "the path of a folder (with a /), a dotted path or an object with append and read", _archive
     ),
     "redact": _Rule('patterns of keys such as "*password*", one or a list', _patterns),
+    "stream_length": _count(1, 1_000_000),
     "queue": _QUEUE,
     "orchestrator_queue": _QUEUE,
     "start_priority": _Rule("a whole number from 0 to 9", _priority),
@@ -326,6 +327,8 @@ class Settings:
     history_archive: Any = None
     #: Patterns of keys whose values are not to be seen in histories and in dead letters that are shown.
     redact: tuple[str, ...] = ()
+    #: How many entries of what its steps say (``current_step().stream``) a run keeps, about.
+    stream_length: int = 5_000
     #: Queue of the steps that name none; None: Celery's own routing decides.
     queue: str | None = None
     #: Queue of the orchestrator task; None: as for any other task.

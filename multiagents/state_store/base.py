@@ -45,6 +45,7 @@ from multiagents.state_store.records import (
     Verdict,
 )
 from multiagents.state_store.schedules import Schedules
+from multiagents.state_store.streams import Streams
 from multiagents.state_store.visibility import Visibility
 from multiagents.workflow.decider import all_results
 from multiagents.workflow.definition import Definition
@@ -88,6 +89,8 @@ class StateStore(ABC):
     journal: Journal
     #: what agents have done, to learn from
     examples: Examples
+    #: what steps say while they run
+    streams: Streams
     #: runs found and counted, and what is shown of all of them
     visibility: Visibility
     #: how far schedules have come
@@ -289,12 +292,15 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def ending(self, transaction_id: str, after: int | None = None, *, poll: float = 1.0) -> Ending:
+    def ending(
+        self, transaction_id: str, after: int | None = None, *, entry: str | None = None, poll: float = 1.0
+    ) -> Ending:
         """Begin to wait for the end of a run. Neither blocks nor asks anything, and holds no thread and no connection.
 
         Args:
             transaction_id: the run.
             after: wait no longer than until its version is another one than this.
+            entry: wait no longer than until its stream has more than this entry (`StreamPage.offset`).
             poll: seconds between two looks, where the store has to look; if it has to at many runs, they come later.
 
         Returns:

@@ -25,10 +25,12 @@ from multiagents.state_store.records import (
     Delivery,
     Dispatch,
     DueKind,
+    EntryKind,
     Feedback,
     Lesson,
     Placement,
     Request,
+    Said,
     Search,
     Usage,
     Written,
@@ -221,6 +223,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "examples_feedback": (learned, lambda kit: kit.store.examples.feedback("order-1", Feedback(1.0))),
     "examples_forget": (learned_and_gone, lambda kit: kit.store.examples.forget("order-1")),
     "examples_tidy": (learned_and_gone, lambda kit: kit.store.examples.tidy(1)),
+    "stream_append": (
+        claimed,
+        lambda kit: kit.store.streams.append(attempt(), "owner-1", [Said(EntryKind.ITEM, "x")], before=0, most=9),
+    ),
     "hold": (lost, lambda kit: kit.store.hold([attempt()])),
 }
 
@@ -232,6 +238,7 @@ def everything(kit: RedisKit) -> dict[str, Any]:
         "list": lambda key: kit.client.lrange(key, 0, -1),
         "zset": lambda key: kit.client.zrange(key, 0, -1, withscores=True),
         "string": kit.client.get,
+        "stream": kit.client.xrange,
     }
     return {key: read[kit.client.type(key)](key) for key in sorted(kit.client.keys("*"))}
 
@@ -359,7 +366,7 @@ def test_a_full_server_takes_nothing_new_and_does_all_else(redis_kit: RedisKit, 
     call = prepared(redis_kit, verb)
     redis_kit.client.config_set("maxmemory", 1)
     try:
-        if verb in ("start", "tick", "program_add"):
+        if verb in ("start", "tick", "program_add", "stream_append"):
             with pytest.raises(StateStoreError, match="the server is full"):
                 call(redis_kit)
         else:
@@ -571,7 +578,7 @@ def test_forget_leaves_nothing_of_a_run_and_all_of_the_others(redis_kit: RedisKi
     of = redis_kit.keys.of_run("order-1")
 
     keys = [of.run, of.context, of.results, of.history, of.due, of.blobs, of.definitions, of.versions, of.generations]
-    keys.append(of.journal)
+    keys += [of.journal, of.stream]
     rest = [of.sent(""), of.indexes, of.attributes, "", 100]
     assert run(redis_kit, "forget", keys, ["order-1~another", *rest])[0] == 0
     assert run(redis_kit, "forget", keys, ["order-1", *rest])[0] == 1
@@ -596,7 +603,7 @@ def test_delete_keeps_so_many_tombstones_and_the_letters_of_others(redis_kit: Re
     of = redis_kit.keys.of_run("order-1")
     own = [of.run, of.context, of.results, of.history]
     keys = [*own, of.due, of.deleted, of.dead, of.blobs, of.definitions, of.versions, of.generations]
-    keys.append(of.journal)
+    keys += [of.journal, of.stream]
     redis_kit.store.bury("order-1", "order-1", {})
     redis_kit.store.bury("order-1", "order-5", {})
 
@@ -917,3 +924,22 @@ def test_journal_decide_of_a_call_that_waits_for_nobody_writes_nothing(redis_kit
     assert redis_kit.store.journal.decide("order-1", "reserve", "1", {"approved": True}) is None
 
     assert dump(redis_kit) == before
+
+
+def test_stream_append_writes_only_what_is_not_there_yet_and_tells_who_reads(redis_kit: RedisKit) -> None:
+    claimed(redis_kit)
+    of = redis_kit.keys.of_run("order-1")
+    pubsub = redis_kit.client.pubsub()
+    pubsub.subscribe(of.channel)
+    assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+    head = ["order-1", "reserve", "d1", "owner-1"]
+
+    for _ in range(2):
+        assert run(redis_kit, "stream_append", [of.run, of.stream], [*head, 0, 9, of.channel, "item", "", "1"])[0] == 1
+
+    [(name, fields)] = redis_kit.client.xrange(of.stream)
+    assert fields == {"s": "reserve", "a": "d1", "k": "item", "f": "", "d": "1"}
+    assert redis_kit.client.hmget(of.run, "streamed", "o:d:reserve") == [name, "d1|owner-1|1"]
+    assert pubsub.get_message(timeout=5)["data"] == f"+{name}"
+    assert pubsub.get_message(timeout=0.2) is None
+    pubsub.close()

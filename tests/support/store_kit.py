@@ -92,7 +92,8 @@ class StoreKit:
         raise NotImplementedError
 
     def stored(self, transaction_id: str = RUN) -> dict[str, Any]:
-        """What is kept of a run, as it is kept: its hash, context, results, history, journal, and what lies apart."""
+        """What is kept of a run, as it is kept: its hash, context, results, history, journal, stream, and what lies
+        apart."""
         raise NotImplementedError
 
     def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
@@ -281,6 +282,10 @@ class StoreKit:
         )
 
 
+#: What is kept of a run, in memory.
+_STORED = ("fields", "context", "results", "history", "blobs", "journal", "stream")
+
+
 class MemoryKit(StoreKit):
     """The store in memory, whose time the test moves."""
 
@@ -317,7 +322,7 @@ class MemoryKit(StoreKit):
         row = self.tables.row(transaction_id)
         if row is None:
             return {}
-        return {name: getattr(row, name) for name in ("fields", "context", "results", "history", "blobs", "journal")}
+        return {name: getattr(row, name) for name in _STORED}
 
     def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
         return self.tables.dead
@@ -395,7 +400,8 @@ class RedisKit(StoreKit):
         hashes = {"fields": run.run, "context": run.context, "results": run.results}
         hashes |= {"blobs": run.blobs, "journal": run.journal}
         found = {name: self.client.hgetall(key) for name, key in hashes.items()}
-        return {**found, "history": self.client.lrange(run.history, 0, -1)} if any(found.values()) else {}
+        found |= {"history": self.client.lrange(run.history, 0, -1), "stream": self.client.xrange(run.stream)}
+        return found if any(found.values()) else {}
 
     def dead_letters(self, transaction_id: str = RUN) -> dict[str, str]:
         found: dict[str, str] = self.client.hgetall(self.keys.of_run(transaction_id).dead)

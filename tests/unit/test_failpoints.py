@@ -53,6 +53,7 @@ READS = {
     "xlen",
     "xpending",
     "xpending_range",
+    "xrange",
     "xread",
     "xrevrange",
     "zcard",

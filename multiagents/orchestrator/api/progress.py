@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import wait
 from typing import Any
 
 from multiagents.events import CommandEvent, CompensationEvent, Event, StatusEvent
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import Ending
 
 #: Seconds between two looks at what heartbeats say.
 LOOK_EVERY = 1.0
@@ -17,7 +14,7 @@ MOST = 100
 
 
 class Progress:
-    """Tells what is new of the heartbeats of a run's steps; while no worker has a step, it asks nothing.
+    """Tells what is new of the heartbeats of a run's steps; while no worker has a step, there is nothing to ask.
 
     Args:
         store: where the run is.
@@ -32,6 +29,11 @@ class Progress:
         #: step -> what was told of it last
         self._told: dict[str, Any] = {}
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no worker has a step."""
+        return not self._out
+
     def take_in(self, event: Event) -> None:
         """Learn from the history which steps are out."""
         if event.step is None:
@@ -41,18 +43,13 @@ class Progress:
         else:
             self._out.pop(event.step, None)
 
-    def until(self, news: Ending, every: float) -> Iterator[Event]:
-        """What heartbeats say until there is news of the run.
-
-        Args:
-            news: the run's next event, or its end.
-            every: seconds between two looks.
-        """
-        while self._out and not wait([news], every).done:
-            steps = list(self._out)[:MOST]
-            for step, detail in self._store.details(self._transaction_id, steps).items():
-                if step not in self._told or self._told[step] != detail:
-                    self._told[step] = detail
-                    yield StatusEvent(
-                        transaction_id=self._transaction_id, step=step, status="heartbeat", payload=detail
-                    )
+    def look(self) -> list[Event]:
+        """What heartbeats say that they did not say the last time."""
+        news: list[Event] = []
+        for step, detail in self._store.details(self._transaction_id, list(self._out)[:MOST]).items():
+            if step not in self._told or self._told[step] != detail:
+                self._told[step] = detail
+                news.append(
+                    StatusEvent(transaction_id=self._transaction_id, step=step, status="heartbeat", payload=detail)
+                )
+        return news

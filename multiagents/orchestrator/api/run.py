@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, Self
@@ -16,16 +16,18 @@ from multiagents.names import Direction, check_transaction_id
 from multiagents.orchestrator.api.aside import aside
 from multiagents.orchestrator.api.delete import delete
 from multiagents.orchestrator.api.feedback import feedback
-from multiagents.orchestrator.api.progress import LOOK_EVERY, Progress
+from multiagents.orchestrator.api.following import Following
 from multiagents.orchestrator.api.search import set_attributes
+from multiagents.orchestrator.api.streaming import entries_of, known_of
 from multiagents.orchestrator.api.views import WorkflowState, context_of, workflow_state
 from multiagents.orchestrator.api.waiting import waiting_for, with_arguments
+from multiagents.orchestrator.api.watching import events_of, place
 from multiagents.orchestrator.dispatch.celery import assert_may_wait
 from multiagents.orchestrator.engine import SignalOutcome
 from multiagents.orchestrator.runtime import Runtime
 from multiagents.plain_json import plain
 from multiagents.state_store.base import still_running
-from multiagents.state_store.records import CallRecord
+from multiagents.state_store.records import CallRecord, StreamEntry
 from multiagents.workflow.decider import Fact, settleable
 from multiagents.workflow.definition import StepKind
 from multiagents.workflow.state import Cause, RunStatus
@@ -92,35 +94,48 @@ class Run:
         """
         return self._runtime.store.journal.calls(self.transaction_id, step)
 
-    def watch(self, *, poll: float = 0.2) -> Iterator[Event]:
-        """Follow the run's events, from the first to the end; while nothing happens, it takes no connection.
+    def watch(self, after: str | int | None = None, *, poll: float = 0.2) -> Following[Event]:
+        """Follow the run's events to the end; while nothing happens, it takes no connection.
+
+        What it gives is for ``for`` and for ``async for``. Its ``offset`` is how far it has come: who comes back, in
+        this process or another, gives it as ``after=``, and gets each event once.
 
         What the heartbeats of a step say (``current_step().heartbeat(detail)``) comes in between, looked at once a
         second while a worker has it: a `StatusEvent` of the step, with the status ``heartbeat`` and the detail as its
         payload. The history does not keep it.
 
         Args:
+            after: how many events are known, from the first; None: none.
             poll: seconds between two looks while nothing happens; if many are watched in one process, they come later.
+
+        Raises:
+            WorkflowError: when ``after`` is no place in its history.
         """
-        progress = Progress(store := self._runtime.store, self.transaction_id)
-        seen, version = 0, 0
-        over = store.ending(self.transaction_id)  # held for all of it, so that the run stays listened for
-        try:
-            while True:
-                news = store.ending(self.transaction_id, after=version, poll=poll)
-                try:
-                    yield from progress.until(news, max(poll, LOOK_EVERY))
-                    ended, version = news.result().is_end, news.version
-                finally:
-                    news.cancel()
-                for event in store.history(self.transaction_id, seen):
-                    seen += 1
-                    progress.take_in(event)
-                    yield event
-                if ended:
-                    return
-        finally:
-            over.cancel()
+        known = place(after)
+        return Following(events_of(self._runtime.store, self.transaction_id, known, poll), str(known))
+
+    def stream(self, step: str | None = None, after: str | None = None) -> Following[StreamEntry]:
+        """Follow what the run's steps say while they run, to its end: items of workers, tokens of agents.
+
+        What it gives is for ``for`` and for ``async for``; while nothing happens, it takes no connection. Each entry
+        has an ``offset``; who comes back, in this process or another, gives the last as ``after=``, and gets each entry
+        once. Where entries are not kept any more (``multiagents_stream_length``), one of kind ``gap`` says so.
+
+        An entry of kind ``attempt`` says that a step begins again: what it has said before that is void.
+
+        Args:
+            step: of this step alone, with its items where it is a map, and its rounds where it is a loop.
+            after: the offset of the last entry that is known; None: from the beginning.
+
+        Raises:
+            WorkflowError: when ``after`` is no offset. What follows comes while it is followed:
+            WorkflowNotFoundError: there is no such run, or no more.
+            UnknownStepError: it has no such step.
+
+        >>> for entry in run.stream():  # doctest: +SKIP
+        ...     print(entry.step, entry.data)
+        """
+        return Following(entries_of(self._runtime.store, self.transaction_id, step, known_of(after)), after)
 
     def result(self, timeout: Duration | None = None) -> dict[str, Any]:
         """Wait for the end and return the final context.

@@ -27,6 +27,7 @@ from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.journal import InMemoryJournal
 from multiagents.state_store.memory.programs import InMemoryPrograms
 from multiagents.state_store.memory.schedules import InMemorySchedules
+from multiagents.state_store.memory.streams import InMemoryStreams
 from multiagents.state_store.memory.tables import Row, Tables
 from multiagents.state_store.memory.visibility import InMemoryVisibility
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Payloads, Reading, Writing, dumps, unpack
@@ -93,6 +94,7 @@ class InMemoryStateStore(StateStore):
         self.isolation = InMemoryIsolation(self._tables, self.lease_ms)
         self.journal = InMemoryJournal(self._tables, policy)
         self.examples = InMemoryExamples(self._tables, policy)
+        self.streams = InMemoryStreams(self._tables, policy)
         self.visibility = InMemoryVisibility(self._tables, policy, self.load)
         self.schedules = InMemorySchedules(self._tables)
         self.programs = InMemoryPrograms(self._tables, policy)
@@ -398,8 +400,10 @@ class InMemoryStateStore(StateStore):
         with self._tables.lock:
             return RunStatus(self._row(transaction_id).fields["status"])
 
-    def ending(self, transaction_id: str, after: int | None = None, *, poll: float = 1.0) -> Ending:
-        ending = Ending(after, poll)
+    def ending(
+        self, transaction_id: str, after: int | None = None, *, entry: str | None = None, poll: float = 1.0
+    ) -> Ending:
+        ending = Ending(after, poll, entry)
         with self._tables.lock:
             self._tables.waiting.setdefault(transaction_id, set()).add(ending)
             self._tables.tell(transaction_id)

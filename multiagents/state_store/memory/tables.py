@@ -31,6 +31,7 @@ from multiagents.state_store.records import (
     Placement,
     Written,
 )
+from multiagents.state_store.records.stream_reading import StoredEntry
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunStatus
 
@@ -63,6 +64,8 @@ class Row:
     blobs: dict[str, str] = field(default_factory=dict)
     #: the calls inside steps, by `records.journal_fields`
     journal: dict[str, str] = field(default_factory=dict)
+    #: what steps have said, by number
+    stream: dict[int, StoredEntry] = field(default_factory=dict)
 
     def record(self, step: str) -> str | None:
         """The record of the attempt of a step that is in flight."""
@@ -252,7 +255,8 @@ class Tables:
                 if row is None:
                     ending.set_exception(WorkflowNotFoundError(transaction_id))
                 else:
-                    ending.look(RunStatus(row.fields["status"]), int(row.fields["v"]))
+                    status, version = RunStatus(row.fields["status"]), int(row.fields["v"])
+                    ending.look(status, version, row.fields.get("streamed", ""))
 
     def leave(self, transaction_id: str, ending: Any) -> None:
         """Somebody waits no more."""

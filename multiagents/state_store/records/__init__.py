@@ -81,6 +81,15 @@ from multiagents.state_store.records.search_attributes import (
 )
 from multiagents.state_store.records.settled import Settled
 from multiagents.state_store.records.snapshot import Snapshot
+from multiagents.state_store.records.stream import (
+    MAX_ENTRY,
+    READ_AT_ONCE,
+    EntryKind,
+    Offset,
+    Said,
+    StreamEntry,
+    StreamPage,
+)
 
 __all__ = [
     "ANNOUNCED_EVERY",
@@ -89,6 +98,7 @@ __all__ = [
     "LINK_GRACE_MS",
     "MAX_ATTRIBUTES",
     "MAX_CALLS",
+    "MAX_ENTRY",
     "MAX_EVIDENCE",
     "MAX_EXAMPLE",
     "MAX_MODELS",
@@ -96,6 +106,7 @@ __all__ = [
     "MAX_PROGRAM_CHANGES",
     "MESSAGES",
     "OUTBOX_GRACE_MS",
+    "READ_AT_ONCE",
     "REPEATED_EVERY",
     "REVIVED",
     "Announced",
@@ -119,6 +130,7 @@ __all__ = [
     "Due",
     "DueKind",
     "Ending",
+    "EntryKind",
     "Example",
     "Experience",
     "Feedback",
@@ -126,6 +138,7 @@ __all__ = [
     "Lesson",
     "LetterKey",
     "Node",
+    "Offset",
     "Opened",
     "Page",
     "Place",
@@ -134,12 +147,15 @@ __all__ = [
     "ProgramRecord",
     "Renewal",
     "Request",
+    "Said",
     "Search",
     "Settled",
     "Snapshot",
     "Started",
     "StepUsage",
     "StoredExample",
+    "StreamEntry",
+    "StreamPage",
     "Traced",
     "Usage",
     "Verdict",

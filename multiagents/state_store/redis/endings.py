@@ -40,7 +40,9 @@ LOOKS = 500
 LINGER = 5.0
 
 #: What a look reads of a run.
-_ASKED = ["status", "v"]
+_ASKED = ["status", "v", "streamed"]
+#: What the news of an entry of a run's stream begin with; those of its end are a status.
+_ENTRY = "+"
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +52,12 @@ _all: WeakSet[Endings] = WeakSet()
 class _Waited:
     """A run that is waited for."""
 
-    __slots__ = ("endings", "every", "looked")
+    __slots__ = ("endings", "every", "looked", "streamed")
 
     def __init__(self) -> None:
         self.endings: set[Ending] = set()
+        #: the last entry of its stream that was heard of
+        self.streamed = ""
         #: seconds between two looks
         self.every = LOOK_EVERY
         #: when it was looked at; or began to be waited for, for the first look follows the subscription
@@ -98,6 +102,8 @@ class Endings:
                 waited = self._waiting[transaction_id] = _Waited()
                 self._changed.add(transaction_id)
             waited.endings.add(ending)
+            with suppress(InvalidStateError):
+                ending.hear(waited.streamed)
             waited.every = max(LOOK_AT_MOST_EVERY, min(waited.every, ending.poll))
             self.every = min(self.every, waited.every)
             if self._reader is None:
@@ -162,13 +168,27 @@ class Endings:
             self._reader = None
             return True
 
-    def tell(self, transaction_id: str, found: tuple[RunStatus, int] | Exception) -> None:
-        """Pass on what was seen of a run: its status and version."""
+    def hear(self, transaction_id: str, streamed: str) -> None:
+        """Pass on that a run's stream has come to an entry."""
+        with self._lock:
+            waited = self._waiting.get(transaction_id)
+            if waited is None:
+                return
+            waited.streamed = streamed
+            endings = list(waited.endings)
+        for ending in endings:
+            with suppress(InvalidStateError):
+                ending.hear(streamed)
+
+    def tell(self, transaction_id: str, found: tuple[RunStatus, int, str] | Exception) -> None:
+        """Pass on what was seen of a run: its status, its version, and the last entry of its stream."""
         with self._lock:
             waited = self._waiting.get(transaction_id)
             if waited is None:
                 return
             waited.looked = time.monotonic()
+            if not isinstance(found, Exception):
+                waited.streamed = found[2]
             endings = list(waited.endings)
         for ending in endings:
             with suppress(InvalidStateError):  # given up in this moment
@@ -272,8 +292,13 @@ class _Reader(threading.Thread):
         heard: set[str] = set()
         try:
             while self._pubsub is not None and (message := self._pubsub.get_message(timeout=0)) is not None:
-                if message["type"] in ("message", "subscribe") and message["channel"] in self._runs:
-                    heard.add(self._runs[message["channel"]])
+                if message["type"] not in ("message", "subscribe") or message["channel"] not in self._runs:
+                    continue
+                name, said = self._runs[message["channel"]], message["data"]
+                if message["type"] == "message" and said.startswith(_ENTRY):
+                    self._endings.hear(name, said[len(_ENTRY) :])  # That is all: no look is needed.
+                else:
+                    heard.add(name)
         except (*CLIENT_ERRORS, OSError) as error:
             self._deaf(error)
         return heard
@@ -317,8 +342,10 @@ class _Reader(threading.Thread):
                 return False
         for name, answer in zip(asked, answers, strict=True):
             if isinstance(answer, list):
-                status, version = answer
-                found: Any = WorkflowNotFoundError(name) if status is None else (RunStatus(status), int(version))
+                status, version, streamed = answer
+                found: Any = (
+                    (RunStatus(status), int(version), streamed or "") if status else WorkflowNotFoundError(name)
+                )
             else:
                 found = answer
             self._endings.tell(name, found)

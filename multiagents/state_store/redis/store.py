@@ -60,6 +60,7 @@ from multiagents.state_store.redis.programs import RedisPrograms
 from multiagents.state_store.redis.schedules import RedisSchedules
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.redis.server_check import check_partitions, check_schema, findings_of, info_of_hello
+from multiagents.state_store.redis.streams import RedisStreams
 from multiagents.state_store.redis.visibility import RedisVisibility
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import RunState, RunStatus
@@ -111,6 +112,7 @@ class RedisStateStore(StateStore):
         self.isolation = RedisIsolation(self._server, self.keys, self.lease_ms)
         self.journal = RedisJournal(self._server, self.keys, policy)
         self.examples = RedisExamples(self._server, self.keys, policy)
+        self.streams = RedisStreams(self._server, self.keys, policy)
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
         self.programs = RedisPrograms(self._server, self.keys, policy)
@@ -147,7 +149,7 @@ class RedisStateStore(StateStore):
         replaces: Collection[RunStatus] = (),
     ) -> Started:
         run = self.keys.of_run(state.transaction_id)
-        keys = [*keys_of(run, commit), run.definitions, run.versions, run.generations, run.journal]
+        keys = [*keys_of(run, commit), run.definitions, run.versions, run.generations, run.journal, run.stream]
         head = [commit.identity, run.sent(""), self.lease_ms, definition.content_hash]
         replaced = f"|{'|'.join(replaces)}|" if replaces else ""
         writing = Writing(self.policy)
@@ -404,8 +406,10 @@ class RedisStateStore(StateStore):
             raise WorkflowNotFoundError(transaction_id)
         return RunStatus(status)
 
-    def ending(self, transaction_id: str, after: int | None = None, *, poll: float = LOOK_EVERY) -> Ending:
-        return self._endings.of(transaction_id, Ending(after, poll))
+    def ending(
+        self, transaction_id: str, after: int | None = None, *, entry: str | None = None, poll: float = LOOK_EVERY
+    ) -> Ending:
+        return self._endings.of(transaction_id, Ending(after, poll, entry))
 
     def _reading(self, transaction_id: str, run: RunKeys) -> Reading:
         """Opens what is stored of a run."""
@@ -481,7 +485,7 @@ class RedisStateStore(StateStore):
         # Before the run, so that it is done again if it was not.
         self.policy.forget(transaction_id)
         keys = [run.run, run.context, run.results, run.history, run.due, run.blobs]
-        keys += [run.definitions, run.versions, run.generations, run.journal]
+        keys += [run.definitions, run.versions, run.generations, run.journal, run.stream]
         seen = "" if seen_ms is None else seen_ms
         args = [identity, run.sent(""), run.indexes, run.attributes, seen, MAX_GENERATIONS]
         return bool(self._server.run(WriteSite.FORGET, "forget", keys, args)[0])
@@ -498,6 +502,7 @@ class RedisStateStore(StateStore):
             run.versions,
             run.generations,
             run.journal,
+            run.stream,
         ]
         args = [
             identity,

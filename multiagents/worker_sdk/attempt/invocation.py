@@ -171,7 +171,11 @@ class Invocation:
                 lease.slot = rate_limits.take(self._runtime.store, limit, claim)
             signature = worker.signature
             positional, keywords = signature.arguments(claim.context)
-            returned = _call(worker, positional, keywords, seconds, pool)
+            try:
+                returned = _call(worker, positional, keywords, seconds, pool)
+            finally:
+                if step.said is not None:
+                    step.said.write()  # Before the outcome, behind which nobody holds the attempt.
             payload = signature.result(returned, self._runtime.settings.max_payload_bytes)
             event = ResultEvent.about(
                 claim.correlation,

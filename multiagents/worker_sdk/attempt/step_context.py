@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from multiagents.exceptions import WorkerError
 from multiagents.names import idempotency_key
 from multiagents.state_store.records import check_attribute_count, plain_attributes
+from multiagents.worker_sdk.attempt.streaming import Streaming
 
 if TYPE_CHECKING:
     from multiagents.events import ErrorInfo
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class StepContext:
     """The attempt that is running. Workers get it from `current_step`."""
 
-    __slots__ = ("_claim", "_lease", "_results", "attributes", "lesson", "settings", "store_here")
+    __slots__ = ("_claim", "_lease", "_results", "attributes", "lesson", "said", "settings", "store_here")
 
     def __init__(self, claim: Claim, lease: Lease, store_here: Callable[[], StateStore], settings: Settings) -> None:
         self._claim = claim
@@ -35,6 +36,8 @@ class StepContext:
         self.attributes: dict[str, Any] | None = None
         #: what the attempt leaves to learn from, and the commit of the step writes
         self.lesson: Lesson | None = None
+        #: what it has said while it ran; None is nothing
+        self.said: Streaming | None = None
 
     @property
     def transaction_id(self) -> str:
@@ -147,6 +150,31 @@ class StepContext:
                 kept; what is not JSON is shown as its text. It never makes the step fail.
         """
         self._lease.heartbeat(detail)
+
+    def stream(self, item: Any) -> None:
+        """Say something to whoever follows the run (`Run.stream`): how far the step is, a part of what it will return.
+
+        It is written with what comes in the next moments, some times a second, and nobody waits for that. A run keeps
+        the last ``multiagents_stream_length`` entries, about, for as long as it is kept itself. What an attempt says
+        that is lost counts for nothing: readers are told when another one begins. It never makes the step fail, but
+        for an item that cannot be written.
+
+        Args:
+            item: anything that can be written as JSON, of at most 64 KiB.
+
+        Raises:
+            WorkerError: when it cannot, or is larger.
+
+        >>> current_step().stream({"file": 40, "of": 900})  # doctest: +SKIP
+        """
+        self.streaming.item(item)
+
+    @property
+    def streaming(self) -> Streaming:
+        """What the attempt says while it runs."""
+        if self.said is None:
+            self.said = Streaming(self._claim, self.store_here, self.settings.stream_length)
+        return self.said
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Say what the run is found by from now on; written with the outcome of this attempt, whatever it is.

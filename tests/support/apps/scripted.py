@@ -137,6 +137,20 @@ def _beat() -> None:
         time.sleep(0.1)
 
 
+#: How many files ``say`` says it has done.
+FILES = 900
+
+
+def _say() -> None:
+    for number in range(FILES):
+        current_step().stream({"file": number + 1, "of": FILES})
+
+
+def _half() -> None:
+    current_step().stream("half")
+    time.sleep(0.3)  # until it is written
+
+
 ACTIONS: dict[str, Callable[[], Any]] = {
     "ok": lambda: None,
     "fail": lambda: _raise(ValueError("no such thing")),
@@ -150,6 +164,10 @@ ACTIONS: dict[str, Callable[[], Any]] = {
     "wait_until_cancelled": _wait_until_cancelled,
     "hang": lambda: time.sleep(1.7),
     "beat": _beat,
+    "say": _say,
+    "half": _half,
+    "say_object": lambda: current_step().stream(object()),
+    "say_much": lambda: current_step().stream("x" * 70_000),
     "none": lambda: None,
     "key": lambda: {"data": {1: "one"}},
     "not_json": lambda: {"now": object()},

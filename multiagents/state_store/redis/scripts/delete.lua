@@ -1,6 +1,6 @@
 -- delete: erase a run that is over with all that belongs to it, and keep a tombstone.
 -- KEYS: 1 run, 2 context, 3 results, 4 history, 5 due, 6 deleted, 7 dead, 8 blobs, 9 definitions, 10 versions,
---       11 generations, 12 journal
+--       11 generations, 12 journal, 13 stream
 -- ARGV: 1 run, 2-4 prefixes of the sent keys, of the indexes, and of those of attributes, 5 status it must have,
 --       6 tombstone (no two are alike), 7 how many to keep, 8 how many generations, 9.. dead letters that go with
 --       it
@@ -19,7 +19,7 @@ if head[3] then
   local tag = tag_of(KEYS[1])
   for member, worker in pairs(examples_of(tag, who)) do drop_examples(tag, worker, {member}) end
 end
-erase(id_of(who), ARGV[2], ARGV[3], ARGV[4], KEYS[8], KEYS[9], KEYS[10], KEYS[11], ARGV[8], KEYS[12])
+erase(id_of(who), ARGV[2], ARGV[3], ARGV[4], KEYS[8], KEYS[9], KEYS[10], KEYS[11], ARGV[8], KEYS[12], KEYS[13])
 for i = 9, #ARGV do
   redis.call('HDEL', KEYS[7], ARGV[i])
   redis.call('ZREM', KEYS[7] .. '.since', ARGV[i])

@@ -16,8 +16,8 @@ end
 -- sent, index, tags: prefixes of the sent keys, of the indexes, and of those of attributes
 -- blobs, definitions, versions, generations: the keys; what no run follows any more goes with the last one that did
 -- most: how many generations are kept
--- journal: the key of the calls inside its steps
-local function erase(tid, sent, index, tags, blobs, definitions, versions, generations, most, journal)
+-- journal, stream: the keys of the calls inside its steps, and of what they have said
+local function erase(tid, sent, index, tags, blobs, definitions, versions, generations, most, journal, stream)
   local run, due = KEYS[1], KEYS[5]
   local fields, header = redis.call('HGETALL', run), {}
   for i = 1, #fields, 2 do header[fields[i]] = fields[i + 1] end
@@ -51,6 +51,6 @@ local function erase(tid, sent, index, tags, blobs, definitions, versions, gener
   end
   redis.call('ZREM', due, 'x|' .. who, 'r|' .. who, 't|' .. who)
   if header.learned then conclude(tag_of(run), who, header.status, header.edited) end
-  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs, journal)
+  redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], blobs, journal, stream)
   remember(generations, tid, tonumber(header.generation or 1), most)
 end

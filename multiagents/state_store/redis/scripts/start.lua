@@ -1,5 +1,5 @@
 -- start: create a run with its first transition, unless it exists.
--- KEYS: 1-12 as in commit, 13 definitions, 14 versions, 15 generations, 16 journal
+-- KEYS: 1-12 as in commit, 13 definitions, 14 versions, 15 generations, 16 journal, 17 stream
 -- ARGV: run, prefix of the sent keys, lease (ms), content hash, definition (JSON; empty: it is kept already),
 --       input (JSON), its digest, workflow, version, prefixes of the indexes and of those of attributes, token of this very
 --       call (empty: who repeats it is told that the run exists), statuses |a|b| in which a run that exists is replaced,
@@ -27,7 +27,7 @@ if not kept then redis.call('HSET', KEYS[13], hash, definition) end
 redis.call('HINCRBY', KEYS[13], 'runs:' .. hash, 1) -- before the replaced run goes, which may have followed the same
 local fields = {'v', 1, 'epoch', 1, 'digest', digest}
 if call ~= '' then fields[7], fields[8] = 'call', call end
-if replaces then erase(tid, sent, index, tags, KEYS[12], KEYS[13], KEYS[14], KEYS[15], most, KEYS[16]) end
+if replaces then erase(tid, sent, index, tags, KEYS[12], KEYS[13], KEYS[14], KEYS[15], most, KEYS[16], KEYS[17]) end
 local generation = generation_of(KEYS[15], tid) + 1
 if generation > 1 then
   fields[#fields + 1], fields[#fields + 2] = 'generation', int(generation)
