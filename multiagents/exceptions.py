@@ -20,6 +20,8 @@
      ├── WorkerError
      │    ├── WorkerNotFoundError
      │    ├── WorkerAlreadyRegisteredError
+     │    ├── ProgramNotFoundError     what an agent has learned is not kept
+     │    ├── ProgramMismatchError     or was learned for other code
      │    ├── TerminalError            raised by users: do not retry
      │    │    ├── NeedsAttentionError raised by users: a person has to look
      │    │    ├── ResolutionError     a probe's answer is none
@@ -67,6 +69,8 @@ __all__ = [
     "NoAnswerError",
     "OutcomeUnknownError",
     "PayloadStoreError",
+    "ProgramMismatchError",
+    "ProgramNotFoundError",
     "ResolutionError",
     "StateConflictError",
     "StateRefusedError",
@@ -305,6 +309,33 @@ class WorkerAlreadyRegisteredError(WorkerError):
         super().__init__(
             f'worker "{name}" is registered already by {first}, and now by {second}; a worker is found by its name: '
             f"rename one of them"
+        )
+
+
+class ProgramNotFoundError(WorkerError):
+    """A worker has no such program, or has one no more."""
+
+    def __init__(self, worker: str, version: Any, known: Iterable[int] = ()) -> None:
+        self.worker = worker
+        self.version = version
+        self.known = tuple(known)
+        there = ", ".join(map(str, self.known)) or "none"
+        super().__init__(
+            f'worker "{worker}" has no program of version {version!r:.40} (kept are: {there}); see programs(); '
+            f"optimize() makes one"
+        )
+
+
+class ProgramMismatchError(WorkerError):
+    """A program was made for a worker that asked something else than its code does now."""
+
+    def __init__(self, worker: str, version: int, differences: Iterable[str]) -> None:
+        self.worker = worker
+        self.version = version
+        self.differences = tuple(differences)
+        super().__init__(
+            f'program {version} of worker "{worker}" does not fit what its code is now: {"; ".join(self.differences)}; '
+            f"optimize the worker as it is, or deploy the code that the program was made for"
         )
 
 

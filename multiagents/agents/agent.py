@@ -6,19 +6,24 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multiagents.agents.reasoning import Reasoning
 from multiagents.agents.servers import MCPTools
 from multiagents.agents.tools import options_of
-from multiagents.exceptions import ConfigurationError
+from multiagents.exceptions import ConfigurationError, WorkerError
 from multiagents.retry import RetryPolicy
 from multiagents.worker_sdk.signature import Signature
+
+if TYPE_CHECKING:
+    from multiagents.worker_sdk.registry import Worker
 
 #: Input fields that the classes of DSPy take for their own arguments, without a word.
 RESERVED_INPUTS = frozenset({"config", "demos", "lm", "max_iters", "prediction", "signature", "trajectory", "history"})
 #: How transport errors of a model's provider are tried again, where ``lm_retry`` does not say.
 LM_RETRY = RetryPolicy(max_attempts=5, initial_interval=1.0, max_interval=60.0)
+#: Where a worker's function keeps whose it is.
+_ATTRIBUTE = "multiagents_agent"
 _FIELD = re.compile(r"\s*([A-Za-z_]\w*)\s*(?::|$)")
 
 
@@ -75,6 +80,10 @@ class Agent:
     def servers(self) -> list[MCPTools]:
         """Of its tools, those that a server has yet to name."""
         return [one for one in self.tools if isinstance(one, MCPTools)]
+
+    def mark(self, function: Any) -> None:
+        """Have a worker's function say that it is this agent's."""
+        setattr(function, _ATTRIBUTE, self)
 
     def _wrong(self, what: str) -> ConfigurationError:
         return ConfigurationError(f'worker "{self.name}": {what}')
@@ -137,6 +146,21 @@ class Agent:
             raise self._wrong(f"lm_retry must be a RetryPolicy, got {self.lm_retry!r:.120}")
         if self.on_divergence not in ("continue", "park"):
             raise self._wrong(f'on_divergence must be "continue" or "park", got {self.on_divergence!r:.80}')
+
+
+def agent_of(worker: Worker) -> Agent:
+    """The agent that a worker is.
+
+    Raises:
+        WorkerError: when it is none.
+    """
+    found = getattr(worker.fn, _ATTRIBUTE, None)
+    if not isinstance(found, Agent):
+        raise WorkerError(
+            f'worker "{worker.name}" ({worker.where}) is no agent, so it has no program; expected one made with '
+            f"@dspy_worker"
+        )
+    return found
 
 
 def _parts(fields: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What an agent's function becomes: a worker's task that also tells what it has done, to learn from."""
+"""What an agent's function becomes: a worker's task that also tells what it has done, and has what it has learned."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from multiagents.agents import programs
 from multiagents.agents.tools import options_of
 from multiagents.exceptions import ConfigurationError
 from multiagents.plain_json import dumps
+from multiagents.state_store.records import BUILT_IN
 from multiagents.worker_sdk.tasks import WorkerTask
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
+    from multiagents.agents.programs import Program
     from multiagents.state_store.records import Example
 
 #: What the history of executions tells of each.
@@ -131,6 +134,83 @@ class AgentTask(WorkerTask):
                 return _write(file, found)
         return _write(to, found)
 
+    # --- what it has learned -----------------------------------------------------------------------------------------
+
+    def programs(self, *, app: Any = None) -> list[Program]:
+        """What the agent has learned: its programs, oldest first, with where each stands and how it has scored.
+
+        Args:
+            app: the Celery app whose workers are meant; None is the current one.
+
+        Raises:
+            ConfigurationError: when the app has no orchestrator.
+
+        >>> for program in classify.programs():  # doctest: +SKIP
+        ...     print(program.version, program.state, program.share, program.scores)
+        """
+        return programs.programs(self.orchestrator_of(app).store, self.name)
+
+    def promote(
+        self,
+        version: int,
+        share: float = 1.0,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+        app: Any = None,
+    ) -> None:
+        """Have the agent ask with a program, in all steps that begin from now on, or in a share of them (a canary).
+
+        Worker processes know of it within a second or so, and need no restart. A step that has begun goes on with what
+        it has begun with. Promoting what is in place already changes nothing.
+
+        Args:
+            version: the program's; 0 is the built-in one, which the code is.
+            share: of how many steps, above 0 and up to 1; which ones, their idempotency keys say.
+            reason: why, to be shown with the program.
+            actor: who.
+            app: the Celery app whose workers are meant; None is the current one.
+
+        Raises:
+            ProgramNotFoundError: when it is not kept.
+            ProgramMismatchError: when it was made for another signature, other tools, another adapter or DSPy than the
+                worker has here. (Where DSPy is not installed nobody can tell; the workers look themselves.)
+            WorkerError: when the share is none.
+            ConfigurationError: when the app has no orchestrator.
+
+        >>> classify.promote(2, share=0.1, actor="ann")  # doctest: +SKIP
+        """
+        store = self.orchestrator_of(app).store
+        if version != BUILT_IN:
+            try:
+                from multiagents.agents.dspy import loaded
+            except ModuleNotFoundError as error:
+                if not is_dspys(error):
+                    raise
+            else:
+                loaded(self.agent, version, store)
+        programs.promote(store, self.name, version, share, reason=reason, actor=actor)
+
+    def rollback(self, *, reason: str | None = None, actor: str | None = None, app: Any = None) -> int:
+        """Take back the last promotion: a canary if there is one, else the current program.
+
+        Args:
+            reason: why, to be shown with the program.
+            actor: who.
+            app: the Celery app whose workers are meant; None is the current one.
+
+        Returns:
+            the version that is current now; 0 is the built-in program.
+
+        Raises:
+            WorkerError: when there is nothing to roll back.
+            ConfigurationError: when the app has no orchestrator.
+
+        >>> classify.rollback(reason="too short", actor="ann")  # doctest: +SKIP
+        1
+        """
+        return programs.rollback(self.orchestrator_of(app).store, self.name, reason=reason, actor=actor).current
+
 
 def _write(file: IO[str], examples: Iterator[Example]) -> int:
     count = 0
@@ -166,3 +246,8 @@ def optimization_data(agent: Agent, examples: Iterator[Example]) -> dict[str, An
         "success_rate": sum(ended) / len(ended) if ended else None,
         "available_tools": [options_of(tool).name for tool in agent.tools],
     }
+
+
+def is_dspys(error: ModuleNotFoundError) -> bool:
+    """Whether what is not installed is DSPy."""
+    return error.name is not None and error.name.partition(".")[0] == "dspy"

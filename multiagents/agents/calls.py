@@ -9,13 +9,22 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from multiagents.exceptions import NeedsAttentionError, OutcomeUnknownError, TerminalError, WorkerError
 from multiagents.plain_json import canonical
-from multiagents.state_store.records import Begun, Call, CallVerdict, Request, Usage, approval_target, timed_out
+from multiagents.state_store.records import (
+    BUILT_IN,
+    Begun,
+    Call,
+    CallVerdict,
+    Request,
+    Usage,
+    approval_target,
+    timed_out,
+)
 from multiagents.worker_sdk.attempt.asked import GivenBack
 
 if TYPE_CHECKING:
@@ -46,6 +55,7 @@ class Calls:
         left: what the attempt is to end with, once that is known: code that a model has written may have swallowed the
             `Leave` that carried it, so every further call raises it again.
         edited: a person has changed what a tool is called with.
+        program: the version of the program that asks.
     """
 
     def __init__(self, step: StepContext, agent: Agent) -> None:
@@ -59,6 +69,7 @@ class Calls:
         self._tools_called = 0
         self.left: BaseException | None = None
         self.edited = False
+        self.program = BUILT_IN
 
     @property
     def step(self) -> StepContext:
@@ -69,18 +80,32 @@ class Calls:
     def _journal(self) -> Journal:
         return self._step.store_here().journal
 
-    def open(self, pins: Mapping[str, str]) -> None:
+    def open(self, pins: Mapping[str, str], program: int = BUILT_IN) -> int:
         """Begin, with what the step's first attempt was made with: another one of that writes other questions.
 
         Args:
             pins: what this attempt is made with, by name: versions, the adapter.
+            program: what is asked with if this is the first attempt.
+
+        Returns:
+            the program that the first attempt was made with.
 
         Raises:
             Leave: when it is not the same, and a person is to be asked before that costs anything.
         """
         claim = self._step.claim
-        pinned = self._journal.open(claim.correlation, claim.owner, pins).pins
-        others = [f"{name} was {was}, and is {pins[name]} here" for name, was in pinned.items() if pins[name] != was]
+        chosen = {"program": str(program)} if program != BUILT_IN else {}
+        pinned = self._journal.open(claim.correlation, claim.owner, {**pins, **chosen}).pins
+        others = [name for name, value in pins.items() if pinned.get(name, value) != value]
+        self.check_same([f"{name} was {pinned[name]}, and is {pins[name]} here" for name in others])
+        return int(pinned.get("program", BUILT_IN))
+
+    def check_same(self, others: Sequence[str]) -> None:
+        """Say in what this attempt is another one than the first, which may cost its questions anew.
+
+        Raises:
+            Leave: when a person is to be asked before that.
+        """
         if not others:
             return
         said = f"step {self._step.step!r} was begun with something else: {'; '.join(others)}; what it asks may differ"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from multiagents.agents.agent import LM_RETRY, Agent
-from multiagents.agents.agent_task import AgentTask
+from multiagents.agents.agent_task import AgentTask, is_dspys
 from multiagents.agents.reasoning import Reasoning
 from multiagents.exceptions import ConfigurationError
 from multiagents.retry import RetryPolicy
@@ -119,6 +119,7 @@ def _step_of(agent: Agent) -> Callable[..., Any]:
             return asyncio.to_thread(_perform, agent, context)  # A plain call of what is an `async def`.
         return _perform(agent, context)
 
+    agent.mark(step)
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
         setattr(step, attribute, getattr(agent.function, attribute, None) or getattr(step, attribute))
     return step
@@ -128,7 +129,7 @@ def _perform(agent: Agent, context: Mapping[str, Any]) -> Any:
     try:
         from multiagents.agents.dspy import perform
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "dspy":
+        if not is_dspys(error):
             raise
         raise ConfigurationError(
             f'worker "{agent.name}" needs DSPy, which is not installed here; install it where its steps run: {_INSTALL}'

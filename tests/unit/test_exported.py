@@ -19,6 +19,8 @@ from multiagents import exceptions
 #: Arguments for the exceptions that are built from typed fields.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DuplicateStepError": ("order", "charge"),
+    "ProgramMismatchError": ("ask", 2, ["adapter was ChatAdapter, and is JSONAdapter"]),
+    "ProgramNotFoundError": ("ask", 7, [1, 2]),
     "ResolutionError": ("charge_status", "charge", "a str"),
     "TerminalError": ("the card was declined",),
     "StepCycleError": ("order", ["charge", "ship", "charge"]),

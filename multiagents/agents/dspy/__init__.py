@@ -8,5 +8,6 @@ needs is said by `dspy.context` around it.
 from __future__ import annotations
 
 from multiagents.agents.dspy.answer import perform
+from multiagents.agents.dspy.learned import loaded
 
-__all__ = ["perform"]
+__all__ = ["loaded", "perform"]

@@ -17,11 +17,14 @@ from pydantic_core import PydanticUndefined
 from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.experience import Notes
 from multiagents.agents.dspy.faults import in_our_words
+from multiagents.agents.dspy.learned import learned
 from multiagents.agents.dspy.models import choices_of, lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
 from multiagents.agents.dspy.servers import tools_of_servers
+from multiagents.agents.programs import in_place
 from multiagents.exceptions import NoAnswerError
 from multiagents.plain_json import dumps, plain
+from multiagents.state_store.records import BUILT_IN
 from multiagents.worker_sdk.attempt import running
 from multiagents.worker_sdk.execution import event_loop
 from multiagents.worker_sdk.signature import ArgumentsError, ResultError
@@ -82,7 +85,7 @@ def _perform(
 ) -> Any:
     prepared = _prepared(agent, None if step is None else _Hashless(_said_of_models(step)))
     if calls is not None:
-        calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__})
+        prepared = _begun(agent, prepared, calls)
     with _asked_by(agent, prepared, calls, notes), tools_of_servers(agent, calls) as listed:
         if listed:
             prepared = prepared._replace(program=program_of(agent, listed))
@@ -112,6 +115,24 @@ def _said_of_models(step: StepContext) -> Any:
     """Which model is meant where the worker does not say it: what the workflow says, or else the setting."""
     of_the_workflow = step.claim.definition.model
     return step.settings.lm if of_the_workflow is None else of_the_workflow
+
+
+def _begun(agent: Agent, prepared: _Prepared, calls: Calls) -> _Prepared:
+    """Open the journal, and take the program that the step's first attempt has drawn, or draws now."""
+    store, chosen = calls.step.store_here(), BUILT_IN
+    if prepared.program is not None and not agent.servers:  # what a server's tools are is not known before
+        chosen = in_place(store, agent.name).chosen(calls.step.idempotency_key)
+        if chosen != BUILT_IN and learned(agent, chosen, store) is None:
+            chosen = BUILT_IN
+    pinned = calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__}, chosen)
+    if pinned == BUILT_IN or prepared.program is None:
+        return prepared
+    program = learned(agent, pinned, store)
+    if program is None:
+        calls.check_same([f"its program was version {pinned}, which does not fit what worker {agent.name!r} is here"])
+        return prepared
+    calls.program = pinned
+    return prepared._replace(program=program)
 
 
 class _Hashless:

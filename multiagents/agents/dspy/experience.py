@@ -15,7 +15,7 @@ import dspy
 from multiagents.error_report import message_of, qualified_name
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import plain
-from multiagents.state_store.records import MAX_EXAMPLE, Experience, Lesson, Traced
+from multiagents.state_store.records import BUILT_IN, MAX_EXAMPLE, Experience, Lesson, Traced
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
@@ -91,6 +91,7 @@ class Notes:
             attempt=step.attempt,
             seconds=round((store.now() - step.claim.now).total_seconds(), 3),
             models=self._models,
+            program=str(calls.program) if calls.program != BUILT_IN else "",
             dspy=dspy.__version__,
             edited=calls.edited,
         )
