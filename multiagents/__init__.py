@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 #: Where the public names are at home.
 _HOMES = {
-    "agents": ("current_tool", "dspy_worker", "mcp_tools", "tool"),
+    "agents": ("Budget", "current_tool", "dspy_worker", "mcp_tools", "tool"),
     "bootstrap": ("Orchestrator", "init_app"),
     "event_bus": ("RedisEventBus",),
     "events": ("CommandEvent", "CompensationEvent", "ErrorEvent", "ErrorInfo", "ResultEvent", "StatusEvent"),
@@ -54,6 +54,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 # The same for type checkers, which cannot read a table; a test compares the two.
 if TYPE_CHECKING:
+    from multiagents.agents import Budget as Budget
     from multiagents.agents import current_tool as current_tool
     from multiagents.agents import dspy_worker as dspy_worker
     from multiagents.agents import mcp_tools as mcp_tools

@@ -112,6 +112,18 @@ class WriteSite(StrEnum):
     STREAM_APPEND = "store.stream_append"
     #: The same for an undo.
     STREAM_APPEND_UNDO = "store.stream_append_undo"
+    #: A worker says that a call that it has begun is not made for now. It says so again when in doubt.
+    JOURNAL_WITHHOLD = "store.journal_withhold"
+    #: The same for an undo.
+    JOURNAL_WITHHOLD_UNDO = "store.journal_withhold_undo"
+    #: A worker sets aside what a call may cost. In doubt it does so again, by the call.
+    BUDGET_RESERVE = "store.budget_reserve"
+    #: The same for an undo.
+    BUDGET_RESERVE_UNDO = "store.budget_reserve_undo"
+    #: A worker says what a call has cost. What nobody says that of counts as spent.
+    BUDGET_SETTLE = "store.budget_settle"
+    #: The same for an undo.
+    BUDGET_SETTLE_UNDO = "store.budget_settle_undo"
     #: The sweep sends an attempt out: its timer has come, or its message was lost. Or a worker gives one back, because
     #: a limit is reached, for a timer to send it out.
     DISPATCH = "store.dispatch"

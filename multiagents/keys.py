@@ -175,6 +175,10 @@ class PartitionKeys:
         """Hash: the same, with ``x|`` before it -> what it is, ``o|`` how its run ended, ``f|`` what was said of it."""
         return f"{self.tag}:example:{worker}"
 
+    def budget(self, key: str, period: str) -> str:
+        """Hash: what is spent of the budget of a key in a day or a month, and what is set aside for calls under way."""
+        return f"{self.tag}:budget:{period}:{key}"
+
     @property
     def runs(self) -> str:
         """What the names of the runs' own keys start with."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from multiagents.agents.budget import Budget
 from multiagents.agents.reasoning import Reasoning
 from multiagents.agents.servers import MCPTools
 from multiagents.agents.tools import options_of
@@ -43,6 +44,7 @@ class Agent:
         temperature, max_tokens: of the model, if it says so itself.
         adapter: how the question is written for the model, by name or as an object; None is the usual way.
         lm_retry: how transport errors are tried again.
+        budgets: what its calls may cost.
         on_divergence: what becomes of an attempt that asks something else than those before it did.
         namespace: names beside the function, for annotations.
     """
@@ -60,6 +62,7 @@ class Agent:
     adapter: Any = None
     lm_retry: RetryPolicy = LM_RETRY
     on_divergence: str = "continue"
+    budgets: Sequence[Budget] = ()
     namespace: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -139,6 +142,11 @@ class Agent:
             value = getattr(self, option)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise self._wrong(f"{option} must be a whole number of at least 1, got {value!r:.80}")
+        if self.budgets and self.max_tokens is None and not _is_bounded(self.model):
+            raise self._wrong(
+                "budget= needs max_tokens=, the most tokens that an answer may have: before each call it is set aside "
+                "what that may cost"
+            )
         heat = self.temperature
         if heat is not None and (isinstance(heat, bool) or not isinstance(heat, int | float) or not 0 <= heat <= 10):
             raise self._wrong(f"temperature must be a number from 0 to 10, got {heat!r:.80}")
@@ -161,6 +169,14 @@ def agent_of(worker: Worker) -> Agent:
             f"@dspy_worker"
         )
     return found
+
+
+def _is_bounded(model: Any) -> bool:
+    """Whether what a model is given as says how long its answers may be."""
+    if isinstance(model, list | tuple):
+        return bool(model) and all(_is_bounded(one) for one in model)
+    options = model if isinstance(model, Mapping) else getattr(model, "kwargs", None)
+    return isinstance(options, Mapping) and options.get("max_tokens") is not None
 
 
 def _parts(fields: str) -> Iterator[str]:

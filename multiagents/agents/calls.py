@@ -29,6 +29,7 @@ from multiagents.worker_sdk.attempt.asked import GivenBack
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
+    from multiagents.agents.spending import Spending
     from multiagents.agents.tools import ToolOptions
     from multiagents.state_store.journal import Journal
     from multiagents.worker_sdk.attempt import StepContext
@@ -70,6 +71,8 @@ class Calls:
         self.left: BaseException | None = None
         self.edited = False
         self.program = BUILT_IN
+        #: what its calls may cost; None until that is known, and where nothing limits it
+        self.spending: Spending | None = None
 
     @property
     def step(self) -> StepContext:
@@ -206,6 +209,11 @@ class Calls:
     def heard(self, begun: Begun, said: str) -> None:
         """Remember which call has brought what a model said."""
         self._answers[said] = begun.slot
+
+    def withhold(self, begun: Begun) -> None:
+        """Say that a call that was begun is not made for now; the next attempt begins it."""
+        claim = self._step.claim
+        self._journal.withhold(claim.correlation, claim.owner, begun.slot)
 
     def refuse(self, begun: Begun, why: str) -> None:
         """Have what a call was answered never be handed out again."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from multiagents.agents.agent import LM_RETRY, Agent
 from multiagents.agents.agent_task import AgentTask, is_dspys
+from multiagents.agents.budget import Budget, checked_budgets
 from multiagents.agents.reasoning import Reasoning
 from multiagents.exceptions import ConfigurationError
 from multiagents.retry import RetryPolicy
@@ -32,6 +33,7 @@ def dspy_worker(
     temperature: float | None = None,
     max_tokens: int | None = None,
     adapter: Any = None,
+    budget: Budget | Sequence[Budget] | None = None,
     lm_retry: RetryPolicy | None = None,
     on_divergence: str = "continue",
     **worker_options: Any,
@@ -56,6 +58,8 @@ def dspy_worker(
         temperature: of the model.
         max_tokens: how many tokens an answer of the model may have.
         adapter: ``"chat"``, ``"json"``, ``"xml"``, or an adapter of DSPy's.
+        budget: what its calls may cost, or a list of such; it needs ``max_tokens``. A call for which there is not
+            enough left is not made, and the step fails for good with `BudgetExceededError`.
         lm_retry: how transport errors of the model's provider (429, 5xx, time-outs) are tried again. What is wrong with
             an answer is for the step's own policy, ``retry=``.
         on_divergence: what to do when an attempt asks something else than those before it: ``continue``, or ``park`` it
@@ -77,6 +81,7 @@ def dspy_worker(
             f'signature="document -> summary: str")'
         )
     _keep_to_known_prices()
+    budgets = checked_budgets(budget)
     policy = LM_RETRY if lm_retry is None else lm_retry
 
     def decorate(function: Callable[..., Any]) -> AgentTask:
@@ -95,6 +100,7 @@ def dspy_worker(
             adapter=adapter,
             lm_retry=policy,
             on_divergence=on_divergence,
+            budgets=budgets,
             namespace=names_beside(function),
         )
         return AgentTask(worker(chosen, **worker_options)(_step_of(agent)), agent)

@@ -26,6 +26,7 @@ from typing import Any
 from multiagents.events import Event
 from multiagents.exceptions import ConfigurationError, MultiAgentsError, StateStoreError
 from multiagents.names import Correlation
+from multiagents.state_store.budgets import Budgets
 from multiagents.state_store.examples import Examples
 from multiagents.state_store.isolation import Isolation
 from multiagents.state_store.journal import Journal
@@ -91,6 +92,8 @@ class StateStore(ABC):
     examples: Examples
     #: what steps say while they run
     streams: Streams
+    #: what may be spent under keys, and what was
+    budgets: Budgets
     #: runs found and counted, and what is shown of all of them
     visibility: Visibility
     #: how far schedules have come

@@ -90,6 +90,21 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    def withhold(self, correlation: Correlation, owner: str, slot: str) -> bool:
+        """Say of a call that was begun that it is not made for now: a limit or a budget does not let it.
+
+        Whoever asks the same begins it, as if it were new: it was not paid, and is not counted until then.
+
+        Args:
+            correlation: the attempt.
+            owner: the token that holds it.
+            slot: the call, by `Begun.slot`.
+
+        Returns:
+            whether the attempt is still ours; if not, nothing is changed.
+        """
+
+    @abstractmethod
     def restart(self, identity: str, step: str, direction: Direction = Direction.DO) -> bool:
         """Have the next attempt of a step begin with an empty journal: what is there stays to be seen, and counted.
 

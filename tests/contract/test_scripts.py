@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,8 @@ from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PLAIN, PayloadPolicy, Writing
 from multiagents.state_store.payloads.archives.memory import InMemoryArchive
 from multiagents.state_store.records import (
+    Account,
+    Amount,
     Call,
     Commit,
     Condition,
@@ -28,12 +31,14 @@ from multiagents.state_store.records import (
     EntryKind,
     Feedback,
     Lesson,
+    Per,
     Placement,
     Request,
     Said,
     Search,
     Usage,
     Written,
+    account_of,
 )
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
@@ -48,6 +53,7 @@ PARTS = {
     *(
         "apply",
         "attributes",
+        "budget",
         "calm",
         "erase",
         "examples",
@@ -131,6 +137,21 @@ def asking(kit: RedisKit) -> None:
 def awaiting(kit: RedisKit) -> None:
     opened(kit)
     kit.store.journal.begin(attempt(), "owner-1", CALL._replace(kind="approval"))
+
+
+#: An account that all runs share, in the partition of order-1, and one of the run's own.
+SHARED = account_of("order-1", Per.DAY, datetime(2100, 1, 1, tzinfo=UTC))
+OWN = account_of("tenant", Per.RUN, datetime(2100, 1, 1, tzinfo=UTC), attempt())
+
+
+def reserve(kit: RedisKit, account: Account = SHARED) -> Any:
+    limits = {"bound": Amount(10, 5), "limit": Amount(100), "keep_ms": 1_000}
+    return kit.store.budgets.reserve(account, "call-1", "owner-1", **limits)
+
+
+def reserved(kit: RedisKit) -> None:
+    kit.begin()
+    reserve(kit)
 
 
 def between_attempts(kit: RedisKit) -> None:
@@ -226,6 +247,12 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "stream_append": (
         claimed,
         lambda kit: kit.store.streams.append(attempt(), "owner-1", [Said(EntryKind.ITEM, "x")], before=0, most=9),
+    ),
+    "journal_withhold": (asking, lambda kit: kit.store.journal.withhold(attempt(), "owner-1", "1")),
+    "budget_reserve": (lambda kit: kit.begin(), lambda kit: [reserve(kit), reserve(kit, OWN)]),
+    "budget_settle": (
+        reserved,
+        lambda kit: kit.store.budgets.settle(SHARED, "call-1", "owner-1", Amount(7, 3)),
     ),
     "hold": (lost, lambda kit: kit.store.hold([attempt()])),
 }
@@ -943,3 +970,29 @@ def test_stream_append_writes_only_what_is_not_there_yet_and_tells_who_reads(red
     assert pubsub.get_message(timeout=5)["data"] == f"+{name}"
     assert pubsub.get_message(timeout=0.2) is None
     pubsub.close()
+
+
+def test_journal_withhold_of_a_call_that_was_answered_writes_nothing(redis_kit: RedisKit) -> None:
+    asking(redis_kit)
+    redis_kit.store.journal.finish(attempt(), "owner-1", "1", "hi")
+    before = dump(redis_kit)
+
+    assert redis_kit.store.journal.withhold(attempt(), "owner-1", "1")
+
+    assert dump(redis_kit) == before
+
+
+def test_budget_reserve_keeps_an_account_until_its_period_is_over_and_for_a_while_after_it(redis_kit: RedisKit) -> None:
+    reserve(redis_kit)
+
+    [key] = redis_kit.client.keys("*:budget:*")
+    assert abs(redis_kit.client.pexpiretime(key) - SHARED.ends_ms - 1_000) < 100
+    assert redis_kit.client.hkeys(key) == ["b"]
+
+
+def test_budget_settle_writes_numbers_that_lua_would_round(redis_kit: RedisKit) -> None:
+    reserved(redis_kit)
+
+    redis_kit.store.budgets.settle(SHARED, "call-1", "owner-1", Amount(12_345_678_901_234, 4_000_000))
+
+    assert redis_kit.store.budgets.balance(SHARED).spent == Amount(12_345_678_901_234, 4_000_000)

@@ -716,6 +716,46 @@ def test_a_journal_stays_as_long_as_the_run_that_is_over(agent: Agent) -> None:
     assert not agent.hears("1", "late")
 
 
+def test_S37_a_call_that_is_not_let_through_is_neither_counted_nor_made_twice_when_it_is(agent: Agent) -> None:
+    first = agent.asks("hello?")
+    assert agent.withholds(first)
+    assert agent.states() == [("1", "withheld")]
+    agent.is_lost()
+
+    again = agent.asks("hello?", number=1)
+
+    assert (again.verdict, again.slot, again.twice) == (LIVE, first.slot, False)
+    agent.hears(again, "hi", PAID)
+    assert (agent.usage().calls, agent.usage().possibly_paid_twice) == (1, 0)
+    assert agent.states() == [("1", "answered")]
+
+
+def test_S37_a_tool_that_may_have_been_called_before_is_in_doubt_whether_it_is_let_through_or_not(agent: Agent) -> None:
+    agent.uses()
+    agent.is_lost()
+    agent.withholds(agent.uses(number=1))
+    agent.is_lost()
+
+    assert agent.uses(number=1).verdict is AGAIN
+
+    assert agent.usage().possibly_paid_twice == 1
+
+
+def test_S37_a_tool_that_was_not_let_through_was_not_called(agent: Agent) -> None:
+    agent.withholds(agent.uses(again=False, most=1))
+    agent.is_lost()
+
+    assert agent.uses(again=False, most=1, number=1).verdict is LIVE
+
+
+def test_only_who_holds_the_attempt_withholds_a_call(agent: Agent) -> None:
+    begun = agent.asks("hello?")
+
+    assert not agent.journal.withhold(agent.correlation, "another", begun.slot)
+
+    assert agent.states() == [("1", "started")]
+
+
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 SITES = [site for site in WriteSite if site.name.startswith("JOURNAL_")]
@@ -730,7 +770,8 @@ def converse(agent: Agent, repeated: Any) -> Any:
     repeated(lambda: agent.refuses(two.slot))
     agent.is_lost()
     said += [one, two, repeated(lambda: agent.opens(seed="8")), repeated(lambda: agent.asks("one?", number=1))]
-    said.append(repeated(lambda: agent.asks("two?", number=2)))
+    two = repeated(lambda: agent.asks("two?", number=2))
+    said += [two, repeated(lambda: agent.withholds(two))]
     pay = repeated(lambda: agent.uses("pay", kind="approval", again=False, number=3))
     decided = repeated(lambda: agent.decides(pay.slot, {"approved": True}))
     said += [pay, decided.decision]

@@ -112,6 +112,11 @@ class Agent:
     def refuses(self, *slots: str, why: str = "no JSON") -> bool:
         return self.journal.refuse(self.correlation, self.owner, slots, why)
 
+    def withholds(self, begun: Begun | str) -> bool:
+        """A call that was begun is not made for now."""
+        slot = begun if isinstance(begun, str) else begun.slot
+        return self.journal.withhold(self.correlation, self.owner, slot)
+
     def opens(self, **pins: str) -> Opened:
         return self.journal.open(self.correlation, self.owner, pins)
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 import multiagents
 from multiagents import (
     Approval,
+    Budget,
     Child,
     Choice,
     CommandEvent,
@@ -76,6 +77,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "misspelt": (lambda: RetryPolicy(max_atempts=3), "max_atempts", "", 'did you mean "max_attempts"?'),
     "no name": (lambda: RetryPolicy(3), "max_attempts", "3", "was given without a name; expected"),
     "jitter": (lambda: RetryPolicy(jitter="perhaps"), "jitter", "'perhaps'", "a valid boolean"),
+    "budget": (lambda: Budget("all", usd=-1), "usd", "-1", "US dollars above 0"),
     "stored policy": (lambda: RetryPolicy.from_dict({"max_attempts": -1}), "max_attempts", "-1", "greater than"),
     "no run": (ResultEvent, "transaction_id", "", "expected transaction_id=..."),
     "other kind": (result(type="error"), "type", "'error'", "expected 'result'"),

@@ -22,6 +22,7 @@ from multiagents.agents.dspy.models import choices_of, lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
 from multiagents.agents.dspy.servers import tools_of_servers
 from multiagents.agents.programs import in_place
+from multiagents.agents.spending import Spending
 from multiagents.exceptions import NoAnswerError
 from multiagents.plain_json import dumps, plain
 from multiagents.state_store.records import BUILT_IN
@@ -86,6 +87,8 @@ def _perform(
     prepared = _prepared(agent, None if step is None else _Hashless(_said_of_models(step)))
     if calls is not None:
         prepared = _begun(agent, prepared, calls)
+        if agent.budgets and step is not None:
+            calls.spending = Spending(step, agent.name, agent.budgets, _fields(context, step))
     with _asked_by(agent, prepared, calls, notes), tools_of_servers(agent, calls) as listed:
         if listed:
             prepared = prepared._replace(program=program_of(agent, listed))

@@ -17,7 +17,7 @@ from dspy import lm15
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 
 from multiagents.agents.calls import leaving
-from multiagents.agents.dspy.costs import usage_of
+from multiagents.agents.dspy.admission import Admission
 from multiagents.agents.dspy.faults import PASSING, not_configured, unavailable
 from multiagents.agents.dspy.route import Route
 from multiagents.exceptions import LMTruncatedError
@@ -153,21 +153,22 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
         begun = None if calls is None else calls.begin_lm(*told)
         if begun is not None and begun.verdict is CallVerdict.REPLAY:
             return _replayed(begun, agent, calls)
+        admission = None if calls is None or begun is None else Admission(calls, begun, route, request, told[1])
+        if admission is not None:
+            admission.take()
         try:
             response = yield _Ask(route, request)
         except lm15.LM15Error as error:
             tries += 1
+            if admission is not None:
+                admission.failed(error)
             seconds = _failed(error, agent, route, calls, begun, tries)
             if seconds > IN_PLACE and calls is not None:
                 raise calls.leave(GivenBack(f"model {route.model} does not answer", seconds=seconds)) from error
             yield _Wait(seconds)
             continue
-        if calls is not None and begun is not None:
-            calls.finish(
-                begun,
-                {"response": response_to_dict(response)},
-                usage_of(route, request, response, calls.step.settings.lm_prices or {}),
-            )
+        if calls is not None and begun is not None and admission is not None:
+            calls.finish(begun, {"response": response_to_dict(response)}, admission.answered(response))
         return _checked(response, agent, calls, begun)
 
 

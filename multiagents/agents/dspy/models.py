@@ -59,6 +59,12 @@ def lm_of(agent: Agent, setting: Any) -> dspy.BaseLM:
     if not given:
         raise LMNotConfiguredError(f'worker "{agent.name}" asks a model, and nothing says which; {_HOW}')
     first = given[0]
+    durable = all(isinstance(one, dspy.LM) for one in given)
+    if agent.budgets and not durable:
+        raise LMNotConfiguredError(
+            f'worker "{agent.name}" has a budget, and asks {type(first).__name__}, which is no dspy.LM: what its calls '
+            f"cost is not known, and cannot be limited; take a dspy.LM, or leave budget= out"
+        )
     if not isinstance(first, dspy.LM) or not all(isinstance(one, dspy.LM) for one in given):
         logger.warning(
             'worker "%s" asks %s, which is no dspy.LM: its calls are not kept, and made again by every attempt',

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+from multiagents.exceptions import ConfigurationError
 from multiagents.keys import Keys
 from multiagents.names import check_transaction_id
 from multiagents.orchestrator.api.bulk import BulkResult, bulk
@@ -24,6 +25,7 @@ from multiagents.orchestrator.runtime import Runtime
 from multiagents.orchestrator.schedules import CeleryTicks
 from multiagents.settings import Settings
 from multiagents.state_store import StateStore
+from multiagents.state_store.records import Balance, Per, account_of
 from multiagents.workflow.definition import Definition
 
 
@@ -319,6 +321,29 @@ class Orchestrator:
         ...     each.run.signal("approval", {"approved": True}, actor="ann")
         """
         return open_waits(self.runtime, workflow, signal, since, limit)
+
+    def budget(self, key: str, per: str = "day", at: datetime | None = None) -> Balance:
+        """How it stands with the budget of a key: what is spent of it, and set aside for calls under way.
+
+        Args:
+            key: what has it, its fields filled in: ``"tenant:acme"``.
+            per: ``day`` or ``month``; what a run has spent is in its ``describe()``.
+            at: a time in the day or the month, which is kept for as long as runs are (``multiagents_retention``); None:
+                now.
+
+        Raises:
+            ConfigurationError: when it is for something else than a day or a month.
+
+        >>> orchestrator.budget("tenant:acme", per="month").spent.usd  # doctest: +SKIP
+        12.5
+        """
+        if per not in (Per.DAY, Per.MONTH):
+            raise ConfigurationError(
+                f"a budget is looked at by its day or its month, got per={per!r:.80}; what a run has spent is in "
+                f"run.describe().steps[...].usage"
+            )
+        store = self.runtime.store
+        return store.budgets.balance(account_of(key, Per(per), at or store.now()))
 
     def dead_letters(
         self, workflow: str | None = None, step: str | None = None, transaction_id: str | None = None

@@ -137,7 +137,7 @@ class InMemoryJournal(Journal):
             head = page.head.turned(owner)
             for slot in slots:
                 call = page.call(slot)
-                if call is None or call.state in _GIVEN_UP:
+                if call is None or call.state in (*_GIVEN_UP, CallState.WITHHELD):
                     continue
                 if call.state != CallState.STARTED and call.journal == head.journal:
                     unasked = int(call.turn != head.turn)
@@ -146,6 +146,19 @@ class InMemoryJournal(Journal):
                 page.put(slot, call._replace(state=state.value))
                 row.journal[page.field("w", slot)] = said
             page.write(head)
+            return True
+
+    def withhold(self, correlation: Correlation, owner: str, slot: str) -> bool:
+        with self._tables.lock:
+            row = self._held(correlation, owner)
+            if row is None:
+                return False
+            page = _Page(row, correlation.step, correlation.direction)
+            call = page.call(slot)
+            if call is not None and call.state == CallState.STARTED:
+                head = page.head.turned(owner)
+                page.write(head._replace(withheld=head.withheld + 1))
+                page.put(slot, call._replace(state=CallState.WITHHELD.value))
             return True
 
     def restart(self, identity: str, step: str, direction: Direction = Direction.DO) -> bool:
@@ -278,10 +291,13 @@ def _begin(
         row.blobs |= blobs
     else:
         found = page.there(slots[at])
-        if found.state == CallState.STARTED and not call.again:
+        if found.state == CallState.WITHHELD:  # what it was told then holds
+            found = found._replace(state=CallState.STARTED.value, after=now - found.begun, attempt=correlation.attempt)
+            head = head._replace(withheld=head.withheld - 1)
+        elif found.state == CallState.STARTED and not call.again:
             unanswered = page.unanswered(slots, at)
             return _told(row, CallVerdict.DOUBT, slots[at], found._replace(how=""), unanswered=unanswered, now=now)
-        if found.state == CallState.STARTED:
+        elif found.state == CallState.STARTED:
             twice = int(not call.idempotent)
             found = found._replace(how="again", after=now - found.begun, attempt=correlation.attempt)
             found, head = found._replace(twice=found.twice + twice), head._replace(twice=head.twice + twice)

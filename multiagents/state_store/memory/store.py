@@ -22,6 +22,7 @@ from multiagents.exceptions import WorkflowNotFoundError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, parse_identity
 from multiagents.state_store.base import CLOCK_WAS_SET, MAX_DELETED, TIDIED_AT_ONCE, StateStore, unread
+from multiagents.state_store.memory.budgets import InMemoryBudgets
 from multiagents.state_store.memory.examples import InMemoryExamples
 from multiagents.state_store.memory.isolation import InMemoryIsolation
 from multiagents.state_store.memory.journal import InMemoryJournal
@@ -95,6 +96,7 @@ class InMemoryStateStore(StateStore):
         self.journal = InMemoryJournal(self._tables, policy)
         self.examples = InMemoryExamples(self._tables, policy)
         self.streams = InMemoryStreams(self._tables, policy)
+        self.budgets = InMemoryBudgets(self._tables)
         self.visibility = InMemoryVisibility(self._tables, policy, self.load)
         self.schedules = InMemorySchedules(self._tables)
         self.programs = InMemoryPrograms(self._tables, policy)

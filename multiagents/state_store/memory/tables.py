@@ -196,6 +196,9 @@ class Tables:
             self.token = 0
             #: what goes on under limits, by key
             self.limits: dict[str, LimitRow] = {}
+            #: accounts of budgets, by key and period, and until when they are kept
+            self.budgets: dict[tuple[str, str], dict[str, str]] = {}
+            self.budgets_until: dict[tuple[str, str], int] = {}
             self.swept_ms: int | None = None
             #: the clock that nobody sets, at the last sweep
             self.swept_steady = 0.0

@@ -63,6 +63,8 @@ class CallState(StrEnum):
     REFUSED = "x"
     #: it was not answered, as whoever was asked is busy or away; whoever asks the same makes a call of its own
     UNANSWERED = "u"
+    #: it was begun, and is not made for now: a limit or a budget does not let it
+    WITHHELD = "h"
     #: an answer that came when the attempt that had asked was over
     EVIDENCE = "e"
 

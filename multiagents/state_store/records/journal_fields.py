@@ -13,6 +13,7 @@ reason, pins) went through codecs. What need not be JSON (a request, a reason) b
 ``w|...|<slot>``           why it was refused
 ``e|...|<slot>|<owner>``   `Evidence`
 ``n|...|<name>``           how many calls of this tool there are
+``b|...|<key>``            what is spent of a budget of the run, or of the step (`records.budget.Ledger`)
 =========================  ===========================================================================================
 """
 
@@ -77,6 +78,8 @@ class Head(NamedTuple):
     models: str = ""
     #: how many of the calls ask a person
     approvals: int = 0
+    #: and how many were begun and are not made, for now
+    withheld: int = 0
 
     @classmethod
     def decode(cls, text: str | None) -> Self:
@@ -182,7 +185,7 @@ def usage_of(steps: Sequence[str], heads: Sequence[str | None]) -> dict[str, Ste
         if any(head.calls for head in there):
             models = [model for head in there for model in head.models.split("\n") if model]
             found[step] = StepUsage(
-                calls=sum(head.calls - head.approvals for head in there),
+                calls=sum(head.calls - head.approvals - head.withheld for head in there),
                 replayed=sum(head.replayed for head in there),
                 possibly_paid_twice=sum(head.twice for head in there),
                 input_tokens=sum(head.input_tokens for head in there),

@@ -145,6 +145,13 @@ class RedisJournal(Journal):
         args = [*_held_by(correlation, owner), self._policy.seal(mark(why)), *slots]
         return bool(self._server.run(site, "journal_refuse", [run.run, run.journal], args)[0])
 
+    def withhold(self, correlation: Correlation, owner: str, slot: str) -> bool:
+        run = self._keys.of_run(correlation.transaction_id)
+        is_undo = correlation.direction is Direction.UNDO
+        site = WriteSite.JOURNAL_WITHHOLD_UNDO if is_undo else WriteSite.JOURNAL_WITHHOLD
+        args = [*_held_by(correlation, owner), slot]
+        return bool(self._server.run(site, "journal_withhold", [run.run, run.journal], args)[0])
+
     def restart(self, identity: str, step: str, direction: Direction = Direction.DO) -> bool:
         run = self._keys.of_run(parse_identity(identity)[0])
         args = [identity, step, direction.value[0]]

@@ -51,6 +51,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.records.claim import REFUSED, Header, StoredClaim, fields_of, reads_context
 from multiagents.state_store.redis.arguments import arguments_of, keys_of, row_of
+from multiagents.state_store.redis.budgets import RedisBudgets
 from multiagents.state_store.redis.endings import LOOK_EVERY, Endings
 from multiagents.state_store.redis.examples import RedisExamples
 from multiagents.state_store.redis.isolation import RedisIsolation
@@ -113,6 +114,7 @@ class RedisStateStore(StateStore):
         self.journal = RedisJournal(self._server, self.keys, policy)
         self.examples = RedisExamples(self._server, self.keys, policy)
         self.streams = RedisStreams(self._server, self.keys, policy)
+        self.budgets = RedisBudgets(self._server, self.keys)
         self.visibility = RedisVisibility(self._server, self.keys, policy, self.load)
         self.schedules = RedisSchedules(self._server, self.keys)
         self.programs = RedisPrograms(self._server, self.keys, policy)

@@ -338,11 +338,9 @@ def test_G5_a_crash_at_any_write_on_any_pool_and_in_any_mode_changes_nothing(
 def test_every_write_of_the_engine_is_hit_by_some_saga() -> None:
     hit = {site for setup in SETUPS for site in setup.sites}
 
-    # What writes into the journal of calls, and what keeps programs, examples and streams, is no saga's; the contract
-    # of stores hits it (test_state_store_journal.py, test_state_store_programs.py, test_state_store_examples.py,
-    # test_state_store_streams.py).
+    # What writes into the journal of calls, and what keeps budgets, examples, programs and streams, is no saga's; the
+    # contract of stores hits it (test_state_store_journal.py, .._budgets.py, .._examples.py, ...).
     # What moves a start in another broker waits for a busy queue (tests/component/test_starved_starts.py).
-    others = {site for site in WriteSite if site.name.startswith(("JOURNAL_", "PROGRAM_", "EXAMPLES_", "STREAM_"))} | {
-        WriteSite.RAISE_START
-    }
+    apart = ("BUDGET_", "EXAMPLES_", "JOURNAL_", "PROGRAM_", "STREAM_")
+    others = {site for site in WriteSite if site.name.startswith(apart)} | {WriteSite.RAISE_START}
     assert hit == set(WriteSite) - others

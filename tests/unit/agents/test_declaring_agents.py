@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from multiagents import current_tool, dspy_worker, mcp_tools, tool
+from multiagents import Budget, current_tool, dspy_worker, mcp_tools, tool
 from multiagents.agents.agent import Agent
 from multiagents.agents.tools import RESERVED, options_of
 from multiagents.exceptions import ConfigurationError, WorkerError
@@ -54,6 +54,11 @@ def test_an_agent_is_a_worker_like_any_other() -> None:
         ({"module": object, "signature": "q -> a"}, "was given together with"),
         ({"reasoning": "react", "tools": "look_up"}, "tools must be a list"),
         ({"reasoning": "react", "tools": [7]}, "tools must be functions"),
+        ({"budget": 5, "max_tokens": 9}, "budget must be a Budget, or a list of them, got 5"),
+        ({"budget": [Budget("all", usd=1), "all"], "max_tokens": 9}, "got 'all'"),
+        ({"budget": Budget("all", usd=1)}, "budget= needs max_tokens="),
+        ({"budget": Budget("all", tokens=1), "model": "openai/x"}, "budget= needs max_tokens="),
+        ({"budget": Budget("all", usd=1), "model": [{"model": "x", "max_tokens": 9}, "y"]}, "needs max_tokens="),
         ({"reasoning": "react", "tools": [answer, answer]}, 'two tools are called "answer"'),
         ({"reasoning": "react", "tools": [lambda x: x]}, "tool name '<lambda>'"),
         ({"max_iters": 0}, "max_iters must be a whole number of at least 1"),

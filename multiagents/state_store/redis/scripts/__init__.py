@@ -19,6 +19,7 @@ ON_A_FULL_SERVER = frozenset(
     {
         *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
         *("journal_open", "journal_begin", "journal_finish", "journal_refuse", "journal_restart", "journal_decide"),
+        *("journal_withhold", "budget_reserve", "budget_settle"),
         *("take_due", "hold", "postpone", "expire", "bury", "announce", "program_place"),  # and is looked after
         *("examples_feedback", "examples_forget", "examples_tidy", "examples_page"),
         *("forget", "delete", "archive", "unlock", "tidy"),  # and goes

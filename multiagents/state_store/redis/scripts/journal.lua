@@ -5,7 +5,7 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local HEAD = {'journal', 'turn', 'calls', 'since', 'recorded', 'left', 'high', 'diverged', 'replayed', 'twice',
-  'input_tokens', 'output_tokens', 'micro_usd', 'latency', 'evidence', 'owner', 'models', 'approvals'}
+  'input_tokens', 'output_tokens', 'micro_usd', 'latency', 'evidence', 'owner', 'models', 'approvals', 'withheld'}
 local CALL = {'state', 'kind', 'journal', 'occurrence', 'turn', 'number', 'how', 'attempt', 'begun', 'after', 'took',
   'replayed', 'twice', 'base', 'keep', 'tail', 'input_tokens', 'output_tokens', 'micro_usd', 'name', 'model'}
 local TEXTS = {state = 1, kind = 1, how = 1, owner = 1, models = 1, name = 1, model = 1, base = 1}

@@ -27,8 +27,7 @@ local slot, call = sent_before(known, head, number)
 if call then return told(call.how == 'diverged' and 'live' or call.how, slot, call, call.occurrence) end
 if stop + held > 0 and string.sub(ARGV[3], 1, 1) == 'd' then return told('stopped') end
 
-local at
-at, slot, call = first_left(known)
+local at; at, slot, call = first_left(known)
 if not call then
   local of_name, most = field('n', name), tonumber(ARGV[12])
   local count = kind == 'tool' and tonumber(read(of_name) or 0) or 0
@@ -41,10 +40,11 @@ if not call then
   call.base, call.keep, call.tail = ARGV[14], tonumber(ARGV[15]), tonumber(ARGV[16])
   if head.left > 0 and head.diverged == 0 then call.how, head.diverged = 'diverged', 1 end
   head.calls, head.approvals = slot, head.approvals + (kind == 'approval' and 1 or 0)
-  if kind == 'tool' then write(of_name, count + 1) end
-  if kind == 'lm' then add_model(head, name, ARGV[18]) end
+  if kind == 'tool' then write(of_name, count + 1) elseif kind == 'lm' then add_model(head, name, ARGV[18]) end
   if ARGV[17] ~= '' then write(field('r', slot), ARGV[17]) end
   if ARGV[19] then redis.call('HSET', KEYS[3], ARGV[19], ARGV[20]) end
+elseif call.state == 'h' then -- it was begun, and not made: what it was told then holds
+  call.state, call.after, call.attempt, head.withheld = 's', now - call.begun, attempt, head.withheld - 1
 elseif call.state == 's' then
   if ARGV[9] == '0' then return told('doubt', slot, {twice = call.twice, begun = call.begun}, at) end
   call.how, call.after, call.attempt = 'again', now - call.begun, attempt

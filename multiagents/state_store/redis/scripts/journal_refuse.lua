@@ -9,7 +9,7 @@ local head = head_of()
 take_turn(head, ARGV[4])
 for i = 6, #ARGV do
   local call = call_of(ARGV[i])
-  if call and call.state ~= 'x' and call.state ~= 'u' then
+  if call and not string.find('xuh', call.state, 1, true) then
     if call.state ~= 's' and call.journal == head.journal then
       head.recorded = head.recorded - 1
       if call.turn ~= head.turn then head.left = head.left - 1 end

@@ -25,6 +25,7 @@ GIVEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "by_attribute": (("<name>", "s", "<text>"), ("<name>", "n"), ("<name>", "t")),
     **dict.fromkeys(("lock", "lock_line", "lock_asking", "slots", "next_start", "limited"), (("<key>",),)),
     **dict.fromkeys(("programs", "examples", "example"), (("<worker>",),)),
+    "budget": (("<key>", "<name>"),),
 }
 
 
