@@ -53,6 +53,7 @@ class Calls:
     """The calls of one attempt; from any of its threads.
 
     Attributes:
+        span: the attempt's, as `multiagents.agents.opentelemetry` has it.
         left: what the attempt is to end with, once that is known: code that a model has written may have swallowed the
             `Leave` that carried it, so every further call raises it again.
         edited: a person has changed what a tool is called with.
@@ -69,6 +70,7 @@ class Calls:
         self._answers: dict[str, str] = {}
         self._tools_called = 0
         self.left: BaseException | None = None
+        self.span: Any = None
         self.edited = False
         self.program = BUILT_IN
         #: what its calls may cost; None until that is known, and where nothing limits it

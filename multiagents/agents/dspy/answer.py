@@ -16,11 +16,12 @@ from pydantic_core import PydanticUndefined
 
 from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.experience import Notes
-from multiagents.agents.dspy.faults import in_our_words
+from multiagents.agents.dspy.faults import in_our_words, without_words
 from multiagents.agents.dspy.learned import learned
 from multiagents.agents.dspy.models import choices_of, lm_of
 from multiagents.agents.dspy.program import adapter_of, program_of, signature_of
 from multiagents.agents.dspy.servers import tools_of_servers
+from multiagents.agents.opentelemetry import agent_span
 from multiagents.agents.programs import in_place
 from multiagents.agents.spending import Spending
 from multiagents.exceptions import NoAnswerError
@@ -62,6 +63,11 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
     """
     step = running.get()
     calls = None if step is None else Calls(step, agent)
+    with agent_span(agent.name, calls):
+        return _attempt(agent, context, step, calls)
+
+
+def _attempt(agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None) -> Any:
     notes = Notes(agent, calls)
     try:
         returned = _perform(agent, context, step, calls, notes)
@@ -73,7 +79,7 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
         notes.leave(told)
         if told is error:
             raise
-        raise told from error
+        raise told from without_words(error)
     if calls is not None and calls.left is not None:
         notes.leave(calls.left)
         raise calls.left  # Code that a model wrote has swallowed it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from multiagents.agents.calls import leaving
 from multiagents.agents.dspy.admission import Admission
 from multiagents.agents.dspy.faults import PASSING, not_configured, unavailable
 from multiagents.agents.dspy.route import Route
+from multiagents.agents.opentelemetry import ChatSpan, chat_span, replayed
 from multiagents.exceptions import LMTruncatedError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import dumps
@@ -152,12 +154,15 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
     while True:
         begun = None if calls is None else calls.begin_lm(*told)
         if begun is not None and begun.verdict is CallVerdict.REPLAY:
+            replayed(calls, "lm", route.model, begun.slot)
             return _replayed(begun, agent, calls)
         admission = None if calls is None or begun is None else Admission(calls, begun, route, request, told[1])
         if admission is not None:
             admission.take()
         try:
-            response = yield _Ask(route, request)
+            with _seen(calls, route, request) as span:
+                response = yield _Ask(route, request)
+                span.answered(_answered(response))
         except lm15.LM15Error as error:
             tries += 1
             if admission is not None:
@@ -170,6 +175,25 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
         if calls is not None and begun is not None and admission is not None:
             calls.finish(begun, {"response": response_to_dict(response)}, admission.answered(response))
         return _checked(response, agent, calls, begun)
+
+
+def _seen(calls: Calls | None, route: Route, request: Any) -> AbstractContextManager[ChatSpan]:
+    config = request.config
+    options = {"temperature": config.temperature, "max_tokens": config.max_tokens, "top_p": config.top_p}
+    return chat_span(calls, route.model, route.provider, route.base_url, options)
+
+
+def _answered(response: Any) -> dict[str, Any]:
+    """What a span says of a response, by the names of the conventions."""
+    used = response.usage
+    told = {
+        "response.model": response.model,
+        "response.id": response.id,
+        "response.finish_reasons": [response.finish_reason],
+        "usage.input_tokens": used.input_tokens,
+        "usage.output_tokens": used.output_tokens,
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _told(route: Route, told: dict[str, Any]) -> tuple[dict[str, Any], str, str]:

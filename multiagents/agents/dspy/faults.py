@@ -54,6 +54,11 @@ def in_our_words(error: Exception, worker: str, calls: Calls | None) -> Exceptio
     return error
 
 
+def without_words(error: Exception) -> Exception | None:
+    """An error as the cause of another one, which is logged and kept; None for one that quotes an answer."""
+    return None if isinstance(error, dspy_errors.AdapterParseError) else error
+
+
 def not_configured(error: lm15.NotConfiguredError, worker: str, model: str) -> LMNotConfiguredError:
     """There is no key for a model: which variables would have one."""
     names = " or ".join(getattr(error, "env_keys", ()) or ())

@@ -10,6 +10,7 @@ import dspy
 from dspy.adapters.types.tool import convert_input_schema_to_tool_args
 
 from multiagents.agents.calls import leaving
+from multiagents.agents.opentelemetry import replayed
 from multiagents.agents.tools import ToolOptions, calling, give_options, options_of
 from multiagents.exceptions import (
     ConfigurationError,
@@ -80,6 +81,7 @@ def _listing(session: Session, calls: Calls | None) -> list[dict[str, Any]]:
         return session.tools()
     begun = calls.begin_listing(session.server.name)
     if begun.verdict is CallVerdict.REPLAY:
+        replayed(calls, "listing", session.server.name, begun.slot)
         return begun.answer  # type: ignore[no-any-return]
     try:
         listed = session.tools()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from multiagents.agents.calls import Leave, leaving
+from multiagents.agents.opentelemetry import replayed, tool_span
 from multiagents.agents.tools import ToolCall, ToolOptions, calling, options_of
 from multiagents.exceptions import MultiAgentsError
 from multiagents.interruption import is_interrupted
@@ -95,8 +96,12 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             if begun.verdict is CallVerdict.FULL:
                 return self._told_error(RuntimeError(f"it was called {begun.bound} times, and may not be again"))
             if begun.verdict is CallVerdict.REPLAY:
+                replayed(calls, "tool", self._options.name, begun.slot)
                 return self._said(begun.answer, changed)
-        answer = self._outcome(parsed, calls, begun)
+        with tool_span(calls, self._options.name, "" if begun is None else begun.slot) as failed:
+            answer = self._outcome(parsed, calls, begun)
+            if "error" in answer:
+                failed(answer["error"].partition(":")[0])
         if calls is not None and begun is not None:
             calls.finish(begun, answer, failed="error" in answer)
         return self._said(answer, changed)
