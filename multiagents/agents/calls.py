@@ -56,6 +56,7 @@ class Calls:
         span: the attempt's, as `multiagents.agents.opentelemetry` has it.
         left: what the attempt is to end with, once that is known: code that a model has written may have swallowed the
             `Leave` that carried it, so every further call raises it again.
+        acted: something has run that may have had an effect: a tool, or code of the user's own.
         edited: a person has changed what a tool is called with.
         program: the version of the program that asks.
     """
@@ -68,7 +69,7 @@ class Calls:
         #: the last request, by its slot and its text: the next is kept as what differs
         self._last = ("", "")
         self._answers: dict[str, str] = {}
-        self._tools_called = 0
+        self.acted = agent.signature is None
         self.left: BaseException | None = None
         self.span: Any = None
         self.edited = False
@@ -124,6 +125,8 @@ class Calls:
         """What to raise to end the attempt with an error, now or at the next call."""
         if self.left is None:
             self.left = error
+        if isinstance(error, GivenBack):
+            error.begun = self.acted
         return Leave(self.left)
 
     def begin_lm(self, key: Mapping[str, Any], text: str, model: str) -> Begun:
@@ -153,7 +156,7 @@ class Calls:
         name, idempotent = options.name, options.idempotent
         about = {"again": idempotent is not False, "idempotent": idempotent is True, "most": options.max_calls}
         begun = self._begin(self._call_of("tool", name, arguments, **about))
-        self._tools_called += begun.verdict in (CallVerdict.LIVE, CallVerdict.AGAIN)
+        self.acted |= begun.verdict in (CallVerdict.LIVE, CallVerdict.AGAIN, CallVerdict.REPLAY)
         if begun.verdict is CallVerdict.DOUBT:
             raise self.leave(
                 OutcomeUnknownError(
@@ -272,7 +275,7 @@ class Calls:
         if begun.paused and not begun.cancelled:
             return GivenBack(f"the run is paused before call {number}")
         message = f"stopped before call {number}: the run is cancelled"
-        return OutcomeUnknownError(message) if self._tools_called else TerminalError(message)
+        return OutcomeUnknownError(message) if self.acted else TerminalError(message)
 
     def _lost(self) -> Exception:
         return WorkerError(f"attempt {self._step.correlation_id} is not this worker's any more; it makes no more calls")

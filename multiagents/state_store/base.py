@@ -173,13 +173,14 @@ class StateStore(ABC):
         """Apply a transition, or refuse it whole."""
 
     @abstractmethod
-    def dispatch(self, identity: str, dispatch: Dispatch, expected: str) -> bool:
+    def dispatch(self, identity: str, dispatch: Dispatch, expected: str, *, begun: bool = False) -> bool:
         """Send an attempt out (again), if its record is still the expected one; no fact comes of it.
 
         Args:
             identity: the run, as `multiagents.names.identity_of` writes it.
             dispatch: how it goes out.
             expected: its record.
+            begun: a worker has had it, and it may have taken effect: `Snapshot.is_begun` says so from now on.
         """
 
     @abstractmethod

@@ -112,6 +112,22 @@ def test_an_attempt_goes_out_only_as_it_was_seen(kit: StoreKit) -> None:
     assert len(kit.messages()) == 1
 
 
+def test_S1b_an_attempt_that_was_given_back_half_way_is_known_as_begun_and_no_other_one_is(kit: StoreKit) -> None:
+    kit.begin()
+    first = kit.store.load("order-1").in_flight["reserve"]
+    assert not kit.store.load("order-1").is_begun(first)
+
+    waits = Dispatch("reserve", "d1", Delivery.TIMER, delay_ms=1)
+    assert not kit.store.dispatch("order-1", waits, f"{first.record}x", begun=True)
+    assert kit.store.load("order-1").begun == {}
+    assert kit.store.dispatch("order-1", waits, first.record, begun=True)
+    assert kit.store.dispatch("order-1", kit.message("order-1", "reserve"), record(kit))
+
+    snapshot = kit.store.load("order-1")
+    assert snapshot.is_begun(snapshot.in_flight["reserve"])
+    assert not snapshot.is_begun(snapshot.in_flight["reserve"]._replace(attempt_key="d2"))
+
+
 def test_an_attempt_that_is_sent_again_keeps_when_it_was_first_sent(kit: StoreKit) -> None:
     kit.begin()
     first = kit.store.load("order-1").in_flight["reserve"]

@@ -103,6 +103,8 @@ def _perform(
             raise Leave(calls.left)
         given = {**context, **answer.typed}
         positional, keywords = agent.parameters.arguments(given)
+        if calls is not None:
+            calls.acted = True
         returned = agent.function(*positional, **keywords)
         if inspect.isawaitable(returned):
             returned = event_loop.run(returned, worker=agent.name)

@@ -132,6 +132,7 @@ def _once(
         ),
         snapshot.now if event is None else event.at,
         unclaimed={entry.step for entry in beside if _is_unclaimed(snapshot.definition, entry)},
+        begun={entry.step for entry in beside if snapshot.begun and snapshot.is_begun(entry)},
     )
     if decided.elsewhere is not None and not decided.events:
         pipeline.elsewhere.tell(snapshot.definition, before.transaction_id, decided.elsewhere)

@@ -21,6 +21,7 @@ from multiagents.state_store.records import (
     Delivery,
     Dispatch,
     InFlight,
+    Snapshot,
     Verdict,
     any_record,
     attempt_key_of,
@@ -88,10 +89,19 @@ def give_up(pipeline: Pipeline, event: ErrorEvent, record: str, *, unrenewed: in
         unrenewed: not if its lease was renewed since then.
     """
     correlation = Correlation.parse(event.correlation_id)
+    now = pipeline.store.now()
+
+    def ended(snapshot: Snapshot) -> ErrorEvent:
+        found = snapshot.in_flight.get(correlation.step)
+        # Nobody has taken it now, but somebody had, and given it back: nobody knows what it has come to (rule S1b).
+        # That it is this very attempt is for the fence.
+        begun = event.kind is ErrorKind.FAILED and found is not None and snapshot.is_begun(found)
+        return event.model_copy(update={"timestamp": now, **({"kind": ErrorKind.UNKNOWN} if begun else {})})
+
     outcome = advance(
         pipeline,
         event.transaction_id,
-        event.model_copy(update={"timestamp": pipeline.store.now()}),
+        ended,
         site=WriteSite.GIVE_UP_UNDO if correlation.direction is Direction.UNDO else WriteSite.GIVE_UP,
         answers=(correlation.step, record),
         unrenewed=unrenewed,

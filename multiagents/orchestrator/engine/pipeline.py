@@ -132,6 +132,7 @@ class Pipeline:
         *,
         near: Collection[str] | None = None,
         unclaimed: Collection[str] = (),
+        begun: Collection[str] = (),
     ) -> Decided:
         """Say what follows, as far as the code that this process has goes.
 
@@ -143,8 +144,10 @@ class Pipeline:
             now: the time of the decision.
             near: look at these steps only; None is all of them.
             unclaimed: steps in flight that no worker has taken.
+            begun: those of them that one has had, and given back.
         """
-        turn = advancing(view.definition, state, now=now, near=near, unclaimed=unclaimed, projected=not view.whole)
+        how: dict[str, Any] = {"near": near, "unclaimed": unclaimed, "begun": begun, "projected": not view.whole}
+        turn = advancing(view.definition, state, now=now, **how)
         after, following, left, more = answered(turn, answers)
         definition = view.definition.expanded(after.sizes, after.rollbacks)
         coded = [step for step in left if definition.steps[step].lacks_code] if left else ()

@@ -318,13 +318,15 @@ class InMemoryStateStore(StateStore):
             return Verdict.CONFLICT
         return None
 
-    def dispatch(self, identity: str, dispatch: Dispatch, expected: str) -> bool:
+    def dispatch(self, identity: str, dispatch: Dispatch, expected: str, *, begun: bool = False) -> bool:
         with self._tables.lock:
             row = self._tables.run(identity)
             if row is None or row.record(dispatch.step) != expected:
                 return False
             self._tables.release(row, identity, dispatch.step)
             self._tables.send(row, identity, dispatch)
+            if begun:
+                row.fields[f"b:{dispatch.step}"] = dispatch.attempt_key
             return True
 
     def postpone(self, entry: str, transaction_id: str, delay_ms: int) -> None:  # noqa: ARG002 - finds its partition

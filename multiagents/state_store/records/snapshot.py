@@ -37,6 +37,9 @@ class Snapshot:
     #: step -> what the last heartbeat of an attempt said, as JSON
     details: Mapping[str, str] = field(default_factory=dict)
 
+    #: step -> the key of an attempt that was given back after it had been begun
+    begun: Mapping[str, str] = field(default_factory=dict)
+
     def attempt(self, wanted: Correlation) -> InFlight | None:
         """The record of this very attempt, of this very run, if it is in flight (rule S32)."""
         found = self.in_flight.get(wanted.step)
@@ -48,6 +51,10 @@ class Snapshot:
         """What the last heartbeat of a step's attempts, or of those of its undo, said; None if none has."""
         said = self.details.get(step)
         return None if said is None else from_json(said)
+
+    def is_begun(self, found: InFlight) -> bool:
+        """Whether a worker has had an attempt before, and given it back: it may have taken effect."""
+        return self.begun.get(found.step) == found.attempt_key
 
     def death_of(self, found: InFlight) -> str:
         """How the worker of an attempt came to its end; empty if nobody saw it."""
@@ -66,7 +73,7 @@ class Snapshot:
         Args:
             transaction_id: the run.
             fields: header fields, ``s:<step>`` states, ``l:<step>`` records, ``a:<name>`` attributes, ``x:<step>``
-                deaths, ``h:<step>`` details, and others that are not read.
+                deaths, ``h:<step>`` details, ``b:<step>`` what was begun, and others that are not read.
             definition: what it follows.
             now: the store's clock, in ms.
         """
@@ -76,6 +83,7 @@ class Snapshot:
         attributes: dict[str, str] = {}
         deaths: dict[str, str] = {}
         details: dict[str, str] = {}
+        begun: dict[str, str] = {}
         for name, value in fields.items():
             kind, _, step = name.partition(":")
             if not step:
@@ -90,6 +98,8 @@ class Snapshot:
                 deaths[step] = value
             elif kind == "h":
                 details[step] = value
+            elif kind == "b":
+                begun[step] = value
         definition = definition.expanded(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
         ordered = {name: steps[name] for name in definition.steps if name in steps}
         return cls(
@@ -103,4 +113,5 @@ class Snapshot:
             attributes,
             deaths,
             details,
+            begun,
         )

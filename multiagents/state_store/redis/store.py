@@ -286,9 +286,9 @@ class RedisStateStore(StateStore):
             self._shorten(commit.transaction_id)
         return Committed(_VERDICTS[reply[0]], reply[2] == 1)
 
-    def dispatch(self, identity: str, dispatch: Dispatch, expected: str) -> bool:
+    def dispatch(self, identity: str, dispatch: Dispatch, expected: str, *, begun: bool = False) -> bool:
         run = self._run(identity)
-        args = [identity, run.sent(""), expected, *row_of(dispatch)]
+        args = [identity, run.sent(""), expected, *row_of(dispatch), *((dispatch.attempt_key,) if begun else ())]
         site = (
             WriteSite.DISPATCH
             if parse_attempt_key(dispatch.attempt_key)[0] is Direction.DO

@@ -35,9 +35,11 @@ class GivenBack(Exception):  # noqa: N818 - no error either
     Attributes:
         seconds: until then; None where nobody knows what for, and it comes ever later.
         target: what it waits for, as the record of the attempt has it.
+        begun: it may have taken effect already.
     """
 
     def __init__(self, why: str, seconds: float | None = None, *, target: str = "") -> None:
         self.seconds = seconds
         self.target = target
+        self.begun = False
         super().__init__(why)

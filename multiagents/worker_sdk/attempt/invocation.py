@@ -23,6 +23,7 @@ from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
 from multiagents.exceptions import (
     ConfigurationError,
     DecodeError,
+    OutcomeUnknownError,
     StateConflictError,
     StateStoreError,
     TerminalError,
@@ -166,7 +167,7 @@ class Invocation:
         token = running.set(step)
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
-                raise timeouts.TooLateError(worker.name)  # noqa: TRY301 - an outcome like those of the call below
+                raise self._too_late(worker, claim)  # noqa: TRY301 - an outcome like those of the call below
             if self._runtime.limited and (limit := rate_limits.limit_in_force(worker, claim)) is not None:
                 lease.slot = rate_limits.take(self._runtime.store, limit, claim)
             signature = worker.signature
@@ -213,6 +214,13 @@ class Invocation:
         finally:
             running.reset(token)
 
+    def _too_late(self, worker: Worker, claim: Claim) -> Exception:
+        snapshot = self._runtime.store.load(claim.correlation.transaction_id)
+        found = snapshot.attempt(claim.correlation)
+        if found is None or not snapshot.is_begun(found):
+            return timeouts.TooLateError(worker.name)
+        return OutcomeUnknownError("it was given back half-way, and its step's time was over before it came again")
+
     def _failed(
         self, worker: Worker, claim: Claim, error: BaseException, hostname: str, step: StepContext | None
     ) -> ErrorEvent:
@@ -238,8 +246,8 @@ class Invocation:
         scheduled = activity.activity(claim.correlation.direction).scheduled_at or to_ms(now)
         delay = pause_ms(to_ms(now) - scheduled) if given.seconds is None else round(given.seconds * 1000)
         try:
-            give_back(self._runtime.store, claim, delay, str(given), target=given.target)
-        except TerminalError as error:
+            give_back(self._runtime.store, claim, delay, str(given), target=given.target, begun=given.begun)
+        except (TerminalError, OutcomeUnknownError) as error:
             return self._failed(worker, claim, error, hostname, None), error
         raise ClaimRefused(claim.correlation, f"{given}; it comes again in {delay / 1000:g} s") from given
 

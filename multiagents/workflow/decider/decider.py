@@ -123,6 +123,7 @@ def advancing(
     now: datetime,
     near: Iterable[str] | None = None,
     unclaimed: Collection[str] = (),
+    begun: Collection[str] = (),
     projected: bool = False,
 ) -> Turn:
     """React, record what was said, and react again, until nothing more is due, or a page is full.
@@ -133,6 +134,7 @@ def advancing(
         now: the time that the commands are stamped with.
         near: look at these steps only; None is all of them.
         unclaimed: steps in flight whose attempt no worker has taken: revoked if the run goes back.
+        begun: those of them that a worker has had, and given back: they may have taken effect.
         projected: the state is a projection. Where a step fails before anybody was asked to do it, what follows is then
             left to a decision over the whole run.
     """
@@ -145,7 +147,7 @@ def advancing(
         untaken = unclaimed
         if state.status is RunStatus.COMPENSATING:
             untaken = {*unclaimed, *_sent_by(events)}
-        due = react(definition, state, steps, untaken, now)
+        due = react(definition, state, steps, untaken, begun, now)
         commands = tuple(event for event in due if not _is_left(definition, event, left)) if left else due
         if not commands:
             break

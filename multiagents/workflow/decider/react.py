@@ -50,6 +50,7 @@ def react(
     state: RunState,
     near: Iterable[str] | None = None,
     unclaimed: Collection[str] = (),
+    begun: Collection[str] = (),
     at: datetime = NOT_YET,
 ) -> tuple[Event, ...]:
     """Say what is due now; it depends on the state alone, and asking twice gives the same.
@@ -61,6 +62,7 @@ def react(
             always looked at as a whole.
         unclaimed: steps in flight whose attempt no worker has taken, as the store knows. A run that goes back takes
             them back, for they had no effect; without this they are waited for.
+        begun: those of them that a worker has had, and given back: nobody knows whether they had any (rule S1b).
         at: what time it is; it goes into what is said, and decides nothing.
     """
     definition = definition.expanded(state.sizes, state.rollbacks)
@@ -72,7 +74,7 @@ def react(
         case RunStatus.PAUSED:
             due = _decided(definition, state, at)
         case RunStatus.COMPENSATING:
-            due = _back(definition, state, unclaimed, at)
+            due = _back(definition, state, unclaimed, begun, at)
         case _:
             due = _reopened(definition, state, at)
     return tuple(islice(due, PAGE))
@@ -189,7 +191,9 @@ def _paused(definition: Definition, state: RunState, name: str, at: datetime) ->
 # --- going back -----------------------------------------------------------------------------------------------------
 
 
-def _back(definition: Definition, state: RunState, unclaimed: Collection[str], at: datetime) -> Iterator[Event]:
+def _back(
+    definition: Definition, state: RunState, unclaimed: Collection[str], begun: Collection[str], at: datetime
+) -> Iterator[Event]:
     undone = undone_by(definition, state)
     unsuccessful = [name for name, step in state.steps.items() if step.do.status in _UNSUCCESSFUL]
     probes = [name for name in unsuccessful if name in undone and _asks_probe(definition, state, name)]
@@ -198,7 +202,7 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
     in_flight = [
         name for name, step in state.steps.items() if step.do.status is ActivityStatus.IN_FLIGHT and name in undone
     ]
-    yield from _settling(definition, state, in_flight, unclaimed, at)
+    yield from _settling(definition, state, in_flight, unclaimed, begun, at)
     if probes or in_flight:
         return
     if definition.pivots and past_pivot(definition, state):
@@ -223,7 +227,12 @@ def _back(definition: Definition, state: RunState, unclaimed: Collection[str], a
 
 
 def _settling(
-    definition: Definition, state: RunState, in_flight: Iterable[str], unclaimed: Collection[str], at: datetime
+    definition: Definition,
+    state: RunState,
+    in_flight: Iterable[str],
+    unclaimed: Collection[str],
+    begun: Collection[str],
+    at: datetime,
 ) -> Iterator[Event]:
     """Rules S5 and S7: what is in flight settles first; who is cancel-safe and told to stop is not waited for.
 
@@ -232,7 +241,11 @@ def _settling(
     for name in in_flight:
         if state.step(name).do.probing:
             continue
-        if name in unclaimed:
+        if name in unclaimed and name in begun:
+            yield status(
+                state, Fact.ATTEMPT_ABANDONED, at, step=name, reason="the run goes back, and it had been begun"
+            )
+        elif name in unclaimed:
             yield status(state, Fact.REVOKED, at, step=name, reason="the run goes back, and nobody had claimed it")
         elif definition.steps[name].cancel_safe and is_told_to_stop(definition, state, name):
             yield status(

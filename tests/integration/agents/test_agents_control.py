@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from multiagents.testing import wait_until
-from multiagents.testing.lm_stub import fields, react, react_agent, react_finish, server_error
+from multiagents.testing.lm_stub import fields, rate_limited, react, react_agent, react_finish, server_error
 from tests.support.agents_kit import Agents
-from tests.support.apps.agents import CODE, FALLS_BACK, PROMPTED, RESEARCH
+from tests.support.apps.agents import CODE, FALLS_BACK, PROMPTED, RESEARCH, RESEARCH_THEN_FAIL
 
 SOON = 40.0
 
@@ -24,6 +26,31 @@ def test_S20_a_cancel_stops_an_agent_before_its_next_call(agents: Agents) -> Non
     error = run.describe().steps["research"].error
     assert error is not None
     assert "stopped before call 3: the run is cancelled" in error.message
+
+
+@pytest.mark.parametrize("waits_for", ["a person", "its provider", "the end of a pause"])
+def test_S20_an_agent_that_waits_when_its_run_is_cancelled_is_undone_if_it_has_called_a_tool(
+    agents: Agents, waits_for: str
+) -> None:
+    called = react_agent(("look_up", {"word": "a"}), ("pay", {"amount": 5}), answer="So.", sources=[])
+    turns = [called, rate_limited(retry_after=60) if waits_for == "its provider" else called]
+    agents.stub.when("Why?").reply(*turns)
+    if waits_for == "the end of a pause":
+        agents.redis.set("hold-tools", 1)
+    run = agents.orchestrator.start(RESEARCH_THEN_FAIL, {"question": "Why?"})
+    if waits_for == "the end of a pause":
+        wait_until(lambda: agents.tools() == ["look_up a"], SOON, "the call")
+        run.pause()
+        agents.redis.delete("hold-tools")
+    wait_until(lambda: agents.tools() and run.describe().steps["research"].status != "running", SOON, "the wait")
+
+    run.cancel()
+    if waits_for == "the end of a pause":
+        run.resume()
+
+    wait_until(lambda: run.status == "cancelled", SOON, "the end")
+    assert run.describe().steps["research"].compensation.status == "compensated"
+    assert agents.tools() == ["look_up a"]
 
 
 def test_S35_an_attempt_that_asks_something_else_is_said_to_diverge_and_may_be_parked(agents: Agents) -> None:

@@ -295,6 +295,16 @@ def test_S7_a_sibling_that_waits_for_its_next_attempt_is_taken_back(run_of: RunO
     assert run.said[0].outcome == "unknown"
 
 
+def test_S1b_a_sibling_that_was_given_back_half_way_is_undone(run_of: RunOf) -> None:
+    run = run_of(risky())
+    failed = evolve(run.definition, run.state, run.error("fraud", Direction.DO, retryable=False))
+
+    state, said, *_ = advance(run.definition, failed, now=run.now, unclaimed={"credit"}, begun={"credit"})
+
+    assert (state.step("credit").outcome, state.step("credit").undo.in_flight) == ("unknown", True)
+    assert [event.status for event in said if isinstance(event, StatusEvent)] == ["compensating", "abandoned"]
+
+
 @pytest.mark.parametrize(
     ("failures", "status", "outcome"), [(0, "not_started", None), (1, "failed", "failed")], ids=["first", "second"]
 )
