@@ -36,6 +36,7 @@ class Agent:
         name: the worker's.
         function: what the user has decorated; it is called with the model's answer in the context.
         signature: what is asked: ``"question -> answer: str"``, or a class of DSPy's; None asks nothing.
+        instructions: what the model is told to do, where the signature is a string.
         reasoning: how it comes to the answer.
         tools: what it may call.
         model: what it asks, if it says so itself.
@@ -52,6 +53,7 @@ class Agent:
     name: str
     function: Callable[..., Any]
     signature: Any = None
+    instructions: str | None = None
     reasoning: Reasoning = Reasoning.PREDICT
     tools: Sequence[Any] = ()
     model: Any = None
@@ -104,11 +106,22 @@ class Agent:
                 raise self._wrong(f'signature must look like "question -> answer: str", got {self.signature!r:.200}')
         elif self.signature is not None and not hasattr(self.signature, "input_fields"):
             raise self._wrong(f"signature must be a string or a dspy.Signature class, got {self.signature!r:.200}")
+        if self.instructions is not None:
+            self._check_instructions()
         taken = sorted(RESERVED_INPUTS.intersection(self._inputs()))
         if taken:
             raise self._wrong(
                 f"input field {', '.join(taken)} has a name that DSPy takes for an argument of its own; call it "
                 f"something else"
+            )
+
+    def _check_instructions(self) -> None:
+        if not isinstance(self.instructions, str) or not self.instructions.strip():
+            raise self._wrong(f"instructions must be a text, got {self.instructions!r:.120}")
+        if not isinstance(self.signature, str):
+            raise self._wrong(
+                "instructions= are for a signature that is a string; a dspy.Signature class has them as its docstring, "
+                "and a module its own"
             )
 
     def _inputs(self) -> Iterator[str]:

@@ -25,6 +25,7 @@ def dspy_worker(
     name: str | None = None,
     signature: Any = None,
     *,
+    instructions: str | None = None,
     tools: Sequence[Any] = (),
     reasoning: str = "predict",
     model: Any = None,
@@ -49,6 +50,8 @@ def dspy_worker(
         name: the worker's name; the function's own if left out.
         signature: ``"question -> answer: str, sources: list[str]"``, or a ``dspy.Signature`` class; without it, nothing
             is asked, and the function may ask for itself (``dspy.Predict(...)``).
+        instructions: what the model is told to do, beside what the names of the fields say; for a signature that is a
+            string.
         tools: functions, what `tool` has made of them, or ``dspy.Tool``; for ``react`` and ``codeact``.
         reasoning: ``predict``, ``chain_of_thought``, ``react``, ``program_of_thought`` or ``codeact``.
         model: ``"gemini/gemini-3.8-flash"``, a ``dspy.LM``, a dict with ``model`` and more, or a list of these: each is
@@ -90,6 +93,7 @@ def dspy_worker(
             name=chosen,
             function=function,
             signature=signature,
+            instructions=instructions,
             reasoning=Reasoning.named(reasoning, chosen),
             tools=tools,
             model=model,

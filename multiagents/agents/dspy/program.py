@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections.abc import Mapping, Sequence
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -59,7 +60,9 @@ def signature_of(agent: Agent) -> type[dspy.Signature]:
     names = set(re.findall(r"[A-Za-z_]\w*", agent.signature)) - set(dir(builtins))
     try:
         made: type[dspy.Signature] = dspy.Signature(
-            agent.signature, custom_types={name: known[name] for name in names if isinstance(known.get(name), type)}
+            agent.signature,
+            None if agent.instructions is None else cleandoc(agent.instructions),
+            custom_types={name: known[name] for name in names if isinstance(known.get(name), type)},
         )
         return made
     except (ValueError, TypeError, NameError, SyntaxError) as error:

@@ -61,6 +61,8 @@ def test_an_agent_is_a_worker_like_any_other() -> None:
         ({"budget": Budget("all", usd=1), "model": [{"model": "x", "max_tokens": 9}, "y"]}, "needs max_tokens="),
         ({"reasoning": "react", "tools": [answer, answer]}, 'two tools are called "answer"'),
         ({"reasoning": "react", "tools": [lambda x: x]}, "tool name '<lambda>'"),
+        ({"instructions": ""}, "instructions must be a text"),
+        ({"instructions": "Be brief.", "signature": None}, "instructions= are for a signature that is a string"),
         ({"max_iters": 0}, "max_iters must be a whole number of at least 1"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"temperature": "hot"}, "temperature must be a number"),
