@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -15,22 +16,24 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from examples import EXAMPLES
-from examples._support.pictures import bars_of, checks_table, effects_table, timeline
+from examples._support import model, stand_in
+from examples._support.pictures import bars_of, checks_table, effects_table, short_type, timeline
 from examples._support.world import FOLDER, Check, Effect, World
 from multiagents.exceptions import MultiAgentsError
 from multiagents.orchestrator import Orchestrator
 from multiagents.testing import EmbeddedServer, WorkerProcess
+from multiagents.testing.lm_stub import LMStub
 
 #: Where `celery_app` finds its broker; an example that finds one there starts no server.
 BROKER = "CELERY_BROKER_URL"
@@ -53,14 +56,25 @@ class Scene:
         console: where it shows what happens.
         worker: the Celery worker, or None where somebody else's is used.
         options: the command line.
+        stand_in: what its agents ask in place of a model; None where they ask a real one, or where the worker is
+            somebody else's.
         checks: what was checked so far.
+        models: the models that were asked, as the runs tell it.
     """
 
-    def __init__(self, console: Console, options: argparse.Namespace, worker: WorkerProcess | None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        options: argparse.Namespace,
+        worker: WorkerProcess | None,
+        stand_in: LMStub | None = None,
+    ) -> None:
         self.console = console
         self.options = options
         self.worker = worker
+        self.stand_in = stand_in
         self.checks: list[Check] = []
+        self.models: set[str] = set()
         # On a Valkey of its own nobody else has any ids.
         self._suffix = "" if worker else f"-{uuid4().hex[:6]}"
         self._began = time.monotonic()
@@ -79,7 +93,7 @@ class Scene:
         head, slash, rest = name.partition("/")
         return f"{head}{self._suffix}{slash}{rest}"
 
-    def start(self, workflow: Any, name: str, **facts: Any) -> Any:
+    def start(self, workflow: Any, name: str, /, **facts: Any) -> Any:
         """Start a run called after ``name``; its input has that as ``id``, and the facts."""
         return self.orchestrator.start(workflow, {**facts, "id": self.id(name)}, transaction_id=self.id(name))
 
@@ -99,11 +113,23 @@ class Scene:
             effects: the steps whose effects are to be live or undone; no other one may be undone or unknown.
         """
         seen = self.until(run, lambda seen: seen.status.is_end, "its end")
+        self.see(seen)
+        if seen.status != status and seen.error is not None and short_type(seen.error.type).startswith("LM"):
+            raise SceneError(f"{run.transaction_id} got no answer of its model: {seen.error.message}")
         self.show(run, title)
         found = {step: effect for step, effect in seen.effects.items() if step in effects or effect != "live"}
         figures = ": ".join(filter(None, [str(seen.status), in_words(found)]))
         self.check(f"{run.transaction_id} ends as {status}", (seen.status, found) == (status, effects), figures)
         return seen
+
+    def see(self, seen: Any) -> None:
+        """Note which models a run has asked."""
+        self.models |= {name for step in seen.steps.values() if step.usage for name in step.usage.models}
+
+    @property
+    def is_real(self) -> bool:
+        """Whether a real model was asked. What it says is its own affair, so less can be checked."""
+        return bool(self.models - {model.STAND_IN})
 
     def tick(self, missing: str, seconds: float = 0.05) -> None:
         """Let a moment pass.
@@ -189,7 +215,9 @@ def run(
     story: Callable[[Scene], None],
     *,
     concurrency: int = 2,
+    pool: Literal["prefork", "threads"] = "prefork",
     kills: bool = False,
+    asks: bool = False,
     settings: Mapping[str, str] = {},
     options: Mapping[str, str] = {},
     arguments: Sequence[str] | None = None,
@@ -199,18 +227,25 @@ def run(
     Args:
         name: the example's folder, and that of its data.
         story: the example.
-        concurrency: how many children its worker has.
+        concurrency: how many steps its worker runs at a time.
+        pool: in what; agents mostly wait, so threads do for them, which load DSPy once.
         kills: it kills its worker, so it needs one of its own, whatever the environment names.
+        asks: it has agents, which ask a model: a real one where there is a key, else a stand-in.
         settings: what its worker has in its environment.
         options: more options of the command line, and what they are for.
         arguments: the command line; None is that of this process.
     """
     parser = argparse.ArgumentParser(prog=f"python -m examples.{name}.main")
     parser.add_argument("--data", type=Path, default=Path(".multiagents"), help="where data and logs go")
-    parser.add_argument("--deadline", type=float, default=90.0, help="seconds after which it gives up")
+    parser.add_argument("--deadline", type=float, help="seconds after which it gives up: 90, or 600 with a real model")
+    parser.add_argument("--report", type=Path, help="a file that is told how it ended, as JSON")
+    if asks:
+        parser.add_argument("--offline", action="store_true", help="ask the stand-in, though there is a key")
     for option, purpose in options.items():
         parser.add_argument(option, help=purpose)
     chosen = parser.parse_args(arguments)
+    needs_stand_in = asks and (chosen.offline or not model.is_real())
+    chosen.deadline = chosen.deadline or (600.0 if asks and not needs_stand_in else 90.0)
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # wide enough for the pictures
@@ -218,8 +253,14 @@ def run(
     # An example may fail, but never hang.
     faulthandler.dump_traceback_later(chosen.deadline + GRACE, exit=True, file=2)
     try:
-        with _worker(name, chosen.data, concurrency, settings, console, own=kills) as worker:
-            scene = Scene(console, chosen, worker)
+        with ExitStack() as stack:
+            stub = None
+            if kills or not os.environ.get(BROKER):
+                stub = stack.enter_context(_model(console, name, needs_stand_in)) if asks else None
+                worker = stack.enter_context(_worker(name, chosen.data, pool, concurrency, settings, console))
+            else:
+                worker = None
+            scene = Scene(console, chosen, worker, stub)
             story(scene)
     except KeyboardInterrupt:
         console.print("\nStopped, with all that it started.")
@@ -233,19 +274,44 @@ def run(
 
 
 @contextmanager
-def _worker(
-    name: str, data: Path, concurrency: int, settings: Mapping[str, str], console: Console, *, own: bool
-) -> Iterator[WorkerProcess | None]:
-    """Run a Valkey and a worker, unless there is a broker; both are gone when the block ends, however it does."""
-    if os.environ.get(BROKER) and not own:
+def _model(console: Console, name: str, needs_stand_in: bool) -> Iterator[LMStub | None]:  # noqa: FBT001 - told by name
+    """Say which model will be asked; where there is no key, run a stand-in until the block ends."""
+    if not needs_stand_in:
+        real = os.environ.get(model.OTHER) or model.MODEL
+        console.print(f"The agents ask {real}, with the key from your environment; --offline spares it.", style="bold")
         yield None
         return
-    console.print(f"Starting a Valkey and a Celery worker with {concurrency} processes ...", style="dim")
+    with LMStub() as stub:
+        stub.answer_with(stand_in.answer)
+        os.environ[model.ADDRESS] = stub.gemini_base
+        why = "as --offline says" if model.is_real() else f"as there is no key in {' or '.join(model.KEYS)}"
+        console.print(
+            f"NO REAL MODEL is asked, {why}. What the agents say is computed by a stand-in, a program without any "
+            f"understanding: examples/{name}/stand_in.py",
+            style="bold yellow",
+        )
+        yield stub
+
+
+@contextmanager
+def _worker(
+    name: str,
+    data: Path,
+    pool: Literal["prefork", "threads"],
+    concurrency: int,
+    settings: Mapping[str, str],
+    console: Console,
+) -> Iterator[WorkerProcess]:
+    """Run a Valkey and a worker; both are gone when the block ends, however it does."""
+    kind = "processes" if pool == "prefork" else pool
+    console.print(f"Starting a Valkey and a Celery worker with {concurrency} {kind} ...", style="dim")
     with _own_folder(data, name) as folder, EmbeddedServer(folder / "valkey") as server:
         # For this process too: `celery_app`, imported after this, then talks to the same Valkey. The store is named as
         # well: a setting from outside must not send these runs elsewhere.
         os.environ.update({**SETTINGS, **settings, FOLDER: str(folder), BROKER: server.url, STORE: server.url})
-        with WorkerProcess("celery_app", folder / "worker.log", concurrency=concurrency, name=name) as worker:
+        with WorkerProcess(
+            "celery_app", folder / "worker.log", pool=pool, concurrency=concurrency, name=name
+        ) as worker:
             yield worker
 
 
@@ -280,6 +346,12 @@ def _judge(scene: Scene, name: str) -> int:
     """Show what was checked, and what to do next; the exit code."""
     scene.print(checks_table(scene.checks))
     wrong = [f"{check.rule} ({check.figures})" for check in scene.checks if not check.holds]
+    asked = model.in_words(scene.models)
+    if scene.options.report:
+        report = {"checks": len(scene.checks), "wrong": wrong, "model": asked}
+        scene.options.report.write_text(json.dumps(report), encoding="utf-8")
+    if asked:
+        scene.print(Text(f"The agents asked {asked}.", style="bold" if scene.is_real else "bold yellow"))
     if wrong:
         scene.print(Text(f"This did not add up: {'; '.join(wrong)}", style="bold red"))
         return 1

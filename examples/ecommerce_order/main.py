@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from examples._support import model
 from examples._support.board import Board, Followed, outcomes, read_cases
 from examples._support.pictures import bars_of
 from examples._support.scene import Scene, run
@@ -45,6 +46,7 @@ def story(scene: Scene) -> None:
     wrong = ", ".join(f"order {verdict.case_id}" for verdict in verdicts if not verdict.as_expected)
     scene.check(f"all {len(cases)} orders end as expected", not wrong, wrong or f"{len(completed)} completed")
     scene.checks += check_books(shop, completed)
+    check_the_confirmations(scene, board)
     check_the_killed_payment(scene, shop, board.spotlight)
 
 
@@ -69,6 +71,22 @@ def kill_a_payment(scene: Scene, shop: Shop, board: Board) -> None:
         return
 
 
+def check_the_confirmations(scene: Scene, board: Board) -> None:
+    """Each order that came that far has a text that names the customer. A real model may be asked twice, or be free."""
+    wrong, calls = [], 0
+    for each in board.runs:
+        seen = each.run.describe()
+        scene.see(seen)
+        if (used := seen.steps["confirmation"].usage) is None:
+            continue
+        calls += used.calls
+        names = each.case.order["shipping_info"]["name"] in seen.context["confirmation_message"]
+        if (used.calls, names) != (1, True) and not scene.is_real:
+            wrong.append(each.case.id)
+    figures = ", ".join(wrong) or f"{calls} calls of {model.in_words(scene.models)}"
+    scene.check("each confirmation was asked for once, and names the customer", not wrong, figures)
+
+
 def check_the_killed_payment(scene: Scene, shop: Shop, killed: Followed | None) -> None:
     """The payment was tried again, with the same key: so the provider gave the same answer, and charged once."""
     if killed is None:
@@ -85,4 +103,5 @@ def check_the_killed_payment(scene: Scene, shop: Shop, killed: Followed | None) 
 
 if __name__ == "__main__":
     options = {"--orders": "the orders and how they are to end (JSONL)"}
-    sys.exit(run("ecommerce_order", story, kills=True, settings={"MULTIAGENTS_LEASE": LEASE}, options=options))
+    settings = {"MULTIAGENTS_LEASE": LEASE}
+    sys.exit(run("ecommerce_order", story, kills=True, asks=True, settings=settings, options=options))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, Field
 
 
@@ -50,6 +52,10 @@ class Order(BaseModel):
         for item in self.items:
             pieces[item.product_id] = pieces.get(item.product_id, 0) + item.quantity
         return pieces
+
+    def lines(self, catalogue: Mapping[str, tuple[str, int, int]]) -> list[str]:
+        """What was ordered, a line each."""
+        return [f"  {item.quantity} x {catalogue[item.product_id][0]}" for item in self.items]
 
     def amount_due(self) -> int:
         """Cents to be charged, computed from the lines."""

@@ -1,6 +1,7 @@
 """The six steps of an order and their three undos, as workers.
 
-Each is an ordinary Celery task that is safe to run again: it hands the step's idempotency key to the outside world.
+Each is an ordinary Celery task that is safe to run again: it hands the step's idempotency key to the outside world. One
+of them asks a model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 from examples._support.shop import CATALOGUE, Shop, euros
 from examples._support.world import NoAnswerError, RefusedError
 from examples.ecommerce_order.order import Order
-from multiagents import OutcomeUnknownError, RetryPolicy, TerminalError, current_step, worker
+from multiagents import OutcomeUnknownError, RetryPolicy, TerminalError, current_step, dspy_worker, worker
 
 #: What the outside world refuses, it refuses again; anything else is worth two more attempts.
 UNLESS_REFUSED = RetryPolicy(max_attempts=3, initial_interval=0.3, non_retryable=(RefusedError,))
@@ -67,13 +68,13 @@ async def refund_payment(context: dict[str, Any]) -> dict[str, Any]:
     return {"refunded": await shop.refund(current_step().idempotency_key, context["id"])}
 
 
-@worker("write_confirmation")
-def write_confirmation(order: Order) -> dict[str, Any]:
-    """Write what the customer is told."""
-    lines = [f"  {item.quantity} x {CATALOGUE[item.product_id][0]}" for item in order.items]
-    paid = f"We charged {euros(order.total_amount)}." if order.total_amount else "Your gift card paid for all of it."
-    text = "\n".join([f"Dear {order.shipping_info.name},", f"thank you for order {order.id}:", *lines, paid])
-    return {"confirmation": text}
+@dspy_worker(
+    "write_confirmation",
+    signature="order_details, customer_name -> confirmation_message",
+    instructions="Thank the customer by name for the order, in two or three plain sentences. Promise nothing.",
+)
+async def write_confirmation(context: dict[str, Any]) -> None:
+    """Have a model write what the customer is told. What has to be right is added by `notify_customer`."""
 
 
 @worker("fulfil_order", retry=UNLESS_REFUSED)
@@ -96,5 +97,7 @@ def cancel_shipment(context: dict[str, Any]) -> dict[str, Any]:
 def notify_customer(context: dict[str, Any]) -> dict[str, Any]:
     """Mail the confirmation. No parcel leaves unannounced: an address that bounces turns the order back."""
     order = Order.model_validate(context)
-    text = f"{context['confirmation']}\n{context['carrier']} brings it: {context['tracking_number']}"
+    paid = f"We charged {euros(order.total_amount)}." if order.total_amount else "Your gift card paid for all of it."
+    carrier = f"{context['carrier']} brings it: {context['tracking_number']}"
+    text = "\n".join([context["confirmation_message"], *order.lines(CATALOGUE), paid, carrier])
     return shop.mail(current_step().idempotency_key, order.id, order.shipping_info.email, text)

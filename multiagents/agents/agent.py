@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,6 +105,12 @@ class Agent:
             _, arrow, outputs = self.signature.partition("->")
             if not arrow or not outputs.strip():
                 raise self._wrong(f'signature must look like "question -> answer: str", got {self.signature!r:.200}')
+            twice = [name for name, times in Counter([*self._inputs(), *_names(outputs)]).items() if times > 1]
+            if twice:
+                raise self._wrong(
+                    f"signature {self.signature!r:.200} has field {', '.join(twice)} twice; call what goes in something "
+                    f'else, and have the step say what it is: inputs={{"draft_{twice[0]}": "{twice[0]}", ...}}'
+                )
         elif self.signature is not None and not hasattr(self.signature, "input_fields"):
             raise self._wrong(f"signature must be a string or a dspy.Signature class, got {self.signature!r:.200}")
         if self.instructions is not None:
@@ -126,9 +133,7 @@ class Agent:
 
     def _inputs(self) -> Iterator[str]:
         if isinstance(self.signature, str):
-            for part in _parts(self.signature.partition("->")[0]):
-                if (found := _FIELD.match(part)) is not None:
-                    yield found[1]
+            yield from _names(self.signature.partition("->")[0])
         elif self.signature is not None:
             yield from self.signature.input_fields
 
@@ -204,3 +209,8 @@ def _parts(fields: str) -> Iterator[str]:
             yield fields[start:at]
             start = at + 1
     yield fields[start:]
+
+
+def _names(fields: str) -> Iterator[str]:
+    """The names of the fields of one side of a signature."""
+    return (found[1] for part in _parts(fields) if (found := _FIELD.match(part)) is not None)

@@ -47,6 +47,7 @@ def test_an_agent_is_a_worker_like_any_other() -> None:
         ({"reasoning": "chain_of_thought", "tools": [answer]}, "calls none"),
         ({"signature": "question, answer"}, "must look like"),
         ({"signature": "question ->"}, "must look like"),
+        ({"signature": "text, wish -> text"}, "has field text twice"),
         ({"signature": 7}, "must be a string or a dspy.Signature class"),
         ({"signature": "trajectory: str -> a"}, "input field trajectory has a name that DSPy takes"),
         ({"signature": "x: dict[str, int], lm -> a"}, "input field lm"),

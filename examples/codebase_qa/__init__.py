@@ -1,0 +1,1 @@
+"""Questions about a code base, answered with citations that are checked."""

@@ -1,0 +1,1 @@
+"""An article is researched, written, reviewed, rewritten until it is good enough, and published."""

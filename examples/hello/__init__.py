@@ -1,0 +1,1 @@
+"""A greeting and a sum, in words that a model finds."""

@@ -1,0 +1,1 @@
+"""A question is routed, perhaps clarified by a person, researched, computed and answered."""
