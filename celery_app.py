@@ -1,7 +1,7 @@
 """The Celery app of this project: ``celery -A celery_app worker``.
 
 The broker, which is also where the state of the runs is kept, is a Redis or Valkey on this machine, unless
-``CELERY_BROKER_URL`` in the environment names another one: Celery itself prefers that. Its agents ask Gemini, with the key
+``CELERY_BROKER_URL`` in the environment names another one: Celery itself prefers that. Agents ask Gemini, with the key
 in ``GOOGLE_API_KEY`` or ``GEMINI_API_KEY``, or the model that ``MULTIAGENTS_LM`` names.
 """
 

@@ -16,18 +16,25 @@ KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 OTHER = "MULTIAGENTS_LM"
 #: Its name everywhere: in `describe().steps[...].usage.models`, in `run.calls()`.
 STAND_IN = "gemini/stand-in"
-#: The environment variable with the stand-in's address. Where it is set, no other model is asked, key or not.
+#: The environment variable with the stand-in's address, and the one that says that it is to be asked though there is a
+#: key.
 ADDRESS = "EXAMPLES_STAND_IN"
+OFFLINE = "EXAMPLES_OFFLINE"
 
 
 def is_real() -> bool:
-    """Whether the environment has what a real model needs."""
-    return any(os.environ.get(name) for name in (*KEYS, OTHER))
+    """Whether the environment has what a real model needs, and does not say that none is to be asked."""
+    return any(os.environ.get(name) for name in (*KEYS, OTHER)) and not os.environ.get(OFFLINE)
+
+
+def why_not() -> str:
+    """Why no real model is asked."""
+    return "as --offline says" if os.environ.get(OFFLINE) else f"as there is no key in {' or '.join(KEYS)}"
 
 
 def chosen() -> Any:
     """What ``multiagents_lm`` is; None leaves it to ``MULTIAGENTS_LM``."""
-    if address := os.environ.get(ADDRESS):
+    if (address := os.environ.get(ADDRESS)) and not is_real():
         # Else DSPy looks for a newer list of prices on the network, at its first call.
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         return {"model": STAND_IN, "api_base": address, "api_key": "none", "timeout": 20}

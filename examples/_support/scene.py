@@ -239,13 +239,15 @@ def run(
     parser.add_argument("--data", type=Path, default=Path(".multiagents"), help="where data and logs go")
     parser.add_argument("--deadline", type=float, help="seconds after which it gives up: 90, or 600 with a real model")
     parser.add_argument("--report", type=Path, help="a file that is told how it ended, as JSON")
-    if asks:
-        parser.add_argument("--offline", action="store_true", help="ask the stand-in, though there is a key")
+    parser.add_argument("--offline", action="store_true", help="agents ask the stand-in, though there is a key")
     for option, purpose in options.items():
         parser.add_argument(option, help=purpose)
     chosen = parser.parse_args(arguments)
-    needs_stand_in = asks and (chosen.offline or not model.is_real())
-    chosen.deadline = chosen.deadline or (600.0 if asks and not needs_stand_in else 90.0)
+    if chosen.offline:
+        os.environ[model.OFFLINE] = "1"
+    needs_stand_in = asks and not model.is_real()
+    if chosen.deadline is None:
+        chosen.deadline = 600.0 if asks and not needs_stand_in else 90.0
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # wide enough for the pictures
@@ -284,7 +286,7 @@ def _model(console: Console, name: str, needs_stand_in: bool) -> Iterator[LMStub
     with LMStub() as stub:
         stub.answer_with(stand_in.answer)
         os.environ[model.ADDRESS] = stub.gemini_base
-        why = "as --offline says" if model.is_real() else f"as there is no key in {' or '.join(model.KEYS)}"
+        why = model.why_not()
         console.print(
             f"NO REAL MODEL is asked, {why}. What the agents say is computed by a stand-in, a program without any "
             f"understanding: examples/{name}/stand_in.py",

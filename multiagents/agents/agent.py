@@ -108,8 +108,8 @@ class Agent:
             twice = [name for name, times in Counter([*self._inputs(), *_names(outputs)]).items() if times > 1]
             if twice:
                 raise self._wrong(
-                    f"signature {self.signature!r:.200} has field {', '.join(twice)} twice; call what goes in something "
-                    f'else, and have the step say what it is: inputs={{"draft_{twice[0]}": "{twice[0]}", ...}}'
+                    f"signature {self.signature!r:.200} has field {', '.join(twice)} twice; call the input something "
+                    f'else, which the step is told: inputs={{"old_{twice[0]}": "{twice[0]}", ...}}'
                 )
         elif self.signature is not None and not hasattr(self.signature, "input_fields"):
             raise self._wrong(f"signature must be a string or a dspy.Signature class, got {self.signature!r:.200}")

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from examples._support import model
 from tests.support import ROOT
 
 ORDERS = ROOT / "examples" / "ecommerce_order" / "orders.jsonl"
@@ -31,7 +32,8 @@ class Demo:
         self.seen: dict[int, psutil.Process] = {}
         leader, follower = pty.openpty() if terminal else (None, None)
         command = [sys.executable, "-m", "examples.ecommerce_order.main", "--data", str(data), *arguments]
-        environ = {name: value for name, value in os.environ.items() if name not in ("CI", "CELERY_BROKER_URL")}
+        left_out = ("CI", "CELERY_BROKER_URL", *model.KEYS, model.OTHER)
+        environ = {name: value for name, value in os.environ.items() if name not in left_out}
         with self.output_file.open("wb") as output:
             stream = output if follower is None else follower
             environ |= {"TERM": "xterm-256color", "EXAMPLES_PACE": "0.5"}
@@ -116,7 +118,9 @@ def test_all_orders_end_as_expected_though_a_payment_is_killed(data: Path, demos
     assert "lost with its process" in demo.output
     assert "the provider was asked 2 times: done, repeated" in demo.output
     assert "all 36 orders end as expected" in demo.output
-    assert "All of it added up: 9 checks" in demo.output
+    assert "All of it added up: 10 checks" in demo.output
+    assert "NO REAL MODEL is asked" in demo.output
+    assert "24 calls of a stand-in" in demo.output
     assert "Next" in demo.output
     assert len(demo.seen) >= 4  # Valkey, the worker, its two children, the one that replaced the killed child
     assert demo.left_behind() == []

@@ -1,6 +1,6 @@
 """Every example as a reader runs it: a process of its own, which judges itself. They share a Valkey and a worker.
 
-All of them are started at once, and each test waits for its own. The one that kills its worker starts one of its own;
+All of them are started at once, and each test waits for its own. Those that kill their worker start one of their own;
 the order example is the demo, and has a test module of its own.
 """
 
@@ -15,13 +15,16 @@ from pathlib import Path
 import pytest
 
 from examples import EXAMPLES
+from examples._support import model, stand_in
 from multiagents.testing import EmbeddedServer, WorkerProcess
+from multiagents.testing.lm_stub import LMStub
 
 ROOT = Path(__file__).parents[2]
 #: Seconds that an example may take, beside the others and on a busy machine.
-TIMEOUT = 90.0
+TIMEOUT = 220.0
 #: Words that the output of an example has, beside those that say that its own checks hold.
 SHOWN = {
+    "hello": ["Your sum is 5.", "The agents asked a stand-in."],
     "trip_booking": ["← cancel_hotel", "its undos go out at the same moment", "↶ undone"],
     "money_transfer": ["(rule S14)", "result supplied by ben", "tried again by ann", "no cent was made or lost"],
     "expense_approval": ["kill -9 of the worker", "ann: without the wine", "ben: no receipt"],
@@ -31,6 +34,26 @@ SHOWN = {
         "(run of one_file for each of files, 4 at once)",
     ],
     "subscription_billing": ["is refunded newest first", "ben: too many reminders", "unpaid"],
+    "chatbot": ["Your name is Ann", "I do not know your name", "what was saved is loaded, and gone on with"],
+    "content_pipeline": ["P-2: it is rewritten twice", "ben: dull", "no notes about 'unicorns'"],
+    "codebase_qa": [
+        "the third round is skipped",
+        "after 3 rounds it is handed out as not verified",
+        "C-3: nothing is retrieved or validated; it shows as skipped",
+    ],
+    "document_verification": [
+        "D-1: exactly one of the checks is made",
+        "D-4: a high fraud score goes to a person",
+        "← revert_archive",
+        "{'verified': 2, 'refused': 2}",
+    ],
+    "research_assistant": [
+        "NO REAL MODEL is asked",
+        "kill -9 of the worker",
+        "small talk takes one step behind the coordinator",
+        "one came twice: the one that was under way",
+        "12.5 per cent",
+    ],
 }
 
 
@@ -40,6 +63,7 @@ class Example:
     def __init__(self, name: str, folder: Path, environ: dict[str, str]) -> None:
         self.output_file = folder / f"{name}.output"
         command = [sys.executable, "-m", f"examples.{name}.main", "--data", str(folder / "own")]
+        command += ["--deadline", str(TIMEOUT - 20), "--report", str(folder / f"{name}.json")]
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
 
@@ -51,8 +75,11 @@ class Example:
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Example]]:
     folder = tmp_path_factory.mktemp("examples")
-    with EmbeddedServer(folder / "valkey") as server:
+    with EmbeddedServer(folder / "valkey") as server, LMStub() as stub:
+        stub.answer_with(stand_in.answer)
         environ = {
+            **dict.fromkeys((*model.KEYS, model.OTHER)),
+            model.ADDRESS: stub.gemini_base,
             "CELERY_BROKER_URL": server.url,
             "MULTIAGENTS_REDIS_URL": server.url,
             "MULTIAGENTS_SWEEP_INTERVAL": "0.1",
@@ -60,7 +87,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Exa
             "EXAMPLES_PACE": "0.5",
         }
         log = folder / "worker.log"
-        with WorkerProcess("celery_app", log, concurrency=4, cwd=ROOT, env=environ) as worker:
+        with WorkerProcess("celery_app", log, pool="threads", concurrency=8, cwd=ROOT, env=environ) as worker:
             started = {name: Example(name, folder, worker.env) for name in SHOWN}
             yield started
             for example in started.values():
@@ -68,6 +95,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Exa
                 example.process.wait()
 
 
+@pytest.mark.timeout(TIMEOUT + 20)
 @pytest.mark.parametrize("name", SHOWN)
 def test_the_example_ends_as_it_should(examples: dict[str, Example], name: str) -> None:
     example = examples[name]
@@ -91,4 +119,4 @@ def test_running_an_example_that_is_not_there_names_those_that_are() -> None:
     ran = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=60, check=False)
 
     assert ran.returncode == 2
-    assert "there is no example 'trip_bookings'; expected any of ecommerce_order, trip_booking" in ran.stderr
+    assert "there is no example 'trip_bookings'; expected any of hello, ecommerce_order, trip_booking" in ran.stderr

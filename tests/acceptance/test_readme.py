@@ -38,13 +38,14 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 def test_every_python_block_of_the_readme_is_run_here() -> None:
     assert len(BLOCKS) == 3
     assert BLOCKS[0].startswith("# celery_app.py\n")
+    assert "@dspy_worker" in BLOCKS[1]
     assert "`celery -A celery_app worker`" in README
 
 
 def test_the_first_agent_of_the_readme_answers(tmp_path: Path) -> None:
     pytest.importorskip("dspy")
     script = tmp_path / "agent.py"
-    script.write_text(BEFORE_THE_AGENT + BLOCKS[2] + AFTER_THE_AGENT, encoding="utf-8")
+    script.write_text(BEFORE_THE_AGENT + BLOCKS[1] + AFTER_THE_AGENT, encoding="utf-8")
 
     ran = subprocess.run(
         [sys.executable, str(script)],
@@ -63,7 +64,7 @@ def test_the_first_agent_of_the_readme_answers(tmp_path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     """A reader's folder, with the two files of the README."""
     (tmp_path / "celery_app.py").write_text(BLOCKS[0], encoding="utf-8")
-    (tmp_path / "start.py").write_text(BLOCKS[1], encoding="utf-8")
+    (tmp_path / "start.py").write_text(BLOCKS[2], encoding="utf-8")
     return tmp_path
 
 
