@@ -176,7 +176,7 @@ class Board:
 
         Args:
             scene: where they run.
-            meanwhile: called after each look at the runs.
+            meanwhile: called after each look at a run: looking at all of them takes its time.
         """
         plain = "CI" in os.environ or not scene.console.is_terminal
         with Live(console=scene.console, auto_refresh=False, transient=True) as live:
@@ -185,7 +185,7 @@ class Board:
                     changes = followed.refresh()
                     for change in changes if plain else ():
                         scene.say(f"{followed.case.id}  {change}")
-                meanwhile()
+                    meanwhile()
                 if not plain:
                     live.update(self._picture(scene), refresh=True)
                 if self.unfinished:
