@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 #: Where the public names are at home.
 _HOMES = {
-    "agents": ("Budget", "current_tool", "dspy_worker", "mcp_tools", "tool"),
+    "agents": ("Budget", "current_tool", "dspy_worker", "mcp_tools", "optimize", "tool"),
     "bootstrap": ("Orchestrator", "init_app"),
     "event_bus": ("RedisEventBus",),
     "events": ("CommandEvent", "CompensationEvent", "ErrorEvent", "ErrorInfo", "ResultEvent", "StatusEvent"),
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from multiagents.agents import current_tool as current_tool
     from multiagents.agents import dspy_worker as dspy_worker
     from multiagents.agents import mcp_tools as mcp_tools
+    from multiagents.agents import optimize as optimize
     from multiagents.agents import tool as tool
     from multiagents.bootstrap import Orchestrator as Orchestrator
     from multiagents.bootstrap import init_app as init_app

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from multiagents.agents import programs
+from multiagents.agents.agent import agent_of
 from multiagents.agents.tools import options_of
 from multiagents.exceptions import ConfigurationError
 from multiagents.plain_json import dumps
 from multiagents.state_store.records import BUILT_IN
-from multiagents.worker_sdk.tasks import WorkerTask
+from multiagents.worker_sdk.registry import workers
+from multiagents.worker_sdk.tasks import WorkerTask, task_of
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
@@ -49,6 +51,16 @@ class AgentTask(WorkerTask):
     def __init__(self, task: WorkerTask, agent: Agent) -> None:
         super().__init__(task.name, task._get_current_object)  # noqa: SLF001 - what a Proxy is made from
         object.__setattr__(self, "__agent__", agent)
+
+    @classmethod
+    def named(cls, name: str) -> AgentTask:
+        """The task of an agent, by its name.
+
+        Raises:
+            WorkerNotFoundError: when no worker of the name is registered here.
+            WorkerError: when it is no agent.
+        """
+        return cls(task_of(name), agent_of(workers[name]))
 
     @property
     def agent(self) -> Agent:
@@ -180,15 +192,16 @@ class AgentTask(WorkerTask):
 
         >>> classify.promote(2, share=0.1, actor="ann")  # doctest: +SKIP
         """
-        store = self.orchestrator_of(app).store
+        orchestrator = self.orchestrator_of(app)
+        store = orchestrator.store
         if version != BUILT_IN:
             try:
-                from multiagents.agents.dspy import loaded
+                from multiagents.agents.dspy import check_fit
             except ModuleNotFoundError as error:
                 if not is_dspys(error):
                     raise
             else:
-                loaded(self.agent, version, store)
+                check_fit(self.agent, version, store, orchestrator.settings.lm)
         programs.promote(store, self.name, version, share, reason=reason, actor=actor)
 
     def rollback(self, *, reason: str | None = None, actor: str | None = None, app: Any = None) -> int:

@@ -161,6 +161,15 @@ def make_task(worker: Worker, options: Mapping[str, Any]) -> WorkerTask:
 _tasks: dict[str, WorkerTask] = {}
 
 
+def task_of(name: str) -> WorkerTask:
+    """The task of a worker of this process.
+
+    Raises:
+        WorkerNotFoundError: when there is none.
+    """
+    return _tasks[workers[name].name]
+
+
 def _task_attributes(worker: Worker, options: dict[str, Any]) -> dict[str, Any]:
     attributes = {
         "acks_late_outside_runs": options.pop("acks_late", None),

@@ -8,6 +8,6 @@ needs is said by `dspy.context` around it.
 from __future__ import annotations
 
 from multiagents.agents.dspy.answer import perform
-from multiagents.agents.dspy.learned import loaded
+from multiagents.agents.dspy.learned import check_fit
 
-__all__ = ["loaded", "perform"]
+__all__ = ["check_fit", "perform"]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.attempt import StepContext
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """What all attempts of an agent in a process share."""
 
     program: Any
@@ -61,6 +61,10 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
         MultiAgentsError: when the model cannot be asked, or its answer not be used.
         Exception: what the user's function raises.
     """
+    outer: Calls | None = dspy.settings.get("multiagents_calls")
+    if outer is not None:
+        # It is called by another agent, or judges one: its calls are that attempt's, and so is what becomes of them.
+        return _perform(agent, context, outer.step, outer, Notes(agent, None), within=True)
     step = running.get()
     calls = None if step is None else Calls(step, agent)
     with agent_span(agent.name, calls):
@@ -88,17 +92,23 @@ def _attempt(agent: Agent, context: Mapping[str, Any], step: StepContext | None,
 
 
 def _perform(
-    agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None, notes: Notes
+    agent: Agent,
+    context: Mapping[str, Any],
+    step: StepContext | None,
+    calls: Calls | None,
+    notes: Notes,
+    *,
+    within: bool = False,
 ) -> Any:
-    prepared = _prepared(agent, None if step is None else _Hashless(_said_of_models(step)))
-    if calls is not None:
+    prepared = prepared_for(agent, step)
+    if calls is not None and not within:
         prepared = _begun(agent, prepared, calls)
         if agent.budgets and step is not None:
             calls.spending = Spending(step, agent.name, agent.budgets, _fields(context, step))
-    with _asked_by(agent, prepared, calls, notes), tools_of_servers(agent, calls) as listed:
+    with asked_by(agent, prepared, calls, notes.trace), tools_of_servers(agent, calls) as listed:
         if listed:
             prepared = prepared._replace(program=program_of(agent, listed))
-        answer = _answer(agent, prepared, _fields(context, step), notes)
+        answer = _answer(agent, prepared, context if within else _fields(context, step), notes)
         if calls is not None and calls.left is not None:
             raise Leave(calls.left)
         given = {**context, **answer.typed}
@@ -128,17 +138,17 @@ def _said_of_models(step: StepContext) -> Any:
     return step.settings.lm if of_the_workflow is None else of_the_workflow
 
 
-def _begun(agent: Agent, prepared: _Prepared, calls: Calls) -> _Prepared:
+def _begun(agent: Agent, prepared: Prepared, calls: Calls) -> Prepared:
     """Open the journal, and take the program that the step's first attempt has drawn, or draws now."""
     store, chosen = calls.step.store_here(), BUILT_IN
     if prepared.program is not None and not agent.servers:  # what a server's tools are is not known before
         chosen = in_place(store, agent.name).chosen(calls.step.idempotency_key)
-        if chosen != BUILT_IN and learned(agent, chosen, store) is None:
+        if chosen != BUILT_IN and learned(agent, chosen, store, prepared.adapter) is None:
             chosen = BUILT_IN
     pinned = calls.open({"dspy": dspy.__version__, "adapter": type(prepared.adapter).__name__}, chosen)
     if pinned == BUILT_IN or prepared.program is None:
         return prepared
-    program = learned(agent, pinned, store)
+    program = learned(agent, pinned, store, prepared.adapter)
     if program is None:
         calls.check_same([f"its program was version {pinned}, which does not fit what worker {agent.name!r} is here"])
         return prepared
@@ -160,22 +170,24 @@ class _Hashless:
 
 
 @lru_cache(maxsize=256)
-def _by_setting(agent: Agent, setting: _Hashless | None, _configured: int) -> _Prepared:
+def _by_setting(agent: Agent, setting: _Hashless | None, _configured: int) -> Prepared:
     question = None if agent.signature is None else signature_of(agent)
     lm = lm_of(agent, None if setting is None else setting.value)
     adapter = adapter_of(agent, choices_of(agent, None if setting is None else setting.value))
-    return _Prepared(program_of(agent), question, lm, adapter)
+    return Prepared(program_of(agent), question, lm, adapter)
 
 
-def _prepared(agent: Agent, setting: _Hashless | None) -> _Prepared:
+def prepared_for(agent: Agent, step: StepContext | None) -> Prepared:
+    """What an agent asks with in a step, or in a plain call of its function."""
     # What `dspy.configure` was given may be another one after a reload.
-    return _by_setting(agent, setting, id(dspy.settings.lm))
+    return _by_setting(agent, None if step is None else _Hashless(_said_of_models(step)), id(dspy.settings.lm))
 
 
 @contextmanager
-def _asked_by(agent: Agent, prepared: _Prepared, calls: Calls | None, notes: Notes) -> Iterator[None]:
+def asked_by(agent: Agent, prepared: Prepared, calls: Calls | None, trace: list[Any]) -> Iterator[None]:
+    """Have what DSPy does meanwhile be done for an agent, with its calls; what its predictors note is in the trace."""
     own: dict[str, Any] = {"lm": prepared.lm, "adapter": prepared.adapter, "disable_history": True}
-    own["trace"] = notes.trace
+    own["trace"] = trace
     if agent.reasoning.writes_code:
         from multiagents.agents.dspy.sandbox import sandbox_for
 
@@ -196,14 +208,14 @@ def _fields(context: Mapping[str, Any], step: StepContext | None) -> Mapping[str
     return {**context, **item} if isinstance(item, Mapping) else context
 
 
-def _answer(agent: Agent, prepared: _Prepared, context: Mapping[str, Any], notes: Notes) -> _Answer:
+def _answer(agent: Agent, prepared: Prepared, context: Mapping[str, Any], notes: Notes) -> _Answer:
     program, question = prepared.program, prepared.question
     if program is None:
         notes.asks(None, prepared.lm, {})
         return _Answer({}, {})
-    inputs = _given(program, context) if question is None else _inputs(agent, question, context)
+    inputs = inputs_of(agent, prepared, context)
     notes.asks(program, prepared.lm, {name: context[name] for name in inputs})
-    prediction = _called(program, inputs, agent)
+    prediction = called(program, inputs, agent)
     if question is None:
         typed = {name: value for name, value in prediction.items() if name not in ("trajectory", "history")}
     else:
@@ -214,7 +226,19 @@ def _answer(agent: Agent, prepared: _Prepared, context: Mapping[str, Any], notes
     return _Answer(typed, kept)
 
 
-def _called(program: Any, inputs: dict[str, Any], agent: Agent) -> Any:
+def inputs_of(agent: Agent, prepared: Prepared, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a program is asked, of a context.
+
+    Raises:
+        ArgumentsError: when the context does not fit the question.
+    """
+    if prepared.question is None:
+        return _given(prepared.program, context)
+    return _inputs(agent, prepared.question, context)
+
+
+def called(program: Any, inputs: dict[str, Any], agent: Agent) -> Any:
+    """What a program answers."""
     if not hasattr(type(program), "forward"):
         return event_loop.run(program.acall(**inputs), worker=agent.name)
     return program(**inputs)

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import dspy
 from pydantic import TypeAdapter
 
+from multiagents.agents.dspy.models import choices_of
 from multiagents.agents.dspy.program import adapter_of, program_of
 from multiagents.exceptions import ProgramMismatchError, ProgramNotFoundError
 from multiagents.plain_json import canonical, plain
@@ -34,22 +35,22 @@ _KEPT = 64
 _SHOWN = 300
 
 
-def written(program: Any, agent: Agent) -> dict[str, Any]:
+def written(program: Any, agent: Agent, adapter: Any) -> dict[str, Any]:
     """A program as it is kept, with what it fits."""
     bare = program.deepcopy()
     for _, predictor in bare.named_predictors():
         predictor.lm = None
     state = plain(bare.dump_state(), f'the program of worker "{agent.name}"')
-    return {"state": state, "fits": dict(fingerprint(agent))}
+    return {"state": state, "fits": dict(fingerprint(agent, adapter))}
 
 
-def made(agent: Agent, kept: Mapping[str, Any], version: int) -> Any:
+def made(agent: Agent, kept: Mapping[str, Any], version: int, adapter: Any) -> Any:
     """A program as it was written down.
 
     Raises:
         ProgramMismatchError: when it does not fit what the agent is here.
     """
-    differences = list(_differences(kept["fits"], fingerprint(agent)))
+    differences = list(_differences(kept["fits"], fingerprint(agent, adapter)))
     if differences:
         raise ProgramMismatchError(agent.name, version, differences)
     program = program_of(agent).deepcopy()
@@ -62,7 +63,7 @@ def made(agent: Agent, kept: Mapping[str, Any], version: int) -> Any:
     return program
 
 
-def fingerprint(agent: Agent) -> Mapping[str, str]:
+def fingerprint(agent: Agent, adapter: Any) -> Mapping[str, str]:
     """What a program has to fit: what is asked, with which tools, how, and in whose words."""
     program = program_of(agent)
     questions = [
@@ -74,7 +75,7 @@ def fingerprint(agent: Agent) -> Mapping[str, str]:
         "reasoning": str(agent.reasoning) if agent.module is None else _named(type(program)),
         "signature": _short("; ".join(questions)),
         "tools": _short("; ".join(_tool(one) for one in _tools(program))),
-        "adapter": _named(type(adapter_of(agent))),
+        "adapter": _named(type(adapter)),
         "dspy": dspy.__version__,
     }
 
@@ -123,39 +124,40 @@ def _short(text: str) -> str:
 
 # --- those that are in place -----------------------------------------------------------------------------------------
 
-_made: WeakKeyDictionary[StateStore, OrderedDict[tuple[Agent, int], Any]] = WeakKeyDictionary()
+_made: WeakKeyDictionary[StateStore, OrderedDict[tuple[Agent, int, str], Any]] = WeakKeyDictionary()
 _lock = Lock()
 
 
-def learned(agent: Agent, version: int, store: StateStore) -> Any | None:
+def learned(agent: Agent, version: int, store: StateStore, adapter: Any) -> Any | None:
     """A program that an agent has learned; None for the built-in one, and where it does not fit, which is said once.
 
     A program is made once in a process.
     """
     if version == BUILT_IN:
         return None
+    key = agent, version, _named(type(adapter))
     with _lock:
         known = _made.setdefault(store, OrderedDict())
-        if (agent, version) in known:
-            known.move_to_end((agent, version))
-            return known[agent, version]
-    found = _found(agent, version, store)
+        if key in known:
+            known.move_to_end(key)
+            return known[key]
+    found = _found(agent, version, store, adapter)
     with _lock:
-        known[agent, version] = found
+        known[key] = found
         while len(known) > _KEPT:
             known.popitem(last=False)
     return found
 
 
-def _found(agent: Agent, version: int, store: StateStore) -> Any | None:
+def _found(agent: Agent, version: int, store: StateStore, adapter: Any) -> Any | None:
     try:
-        return loaded(agent, version, store)
+        return loaded(agent, version, store, adapter)
     except (ProgramMismatchError, ProgramNotFoundError) as error:
         logger.error("%s. Until then this process goes on with the program that the code is", error)
         return None
 
 
-def loaded(agent: Agent, version: int, store: StateStore) -> Any:
+def loaded(agent: Agent, version: int, store: StateStore, adapter: Any) -> Any:
     """A program that an agent has learned, made from what the store has.
 
     Raises:
@@ -166,4 +168,20 @@ def loaded(agent: Agent, version: int, store: StateStore) -> Any:
     if kept is None:
         known = [each.version for each in store.programs.records(agent.name)]
         raise ProgramNotFoundError(agent.name, version, known)
-    return made(agent, kept, version)
+    return made(agent, kept, version, adapter)
+
+
+def check_fit(agent: Agent, version: int, store: StateStore, setting: Any) -> None:
+    """See to it that a program fits what an agent is here.
+
+    Args:
+        agent: the agent.
+        version: the program's.
+        store: where it is kept.
+        setting: ``multiagents_lm``, which may say which adapter is meant.
+
+    Raises:
+        ProgramNotFoundError: when it is not kept.
+        ProgramMismatchError: when it does not fit.
+    """
+    loaded(agent, version, store, adapter_of(agent, choices_of(agent, setting)))

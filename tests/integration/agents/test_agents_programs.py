@@ -25,7 +25,7 @@ SECRET = "no-secret"
 def learn(orchestrator: Orchestrator, worker: AgentTask, *demos: dict[str, Any], instructions: str = "") -> int:
     """Keep a program as an optimizer would make it: with examples, or with other instructions."""
     from multiagents.agents.dspy.learned import written
-    from multiagents.agents.dspy.program import program_of
+    from multiagents.agents.dspy.program import adapter_of, program_of
 
     agent = worker.agent
     program = program_of(agent)
@@ -36,7 +36,7 @@ def learn(orchestrator: Orchestrator, worker: AgentTask, *demos: dict[str, Any],
         predictor.signature = predictor.signature.with_instructions(instructions)
     about = {"optimizer": "by hand", "scores": {"candidate": 1.0}}
     return orchestrator.store.programs.add(
-        worker.name, written(program, agent), about, token=f"{name}-{demos}-{instructions}"
+        worker.name, written(program, agent, adapter_of(agent)), about, token=f"{name}-{demos}-{instructions}"
     )
 
 

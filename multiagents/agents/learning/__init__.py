@@ -1,0 +1,1 @@
+"""What an optimization is told: how good an answer is (`metric`), and what to make of it (`options`)."""
