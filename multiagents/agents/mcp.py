@@ -12,13 +12,13 @@ import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
-from mcp.types import CONNECTION_CLOSED, TextContent
+from mcp.types import CONNECTION_CLOSED, ImageContent, TextContent
 
 from multiagents.agents.servers import Server
 from multiagents.exceptions import MCPUnavailableError
@@ -32,6 +32,13 @@ _KEY = "multiagents/idempotency_key"
 
 class ToolFailed(Exception):  # noqa: N818 - read by models
     """A server says that a call has failed."""
+
+
+class Part(NamedTuple):
+    """A part of what a tool has returned: its text, or what stands for it; and if it is an image, that as a URL."""
+
+    text: str
+    image: str = ""
 
 
 class Session:
@@ -53,8 +60,8 @@ class Session:
         listed: list[dict[str, Any]] = event_loop.run(self._tools(), worker=self.server.name)
         return listed
 
-    async def call(self, name: str, arguments: Mapping[str, Any], key: str, *, as_data: bool) -> Any:
-        """Call a tool, and return what it returned: its text, or plain JSON where it says so and that is wanted.
+    async def call(self, name: str, arguments: Mapping[str, Any], key: str) -> tuple[list[Part], Any]:
+        """Call a tool, and return what it returned: part by part, and as plain JSON, if the server gives that, too.
 
         Raises:
             ToolFailed: when the server says that the call has failed.
@@ -72,10 +79,8 @@ class Session:
         except (OSError, EOFError) as error:
             raise self._gone(error) from error
         if result.is_error:
-            raise ToolFailed(_text(result.content))
-        if as_data and result.structured_content is not None:
-            return _data(result.structured_content)
-        return _text(result.content)
+            raise ToolFailed("\n".join(_part(part).text for part in result.content))
+        return [_part(part) for part in result.content], _data(result.structured_content)
 
     def close(self) -> None:
         """Have it end, in the background: a server that is slow to end holds up nobody."""
@@ -171,15 +176,15 @@ def _words(error: BaseException) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _text(content: Any) -> str:
-    """What a model is shown of a result; what is no text, it cannot be shown."""
-    return "\n".join(
-        part.text if isinstance(part, TextContent) else f"[{part.type}, which cannot be shown here]" for part in content
-    )
+def _part(part: Any) -> Part:
+    if isinstance(part, TextContent):
+        return Part(part.text)
+    image = f"data:{part.mime_type};base64,{part.data}" if isinstance(part, ImageContent) else ""
+    return Part(f"[{part.type}, which cannot be shown here]", image)
 
 
 def _data(structured: Any) -> Any:
-    """What code is given of a result: servers wrap in ``result`` what is no object."""
+    """What a server gives as JSON: it wraps in ``result`` what is no object. None: it gives none."""
     return structured["result"] if isinstance(structured, Mapping) and set(structured) == {"result"} else structured
 
 

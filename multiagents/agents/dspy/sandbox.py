@@ -5,9 +5,11 @@ Chance and clock in there are the step's, so that the code comes to the same whe
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from dspy.primitives.code_interpreter import CodeExecutionError
 from dspy_monty_interpreter import MontyInterpreter
 
 from multiagents.clock import to_ms
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 #: Seconds that code may compute without a call of a tool. Code that never ends would keep a core, and where the pool
 #: cannot stop it its slot as well, for as long as the worker lives.
 LONGEST = 60.0
+#: Bytes that code may have in use.
+LARGEST = 256 * 1024 * 1024
+#: What an error says behind it when a limit was reached: how much it was, which is never the same, and the limit.
+_FIGURES = re.compile(r"(limit exceeded): [^;\n]*")
 #: Seconds after the step's own time limit that it is ended at the latest: who can stop it sooner, does.
 GRACE = 2.0
 
@@ -39,15 +45,26 @@ def sandbox_for(calls: Calls | None) -> Any:
 class _Factory:
     """Makes sandboxes; the model is told what there is in one."""
 
-    def __init__(self, seconds: float = LONGEST, os_policy: Any = None) -> None:
-        self._options = {"resource_limits": {"max_turn_duration_secs": seconds}, "os_policy": os_policy}
+    def __init__(self, seconds: float | None = None, os_policy: Any = None) -> None:
+        limits = {"max_turn_duration_secs": LONGEST if seconds is None else seconds, "max_memory": LARGEST}
+        self._options = {"resource_limits": limits, "os_policy": os_policy}
         self.execution_instructions = MontyInterpreter.execution_instructions
 
     def __call__(self) -> MontyInterpreter:
-        return (_BesideGreenlets if threads.under_gevent() else MontyInterpreter)(**self._options)
+        return (_BesideGreenlets if threads.under_gevent() else _Sandbox)(**self._options)
 
 
-class _BesideGreenlets(MontyInterpreter):  # type: ignore[misc]  # DSPy is not read by the type checker
+class _Sandbox(MontyInterpreter):  # type: ignore[misc]  # DSPy is not read by the type checker
+    """One whose errors read the same whenever the same code runs: the model is told of them, and so is a replay."""
+
+    def execute(self, code: str, variables: dict[str, Any] | None = None) -> Any:
+        try:
+            return super().execute(code, variables)
+        except CodeExecutionError as error:
+            raise CodeExecutionError(_FIGURES.sub(r"\1", str(error))) from error
+
+
+class _BesideGreenlets(_Sandbox):
     """One that does not hold up the hub, and all that goes on in this process, for as long as code runs."""
 
     def _ensure_session(self) -> Any:

@@ -19,12 +19,13 @@ from multiagents.exceptions import (
     TerminalError,
     did_you_mean,
 )
+from multiagents.plain_json import plain
 from multiagents.state_store.records import CallVerdict
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
     from multiagents.agents.calls import Calls
-    from multiagents.agents.mcp import Session
+    from multiagents.agents.mcp import Part, Session
     from multiagents.agents.servers import MCPTools, Server
 
 #: What installs what servers of tools need.
@@ -124,9 +125,7 @@ def _caller(name: str, options: ToolOptions, session: Session, calls: Calls | No
     async def call(**arguments: Any) -> Any:
         current = calling.get()
         try:
-            return await session.call(
-                name, arguments, "" if current is None else current.idempotency_key, as_data=as_data
-            )
+            parts, data = await session.call(name, arguments, "" if current is None else current.idempotency_key)
         except MCPUnavailableError as error:
             # No word of the tool's, so it is not told to the model: the next attempt makes the call again.
             if options.idempotent is False:
@@ -135,8 +134,16 @@ def _caller(name: str, options: ToolOptions, session: Session, calls: Calls | No
                 )
                 raise leaving(OutcomeUnknownError(told), calls) from error
             raise leaving(error, calls) from error
+        if as_data and data is not None:
+            return data
+        return "\n".join(_written(part, as_data=as_data) for part in parts)
 
     return give_options(call, options)
+
+
+def _written(part: Part, *, as_data: bool) -> str:
+    """A part of a result as text; an image as DSPy has it in a text, from which the adapter makes one again."""
+    return part.text if as_data or not part.image else str(plain(dspy.Image(part.image), "an image"))
 
 
 def _check_names(agent: Agent, tools: list[dspy.Tool]) -> None:

@@ -26,8 +26,8 @@ from multiagents.worker_sdk.execution import event_loop, timeouts
 if TYPE_CHECKING:
     from multiagents.agents.calls import Calls
 
-#: Bytes of what a tool returns, as JSON.
-MAX_RESULT = 1024 * 1024
+#: Bytes of what a tool returns, as JSON, where no setting says how many.
+MAX_RESULT = 10 * 1024 * 1024
 
 
 class ToolError(Exception):
@@ -110,7 +110,8 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
         token = calling.set(None if calls is None or begun is None else _call_of(self._options, calls, begun))
         try:
             returned = self._run(parsed)
-            return {"result": plain(returned, f"what tool {self.name} returned", max_bytes=MAX_RESULT)}
+            most = MAX_RESULT if calls is None else calls.step.settings.max_payload_bytes
+            return {"result": plain(returned, f"what tool {self.name} returned", max_bytes=most)}
         except timeouts.StepTimeoutError as error:
             if error.worker != self._limited_as:
                 raise leaving(error, calls) from error

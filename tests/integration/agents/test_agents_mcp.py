@@ -250,14 +250,23 @@ def test_a_tool_of_a_server_is_called_as_often_as_it_may_be(
     assert "it was called 1 times, and may not be again" in lm_stub.requests[-1].text
 
 
-def test_what_a_model_cannot_be_shown_of_a_result_is_named(
+def test_an_image_that_a_tool_of_a_server_returns_is_one_for_the_model_and_named_in_code(
     orchestrator: Orchestrator, served: Served, lm_stub: LMStub
 ) -> None:
-    lm_stub.when("Why?").reply(react_agent(("picture", {}), answer="So."))
+    lm_stub.when("Why?", lambda request: "observation_" in request.text or "next_tool" in request.text).reply(
+        react_agent(("picture", {}), answer="So.")
+    )
+    code = "```python\nSUBMIT(answer=picture())\n```"
+    lm_stub.when("Why?").reply(fields(reasoning="Draw.", code=code))
 
-    ask(orchestrator, served.tools()).result()
+    ask(orchestrator, served.tools(only=["picture"])).result()
+    in_code = ask(orchestrator, served.tools(only=["picture"]), mode="codeact").result()["answer"]
 
-    assert "[image, which cannot be shown here]" in lm_stub.requests[-1].text
+    parts = lm_stub.requests[1].body["messages"][-1]["content"]
+    assert [part["image_url"]["url"] for part in parts if part["type"] == "image_url"] == [
+        "data:image/png;base64,iVBORw=="
+    ]
+    assert in_code == "a dot\n[image, which cannot be shown here]"
 
 
 # --- with workers -----------------------------------------------------------------------------------------------------
