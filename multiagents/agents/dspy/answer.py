@@ -132,10 +132,9 @@ def _perform(
     return {**answer.kept, **told}
 
 
-def _said_of_models(step: StepContext) -> Any:
-    """Which model is meant where the worker does not say it: what the workflow says, or else the setting."""
-    of_the_workflow = step.claim.definition.model
-    return step.settings.lm if of_the_workflow is None else of_the_workflow
+def _said_of_models(step: StepContext) -> tuple[Any, Any]:
+    """Which model is meant where the worker does not say it: what the workflow says, and the setting."""
+    return step.claim.definition.model, step.settings.lm
 
 
 def _begun(agent: Agent, prepared: Prepared, calls: Calls) -> Prepared:
@@ -172,8 +171,9 @@ class _Hashless:
 @lru_cache(maxsize=256)
 def _by_setting(agent: Agent, setting: _Hashless | None, _configured: int) -> Prepared:
     question = None if agent.signature is None else signature_of(agent)
-    lm = lm_of(agent, None if setting is None else setting.value)
-    adapter = adapter_of(agent, choices_of(agent, None if setting is None else setting.value))
+    said = () if setting is None else setting.value
+    lm = lm_of(agent, *said)
+    adapter = adapter_of(agent, choices_of(agent, *said))
     return Prepared(program_of(agent), question, lm, adapter)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -56,11 +57,35 @@ class _Engine:
     Args:
         agent: whose it is.
         routes: the ways, the first one first.
+        lms: the LMs that they were made of.
     """
 
-    def __init__(self, agent: Agent, routes: list[Route]) -> None:
+    def __init__(self, agent: Agent, routes: list[Route], lms: Sequence[dspy.LM]) -> None:
         self.agent = agent
         self.routes = routes
+        self._lms = lms
+
+    # DSPy asks an engine that is not its own what its models can do. Here that is what all of them can.
+
+    @cached_property
+    def supports_function_calling(self) -> bool:
+        """Whether they call functions."""
+        return all(lm.supports_function_calling for lm in self._lms)
+
+    @cached_property
+    def supports_reasoning(self) -> bool:
+        """Whether they tell what they think apart."""
+        return all(lm.supports_reasoning for lm in self._lms)
+
+    @cached_property
+    def supports_response_schema(self) -> bool:
+        """Whether they keep to a schema."""
+        return all(lm.supports_response_schema for lm in self._lms)
+
+    @cached_property
+    def supported_params(self) -> frozenset[str]:
+        """Which parameters they take."""
+        return frozenset.intersection(*(frozenset(lm.supported_params) for lm in self._lms))
 
     def _talk(self, request: Any) -> _Talk:
         return _talk(self.agent, self.routes, request, dspy.settings.get("multiagents_calls"))

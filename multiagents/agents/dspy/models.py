@@ -34,28 +34,39 @@ _HOW = (
 )
 
 
-def choices_of(agent: Agent, setting: Any) -> list[Any]:
+def choices_of(agent: Agent, *said: Any) -> list[Any]:
     """What an agent asks, as it was said; what comes later stands in for what comes before it. Empty: nobody has.
+
+    The mere name of a model of which more is said elsewhere (a key, an address) means that one.
 
     Args:
         agent: the agent.
-        setting: what the workflow says, or else ``multiagents_lm``.
+        said: what the workflow says, and ``multiagents_lm``; None: nothing.
     """
-    chosen: Any = next((choice for choice in (agent.model, setting, dspy.settings.lm) if choice is not None), [])
-    return list(chosen) if isinstance(chosen, list | tuple) else [chosen]
+    all_said = [_listed(one) for one in (agent.model, *said, dspy.settings.lm) if one is not None]
+    more = {_name_of(one): one for some in reversed(all_said) for one in some if not isinstance(one, str)}
+    return [more.get(one, one) if isinstance(one, str) else one for one in next(iter(all_said), [])]
 
 
-def lm_of(agent: Agent, setting: Any) -> dspy.BaseLM:
+def _listed(said: Any) -> list[Any]:
+    return list(said) if isinstance(said, list | tuple) else [said]
+
+
+def _name_of(choice: Any) -> str:
+    return str(choice.get("model") if isinstance(choice, Mapping) else getattr(choice, "model", ""))
+
+
+def lm_of(agent: Agent, *said: Any) -> dspy.BaseLM:
     """The LM that an agent asks.
 
     Args:
         agent: the agent.
-        setting: what the workflow says, or else ``multiagents_lm``.
+        said: what the workflow says, and ``multiagents_lm``; None: nothing.
 
     Raises:
         LMNotConfiguredError: when nothing says which.
     """
-    given = [_made(choice, agent) for choice in choices_of(agent, setting)]
+    given = [_made(choice, agent) for choice in choices_of(agent, *said)]
     if not given:
         raise LMNotConfiguredError(f'worker "{agent.name}" asks a model, and nothing says which; {_HOW}')
     first = given[0]
@@ -84,8 +95,8 @@ def lm_of(agent: Agent, setting: Any) -> dspy.BaseLM:
         model_type=first.model_type,
         cache=False,
         num_retries=0,
-        engine=JournaledEngine(agent, routes),
-        async_engine=AsyncJournaledEngine(agent, routes),
+        engine=JournaledEngine(agent, routes, given),
+        async_engine=AsyncJournaledEngine(agent, routes, given),
         **asked,
     )
 

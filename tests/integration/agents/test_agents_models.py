@@ -65,6 +65,31 @@ def test_what_is_said_beside_the_model_is_heard(lm_stub: LMStub) -> None:
     assert ["with a JSON object" in request.text for request in lm_stub.requests] == [True, False]
 
 
+def test_the_mere_name_of_a_model_of_which_more_is_said_elsewhere_means_that_one(lm_stub: LMStub) -> None:
+    lm_stub.answer_with(lambda _: fields(answer="So."))
+    settings = [named(lm_stub, "flow", temperature=0.25), named(lm_stub, "own", temperature=0.5)]
+
+    with one_process(multiagents_lm=settings) as orchestrator:
+        of_the_worker = asked(orchestrator, workflow="openai/flow", model="openai/own")
+        of_the_workflow = asked(orchestrator, workflow="openai/flow")
+
+    assert (of_the_worker["model"], of_the_worker["temperature"]) == ("own", 0.5)
+    assert (of_the_workflow["model"], of_the_workflow["temperature"]) == ("flow", 0.25)
+
+
+def test_a_model_that_keeps_to_a_schema_is_given_one_and_so_are_those_that_stand_in_for_it(lm_stub: LMStub) -> None:
+    lm_stub.answer_with(lambda _: json.dumps({"answer": "So."}))
+    known, unknown = (named(lm_stub, name, adapter="json") for name in ("gpt-4o-mini", "who-knows"))
+
+    with one_process() as orchestrator:
+        asked(orchestrator, model=known)
+        asked(orchestrator, model=[known, unknown])
+
+    formats = [request.body.get("response_format", {}).get("type") for request in lm_stub.requests]
+    assert formats[0] == "json_schema"
+    assert formats[1] != "json_schema"
+
+
 def test_a_model_of_a_workflow_is_stood_in_for_by_the_next_of_it(lm_stub: LMStub) -> None:
     from multiagents import RetryPolicy
     from multiagents.testing.lm_stub import server_error
