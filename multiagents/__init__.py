@@ -26,7 +26,7 @@ _HOMES = {
         "WorkflowNotEndedError",
         "WorkflowNotFoundError",
     ),
-    "orchestrator.api": ("BulkResult", "DeadLetter", "Run", "Schedule", "WorkflowState"),
+    "orchestrator.api": ("BulkResult", "DeadLetter", "Run", "Schedule", "StreamEntry", "WorkflowState"),
     "orchestrator.engine": ("OnConflict", "SignalOutcome"),
     "retry": ("RetryPolicy",),
     "settings": ("Settings",),
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from multiagents.orchestrator.api import DeadLetter as DeadLetter
     from multiagents.orchestrator.api import Run as Run
     from multiagents.orchestrator.api import Schedule as Schedule
+    from multiagents.orchestrator.api import StreamEntry as StreamEntry
     from multiagents.orchestrator.api import WorkflowState as WorkflowState
     from multiagents.orchestrator.engine import OnConflict as OnConflict
     from multiagents.orchestrator.engine import SignalOutcome as SignalOutcome

@@ -48,6 +48,7 @@ class Agent:
         lm_retry: how transport errors are tried again.
         budgets: what its calls may cost.
         on_divergence: what becomes of an attempt that asks something else than those before it did.
+        stream: whether what it does is told while it does it.
         namespace: names beside the function, for annotations.
     """
 
@@ -66,6 +67,7 @@ class Agent:
     lm_retry: RetryPolicy = LM_RETRY
     on_divergence: str = "continue"
     budgets: Sequence[Budget] = ()
+    stream: bool = False
     namespace: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -170,6 +172,8 @@ class Agent:
             raise self._wrong(f"temperature must be a number from 0 to 10, got {heat!r:.80}")
         if not isinstance(self.lm_retry, RetryPolicy):
             raise self._wrong(f"lm_retry must be a RetryPolicy, got {self.lm_retry!r:.120}")
+        if not isinstance(self.stream, bool):
+            raise self._wrong(f"stream must be True or False, got {self.stream!r:.80}")
         if self.on_divergence not in ("continue", "park"):
             raise self._wrong(f'on_divergence must be "continue" or "park", got {self.on_divergence!r:.80}')
 

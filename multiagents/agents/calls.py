@@ -83,6 +83,16 @@ class Calls:
         return self._step
 
     @property
+    def tells(self) -> bool:
+        """Whether what it does is told while it is done."""
+        return self._agent.stream
+
+    def tell(self, begun: Begun, status: Mapping[str, Any]) -> None:
+        """Say what is being done in a call, to whoever reads the run's stream."""
+        if self.tells:
+            self._step.streaming.status(status, begun.slot)
+
+    @property
     def _journal(self) -> Journal:
         return self._step.store_here().journal
 

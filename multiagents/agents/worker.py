@@ -37,6 +37,7 @@ def dspy_worker(
     budget: Budget | Sequence[Budget] | None = None,
     lm_retry: RetryPolicy | None = None,
     on_divergence: str = "continue",
+    stream: bool = False,
     **worker_options: Any,
 ) -> Callable[[Callable[..., Any]], AgentTask]:
     """Make a function a worker that asks a language model, with DSPy, before it is called.
@@ -67,6 +68,7 @@ def dspy_worker(
             an answer is for the step's own policy, ``retry=``.
         on_divergence: what to do when an attempt asks something else than those before it: ``continue``, or ``park`` it
             for a person before it costs anything.
+        stream: tell whoever reads ``run.stream()`` what the model says while it says it, and which tools it calls.
         worker_options: those of `multiagents.worker`: ``retry``, ``timeout``, ``queue``, ``limit``, ...
 
     Raises:
@@ -105,6 +107,7 @@ def dspy_worker(
             lm_retry=policy,
             on_divergence=on_divergence,
             budgets=budgets,
+            stream=stream,
             namespace=names_beside(function),
         )
         return AgentTask(worker(chosen, **worker_options)(_step_of(agent)), agent)

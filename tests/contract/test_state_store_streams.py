@@ -50,14 +50,14 @@ def told(entries: list[StreamEntry]) -> list[tuple[str, Any, int]]:
 
 def test_what_a_step_says_is_read_in_its_order(speaker: Agent) -> None:
     assert says(speaker, "one", {"file": 2})
-    assert says(speaker, Said(EntryKind.TOKEN, "three", "answer"), before=2)
+    assert says(speaker, Said(EntryKind.TOKEN, "three", "answer", "7"), before=2)
 
     entries = read(speaker.kit)
     assert told(entries) == [("item", "one", 1), ("item", {"file": 2}, 1), ("token", "three", 1)]
-    assert [(entry.step, entry.direction, entry.field) for entry in entries] == [
-        (STEP, "do", None),
-        (STEP, "do", None),
-        (STEP, "do", "answer"),
+    assert [(entry.step, entry.direction, entry.call, entry.field) for entry in entries] == [
+        (STEP, "do", None, None),
+        (STEP, "do", None, None),
+        (STEP, "do", "7", "answer"),
     ]
 
 

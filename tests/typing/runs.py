@@ -18,6 +18,7 @@ from multiagents import (
     Settings,
     SignalOutcome,
     StepStatus,
+    StreamEntry,
     WorkflowState,
     init_app,
 )
@@ -70,6 +71,13 @@ async def asking(run: Run) -> None:
     assert_type(run.history(), list[Event])
     for event in run.watch():
         assert_type(event, Event)
+    async for event in run.watch(after="3", poll=0.5):
+        assert_type(event, Event)
+    for entry in run.stream("charge", after="1764532000000-0000000042"):
+        assert_type(entry, StreamEntry)
+    async for entry in run.stream():
+        assert_type(entry.offset, str)
+    assert_type(run.stream().offset, str | None)
     seen = run.describe()
     assert_type(seen, WorkflowState)
     assert_type(seen.status, RunStatus)

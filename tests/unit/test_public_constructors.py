@@ -131,7 +131,17 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     "address": (lambda: RedisEventBus("nowhere"), "nowhere", "", "redis://"),
 }
 #: Nothing that is given to these can be wrong in itself, or nobody makes them.
-FREE = {"BulkResult", "DeadLetter", "Definition", "Resolution", "Run", "Schedule", "WorkerManager", "WorkflowState"}
+FREE = {
+    "BulkResult",
+    "DeadLetter",
+    "Definition",
+    "Resolution",
+    "Run",
+    "Schedule",
+    "StreamEntry",
+    "WorkerManager",
+    "WorkflowState",
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -120,16 +120,24 @@ def _perform(
             returned = event_loop.run(returned, worker=agent.name)
     most = 0 if step is None else step.settings.max_payload_bytes
     told = agent.parameters.result(returned, most)
-    if not answer.kept:
+    result = _together(agent, answer.kept, told)
+    if step is not None and agent.stream:
+        step.streaming.final(result)
+    return result
+
+
+def _together(agent: Agent, kept: dict[str, Any], told: Any) -> Any:
+    """The step's result: the model's answer, with what the user's function returned on top."""
+    if not kept:
         return told
     if told is None:
-        return answer.kept
+        return kept
     if not isinstance(told, Mapping):
         raise ResultError(
-            f'worker "{agent.name}" ran, and returned a {type(returned).__name__}; expected a dict, which is put on '
-            f"top of the model's answer ({', '.join(answer.kept)}), or None"
+            f'worker "{agent.name}" ran, and returned a {type(told).__name__}; expected a dict, which is put on '
+            f"top of the model's answer ({', '.join(kept)}), or None"
         )
-    return {**answer.kept, **told}
+    return {**kept, **told}
 
 
 def _said_of_models(step: StepContext) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ from multiagents.agents.calls import leaving
 from multiagents.agents.dspy.admission import Admission
 from multiagents.agents.dspy.faults import PASSING, not_configured, unavailable
 from multiagents.agents.dspy.route import Route
+from multiagents.agents.dspy.telling import Telling, answer_of, async_answer_of, telling_of
 from multiagents.agents.opentelemetry import ChatSpan, chat_span, replayed
 from multiagents.exceptions import LMTruncatedError
 from multiagents.interruption import is_interrupted
@@ -41,6 +42,7 @@ IN_PLACE = 2.0
 class _Ask:
     route: Route
     request: Any
+    telling: Telling | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class JournaledEngine(_Engine):
                     wanted = next(talk)
                     continue
                 try:
-                    answer = wanted.route.engine.complete(wanted.request)
+                    answer = answer_of(wanted.route.engine, wanted.request, wanted.telling)
                 except lm15.LM15Error as error:
                     wanted = talk.throw(error)
                 except Exception as error:
@@ -137,7 +139,7 @@ class AsyncJournaledEngine(_Engine):
                     wanted = next(talk)
                     continue
                 try:
-                    answer = await wanted.route.async_engine.complete(wanted.request)
+                    answer = await async_answer_of(wanted.route.async_engine, wanted.request, wanted.telling)
                 except lm15.LM15Error as error:
                     wanted = talk.throw(error)
                 except Exception as error:
@@ -184,14 +186,17 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
         admission = None if calls is None or begun is None else Admission(calls, begun, route, request, told[1])
         if admission is not None:
             admission.take()
+        telling = telling_of(calls, begun)
         try:
             with _seen(calls, route, request) as span:
-                response = yield _Ask(route, request)
+                response = yield _Ask(route, request, telling)
                 span.answered(_answered(response))
         except lm15.LM15Error as error:
             tries += 1
             if admission is not None:
                 admission.failed(error)
+            if telling is not None:
+                telling.void()
             seconds = _failed(error, agent, route, calls, begun, tries)
             if seconds > IN_PLACE and calls is not None:
                 raise calls.leave(GivenBack(f"model {route.model} does not answer", seconds=seconds)) from error

@@ -157,6 +157,13 @@ class _PerLoop:
         self._engines: dict[Any, AsyncLM15Engine] = {}
 
     async def complete(self, request: Any) -> Any:
+        return await self._here().complete(request)
+
+    async def stream(self, request: Any) -> Any:
+        async for event in self._here().stream(request):
+            yield event
+
+    def _here(self) -> AsyncLM15Engine:
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -165,4 +172,4 @@ class _PerLoop:
         engine = self._engines.get(loop)
         if engine is None:
             engine = self._engines[loop] = AsyncLM15Engine(self._config, model_type=self._model_type)
-        return await engine.complete(request)
+        return engine

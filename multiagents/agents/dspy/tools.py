@@ -98,12 +98,14 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             if begun.verdict is CallVerdict.REPLAY:
                 replayed(calls, "tool", self._options.name, begun.slot)
                 return self._said(begun.answer, changed)
+            calls.tell(begun, {"tool": self.name, "state": "started", "arguments": shown})
         with tool_span(calls, self._options.name, "" if begun is None else begun.slot) as failed:
             answer = self._outcome(parsed, calls, begun)
             if "error" in answer:
                 failed(answer["error"].partition(":")[0])
         if calls is not None and begun is not None:
             calls.finish(begun, answer, failed="error" in answer)
+            calls.tell(begun, {"tool": self.name, "state": "failed" if "error" in answer else "answered"})
         return self._said(answer, changed)
 
     def _outcome(self, parsed: dict[str, Any], calls: Calls | None, begun: Begun | None) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from multiagents.state_store.records import (
     StreamPage,
     attempt_key_of,
 )
-from multiagents.state_store.records.stream_reading import StoredEntry, page_of, text_of
+from multiagents.state_store.records.stream_reading import StoredEntry, field_of, page_of, text_of
 from multiagents.state_store.streams import Streams
 from multiagents.workflow.state import RunStatus
 
@@ -51,7 +51,7 @@ class InMemoryStreams(Streams):
             if not new:
                 return True
             last = _last(row.fields.get("streamed")) or Offset(self._tables.now(), -1)
-            entries = [(one.kind.value, one.field, text) for one, text in new]
+            entries = [(one.kind.value, field_of(one), text) for one, text in new]
             if writer and writer != me:
                 entries.insert(0, (EntryKind.ATTEMPT.value, "", str(correlation.attempt)))
             for kind, field, text in entries:

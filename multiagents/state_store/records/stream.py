@@ -43,11 +43,13 @@ class Said(NamedTuple):
         kind: what it is.
         data: plain JSON.
         field: of which output field.
+        call: in which call, by its slot in the journal.
     """
 
     kind: EntryKind
     data: Any
     field: str = ""
+    call: str = ""
 
 
 class Offset(NamedTuple):
@@ -105,6 +107,8 @@ class StreamEntry:
         field: of which output field of the agent a ``token`` is; None where it is of none.
         attempt: which attempt of the step has said it.
         step: the step; of a ``gap`` None.
+        call: the call of the agent's, to its model or a tool, as `CallRecord.slot` has it: calls that are made at once
+            say things by turns.
         direction: ``do``, or ``undo`` where the step's compensation has said it.
     """
 
@@ -115,6 +119,7 @@ class StreamEntry:
     attempt: int = 0
     step: str | None = None
     direction: str = "do"
+    call: str | None = None
 
 
 class StreamPage(NamedTuple):

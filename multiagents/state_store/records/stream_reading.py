@@ -21,6 +21,7 @@ class StoredEntry(NamedTuple):
     step: str
     attempt_key: str
     kind: str
+    #: the output field, behind the call and a bar where it is of one
     field: str
     data: str
 
@@ -28,6 +29,11 @@ class StoredEntry(NamedTuple):
     def of(cls, fields: Mapping[str, str]) -> StoredEntry:
         """Read what Redis has."""
         return cls(fields["s"], fields["a"], fields["k"], fields["f"], fields["d"])
+
+
+def field_of(said: Said) -> str:
+    """The output field of what a step says as it is stored, with its call."""
+    return f"{said.call}|{said.field}" if said.call else said.field
 
 
 def text_of(said: Said, policy: PayloadPolicy) -> str:
@@ -84,4 +90,6 @@ def _gap(first: Offset, after: str) -> list[StreamEntry]:
 def _entry(offset: Offset, one: StoredEntry, policy: PayloadPolicy) -> StreamEntry:
     direction, attempt = parse_attempt_key(one.attempt_key)
     data = from_json(policy.open(one.data))
-    return StreamEntry(str(offset), one.kind, data, one.field or None, attempt, one.step, direction.value)
+    call, _, field = one.field.rpartition("|")
+    about = (attempt, one.step, direction.value, call or None)
+    return StreamEntry(str(offset), one.kind, data, field or None, *about)

@@ -12,7 +12,7 @@ from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import PayloadPolicy
 from multiagents.state_store.records import READ_AT_ONCE, Offset, Said, StreamPage, attempt_key_of
-from multiagents.state_store.records.stream_reading import StoredEntry, page_of, text_of
+from multiagents.state_store.records.stream_reading import StoredEntry, field_of, page_of, text_of
 from multiagents.state_store.redis.script_server import ScriptServer
 from multiagents.state_store.streams import Streams
 from multiagents.workflow.state import RunStatus
@@ -48,7 +48,7 @@ class RedisStreams(Streams):
             run.channel,
         ]
         for one in said:
-            args += (one.kind.value, one.field, text_of(one, self._policy))
+            args += (one.kind.value, field_of(one), text_of(one, self._policy))
         ours, now = self._server.run(site, "stream_append", [run.run, run.stream], args)
         self._server.heard(now)
         return bool(ours)

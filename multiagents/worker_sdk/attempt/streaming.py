@@ -21,7 +21,7 @@ from multiagents.state_store.records import MAX_ENTRY, EntryKind, Said
 from multiagents.worker_sdk.execution import threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from multiagents.state_store import StateStore
     from multiagents.state_store.records import Claim
@@ -69,7 +69,7 @@ class Streaming:
             WorkerError: when it is no JSON, or too large.
         """
         data = plain(item, f"what step {self._claim.correlation.step!r} streams", error=WorkerError)
-        size = len(dumps(data).encode(errors="surrogatepass"))
+        size = _size(data)
         if size > MAX_ENTRY:
             raise WorkerError(
                 f"step {self._claim.correlation.step!r} streams an item of {size:,} bytes of JSON, more than "
@@ -92,10 +92,14 @@ class Streaming:
         """Say that what was said so far is void."""
         self.say(Said(EntryKind.ATTEMPT, self._claim.correlation.attempt))
 
+    def status(self, status: Mapping[str, Any], call: str) -> None:
+        """Say what is being done in a call; of what is large, only that it is there."""
+        short = {name: value if _size(value) <= MOST_TOGETHER else None for name, value in status.items()}
+        self.say(Said(EntryKind.STATUS, short, call=call))
+
     def final(self, outputs: Any) -> None:
         """Say what the step comes to."""
-        small = len(dumps(outputs).encode(errors="surrogatepass")) <= MAX_ENTRY
-        self.say(Said(EntryKind.FINAL, outputs if small else None))
+        self.say(Said(EntryKind.FINAL, outputs if _size(outputs) <= MAX_ENTRY else None))
 
     def write(self) -> None:
         """Write what was said, all of it; if the store does not take it, that is tried again the next time."""
@@ -135,9 +139,13 @@ class Streaming:
         return bool(taken)
 
 
+def _size(data: Any) -> int:
+    return len(dumps(data).encode(errors="surrogatepass"))
+
+
 def _go_together(last: Said, said: Said) -> bool:
     """Whether two pieces of text are one entry."""
-    if said.kind is not EntryKind.TOKEN or (last.kind, last.field) != (said.kind, said.field):
+    if said.kind is not EntryKind.TOKEN or last._replace(data="") != said._replace(data=""):
         return False
     return len(last.data) + len(said.data) <= MOST_TOGETHER
 

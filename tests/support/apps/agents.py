@@ -207,6 +207,42 @@ def shopper_by_http(answer: str) -> None:
     assert answer
 
 
+QUICK = RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False)
+TELLS: dict[str, Any] = {"signature": "question -> reasoning: str, answer: str", "stream": True, "retry": QUICK}
+
+
+@dspy_worker("teller", lm_retry=QUICK, **TELLS)
+def teller(context: dict[str, Any]) -> None:
+    if context.get("crashes") and _client().incr("crashed") <= context["crashes"]:
+        raise RuntimeError("after the answer")
+
+
+@dspy_worker(
+    "gemini_teller",
+    model={"model": "gemini/gemini-3.8-flash", "api_base": f"{base}beta", "api_key": "no-secret"},
+    **TELLS,
+)
+async def gemini_teller(answer: str) -> None:
+    assert answer
+
+
+@dspy_worker(
+    "telling_researcher",
+    signature="question -> answer: str, sources: list[str]",
+    tools=[look_up, look_up_later, fails],
+    reasoning="react",
+    max_iters=8,
+    stream=True,
+)
+async def telling_researcher(context: dict[str, Any]) -> dict[str, Any]:
+    return {"length": len(context["sources"])}
+
+
+@dspy_worker("telling_twice", module=Twice, stream=True)
+def telling_twice(answers: list[str]) -> None:
+    assert answers
+
+
 @worker("fail_after")
 def fail_after(context: dict[str, Any]) -> None:
     raise RuntimeError("the saga goes back")
@@ -232,6 +268,10 @@ THINK = WorkflowBuilder("think").add_step("think", "thinker").build()
 TWICE = WorkflowBuilder("ask-twice").add_step("twice", "twice").build()
 PROMPTED = WorkflowBuilder("prompted").add_step("it", "prompted").build()
 FALLS_BACK = WorkflowBuilder("falls-back").add_step("it", "falls_back").build()
+TELL = WorkflowBuilder("tell").add_step("it", "teller").build()
+TELL_GEMINI = WorkflowBuilder("tell-gemini").add_step("it", "gemini_teller").build()
+TELL_RESEARCH = WorkflowBuilder("tell-research").add_step("it", "telling_researcher").build()
+TELL_TWICE = WorkflowBuilder("tell-twice").add_step("it", "telling_twice").build()
 EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()
 SHOP = WorkflowBuilder("shop").add_step("it", "shopper").build()
 SHOP_BY_HTTP = WorkflowBuilder("shop-by-http").add_step("it", "shopper_by_http").build()
