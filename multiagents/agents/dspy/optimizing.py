@@ -14,14 +14,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import dspy
+from dspy.teleprompt import bootstrap as bootstrapping
 from pydantic import TypeAdapter, ValidationError
 
-from multiagents.agents.calls import Calls
+from multiagents.agents.budget import Budget
+from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.answer import Prepared, asked_by, called, inputs_of, prepared_for
 from multiagents.agents.dspy.learned import loaded, made, written
 from multiagents.agents.dspy.models import lm_of
 from multiagents.agents.learning.metric import GOOD, Judged, Metric, metric_of
 from multiagents.agents.learning.options import Optimizer, Options
+from multiagents.agents.spending import Spending
 from multiagents.exceptions import BudgetExceededError, LMAnswerError, LMTruncatedError, TerminalError
 from multiagents.state_store.records import BUILT_IN, Begun
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from multiagents.worker_sdk.attempt import StepContext
 
 logger = logging.getLogger(__name__)
+
+# It prints how far it is, which is nothing for the standard output of whoever runs steps.
+bootstrapping.print = logger.debug
 
 #: How many examples are shown to the model at most: of its own good answers, and together with others.
 DEMOS, ALL_DEMOS = 4, 8
@@ -128,10 +134,22 @@ def evaluated(
 
 @contextmanager
 def _working(agent: Agent, step: StepContext, calls: Calls, options: Options) -> Iterator[Prepared]:
+    """Have what is done meanwhile be done as the agent does it, with the calls of this attempt.
+
+    Raises:
+        BaseException: what the attempt is to end with: time is over, the run is cancelled, the provider is away, ...
+    """
     prepared = prepared_for(agent, step)
-    calls.open({**_versions(options), "adapter": type(prepared.adapter).__name__})
-    with asked_by(agent, prepared, calls, []):
-        yield prepared
+    if options.spend is not None:
+        calls.spending = Spending(step, agent.name, (Budget(**options.spend),), {"worker": agent.name})
+    try:
+        calls.open({**_versions(options), "adapter": type(prepared.adapter).__name__})
+        with asked_by(agent, prepared, calls, []):
+            yield prepared
+    except Leave as left:
+        raise left.error from left.__cause__
+    if calls.left is not None:
+        raise calls.left  # something has swallowed it
 
 
 def _versions(options: Options) -> dict[str, str]:

@@ -91,13 +91,14 @@ def _of_function(name: str, function: Callable[..., Any]) -> Metric:
 
 
 def _of_worker(worker: Worker) -> Metric:
-    """A worker's function is given ``example`` and ``prediction``, and answers with a ``score``."""
+    """A worker's function is given ``example`` and ``prediction``, and answers with a ``score``.
+
+    The latter is there as ``answer``, too: the signature of an agent cannot have a field called ``prediction``.
+    """
 
     def judge(example: Any, prediction: Any, _trace: Any = None, *_predictor: Any) -> Judged:
-        context = {
-            "example": plain(dict(example.items()), "an example"),
-            "prediction": plain(dict(prediction.items()), "a prediction"),
-        }
+        answer = plain(dict(prediction.items()), "a prediction")
+        context = {"example": plain(dict(example.items()), "an example"), "prediction": answer, "answer": answer}
         positional, keywords = worker.signature.arguments(context)
         return judged(worker.name, _awaited(worker.name, worker.fn(*positional, **keywords)))
 

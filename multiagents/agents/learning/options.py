@@ -67,6 +67,7 @@ class Options:
         metric: what says how good an answer is.
         optimizer: how a better program is looked for.
         budget: how many calls of a model looking for it may take; None is what the optimizer itself stops at.
+        spend: what looking, and measuring, may cost each: the arguments of a `Budget`; None is without limit.
         threshold: by how much the candidate has to score better than the current program.
         holdout: which part of the examples is held out.
         seed: of all chance.
@@ -83,6 +84,7 @@ class Options:
     metric: str
     optimizer: str = Optimizer.BOOTSTRAP
     budget: int | None = None
+    spend: Mapping[str, Any] | None = None
     threshold: float = 0.0
     holdout: float = 0.3
     seed: int = 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from multiagents.agents.agent import Agent, agent_of
+from multiagents.agents.budget import Budget
 from multiagents.agents.learning.metric import named
 from multiagents.agents.learning.options import Optimizer, Options, check_enough, chosen
 from multiagents.agents.optimizing.steps import definition
@@ -27,7 +29,7 @@ def optimize(
     *,
     metric: Any,
     optimizer: str = Optimizer.BOOTSTRAP,
-    budget: int | None = None,
+    budget: int | Budget | None = None,
     threshold: float = 0.0,
     approve: bool = False,
     approval_timeout: float | None = None,
@@ -58,11 +60,13 @@ def optimize(
         worker: the agent, or its name.
         metric: how good an answer is: ``"package.module:function"``, or a function that can be imported so, called as
             ``metric(example, prediction, trace=None)``, for a number from 0 to 1, a bool, or ``score`` and
-            ``feedback``; or the name of a worker, whose context has ``example`` and ``prediction``.
+            ``feedback``; or the name of a worker, whose context has ``example`` and ``prediction`` (for an agent, whose
+            signature cannot have that field, also as ``answer``).
         optimizer: ``"bootstrap"`` shows the model examples that were answered well; ``"gepa"`` has it reflect on what
             went wrong and write better instructions; ``"mipro"`` tries instructions and examples (needs optuna).
         budget: how many calls of a model looking for a program may take, at most; None: where the optimizer itself
-            stops. Measuring takes two more for each held-out example, or as many as the agent makes.
+            stops. Measuring takes two more for each held-out example, or as many as the agent makes. Or a `Budget`,
+            which takes ``max_tokens=`` of the agent; its own budgets are not asked.
         threshold: by how much the score has to be better, from 0 to 1; it has to be better in any case.
         approve: a person has to approve it (``run.approve("approve")``), with the scores in ``describe()``.
         approval_timeout: seconds after which nobody's approval is a rejection; None waits for ever.
@@ -104,7 +108,8 @@ def optimize(
     options = Options(
         metric=named(metric),
         optimizer=Optimizer.named(optimizer).value,
-        budget=budget,
+        budget=None if isinstance(budget, Budget) else budget,
+        spend=asdict(budget) if isinstance(budget, Budget) else None,
         threshold=threshold,
         holdout=holdout,
         seed=seed,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 from celery import Celery, _state
 
-from multiagents import Orchestrator, init_app, optimize
+from multiagents import Budget, Orchestrator, Run, init_app, optimize
 from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
-from multiagents.testing.lm_stub import LMStub
+from multiagents.testing import wait_until
+from multiagents.testing.lm_stub import LMStub, fields, rate_limited
+from tests.support.agents_kit import Agents
 from tests.support.apps import learners
 from tests.support.apps.learners import EXAMPLES, mood_of, opposite
 
@@ -61,6 +65,42 @@ def test_better_instructions_are_found_by(optimizer: str, orchestrator: Orchestr
     assert program.versions.keys() == {"dspy", {"gepa": "gepa", "mipro": "optuna"}[optimizer]}
     assert "hidden-key" not in str(orchestrator.store.programs.get("mood_of", 1))
     assert lm_stub.openai_base not in str(orchestrator.store.programs.get("mood_of", 1))
+
+
+def test_an_agent_may_judge_another_one_in_the_same_attempt(orchestrator: Orchestrator, lm_stub: LMStub) -> None:
+    lm_stub.when("[[ ## verdict ## ]]").reply(
+        lambda request: fields(verdict="right" if agree(request.prompt) else "wrong")
+    )
+    run = optimize(mood_of, metric="mood_judge", examples=EXAMPLES, canary_runs=0)
+
+    assert run.result()["scores"]["candidate"] == 1.0
+    assert run.describe().steps["evaluate"].usage.calls == 2 * 2 * 4
+    assert lm_stub.count == run.describe().steps["compile"].usage.calls + 2 * 2 * 4
+
+
+def agree(prompt: str) -> bool:
+    """Whether an example and a prediction that a judge is shown have the same mood."""
+    return len(set(re.findall(r'"mood": ?"(good|bad)"', prompt))) == 1
+
+
+def test_a_budget_in_calls_bounds_what_looking_for_a_program_takes(orchestrator: Orchestrator, lm_stub: LMStub) -> None:
+    run = optimize(mood_of, metric=EXACT, examples=EXAMPLES, canary_runs=0, budget=2)
+
+    assert run.result()["scores"]["candidate"] == 1.0
+    assert run.describe().steps["compile"].usage.calls == 2
+
+
+def test_a_budget_in_money_ends_an_optimization(orchestrator: Orchestrator, lm_stub: LMStub) -> None:
+    orchestrator.app.conf.multiagents_lm_prices = {"openai/*": {"input": 1, "output": 1}}
+    budget = Budget("learning:{worker}", tokens=2_600, per="run")
+    run = optimize(learners.bounded, metric=EXACT, examples=EXAMPLES, canary_runs=0, budget=budget)
+
+    assert run.status == "failed"
+    error = run.describe().error
+    assert error is not None
+    assert error.type.endswith("BudgetExceededError")
+    assert 'budget "learning:bounded"' in error.message
+    assert 0 < lm_stub.count < 16
 
 
 def test_what_is_not_better_is_not_put_in_place(orchestrator: Orchestrator) -> None:
@@ -127,3 +167,86 @@ def test_what_cannot_be_optimized_is_told_before_anything_is_paid(orchestrator: 
     with pytest.raises(WorkerNotFoundError, match='did you mean "mood_of"'):
         optimize("mod_of", metric=EXACT)
     assert lm_stub.count == 0
+
+
+# --- with workers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def agents(redis_url: str, tmp_path: Path, lm_stub: LMStub) -> Iterator[Agents]:
+    """A deployment of the test's own, whose workers it may kill; it has none yet."""
+    before = _state._tls.current_app
+    lm_stub.answer_with(learners.answer)
+    with Agents(redis_url, tmp_path, lm_stub, app=learners.__name__) as made:
+        made.app.set_current()
+        yield made
+        made.show()
+    _state._set_current_app(before)
+
+
+@pytest.mark.parametrize("answered", [3, *(pytest.param(one, marks=pytest.mark.full) for one in (0, 9))])
+def test_S35_an_optimization_that_was_killed_repeats_nothing_that_was_paid(agents: Agents, answered: int) -> None:
+    victim = agents.worker()
+    agents.stub.when(lambda request: request.number == 2).reply(rate_limited(retry_after=2.5))  # the worker is freed
+    agents.stub.hold(after=answered)
+    run = optimize(mood_of, metric=EXACT, examples=EXAMPLES, canary_runs=0)
+    agents.stub.wait_for(answered + 1, timeout=SOON)
+
+    victim.kill()
+    agents.stub.release()
+    agents.worker()
+
+    assert run.result(timeout=SOON)["scores"]["candidate"] == 1.0
+    # Four examples are answered well at once, and four that were held out are answered by each of two programs.
+    assert agents.stub.count == 4 + 2 * 4 + len(["the busy one", "the one under way"])
+    steps = run.describe().steps
+    used = [steps[name].usage for name in ("compile", "evaluate")]
+    assert sum(each.possibly_paid_twice for each in used) == 1
+    assert [each.state for each in mood_of.programs()] == ["current"]
+
+
+def play(agents: Agents, number: int, **context: Any) -> None:
+    """Start runs of the workflow that asks the worker, and wait until they are over."""
+    given = [{"text": f"awful {one}", **context} for one in range(number)]
+    runs = [agents.orchestrator.start(learners.MOOD, each) for each in given]
+    for run in runs:
+        wait_until(lambda run=run: run.status.is_end, SOON, "the end of a run")
+
+
+def canary(agents: Agents, **options: Any) -> Run:
+    """Optimize the worker, and wait until what it has learned is a canary."""
+    run = optimize(mood_of, metric=EXACT, examples=EXAMPLES, canary_share=0.5, **options)
+    wait_until(lambda: run.describe().steps["canary"].status == "succeeded", SOON, "the canary")
+    assert [(each.state, each.share) for each in mood_of.programs()] == [("canary", 0.5)]
+    return run
+
+
+def test_a_canary_that_does_as_well_is_put_in_place_for_all(agents: Agents) -> None:
+    agents.worker("threads", concurrency=4)
+    run = canary(agents, canary_runs=3)
+
+    while not run.status.is_end:
+        play(agents, 4, strict=True)
+
+    judged = run.result(timeout=SOON)["canary"]
+    assert judged["runs"] >= 3
+    assert judged["rate"] == 1.0
+    assert [(each.state, each.share) for each in mood_of.programs()] == [("current", 1.0)]
+    assert run.describe().steps["judge"].attempts == 1
+
+
+def test_a_canary_that_does_worse_is_taken_back(agents: Agents) -> None:
+    agents.worker("threads", concurrency=4)
+    run = canary(agents, canary_runs=4)
+
+    while not run.status.is_end:
+        play(agents, 4, sulks=True)
+
+    assert run.status == "compensated"
+    error = run.describe().error
+    assert error is not None
+    assert "does worse, and is taken back" in error.message
+    [program] = mood_of.programs()
+    assert program.state == "kept"
+    assert [event.action for event in program.events] == ["promoted", "withdrawn"]
+    assert "does worse" in str(program.events[-1].reason)

@@ -54,6 +54,13 @@ ONCE = RetryPolicy(max_attempts=1)
 def mood_of(context: dict[str, Any], mood: Literal["good", "bad"]) -> None:
     if context.get("strict") and mood != right(context["text"]):
         raise TerminalError("that is wrong")
+    if context.get("sulks") and mood == "bad":
+        raise TerminalError("that is nothing to say to people")
+
+
+@dspy_worker("bounded", signature="text -> mood: Literal['good', 'bad']", max_tokens=100)
+def bounded(context: dict[str, Any]) -> None:
+    """Ask, with as many tokens at most as a budget has to know."""
 
 
 @tool("harmful")
@@ -65,6 +72,11 @@ def harmful(word: str) -> str:
 @dspy_worker("with_tools", signature="text -> mood: str", reasoning="react", tools=[harmful])
 def with_tools(context: dict[str, Any]) -> None:
     """Ask with a tool that does harm."""
+
+
+@dspy_worker("mood_judge", signature="example, answer -> verdict: str")
+def mood_judge(verdict: str) -> dict[str, Any]:
+    return {"score": float(verdict == "right")}
 
 
 @worker("judge_mood")
