@@ -70,6 +70,8 @@ class Sizes:
     idle: float = 20.0
     #: fresh interpreters for each side of the import time
     imports: int = 9
+    #: calls of an agent's model, one after the other
+    calls: int = 400
     #: seconds after which one workload counts as stuck
     patience: float = 60.0
     #: seconds after which no new workload is begun
@@ -90,6 +92,7 @@ QUICK = Sizes(
     raws=500,
     idle=5.0,
     imports=3,
+    calls=80,
     patience=20.0,
     limit=65.0,
 )

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from benchmarks import agents
 from benchmarks.conditions import LONG, WIDE, Sizes
 from benchmarks.processes import ROOT, Bystanders, Cost, Deployment, SideFailedError
 from benchmarks.report import Results
@@ -112,7 +113,7 @@ def raw_tasks(side: Deployment, sizes: Sizes) -> Values:
     return {"raw.rate": sizes.raws / side.ask("burst", "raw", sizes.raws)["seconds"]}
 
 
-#: What one may ask for with ``--only``; "idle" and "import" are measured apart, as they need both sides or none.
+#: What one may ask for with ``--only``; "idle", "import" and "agents" are measured apart: they need both sides or none.
 WORKLOADS: dict[str, Workload] = {
     "W1": many_runs,
     "latency": one_at_a_time,
@@ -122,7 +123,7 @@ WORKLOADS: dict[str, Workload] = {
     "aof": synced_always,
     "raw": raw_tasks,
 }
-NAMES = (*WORKLOADS, "idle", "import")
+NAMES = (*WORKLOADS, "idle", "import", "agents")
 
 
 @dataclass
@@ -150,7 +151,9 @@ class Contest:
         self._deadline = time.monotonic() + self.sizes.limit
         if "import" in self.names:
             self._take_import_time()
-        if set(self.names) == {"import"}:
+        if "agents" in self.names:
+            self._take_agents()
+        if set(self.names) <= {"import", "agents"}:
             return self.results
         for number in range(1, self.sizes.rounds + 1):
             if self._is_late():
@@ -207,6 +210,17 @@ class Contest:
                     self.results.add(number, side, {"import.time": seconds})
         medians = (f"{side} {self.results.median(side, 'import.time'):.2f} s" for side in self.sides)
         self.tell("import: " + ", ".join(medians))
+
+    def _take_agents(self) -> None:
+        """Take what agents cost, as often as there are rounds."""
+        for number in range(1, self.sizes.rounds + 1):
+            try:
+                found = agents.measure(self.sizes.calls, self.sizes.patience, self.tell)
+            except SideFailedError as error:
+                self._note(f"agents: {error}")
+                return
+            for side in self.sides:
+                self.results.add(number, side, found[side])
 
     def _record(self, number: int, side: str, values: Values, heading: str) -> None:
         self.results.add(number, side, values)

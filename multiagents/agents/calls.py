@@ -9,11 +9,18 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from multiagents.exceptions import NeedsAttentionError, OutcomeUnknownError, TerminalError, WorkerError
+from multiagents.exceptions import (
+    NeedsAttentionError,
+    OutcomeUnknownError,
+    StateRefusedError,
+    StateStoreError,
+    TerminalError,
+    WorkerError,
+)
 from multiagents.plain_json import canonical
 from multiagents.state_store.records import (
     BUILT_IN,
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 #: Seconds between two looks whether a person has decided, at least and at most.
 SOONEST, LATEST = 10.0, 3600.0
@@ -111,7 +119,8 @@ class Calls:
         """
         claim = self._step.claim
         chosen = {"program": str(program)} if program != BUILT_IN else {}
-        pinned = self._journal.open(claim.correlation, claim.owner, {**pins, **chosen}).pins
+        opened = self._sure(lambda: self._journal.open(claim.correlation, claim.owner, {**pins, **chosen}))
+        pinned = opened.pins
         others = [name for name, value in pins.items() if pinned.get(name, value) != value]
         self.check_same([f"{name} was {pinned[name]}, and is {pins[name]} here" for name in others])
         return int(pinned.get("program", BUILT_IN))
@@ -192,8 +201,11 @@ class Calls:
         waited, limit = begun.waited_ms / 1000, options.approval_timeout
         if limit is not None and waited >= limit:
             correlation = self._step.claim.correlation
-            decided = self._journal.decide(
-                correlation.identity, correlation.step, begun.slot, timed_out(limit), correlation.direction
+            late = timed_out(limit)
+            decided = self._sure(
+                lambda: self._journal.decide(
+                    correlation.identity, correlation.step, begun.slot, late, correlation.direction
+                )
             )
             if decided is not None:
                 return decided.decision  # type: ignore[no-any-return]
@@ -218,7 +230,10 @@ class Calls:
             Leave: when the attempt is not this worker's any more.
         """
         claim = self._step.claim
-        if not self._journal.finish(claim.correlation, claim.owner, begun.slot, answer, usage, failed=failed):
+        slot = begun.slot
+        if not self._sure(
+            lambda: self._journal.finish(claim.correlation, claim.owner, slot, answer, usage, failed=failed)
+        ):
             raise self.leave(self._lost())
 
     def heard(self, begun: Begun, said: str) -> None:
@@ -228,7 +243,7 @@ class Calls:
     def withhold(self, begun: Begun) -> None:
         """Say that a call that was begun is not made for now; the next attempt begins it."""
         claim = self._step.claim
-        self._journal.withhold(claim.correlation, claim.owner, begun.slot)
+        self._sure(lambda: self._journal.withhold(claim.correlation, claim.owner, begun.slot))
 
     def refuse(self, begun: Begun, why: str) -> None:
         """Have what a call was answered never be handed out again."""
@@ -246,7 +261,7 @@ class Calls:
 
     def _refuse(self, slot: str, why: str) -> None:
         claim = self._step.claim
-        self._journal.refuse(claim.correlation, claim.owner, [slot], why)
+        self._sure(lambda: self._journal.refuse(claim.correlation, claim.owner, [slot], why))
 
     def _call_of(self, kind: str, tool: str, arguments: Any, **about: Any) -> Call:
         """What is asked of a tool, or of a person who decides upon it."""
@@ -258,7 +273,7 @@ class Calls:
         if self.left is not None:
             raise Leave(self.left)
         claim = self._step.claim
-        begun = self._journal.begin(claim.correlation, claim.owner, call)
+        begun = self._sure(lambda: self._journal.begin(claim.correlation, claim.owner, call))
         match begun.verdict:
             case CallVerdict.LOST:
                 raise self.leave(self._lost())
@@ -280,6 +295,21 @@ class Calls:
                     )
                 )
         return begun
+
+    def _sure(self, asked: Callable[[], _T]) -> _T:
+        """Ask the journal. That it does not answer, or says what cannot be read, is nothing that a model is told.
+
+        Raises:
+            Leave: then. An attempt whose journal is away for a while was none, and comes again.
+        """
+        try:
+            return asked()
+        except StateRefusedError as error:
+            raise self.leave(error) from error
+        except StateStoreError as error:
+            raise self.leave(GivenBack(f"the journal of its calls does not answer: {error}")) from error
+        except Exception as error:
+            raise self.leave(error) from error
 
     def _stopped(self, begun: Begun, number: int) -> Exception:
         if begun.paused and not begun.cancelled:

@@ -20,6 +20,8 @@ from multiagents.testing.lm_stub import LMRequest, Reply, fields, react, react_f
 from tests.support.agents_kit import Agents
 from tests.support.apps.agent_modes import FLOWS, called, shut
 
+#: Tools of both kinds, which every agent that takes tools calls.
+BOTH = ("look", "look_later")
 #: Nothing takes that long, but for workers that start on a busy machine.
 SOON = 40.0
 _numbers = count(1)
@@ -43,20 +45,43 @@ class Place:
     def is_tool(self) -> bool:
         return self.where not in ("model", "code")
 
+    @property
+    def tools(self) -> list[str]:
+        """The calls that the agent makes of tools; two of them may be equal."""
+        if not self.mode.takes_tools:
+            return []
+        return ["look", "look_later", self.where if self.is_tool and self.where not in BOTH else "look"]
+
+    @property
+    def requests_until(self) -> int:
+        """How many requests come to the agent's model until it is there."""
+        if self.mode is Reasoning.REACT and self.is_tool:
+            return self.calls_until
+        return self.call + 1
+
+    @property
+    def calls_until(self) -> int:
+        """How many calls of tools are begun until it is there."""
+        if self.is_tool:
+            return self.tools.index(self.where) + 1
+        return min(self.call, len(self.tools)) if self.mode is Reasoning.REACT else self.call * len(self.tools)
+
     def replies(self, word: str) -> list[Reply]:
         """All that the agent's model says."""
-        tool = self.where if self.is_tool else "look"
         match self.mode:
             case Reasoning.PREDICT:
                 return [fields(answer="So.")]
             case Reasoning.CHAIN_OF_THOUGHT:
                 return [fields(reasoning="Think.", answer="So.")]
             case Reasoning.REACT:
-                call = react("Look.", tool, {"word": word})
-                return [call, react_finish(), fields(reasoning="Done.", answer="So.")]
+                turns = [react("Look.", tool, {"word": word}) for tool in self.tools]
+                return [*turns, react_finish(), fields(reasoning="Done.", answer="So.")]
             case Reasoning.CODEACT:
-                first = f"try:\n    found = {tool}(word={word!r})\nexcept Exception as error:\n    found = str(error)"
-                first += "\nprint(found)"
+                tries = [
+                    f"try:\n    {tool}(word={word!r})\nexcept Exception as error:\n    print(error)"
+                    for tool in self.tools
+                ]
+                first = "\n".join(tries)
             case Reasoning.PROGRAM_OF_THOUGHT:
                 first = "print(1 + 1)"
         if self.where == "code":
@@ -70,9 +95,11 @@ class Place:
         return f"{self.mode}-{self.where}{self.call or ''}"
 
 
-def models(*modes: Reasoning, last: bool = False) -> list[Place]:
-    """In a call of the model, the first or the last one, of agents of these modes; else of all."""
-    return [Place(mode, call=len(Place(mode).replies("")) - 1 if last else 0) for mode in modes or Reasoning]
+def models(*, every: bool = False) -> list[Place]:
+    """In the first call of the model of agents of all modes, or in every one."""
+    return [
+        Place(mode, call=call) for mode in Reasoning for call in range(len(Place(mode).replies("")) if every else 1)
+    ]
 
 
 def tools(sync: str, later: str) -> list[Place]:
@@ -99,7 +126,7 @@ class Scene:
         self._replies: Sequence[Reply] = place.replies(self.word)
         agents.stub.when(f"{self.word}.").reply(self._reply)
         if place.is_tool:
-            agents.redis.set(shut(self.word), 1)
+            agents.redis.set(shut(place.where, self.word), 1)
         self.run: Run = agents.orchestrator.start(flows[place.mode], {"question": f"{self.word}."})
 
     def _reply(self, request: LMRequest) -> Reply:
@@ -113,13 +140,13 @@ class Scene:
     def is_there(self) -> bool:
         """Whether it is held at its place, or, in code, on its way there."""
         if self.place.is_tool:
-            return bool(self.calls())
-        return self.requests > self.place.call
+            return len(self.calls()) == self.place.calls_until
+        return self.requests == self.place.requests_until
 
     def go_on(self) -> None:
         """Hold it no longer."""
         self._open.set()
-        self._agents.redis.delete(shut(self.word))
+        self._agents.redis.delete(shut(self.place.where, self.word))
 
     @property
     def requests(self) -> int:

@@ -30,6 +30,7 @@ from multiagents.orchestrator.recovery import GROUP
 from multiagents.state_store.records import Delivery, Due, Snapshot
 from multiagents.testing import WorkerProcess, wait_until
 from multiagents.testing.faults import Fault, FaultPlan
+from multiagents.testing.lm_stub import LMRequest, LMStub, Reply, fields, react_agent
 from multiagents.workflow.decider import evolve, fold
 from multiagents.workflow.definition import Definition
 from multiagents.workflow.state import ActivityStatus, RunState, RunStatus
@@ -42,6 +43,30 @@ APP = crash_sagas.__name__
 #: How long anything may take to come right: some leases, and the start of a worker on a busy machine.
 PATIENCE = 40.0
 _numbers = count(1)
+
+
+def question_of(identity: str) -> str:
+    """What an agent of a run asks."""
+    return f"<{identity}>"
+
+
+class Model:
+    """What agents' models say: calls of one tool and an answer; to a judge first what is no answer."""
+
+    def __init__(self) -> None:
+        self._judged: set[str] = set()
+
+    def __call__(self, request: LMRequest) -> Reply | str:
+        found = re.search(r"<[^<>\s]+-crash-[^<>\s]+>", request.text)
+        assert found is not None, request.text
+        question = found[0]
+        if "verdict" in request.text:
+            first = question not in self._judged
+            self._judged.add(question)
+            return "I do not know." if first else fields(verdict="So.")
+        tool = "dare" if "crash-approved" in question else "note"
+        calls = [] if "crash-afresh" in question else [(tool, {"word": question})]
+        return react_agent(*calls, answer="So.")(request)
 
 
 class Lane:
@@ -70,6 +95,9 @@ class Lane:
         self.orchestrator = init_app(Celery(f"crash-{pool}-{mode}", broker=broker, set_as_current=False), settings)
         self.store = self.orchestrator.store
         self.bus = RedisEventBus(self.url)
+        self.model = LMStub().start()
+        self.model.answer_with(Model())
+        self.env["LM_BASE"] = self.model.openai_base
         self.workers = [
             WorkerProcess(APP, folder / f"worker{n}.log", pool=pool, concurrency=2, cwd=ROOT, env=self.env)
             for n in (1, 2)
@@ -89,6 +117,7 @@ class Lane:
         for worker in self.workers:
             worker.kill()
         self.bus.close()
+        self.model.stop()
         self.redis.close()
         self.ledger.close()
         self.apart.close()
@@ -135,6 +164,9 @@ class Play:
     act: Callable[[Lane, str, Definition], None]
     #: step -> how its run, which may be started once only, has to end, and what of it is there then
     children: Mapping[str, tuple[Definition, RunStatus, frozenset[str]]] = field(default_factory=dict)
+    #: how many requests and calls of tools its agents need
+    requests: int = 0
+    calls: int = 0
 
 
 def _start(lane: Lane, identity: str, definition: Definition) -> None:
@@ -325,6 +357,37 @@ def _while_a_worker_shuts_down(lane: Lane, identity: str, definition: Definition
     wait_until(lambda: not first.is_running, PATIENCE, "the end of the first worker")
 
 
+def _asked(lane: Lane, identity: str, definition: Definition) -> None:
+    given = {"started": True, "question": question_of(identity)}
+    lane.orchestrator.start(definition, given, transaction_id=identity)
+
+
+def _approved(lane: Lane, identity: str, definition: Definition) -> None:
+    _asked(lane, identity, definition)
+    run = lane.orchestrator.get(identity)
+
+    def call() -> str | None:
+        return next((wait.id for wait in run.describe().steps["ask"].waiting_for if wait.kind == "tool"), None)
+
+    waits = wait_until(call, PATIENCE, f"the call of {identity} that waits for approval")
+    lane.caller("approve", identity, waits or "")
+    # Who got no answer asks again.
+    told = run.approve(waits or "", actor="ann")
+    assert told in ("received", "already_decided")
+    decided = [event for event in run.history() if getattr(event, "status", "") == "call_decided"]
+    # None, if the agent had found the decision by itself.
+    assert len(decided) <= 1, f"it was decided upon {len(decided)} times"
+
+
+def _begun_afresh(lane: Lane, identity: str, definition: Definition) -> None:
+    _asked(lane, identity, definition)
+    run = lane.orchestrator.get(identity)
+    wait_until(lambda: run.status is RunStatus.PAUSED, PATIENCE, f"the park of {identity}")
+    lane.caller("afresh", identity)
+    with suppress(WorkflowError):  # who got no answer asks again, maybe when it goes on
+        run.retry("ask", fresh=True)
+
+
 def _forward(definition: Definition, act: Callable[[Lane, str, Definition], None] = _start) -> Play:
     return Play(definition, RunStatus.COMPLETED, frozenset(definition.steps), act)
 
@@ -377,6 +440,10 @@ STRANGER = _forward(crash_sagas.FORWARD, _beside_a_strangers_answer)
 UNREADABLE = _forward(crash_sagas.FORWARD, _beside_an_unreadable_entry)
 STARTING = _forward(crash_sagas.FORWARD, _beside_a_worker_that_starts)
 BUSY = _forward(crash_sagas.BUSY)
+ASKED = replace(_forward(crash_sagas.ASKED, _asked), requests=5, calls=1)
+ASKED_BACK = replace(_back(crash_sagas.ASKED_BACK, _asked), requests=5, calls=1)
+APPROVED = replace(_forward(crash_sagas.APPROVED, _approved), requests=3, calls=1)
+AFRESH = replace(_forward(crash_sagas.AFRESH, _begun_afresh), requests=2)
 SHUTDOWN = _forward(crash_sagas.BUSY, _while_a_worker_shuts_down)
 
 _NOTHING: frozenset[str] = frozenset()
@@ -417,6 +484,7 @@ def crash(lane: Lane, site: WriteSite, fault: Fault, play: Play, nth: int) -> No
         lane.store.wait_for_end(identity, PATIENCE)
         snapshot, history = wait_until(lambda: _at_rest(lane, identity), PATIENCE, f"rest of {identity}")
         _check(lane, play, snapshot, history)
+        _check_calls(lane, play, site, identity)
         for step, (workflow, end, live) in play.children.items():
             child = child_id(identity, step, snapshot.generation)
             found = wait_until(partial(_at_rest, lane, child), PATIENCE, f"rest of {child}")
@@ -472,6 +540,18 @@ def _check(lane: Lane, play: Play, snapshot: Snapshot, history: list[Event]) -> 
             succeeded = step.activity(direction).status is ActivityStatus.SUCCEEDED
             assert counted[direction] == int(succeeded), f"{name}: {direction} counted {counted[direction]} times"
     wait_until(lambda: _is_read(lane), PATIENCE, "the acknowledgement of what was on the bus")
+
+
+def _check_calls(lane: Lane, play: Play, site: WriteSite, identity: str) -> None:
+    """What agents were answered is not asked for again: at most the one call is whose answer was not written down."""
+    question = question_of(identity)
+    asked = [request.text for request in lane.model.requests if question in request.text]
+    called = lane.ledger.hgetall(crash_sagas.called(question))
+    again = len(asked) - play.requests + sum(map(int, called.values())) - play.calls
+    most = int("journal_finish" in site)
+    assert 0 <= again <= most, f"its agents made {again} calls too many"
+    assert len(called) == play.calls, f"its tools were called under {len(called)} keys"
+    assert not any("Error" in text for text in asked), "a model was told of an error that is not its own"
 
 
 def _is_read(lane: Lane) -> bool:

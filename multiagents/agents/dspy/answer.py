@@ -79,7 +79,7 @@ def _attempt(agent: Agent, context: Mapping[str, Any], step: StepContext | None,
         notes.leave(left.error)
         raise left.error from left.__cause__
     except Exception as error:
-        told = in_our_words(error, agent.name, calls)
+        told = _in_our_words(error, agent, calls)
         notes.leave(told)
         if told is error:
             raise
@@ -89,6 +89,13 @@ def _attempt(agent: Agent, context: Mapping[str, Any], step: StepContext | None,
         raise calls.left  # Code that a model wrote has swallowed it.
     notes.leave()
     return returned
+
+
+def _in_our_words(error: Exception, agent: Agent, calls: Calls | None) -> BaseException:
+    try:
+        return in_our_words(error, agent.name, calls)
+    except Leave as left:
+        return left.error
 
 
 def _perform(

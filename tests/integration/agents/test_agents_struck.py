@@ -11,16 +11,13 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from multiagents.agents.reasoning import Reasoning
 from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import LMStub
-from tests.support.agent_places import CODE, SOON, Place, Scene, Scenes, models, tools
+from tests.support.agent_places import BOTH, CODE, SOON, Place, Scene, Scenes, models, tools
 from tests.support.agents_kit import Agents
 from tests.support.apps import agent_modes
 
-#: Those that ask their model more than once.
-LONG = [mode for mode in Reasoning if mode.takes_tools or mode.writes_code]
-TOOLS = tools("look", "look_later")
+TOOLS = tools(*BOTH)
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads", pytest.param("gevent", marks=pytest.mark.full)])
@@ -44,6 +41,21 @@ def agents(warm: Agents, pool: str) -> Iterator[Agents]:
     warm.show()
 
 
+def came_to(scenes: Scenes) -> dict[str, tuple[int, int]]:
+    """How many requests and calls of tools there were."""
+    return {str(scene): (scene.requests, len(scene.calls())) for scene in scenes}
+
+
+def until(scenes: Scenes) -> dict[str, tuple[int, int]]:
+    """The same, as it should be when nothing is called after the place."""
+    return {str(scene): (scene.place.requests_until, scene.place.calls_until) for scene in scenes}
+
+
+def whole(scenes: Scenes) -> dict[str, tuple[int, int]]:
+    """And when nothing is called twice."""
+    return {str(scene): (scene.needed, len(scene.place.tools)) for scene in scenes}
+
+
 def sandboxes(agents: Agents) -> list[int]:
     """The processes in which code runs that a model has written."""
     with suppress(psutil.NoSuchProcess):
@@ -61,19 +73,24 @@ def play(agents: Agents, *places: list[Place], flows: object = agent_modes.FLOWS
 def test_S35_a_kill_at_any_place_of_any_mode_repeats_what_was_under_way_and_nothing_else(
     agents: Agents, pool: str
 ) -> None:
-    scenes = play(agents, models(), models(*LONG, last=True), TOOLS)
+    scenes = play(agents, models(every=True), TOOLS)
 
     agents.workers[-1].kill()
     scenes.go_on()
     agents.worker(pool, concurrency=16)
 
     assert set(scenes.end().values()) == {"completed"}
+    assert {str(scene): scene.run.describe().steps["it"].attempts for scene in scenes} == {
+        str(one): 2 for one in scenes
+    }
+    once = whole(scenes)
     for scene in scenes:
-        in_tool = scene.place.is_tool
-        assert scene.requests == scene.needed + (not in_tool), scene
-        assert len(scene.calls()) == scene.place.mode.takes_tools + in_tool, scene
-        assert len(set(scene.calls())) <= 1, f"{scene}: a tool that is called again has the same key"
-        assert scene.run.describe().steps["it"].usage.possibly_paid_twice == 1, scene
+        requests, calls = once[str(scene)]
+        once[str(scene)] = (requests + (not scene.place.is_tool), calls + scene.place.is_tool)
+    assert came_to(scenes) == once
+    # A tool that is called again has the same key, and an equal call of it another one.
+    assert {len(set(scene.calls())) - len(scene.place.tools) for scene in scenes} == {0}
+    assert {scene.run.describe().steps["it"].usage.possibly_paid_twice for scene in scenes} == {1}
 
 
 def test_S20_a_cancel_stops_an_agent_of_any_mode_before_its_next_call(agents: Agents, pool: str) -> None:
@@ -84,10 +101,7 @@ def test_S20_a_cancel_stops_an_agent_of_any_mode_before_its_next_call(agents: Ag
     scenes.go_on()
 
     assert set(scenes.end().values()) == {"cancelled"}
-    assert {str(scene): scene.requests for scene in scenes} == {str(scene): 1 for scene in scenes}
-    assert {str(scene): len(scene.calls()) for scene in scenes} == {
-        str(scene): int(scene.place.is_tool) for scene in scenes
-    }
+    assert came_to(scenes) == until(scenes)
 
 
 def test_S22_a_pause_stops_an_agent_of_any_mode_before_its_next_call_and_it_goes_on_there(
@@ -100,13 +114,13 @@ def test_S22_a_pause_stops_an_agent_of_any_mode_before_its_next_call_and_it_goes
     scenes.go_on()
     for scene in scenes:
         wait_until(lambda run=scene.run: run.describe().steps["it"].status != "running", SOON, f"{scene}'s pause")
-    asked = {str(scene): scene.requests for scene in scenes}
+    came = came_to(scenes)
     for scene in scenes:
         scene.run.resume()
 
     assert set(scenes.end().values()) == {"completed"}
-    assert asked == {str(scene): 1 for scene in scenes}
-    assert {str(scene): scene.requests for scene in scenes} == {str(scene): scene.needed for scene in scenes}
+    assert came == until(scenes)
+    assert came_to(scenes) == whole(scenes)
     assert {str(scene): scene.run.describe().steps["it"].attempts for scene in scenes} == {
         str(one): 1 for one in scenes
     }
@@ -125,7 +139,8 @@ def test_a_time_limit_ends_an_agent_of_any_mode_and_it_calls_nothing_more(agents
         assert "limit of 4 s" in step.error.message, scene
     wait_until(lambda: not sandboxes(agents), SOON, "the end of code that does not end by itself")
     # On a busy machine the limit may be over before it has come to its place.
-    assert all(scene.requests <= 1 for scene in scenes)
+    assert all(scene.requests <= scene.place.requests_until for scene in scenes)
+    assert all(len(scene.calls()) <= scene.place.calls_until for scene in scenes)
 
 
 def test_a_tool_that_takes_too_long_is_told_to_the_model_of_any_mode_which_goes_on(agents: Agents, pool: str) -> None:
@@ -147,12 +162,11 @@ def test_S37_an_agent_of_any_mode_waits_for_approval_and_goes_on_with_the_call(a
     for scene in scenes:
         wait = scene.approval()
         assert wait.arguments == {"word": scene.word}
-        assert scene.calls() == []
+        assert len(scene.calls()) == scene.place.calls_until - 1
         assert scene.run.approve(wait.id or "", actor="ann") == "received"
 
     assert set(scenes.end().values()) == {"completed"}
-    assert {str(scene): scene.requests for scene in scenes} == {str(scene): scene.needed for scene in scenes}
-    assert {str(scene): len(scene.calls()) for scene in scenes} == {str(scene): 1 for scene in scenes}
+    assert came_to(scenes) == whole(scenes)
     assert {str(scene): scene.run.describe().steps["it"].attempts for scene in scenes} == {
         str(one): 1 for one in scenes
     }

@@ -17,6 +17,10 @@ import pytest
 from multiagents.failpoints import WriteSite
 from multiagents.testing.faults import Fault
 from tests.support.crash_scene import (
+    AFRESH,
+    APPROVED,
+    ASKED,
+    ASKED_BACK,
     BACK,
     BACK_USED_AGAIN,
     BRIEF,
@@ -170,6 +174,16 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.BUS_ACK: [(FOREIGN, (1,))],
     WriteSite.BUS_BURY: [(UNREADABLE, (1,))],
     WriteSite.BUS_TRIM: [(PRODUCER, (1,))],
+    WriteSite.JOURNAL_OPEN: [(ASKED, (1, 2, 3))],
+    WriteSite.JOURNAL_OPEN_UNDO: [(ASKED_BACK, (1, 3))],
+    WriteSite.JOURNAL_BEGIN: [(ASKED, (2, 1, 3, 4, 5, 6)), (APPROVED, (2, 4, 5))],
+    WriteSite.JOURNAL_BEGIN_UNDO: [(ASKED_BACK, (4, 1, 2, 6))],
+    WriteSite.JOURNAL_FINISH: [(ASKED, (2, 1, 3, 4, 5, 6)), (APPROVED, (2,))],
+    WriteSite.JOURNAL_FINISH_UNDO: [(ASKED_BACK, (4, 1, 2, 6))],
+    WriteSite.JOURNAL_REFUSE: [(ASKED, (1,))],
+    WriteSite.JOURNAL_REFUSE_UNDO: [(ASKED_BACK, (1,))],
+    WriteSite.JOURNAL_RESTART: [(AFRESH, (1,))],
+    WriteSite.JOURNAL_DECIDE: [(APPROVED, (1,))],
 }
 #: Only a pool of processes has a parent that learns of a child's death, and only it gives back at a warm shutdown what
 #: it has not started: the others finish all that they took.
@@ -198,6 +212,8 @@ POOLLESS = frozenset(
         WriteSite.PARTITIONS,
         WriteSite.ANNOUNCE,
         WriteSite.TIDY,
+        WriteSite.JOURNAL_RESTART,
+        WriteSite.JOURNAL_DECIDE,
     )
     or site.value.startswith("bus.")
 )
@@ -245,6 +261,18 @@ WARM_FAMILIES: dict[WriteSite, tuple[Play, tuple[int, ...]]] = {
 }
 
 
+#: Of the writes of agents: what passes them, and which one of them it is there.
+WARM_AGENTS: dict[WriteSite, tuple[Play, tuple[int, ...]]] = {
+    WriteSite.JOURNAL_OPEN: (ASKED, (1,)),
+    WriteSite.JOURNAL_BEGIN: (ASKED, (2,)),
+    WriteSite.JOURNAL_FINISH: (ASKED, (2,)),
+    WriteSite.JOURNAL_REFUSE: (ASKED, (1,)),
+    WriteSite.JOURNAL_FINISH_UNDO: (ASKED_BACK, (2,)),
+    WriteSite.JOURNAL_DECIDE: (APPROVED, (1,)),
+    WriteSite.JOURNAL_RESTART: (AFRESH, (1,)),
+}
+
+
 @pytest.fixture(scope="module")
 def warm(new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
     with Lanes(new_redis_url, tmp_path_factory.mktemp("crash"), THREE, pool="prefork", mode="inline") as lanes:
@@ -259,6 +287,11 @@ def test_G5_a_crash_at_a_write_changes_nothing_about_how_the_run_ends(warm: Lane
 @pytest.mark.parametrize("site", WARM_FAMILIES)
 def test_S11_a_crash_between_parent_and_child_changes_nothing_about_how_both_end(warm: Lanes, site: WriteSite) -> None:
     warm.crash(site, [WARM_FAMILIES[site]])
+
+
+@pytest.mark.parametrize("site", WARM_AGENTS)
+def test_S35_a_crash_at_a_write_of_an_agent_repeats_no_call_that_was_answered(warm: Lanes, site: WriteSite) -> None:
+    warm.crash(site, [WARM_AGENTS[site]])
 
 
 # --- the whole matrix ------------------------------------------------------------------------------------------------
@@ -338,9 +371,9 @@ def test_G5_a_crash_at_any_write_on_any_pool_and_in_any_mode_changes_nothing(
 def test_every_write_of_the_engine_is_hit_by_some_saga() -> None:
     hit = {site for setup in SETUPS for site in setup.sites}
 
-    # What writes into the journal of calls, and what keeps budgets, examples, programs and streams, is no saga's; the
-    # contract of stores hits it (test_state_store_journal.py, .._budgets.py, .._examples.py, ...).
+    # What keeps budgets, examples, programs and streams is no saga's; the contract of stores hits it
+    # (test_state_store_budgets.py, .._examples.py, ...). Who withholds a call waits for a budget.
     # What moves a start in another broker waits for a busy queue (tests/component/test_starved_starts.py).
-    apart = ("BUDGET_", "EXAMPLES_", "JOURNAL_", "PROGRAM_", "STREAM_")
+    apart = ("BUDGET_", "EXAMPLES_", "JOURNAL_WITHHOLD", "PROGRAM_", "STREAM_")
     others = {site for site in WriteSite if site.name.startswith(apart)} | {WriteSite.RAISE_START}
     assert hit == set(WriteSite) - others

@@ -1,6 +1,7 @@
 """The app under test for what strikes agents of every mode: one agent for each, and tools of both kinds.
 
-Tools are told apart by a word, which is the test's own for each run: a tool whose word is *shut* waits until it is not.
+Calls are told apart by a word, which is the test's own for each run. A tool that is *shut* for a word waits until it is
+not.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ def called(word: str) -> str:
     return f"called:{word}"
 
 
-def shut(word: str) -> str:
-    """What is there as long as calls with a word are not to come back."""
-    return f"shut:{word}"
+def shut(tool: str, word: str) -> str:
+    """What is there as long as calls of a tool with a word are not to come back."""
+    return f"shut:{tool}:{word}"
 
 
 def _looks(word: str) -> Iterator[bool]:
@@ -33,7 +34,7 @@ def _looks(word: str) -> Iterator[bool]:
     call = current_tool()
     client.rpush(called(word), f"{call.name}|{call.idempotency_key}")
     try:
-        while client.exists(shut(word)):
+        while client.exists(shut(call.name, word)):
             yield True
     finally:
         client.close()

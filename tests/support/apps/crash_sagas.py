@@ -27,7 +27,10 @@ from multiagents import (
     TerminalError,
     WorkflowBuilder,
     current_step,
+    current_tool,
+    dspy_worker,
     init_app,
+    tool,
     worker,
 )
 from multiagents.event_bus import RedisEventBus
@@ -51,6 +54,7 @@ app.conf.update(
     worker_send_task_events=False,
     multiagents_lease=LEASE,
     multiagents_max_lost=5,
+    multiagents_lm={"model": "openai/gpt-x", "api_base": os.environ.get("LM_BASE", ""), "api_key": "none"},
 )
 orchestrator = init_app(app)
 if IN_DANGER:
@@ -167,6 +171,48 @@ def single(context: dict) -> dict:
 
 
 ONCE_MORE = RetryPolicy(max_attempts=3, initial_interval=0.2, jitter=False)
+
+
+# --- agents: their model is the lane's, and the question is the run
+
+
+def called(question: str) -> str:
+    """The calls of an agent's tools: idempotency key -> how often."""
+    return f"called:{question}"
+
+
+@tool("note")
+def note(word: str) -> str:
+    """Write a word down."""
+    ledger.hincrby(called(word), current_tool().idempotency_key, 1)
+    return "noted"
+
+
+@tool("dare", approval=True)
+def dare(word: str) -> str:
+    """Do what a person has to approve."""
+    return note(word)
+
+
+@dspy_worker("crash.ask", signature="question -> answer", reasoning="react", tools=[note, dare], retry=ONCE_MORE)
+def ask(answer: str) -> dict:
+    assert answer == "So."
+    return _effect()
+
+
+@dspy_worker("crash.judge", signature="question -> verdict", retry=ONCE_MORE)
+def judge(verdict: str) -> dict:
+    """What its model says first is no answer."""
+    assert verdict == "So."
+    return _effect()
+
+
+@dspy_worker("crash.doubt", signature="question -> answer")
+def doubt(answer: str) -> dict:
+    """The first time, nobody knows what has come of it."""
+    if ledger.incr(f"doubted:{current_step().transaction_id}") == 1:
+        raise OutcomeUnknownError("nobody knows")
+    return _effect()
 
 
 def flow(name: str, **options: object) -> WorkflowBuilder:
@@ -303,6 +349,22 @@ BUSY = (
     .build()
 )
 # --- runs of other workflows as steps, and maps
+ASKED = (
+    flow("crash-asked")
+    .add_step("first", "crash.do")
+    .add_step("ask", "crash.ask")
+    .add_step("judge", "crash.judge")
+    .build()
+)
+ASKED_BACK = (
+    flow("crash-asked_back")
+    .add_step("reserve", "crash.do", compensation="crash.ask", undo_retry=ONCE_MORE)
+    .add_step("pay", "crash.do", compensation="crash.judge", undo_retry=ONCE_MORE)
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+APPROVED = flow("crash-approved").add_step("ask", "crash.ask").build()
+AFRESH = flow("crash-afresh").add_step("ask", "crash.doubt", on_unknown="park").build()
 PAY = (
     flow("crash-pay")
     .add_step("hold", "crash.do", compensation="crash.undo")
@@ -406,6 +468,14 @@ def _stop_and_go(run: Run) -> None:
 TO_SLEEPERS = {"stop": _stop_and_go, "hurry": lambda run: run.update_timer("nap", 0)}
 
 
+#: What is done to a run, at once.
+TO_RUNS = {
+    "delete": lambda run: run.delete(reason="asked for"),
+    "approve": lambda run, call: run.approve(call, actor="ann"),
+    "afresh": lambda run: run.retry("ask", fresh=True),
+}
+
+
 def main(deed: str, *arguments: str) -> None:
     if deed == "start":
         orchestrator.start(arguments[0], {"started": True}, transaction_id=arguments[1])
@@ -417,8 +487,8 @@ def main(deed: str, *arguments: str) -> None:
         print("ready", flush=True)
         wait_until(lambda: _is_claimed(arguments[0], "wait"), 30)
         orchestrator.get(arguments[0]).set_attributes({"tagged": "yes"})
-    elif deed == "delete":
-        orchestrator.get(arguments[0]).delete(reason="asked for")
+    elif deed in TO_RUNS:
+        TO_RUNS[deed](orchestrator.get(arguments[0]), *arguments[1:])
     elif deed == "tick":
         tick_of(orchestrator, arguments[0])
     elif deed == "pause_schedule":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import runner
+from benchmarks import agents, runner
 from benchmarks.report import (
     LINES,
     Compare,
@@ -187,8 +187,8 @@ def test_the_json_holds_every_value_and_verdict() -> None:
 
 def test_every_line_of_the_report_is_one_that_a_workload_measures() -> None:
     # Given the names in the source of the workloads, so that a line cannot silently stay empty
-    source = Path(runner.__file__).read_text()
-    named = set(re.findall(r'"((?:w\d|latency|aof|raw|idle|import)\.[a-z0-9.]+|others)"', source))
+    source = Path(runner.__file__).read_text() + Path(agents.__file__).read_text()
+    named = set(re.findall(r'"((?:w\d|latency|aof|raw|idle|import|agents)\.[a-z0-9.]+|others)"', source))
 
     measured_names = {name for line in LINES for name in (line.measure, line.baseline or line.measure)}
 
