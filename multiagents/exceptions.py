@@ -417,7 +417,13 @@ class NoAnswerError(LMAnswerError):
 
 
 class MCPUnavailableError(WorkerError):
-    """A server of tools (MCP) does not start, does not answer, or is gone: the attempt has failed."""
+    """A server of tools (MCP) does not start, does not answer, or is gone: the attempt has failed.
+
+    Attributes:
+        called: whether a tool was called, which may have taken effect.
+    """
+
+    called = True
 
 
 class EventBusError(MultiAgentsError):

@@ -120,7 +120,7 @@ class Session:
                 return await asyncio.shield(ready)
         except TimeoutError as error:
             self._task.cancel()
-            raise self._unavailable(f"it did not start within {self.server.start_timeout:g} s") from error
+            raise self._absent(f"it did not start within {self.server.start_timeout:g} s") from error
 
     async def _live(self, ready: asyncio.Future[Client], end: asyncio.Event) -> None:
         try:
@@ -132,8 +132,13 @@ class Session:
             raise
         except BaseException as error:  # noqa: BLE001 - told to whoever waits; nobody waits for what comes after
             if not ready.done():
-                ready.set_exception(self._unavailable(_words(error)))
+                ready.set_exception(self._absent(_words(error)))
                 ready.exception()  # Somebody may have stopped waiting for it.
+
+    def _absent(self, why: str) -> MCPUnavailableError:
+        error = self._unavailable(why)
+        error.called = False
+        return error
 
     def _gone(self, error: Exception) -> MCPUnavailableError:
         return self._unavailable(f"it is gone: {_words(error)}")

@@ -88,6 +88,10 @@ def picture() -> list[str | Image]:
 
 
 if __name__ == "__main__":
+    ill = SEEN.with_suffix(".ill")
+    if ill.exists():
+        ill.unlink()
+        sys.exit("ill, once")
     see(f"started {os.environ.get('MCP_NAME', '')}".strip())
     atexit.register(see, "ended")
     if len(sys.argv) > 1:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 import dspy
 from dspy.adapters.types.tool import convert_input_schema_to_tool_args
 
-from multiagents.agents.calls import leaving
 from multiagents.agents.opentelemetry import replayed
 from multiagents.agents.tools import ToolOptions, calling, give_options, options_of
 from multiagents.exceptions import (
     ConfigurationError,
     MCPUnavailableError,
-    OutcomeUnknownError,
     TerminalError,
     did_you_mean,
 )
@@ -49,7 +47,7 @@ def tools_of_servers(agent: Agent, calls: Calls | None) -> Iterator[list[dspy.To
         tools = [
             tool
             for entry in agent.servers
-            for tool in _tools(agent, entry, listed[entry.server], sessions[entry.server], calls)
+            for tool in _tools(agent, entry, listed[entry.server], sessions[entry.server])
         ]
         _check_names(agent, tools)
         yield tools
@@ -93,9 +91,7 @@ def _listing(session: Session, calls: Calls | None) -> list[dict[str, Any]]:
     return listed
 
 
-def _tools(
-    agent: Agent, entry: MCPTools, listed: list[dict[str, Any]], session: Session, calls: Calls | None
-) -> Iterator[dspy.Tool]:
+def _tools(agent: Agent, entry: MCPTools, listed: list[dict[str, Any]], session: Session) -> Iterator[dspy.Tool]:
     there = [one["name"] for one in listed]
     for name in entry.only:
         if name not in there:
@@ -112,7 +108,7 @@ def _tools(
             raise TerminalError(f'worker "{agent.name}": {error}') from error
         arguments, types, descriptions = convert_input_schema_to_tool_args(one["input"])
         yield dspy.Tool(
-            _caller(one["name"], options, session, calls, as_data=agent.reasoning.writes_code),
+            _caller(one["name"], options, session, as_data=agent.reasoning.writes_code),
             name=options.name,
             desc=one["description"],
             args=arguments,
@@ -121,19 +117,10 @@ def _tools(
         )
 
 
-def _caller(name: str, options: ToolOptions, session: Session, calls: Calls | None, *, as_data: bool) -> Any:
+def _caller(name: str, options: ToolOptions, session: Session, *, as_data: bool) -> Any:
     async def call(**arguments: Any) -> Any:
         current = calling.get()
-        try:
-            parts, data = await session.call(name, arguments, "" if current is None else current.idempotency_key)
-        except MCPUnavailableError as error:
-            # No word of the tool's, so it is not told to the model: the next attempt makes the call again.
-            if options.idempotent is False:
-                told = (
-                    f"{error}; tool {options.name!r} was called, is not idempotent, and nobody knows what became of it"
-                )
-                raise leaving(OutcomeUnknownError(told), calls) from error
-            raise leaving(error, calls) from error
+        parts, data = await session.call(name, arguments, "" if current is None else current.idempotency_key)
         if as_data and data is not None:
             return data
         return "\n".join(_written(part, as_data=as_data) for part in parts)

@@ -17,7 +17,7 @@ import dspy
 from multiagents.agents.calls import Leave, leaving
 from multiagents.agents.opentelemetry import replayed, tool_span
 from multiagents.agents.tools import ToolCall, ToolOptions, calling, options_of
-from multiagents.exceptions import MultiAgentsError
+from multiagents.exceptions import MCPUnavailableError, MultiAgentsError, OutcomeUnknownError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import dumps, plain
 from multiagents.state_store.records import Begun, CallVerdict
@@ -118,6 +118,8 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             if error.worker != self._limited_as:
                 raise leaving(error, calls) from error
             return {"error": f"TimeoutError: it took longer than {error.seconds:g} s"}
+        except MCPUnavailableError as error:
+            raise self._left_by(error, calls, begun) from error
         except Exception as error:
             if is_interrupted(error):
                 # A soft time limit, a worker that shuts down: no word of the tool's.
@@ -125,6 +127,15 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             return {"error": f"{type(error).__name__}: {error}"}
         finally:
             calling.reset(token)
+
+    def _left_by(self, error: MCPUnavailableError, calls: Calls | None, begun: Begun | None) -> Leave:
+        """What a server that is away ends the attempt with: that is no word of the tool's, and no model is told."""
+        if not error.called and calls is not None and begun is not None and begun.verdict is CallVerdict.LIVE:
+            calls.refuse(begun, type(error).__name__)
+        elif error.called and self._options.idempotent is False:
+            told = f"{error}; tool {self.name!r} was called, is not idempotent, and nobody knows what became of it"
+            return leaving(OutcomeUnknownError(told), calls)
+        return leaving(error, calls)
 
     @property
     def _limited_as(self) -> str:

@@ -26,7 +26,8 @@ from multiagents import (
 from multiagents.embedded import free_port
 from multiagents.orchestrator.api.waiting import Waiting
 from multiagents.testing import wait_until
-from multiagents.testing.lm_stub import LMStub, fields, react_agent
+from multiagents.testing.lm_stub import LMRequest, LMStub, Reply, fields, react_agent
+from multiagents.worker_sdk.execution.timeouts import LimitReached
 from tests.support.agents_kit import Agents
 from tests.support.apps.agents import SHOP, SHOP_BY_HTTP
 from tests.support.one_process import one_process
@@ -103,9 +104,10 @@ def orchestrator(lm_stub: LMStub) -> Iterator[Orchestrator]:
 
 
 def ask(orchestrator: Orchestrator, *tools: Any, mode: str = "react", fail_first: bool = False, **options: Any) -> Run:
+    options = {"retry": AGAIN, **options}
     failed: list[str] = []
 
-    @dspy_worker("asked", signature="question -> answer: str", reasoning=mode, tools=tools, retry=AGAIN, **options)
+    @dspy_worker("asked", signature="question -> answer: str", reasoning=mode, tools=tools, **options)
     def asked(context: dict[str, Any]) -> None:
         if fail_first and not failed:
             failed.append("once")
@@ -193,6 +195,43 @@ def test_a_server_that_dies_under_a_call_fails_the_attempt_and_not_the_tool(
     else:
         assert "is not idempotent, and nobody knows what became of it" in step.error.message
     assert "is gone" not in "".join(request.text for request in lm_stub.requests)
+
+
+def test_a_tool_of_a_server_that_does_not_start_was_not_called_and_is_by_the_next_attempt(
+    orchestrator: Orchestrator, shop: Shop, lm_stub: LMStub
+) -> None:
+    agent = react_agent(("add", {"a": 1, "b": 2}), answer="So.")
+
+    def says(request: LMRequest) -> str | Reply:
+        if request.number == 1:  # The attempt fails after the listing, and the next one has to start the server.
+            shop.file.with_suffix(".ill").touch()
+            return "no answer"
+        return agent(request)
+
+    lm_stub.answer_with(says)
+
+    run = ask(orchestrator, shop.tools(idempotent=False), retry=RetryPolicy(max_attempts=3, initial_interval=0.01))
+
+    assert run.result()["answer"] == "So."
+    assert run.describe().steps["it"].attempts == 3
+    assert [line for line in shop.seen if line.startswith("add")] == ["add 1 2"]
+    assert run.describe().steps["it"].usage.possibly_paid_twice == 0
+
+
+def test_a_time_limit_ends_the_session_with_the_attempt(
+    orchestrator: Orchestrator, shop: Shop, lm_stub: LMStub
+) -> None:
+    @tool("think")
+    def think() -> str:
+        "Think for too long."
+        raise LimitReached
+
+    lm_stub.when("Why?").reply(react_agent(("add", {"a": 1, "b": 2}), ("think", {}), answer="So."))
+
+    with pytest.raises(LimitReached):
+        ask(orchestrator, think, shop.tools())
+
+    wait_until(lambda: shop.seen == ["started", "listed", "add 1 2", "ended"], SOON, "the end of the server")
 
 
 def test_a_server_that_does_not_start_is_an_error_in_words_and_the_attempt_is_tried_again(
