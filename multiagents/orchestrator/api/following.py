@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 from typing_extensions import override
@@ -49,18 +50,24 @@ Talk = Generator[Item[T] | Read | Wait, Any, None]
 class Following(Iterator[T], AsyncIterator[T]):
     """Follow a run, in a ``for`` or an ``async for``; it ends when the run is over and all was read.
 
-    While nothing happens it takes no connection, and in a coroutine no thread. One that was broken off can be gone on
-    with; in another process, by giving `offset` as ``after=``.
+    While nothing happens it takes no connection, and in a coroutine no thread. One that was broken off, by an error of
+    the store or by a cancel, can be gone on with; in another process, by giving `offset` as ``after=``.
+
+    Args:
+        begin: begins to follow it behind an offset.
+        offset: where; None: at the beginning.
 
     Attributes:
         offset: where it is; None before the first.
     """
 
-    def __init__(self, talk: Talk[T], offset: str | None) -> None:
-        self._talk = talk
+    def __init__(self, begin: Callable[[str | None], Talk[T]], offset: str | None) -> None:
+        self._begin = begin
         self.offset = offset
-        #: what was begun and not done: whoever waited was cancelled
+        self._talk: Talk[T] | None = None
+        #: what was asked for and is not done: whoever waited for it was cancelled
         self._wanted: Item[T] | Read | Wait | None = None
+        self._is_over = False
 
     @override
     def __iter__(self) -> Self:
@@ -107,23 +114,41 @@ class Following(Iterator[T], AsyncIterator[T]):
 
     def close(self) -> None:
         """Follow it no more."""
-        self._talk.close()
+        self._is_over = True
+        if self._talk is not None:
+            self._talk.close()
 
     async def aclose(self) -> None:
         """Follow it no more."""
-        self._talk.close()
+        self.close()
 
     def _first(self) -> Item[T] | Read | Wait:
-        return next(self._talk) if self._wanted is None else self._wanted
+        if self._is_over:
+            raise StopIteration
+        if self._talk is None:
+            self._talk = self._begin(self.offset)
+        return self._next(None) if self._wanted is None else self._wanted
 
     def _next(self, answer: Any) -> Item[T] | Read | Wait:
-        self._wanted = None
-        self._wanted = self._talk.send(answer)
-        return self._wanted
+        talk = self._talk
+        assert talk is not None
+        return self._told(partial(talk.send, answer))
 
     def _raised(self, error: Exception) -> Item[T] | Read | Wait:
+        talk = self._talk
+        assert talk is not None
+        return self._told(partial(talk.throw, error))
+
+    def _told(self, go_on: Callable[[], Item[T] | Read | Wait]) -> Item[T] | Read | Wait:
         self._wanted = None
-        self._wanted = self._talk.throw(error)
+        try:
+            self._wanted = go_on()
+        except StopIteration:
+            self._is_over = True
+            raise
+        except Exception:
+            self._talk = None  # Whoever asks again has it begin anew, where it is.
+            raise
         return self._wanted
 
     def _given(self, item: Item[T]) -> T:

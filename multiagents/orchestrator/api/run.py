@@ -111,8 +111,8 @@ class Run:
         Raises:
             WorkflowError: when ``after`` is no place in its history.
         """
-        known = place(after)
-        return Following(events_of(self._runtime.store, self.transaction_id, known, poll), str(known))
+        store = self._runtime.store
+        return Following(lambda offset: events_of(store, self.transaction_id, place(offset), poll), str(place(after)))
 
     def stream(self, step: str | None = None, after: str | None = None) -> Following[StreamEntry]:
         """Follow what the run's steps say while they run, to its end: items of workers, tokens of agents.
@@ -135,7 +135,9 @@ class Run:
         >>> for entry in run.stream():  # doctest: +SKIP
         ...     print(entry.step, entry.data)
         """
-        return Following(entries_of(self._runtime.store, self.transaction_id, step, known_of(after)), after)
+        known_of(after)  # else the caller would learn only later that it is none
+        store = self._runtime.store
+        return Following(lambda offset: entries_of(store, self.transaction_id, step, known_of(offset)), after)
 
     def result(self, timeout: Duration | None = None) -> dict[str, Any]:
         """Wait for the end and return the final context.

@@ -15,7 +15,7 @@ import pytest
 import redis
 from celery import Celery
 
-from multiagents import WorkflowBuilder, init_app
+from multiagents import StreamEntry, WorkflowBuilder, init_app
 from multiagents.embedded import EmbeddedServer
 from multiagents.exceptions import StateStoreError, WorkflowFailedError
 from multiagents.orchestrator import Orchestrator, Run
@@ -171,6 +171,38 @@ def test_who_waits_goes_on_waiting_through_an_outage(way: Any, shop: Shop, crash
     results, _ = way(runs, meanwhile)
 
     assert [each["answer"]["number"] for each in results] == list(range(20))
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["", "through-an-outage"])
+def test_all_who_read_along_in_one_process_share_one_thread_and_one_connection(
+    is_away: bool, shop: Shop, crash_server: EmbeddedServer
+) -> None:
+    runs = shop.start(200)
+
+    async def read(run: Run) -> list[StreamEntry]:
+        return [entry async for entry in run.stream()]
+
+    def meanwhile() -> tuple[int, int]:
+        wait_until(lambda: shop.channels() == 200, 60, "all to be listened for")
+        listeners = shop.listeners()
+        if is_away:
+            crash_server.kill()
+            time.sleep(1.5)
+            crash_server.start()
+        Shop.end(runs)
+        return listeners, threading.active_count()
+
+    async def follow() -> tuple[list[Any], int, int]:
+        before = threading.active_count()
+        reading = [asyncio.ensure_future(read(run)) for run in runs]
+        listeners, threads = await asyncio.to_thread(meanwhile)
+        return await asyncio.gather(*reading), listeners, threads - before
+
+    found, listeners, further = asyncio.run(follow())
+
+    assert found == [[]] * 200
+    assert listeners == 1
+    assert further <= 6  # who listens, who did what happened meanwhile, and four for short reads
 
 
 def test_who_waits_is_told_when_the_store_stays_away(shop: Shop, crash_server: EmbeddedServer) -> None:
