@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from multiagents.agents.budget import Budget
 from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.answer import Prepared, asked_by, called, inputs_of, prepared_for
-from multiagents.agents.dspy.learned import loaded, made, written
+from multiagents.agents.dspy.learned import learned, made, written
 from multiagents.agents.dspy.models import lm_of
 from multiagents.agents.learning.metric import GOOD, Judged, Metric, metric_of
 from multiagents.agents.learning.options import Optimizer, Options
@@ -163,9 +163,8 @@ def _versions(options: Options) -> dict[str, str]:
 
 
 def _program(agent: Agent, step: StepContext, current: int, prepared: Prepared) -> Any:
-    if current == BUILT_IN:
-        return prepared.program.deepcopy()
-    return loaded(agent, current, step.store_here(), prepared.adapter)
+    found = learned(agent, current, step.store_here(), prepared.adapter)  # what does not fit is not asked with either
+    return (prepared.program if found is None else found).deepcopy()
 
 
 def _teacher(agent: Agent, options: Options) -> Any:

@@ -19,7 +19,7 @@ from multiagents.agents.optimizing.canary import Ruling, ruling, tallied
 from multiagents.exceptions import ConfigurationError, TerminalError
 from multiagents.plain_json import canonical
 from multiagents.retry import RetryPolicy
-from multiagents.state_store.records import Example
+from multiagents.state_store.records import Example, canary_target
 from multiagents.worker_sdk.attempt import StepContext, current_step
 from multiagents.worker_sdk.attempt.asked import GivenBack
 from multiagents.worker_sdk.registry import workers
@@ -179,8 +179,8 @@ def judge(context: dict[str, Any]) -> dict[str, Any]:
             f'canary {version} of worker "{agent.name}" is taken back: {len(canary)} runs with it have ended in '
             f"{timedelta(seconds=round(waited))}, and it takes {options.canary_runs} to judge it"
         )
-    why = f"canary {version}: {len(canary)} of {options.canary_runs} runs have ended"
-    raise GivenBack(why, min(max(waited / 10, SOONEST), LATEST))
+    why = f"the end of runs with canary {version}: {len(canary)} of {options.canary_runs} have ended"
+    raise GivenBack(why, min(max(waited / 10, SOONEST), LATEST), target=canary_target(why))
 
 
 def _actor(step: StepContext) -> str:

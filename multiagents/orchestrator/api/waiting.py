@@ -11,7 +11,7 @@ from multiagents.clock import from_ms
 from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine import child_of, is_unannounced, named, others
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import CallKind, Delivery, InFlight, Snapshot, awaited_call
+from multiagents.state_store.records import CallKind, Delivery, InFlight, Snapshot, awaited_call, awaited_canary
 from multiagents.workflow.decider import settleable
 from multiagents.workflow.definition import StepKind
 from multiagents.workflow.state import ActivityStatus, RunStatus
@@ -26,7 +26,8 @@ class Waiting:
     Attributes:
         kind: ``worker`` (one that has what the step needs), ``queue`` (its turn in it, or somebody who consumes it),
             ``signal``, ``approval``, ``tool`` (a person who approves or rejects a call of it), ``limit``, ``lock``,
-            ``child`` (a run), ``external`` (a result that somebody publishes) or ``operator`` (a person who says what
+            ``child`` (a run), ``canary`` (runs that are to show whether what an agent has learned does as well),
+            ``external`` (a result that somebody publishes) or ``operator`` (a person who says what
             is to become of it).
         id: of the attempt that waits, of the child, or of the call; None where nothing has been sent.
         name: of the worker, the queue, the signal, ...
@@ -107,6 +108,8 @@ def _sent(snapshot: Snapshot, dispatcher: Dispatcher, found: InFlight) -> Iterat
             about["id"] = f"{found.step}/{call.slot}"
             text = f'a person, who approves or rejects a call of tool "{call.tool}"'
             yield Waiting("tool", name=call.tool, text=text, **about)
+        case Delivery.TIMER if (canary := awaited_canary(found.target)) is not None:
+            yield Waiting("canary", name=found.step, text=canary, **about)
         case Delivery.TIMER if found.target:
             yield Waiting("limit", name=found.target, text=f'its turn under the limit "{found.target}"', **about)
         case Delivery.PUSH | Delivery.OUTBOX | Delivery.UNREGISTERED | Delivery.LINK:

@@ -78,6 +78,8 @@ from multiagents.state_store.records.program import (
     Placement,
     ProgramChange,
     ProgramRecord,
+    awaited_canary,
+    canary_target,
 )
 from multiagents.state_store.records.search_attributes import (
     MAX_ATTRIBUTES,
@@ -182,6 +184,8 @@ __all__ = [
     "approval_target",
     "attempt_key_of",
     "awaited_call",
+    "awaited_canary",
+    "canary_target",
     "check_attribute_count",
     "decided",
     "decode_attribute",

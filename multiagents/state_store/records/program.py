@@ -18,6 +18,10 @@ MAX_PROGRAMS = 50
 MAX_FORMER, MAX_PROGRAM_CHANGES = 10, 100
 
 
+#: What the target of an attempt begins with that waits for runs with a canary to end.
+_WAITS = "canary|"
+
+
 class Placement(NamedTuple):
     """Which programs of a worker are in place.
 
@@ -115,6 +119,24 @@ class ProgramChange(NamedTuple):
     revision: int
     at_ms: int
     about: Mapping[str, Any]
+
+
+def canary_target(text: str) -> str:
+    """What an attempt waits for that is to judge a canary, in its record.
+
+    Args:
+        text: in words.
+    """
+    return f"{_WAITS}{text}"
+
+
+def awaited_canary(target: str) -> str | None:
+    """The inverse of `canary_target`; None of what is none.
+
+    >>> awaited_canary(canary_target("3 of 50 runs with canary 2")), awaited_canary("bank")
+    ('3 of 50 runs with canary 2', None)
+    """
+    return target.removeprefix(_WAITS) if target.startswith(_WAITS) else None
 
 
 def _draw(text: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import pytest
 from celery import Celery, _state
 
 from multiagents import Budget, Orchestrator, Run, init_app, optimize
+from multiagents.agents.agent_task import AgentTask
 from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
 from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import LMStub, fields, rate_limited
+from multiagents.workflow.definition import Definition
 from tests.support.agents_kit import Agents
 from tests.support.apps import learners
-from tests.support.apps.learners import EXAMPLES, mood_of, opposite
+from tests.support.apps.learners import EXAMPLES, mood_of, opposite, temper_of
 
 SOON = 60.0
 EXACT = "tests.support.apps.learners:exact"
@@ -205,28 +207,45 @@ def test_S35_an_optimization_that_was_killed_repeats_nothing_that_was_paid(agent
     assert [each.state for each in mood_of.programs()] == ["current"]
 
 
-def play(agents: Agents, number: int, **context: Any) -> None:
-    """Start runs of the workflow that asks the worker, and wait until they are over."""
+@pytest.fixture(scope="module")
+def warm(new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
+    """A deployment with a worker; each test has an agent of its own there."""
+    before = _state._tls.current_app
+    folder = tmp_path_factory.mktemp("canaries")
+    with LMStub() as stub, Agents(new_redis_url(), folder, stub, app=learners.__name__) as made:
+        stub.answer_with(learners.answer)
+        made.app.set_current()
+        made.worker("threads", concurrency=4)
+        yield made
+        made.show()
+    _state._set_current_app(before)
+
+
+def play(agents: Agents, workflow: Definition, number: int, **context: Any) -> None:
+    """Start runs of a workflow that asks the worker, and wait until they are over."""
     given = [{"text": f"awful {one}", **context} for one in range(number)]
-    runs = [agents.orchestrator.start(learners.MOOD, each) for each in given]
+    runs = [agents.orchestrator.start(workflow, each) for each in given]
     for run in runs:
         wait_until(lambda run=run: run.status.is_end, SOON, "the end of a run")
 
 
-def canary(agents: Agents, **options: Any) -> Run:
-    """Optimize the worker, and wait until what it has learned is a canary."""
-    run = optimize(mood_of, metric=EXACT, examples=EXAMPLES, canary_share=0.5, **options)
+def canary(agent: AgentTask, **options: Any) -> Run:
+    """Optimize an agent, and wait until what it has learned is a canary."""
+    run = optimize(agent, metric=EXACT, examples=EXAMPLES, canary_share=0.5, **options)
     wait_until(lambda: run.describe().steps["canary"].status == "succeeded", SOON, "the canary")
-    assert [(each.state, each.share) for each in mood_of.programs()] == [("canary", 0.5)]
+    assert [(each.state, each.share) for each in agent.programs()] == [("canary", 0.5)]
     return run
 
 
-def test_a_canary_that_does_as_well_is_put_in_place_for_all(agents: Agents) -> None:
-    agents.worker("threads", concurrency=4)
-    run = canary(agents, canary_runs=3)
+def test_a_canary_that_does_as_well_is_put_in_place_for_all(warm: Agents) -> None:
+    run = canary(mood_of, canary_runs=3)
 
+    def awaited() -> list[str]:
+        return [f"{each.kind}: {each}" for each in run.describe().steps["judge"].waiting_for]
+
+    wait_until(lambda: awaited() == ["canary: the end of runs with canary 1: 0 of 3 have ended"], SOON, "the wait")
     while not run.status.is_end:
-        play(agents, 4, strict=True)
+        play(warm, learners.MOOD, 4, strict=True)
 
     judged = run.result(timeout=SOON)["canary"]
     assert judged["runs"] >= 3
@@ -235,18 +254,17 @@ def test_a_canary_that_does_as_well_is_put_in_place_for_all(agents: Agents) -> N
     assert run.describe().steps["judge"].attempts == 1
 
 
-def test_a_canary_that_does_worse_is_taken_back(agents: Agents) -> None:
-    agents.worker("threads", concurrency=4)
-    run = canary(agents, canary_runs=4)
+def test_a_canary_that_does_worse_is_taken_back(warm: Agents) -> None:
+    run = canary(temper_of, canary_runs=4)
 
     while not run.status.is_end:
-        play(agents, 4, sulks=True)
+        play(warm, learners.TEMPER, 4, sulks=True)
 
     assert run.status == "compensated"
     error = run.describe().error
     assert error is not None
     assert "does worse, and is taken back" in error.message
-    [program] = mood_of.programs()
+    [program] = temper_of.programs()
     assert program.state == "kept"
     assert [event.action for event in program.events] == ["promoted", "withdrawn"]
     assert "does worse" in str(program.events[-1].reason)

@@ -50,12 +50,16 @@ def answer(request: LMRequest) -> Reply:
 ONCE = RetryPolicy(max_attempts=1)
 
 
-@dspy_worker("mood_of", signature="text -> mood: Literal['good', 'bad']", retry=ONCE)
-def mood_of(context: dict[str, Any], mood: Literal["good", "bad"]) -> None:
+def reacts(context: dict[str, Any], mood: Literal["good", "bad"]) -> None:
     if context.get("strict") and mood != right(context["text"]):
         raise TerminalError("that is wrong")
     if context.get("sulks") and mood == "bad":
         raise TerminalError("that is nothing to say to people")
+
+
+#: Two that are the same, but for what they have learned.
+mood_of = dspy_worker("mood_of", signature="text -> mood: Literal['good', 'bad']", retry=ONCE)(reacts)
+temper_of = dspy_worker("temper_of", signature="text -> mood: Literal['good', 'bad']", retry=ONCE)(reacts)
 
 
 @dspy_worker("bounded", signature="text -> mood: Literal['good', 'bad']", max_tokens=100)
@@ -103,3 +107,4 @@ EXAMPLES = [
     for word, mood in RIGHT.items()
 ]
 MOOD = WorkflowBuilder("mood").add_step("ask", mood_of).build()
+TEMPER = WorkflowBuilder("temper").add_step("ask", temper_of).build()
