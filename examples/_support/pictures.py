@@ -236,6 +236,9 @@ def effects_table(effects: Mapping[str, Sequence[Effect]], kinds: Sequence[str])
 
 def checks_table(checks: Iterable[Check]) -> Table:
     """What was checked, and whether it holds."""
-    marks = {True: Text("✓", style="green"), False: Text("✗", style="bold red")}
-    rows = [[marks[check.holds], Text(check.rule), Text(check.figures, style="dim")] for check in checks]
+    no = {True: Text("-", style="yellow"), False: Text("✗", style="bold red")}
+    yes = Text("✓", style="green")
+    rows = [
+        [yes if check.holds else no[check.free], Text(check.rule), Text(check.figures, style="dim")] for check in checks
+    ]
     return table("Checked", ["", "", ""], rows)

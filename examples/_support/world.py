@@ -125,6 +125,8 @@ class Check:
     holds: bool
     #: the figures, or what broke the rule
     figures: str = ""
+    #: whether it hangs on what a model says: a real one may say something else
+    free: bool = False
 
 
 class World:

@@ -62,31 +62,34 @@ async def classify_document(context: dict[str, Any]) -> None:
 
 @dspy_worker(
     "check_identity",
-    signature="document_text -> holder, valid_until: datetime.date, problems: list[str]",
-    instructions="Read out the holder, and the day until which the document is valid. Problems are what looks wrong.",
+    signature="document_text -> holder, valid_until: datetime.date",
+    instructions="Read out the holder, and the day until which the document is valid.",
 )
 async def check_identity(context: dict[str, Any]) -> dict[str, Any]:
     """Compare the day with the calendar: a model reads, it does not know what day it is."""
     expired = context["valid_until"] < date.fromisoformat(context["today"])
-    return {"problems": [*context["problems"], *(["it has expired"] if expired else [])]}
+    return {"problems": ["it has expired"] if expired else []}
 
 
 @dspy_worker(
     "check_financial",
-    signature="document_text -> issuer, amounts: list[Decimal], total: Decimal, problems: list[str]",
-    instructions="Read out who issued it, the amount of each item, and the total, as it stands there. Compute nothing.",
+    signature="document_text -> issuer, amounts: list[Decimal], total: Decimal",
+    instructions="Read out who issued it, the amount of each item, and the total, as they are. Compute nothing.",
 )
 async def check_financial(context: dict[str, Any]) -> dict[str, Any]:
     """Add up the amounts: a model reads, it does not calculate."""
     added = sum(context["amounts"], Decimal())
     wrong = [] if added == context["total"] else [f"the items come to {added}, the total says {context['total']}"]
-    return {"problems": [*context["problems"], *wrong]}
+    return {"problems": wrong}
 
 
 @dspy_worker(
     "check_compliance",
     signature="document_text, document_type, problems: list[str] -> compliant: bool, missing: list[str]",
-    instructions="Say whether the document has all that its kind has to have, and what is missing.",
+    instructions=(
+        "Say whether the document has all that its kind has to have, and what is missing: an identity document a name, "
+        "a day of birth, a number and a last day; a financial one an issuer, a recipient, items and a total. No more."
+    ),
 )
 async def check_compliance(context: dict[str, Any]) -> None:
     """Look at what the rules ask for."""
@@ -95,7 +98,10 @@ async def check_compliance(context: dict[str, Any]) -> None:
 @dspy_worker(
     "detect_fraud",
     signature="document_text, document_type, problems: list[str] -> fraud_score: float, signals: list[str]",
-    instructions="Say from 0 to 1 how likely it is that the document was forged or changed, and what makes it so.",
+    instructions=(
+        "Say from 0 to 1 how likely it is that the document was forged or changed, and what makes it so. A sum that is "
+        "wrong is a strong signal; that parts cannot be read, or that it has expired, is none."
+    ),
     reasoning="chain_of_thought",
 )
 async def detect_fraud(context: dict[str, Any]) -> None:

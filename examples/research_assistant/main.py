@@ -31,7 +31,7 @@ def story(scene: Scene) -> None:
     scene.print(research_assistant.diagram("ascii"))
     hi, unclear = ask(scene, "Q-1", HI), ask(scene, "Q-2", UNCLEAR)
     seen = scene.until(unclear, lambda seen: seen.status.is_end or has_begun(seen, "clarification"), "its wait")
-    scene.until(hi, lambda seen: seen.status.is_end, "its end")
+    scene.until(hi, lambda seen: is_over(hi, seen), "its end")
     wait = next(
         (each for each in scene.orchestrator.waiting() if each.run.transaction_id == unclear.transaction_id), None
     )
@@ -57,6 +57,13 @@ def ask(scene: Scene, name: str, question: str) -> Any:
     return scene.start(research_assistant, name, user_question=question, context=context)
 
 
+def is_over(question: Any, seen: Any) -> bool:
+    """Whether a question is answered. A real model may find anything unclear, and is told something then."""
+    if seen.steps["clarification"].waiting_for:
+        question.signal("clarification", {"meant": "what the library has of it"}, actor="ann")
+    return bool(seen.status.is_end)
+
+
 def has_begun(seen: Any, step: str) -> bool:
     return bool(seen.steps[step].status not in ("not_started", "skipped"))
 
@@ -68,17 +75,18 @@ def research_until_it_is_killed(scene: Scene) -> Any:
         # The coordinator's call and those of the researcher are answered, and the next one is left waiting.
         scene.stand_in.hold(after=1 + KILL_AFTER)
     figures = ask(scene, "Q-3", FIGURES)
-    scene.until(figures, lambda seen: seen.status.is_end or is_in_its_next_call(scene, figures), "its research")
+    scene.until(figures, lambda seen: may_be_killed(scene, figures, seen), "its research")
     scene.worker.kill()
     if scene.stand_in is not None:
         scene.stand_in.release()
     return figures
 
 
-def is_in_its_next_call(scene: Scene, figures: Any) -> bool:
+def may_be_killed(scene: Scene, figures: Any, seen: Any) -> bool:
     """Whether the researcher's model has answered so often, and is being asked again."""
     answered = [call for call in figures.calls("research") if call.kind == "lm" and call.state.name == "ANSWERED"]
-    return len(answered) >= KILL_AFTER and (scene.stand_in is None or scene.stand_in.under_way > 0)
+    is_asked = len(answered) >= KILL_AFTER and (scene.stand_in is None or scene.stand_in.under_way > 0)
+    return is_over(figures, seen) or is_asked
 
 
 def clarify(scene: Scene, unclear: Any) -> str:
@@ -96,19 +104,21 @@ def small_talk(scene: Scene, hi: Any) -> None:
     seen = scene.end(hi, HI, "completed")
     scene.print(f"  {seen.context['formatted_answer']}")
     ran = [name for name, step in seen.steps.items() if step.status == "succeeded" and name != "route"]
-    scene.check("Q-1: small talk takes one step behind the coordinator", ran == ["coordinate", "chat"], ", ".join(ran))
+    one = ran == ["coordinate", "chat"]
+    scene.check("Q-1: small talk takes one step behind the coordinator", one, ", ".join(ran), free=True)
     skipped = [name for name, step in seen.steps.items() if step.status == "skipped"]
-    scene.check("Q-1: the other branch shows as skipped", len(skipped) == 5, ", ".join(skipped))
+    scene.check("Q-1: the other branch shows as skipped", len(skipped) == 5, ", ".join(skipped), free=True)
 
 
 def a_person_was_asked(scene: Scene, unclear: Any, answer: str, *, waited: bool) -> None:
     seen = scene.end(unclear, UNCLEAR, "completed")
     scene.print(seen.context["formatted_answer"])
-    scene.check("Q-2: it waits for a person, without a process", waited and answer == "received", answer)
-    skipped = seen.steps["analyse"].status
-    scene.check("Q-2: the analyst is not needed, and skipped", skipped == "skipped" or scene.is_real, skipped)
+    right = waited and answer == "received"
+    scene.check("Q-2: it waits for a person, without a process", right, answer, free=True)
+    skipped = str(seen.steps["analyse"].status)
+    scene.check("Q-2: the analyst is not needed, and skipped", skipped == "skipped", skipped, free=True)
     linz = "Linz" in seen.context["formatted_answer"]
-    scene.check("Q-2: the answer is about what the person meant", linz, ", ".join(seen.context["sources"]))
+    scene.check("Q-2: the answer is about what the person meant", linz, ", ".join(seen.context["sources"]), free=True)
 
 
 def nothing_was_paid_twice(scene: Scene, figures: Any) -> None:
@@ -116,20 +126,13 @@ def nothing_was_paid_twice(scene: Scene, figures: Any) -> None:
     scene.print(seen.context["formatted_answer"])
     used = seen.steps["research"].usage
     told = f"{used.calls} calls, {used.replayed} replayed, {used.possibly_paid_twice} possibly paid twice"
-    scene.check(
-        "Q-3: the researcher goes on at the call in which it was killed",
-        used.replayed >= KILL_AFTER and used.possibly_paid_twice <= 1,
-        told,
-    )
+    goes_on = used.replayed >= KILL_AFTER and used.possibly_paid_twice <= 1
+    scene.check("Q-3: the researcher goes on at the call in which it was killed", goes_on, told, free=True)
     if scene.stand_in is not None:
         bodies = [str(request.body) for request in scene.stand_in.requests if FIGURES in request.text]
         again = len(bodies) - len(set(bodies))
-        scene.check(
-            "Q-3: of all its questions, one came twice: the one that was under way",
-            again == 1,
-            f"{len(bodies)} requests, {len(set(bodies))} questions",
-        )
-    check_the_figures(scene, seen)
+        told = f"{len(bodies)} requests, {len(set(bodies))} questions"
+        scene.check("Q-3: of all its questions, one came twice: the one that was under way", again == 1, told)
 
 
 def check_the_figures(scene: Scene, seen: Any) -> None:
@@ -137,8 +140,8 @@ def check_the_figures(scene: Scene, seen: Any) -> None:
     results = [call for call in scene.orchestrator.get(seen.transaction_id).calls("analyse") if call.kind == "tool"]
     before, after = Fraction("412350.40"), Fraction("463894.20")
     growth = in_digits((after - before) / before * 100)
-    exact = any(growth in str(call.answer) for call in results) or scene.is_real
-    scene.check("Q-3: the figures come from the calculator", bool(results) and exact, f"{growth} per cent")
+    exact = any(growth in str(call.answer) for call in results)
+    scene.check("Q-3: the figures come from the calculator", exact, f"{growth} per cent", free=True)
 
 
 if __name__ == "__main__":

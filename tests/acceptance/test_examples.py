@@ -7,9 +7,11 @@ the order example is the demo, and has a test module of its own.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ SHOWN = {
         "(run of one_file for each of files, 4 at once)",
     ],
     "subscription_billing": ["is refunded newest first", "ben: too many reminders", "unpaid"],
-    "chatbot": ["Your name is Ann", "I do not know your name", "what was saved is loaded, and gone on with"],
+    "chatbot": ["Your name is Ann", "I do not know your name", "what is out of the window is not known"],
     "content_pipeline": ["P-2: it is rewritten twice", "ben: dull", "no notes about 'unicorns'"],
     "codebase_qa": [
         "the third round is skipped",
@@ -72,8 +74,16 @@ class Example:
         return self.output_file.read_text(errors="replace")
 
 
+@dataclass
+class Played:
+    """All examples that were started, and how another one is."""
+
+    examples: dict[str, Example]
+    environ: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Example]]:
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder = tmp_path_factory.mktemp("examples")
     with EmbeddedServer(folder / "valkey") as server, LMStub() as stub:
         stub.answer_with(stand_in.answer)
@@ -89,7 +99,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Exa
         log = folder / "worker.log"
         with WorkerProcess("celery_app", log, pool="threads", concurrency=8, cwd=ROOT, env=environ) as worker:
             started = {name: Example(name, folder, worker.env) for name in SHOWN}
-            yield started
+            yield Played(started, worker.env)
             for example in started.values():
                 example.process.kill()
                 example.process.wait()
@@ -97,11 +107,24 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Exa
 
 @pytest.mark.timeout(TIMEOUT + 20)
 @pytest.mark.parametrize("name", SHOWN)
-def test_the_example_ends_as_it_should(examples: dict[str, Example], name: str) -> None:
-    example = examples[name]
+def test_the_example_ends_as_it_should(played: Played, name: str) -> None:
+    example = played.examples[name]
 
     assert example.process.wait(TIMEOUT) == 0, example.output
     assert [words for words in SHOWN[name] if words not in example.output] == []
+
+
+def test_the_summary_says_what_ran_on_the_stand_in(played: Played) -> None:
+    command = [sys.executable, "run_examples.py", "hello"]
+
+    ran = subprocess.run(
+        command, cwd=ROOT, env=played.environ, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 of 1: hello" in ran.stdout
+    assert re.search(r"^hello +ok +6 +a stand-in +[\d.]+$", ran.stdout, re.MULTILINE)
+    assert "A stand-in is no model" in ran.stdout
 
 
 def test_every_example_has_a_page_and_is_listed_in_the_readme() -> None:
