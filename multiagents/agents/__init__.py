@@ -7,10 +7,11 @@ which the first step of an agent loads.
 
 from __future__ import annotations
 
+from multiagents.agents.agent_task import AgentTask
 from multiagents.agents.budget import Budget
 from multiagents.agents.optimizing import optimize
 from multiagents.agents.servers import mcp_tools
 from multiagents.agents.tools import current_tool, tool
 from multiagents.agents.worker import dspy_worker
 
-__all__ = ["Budget", "current_tool", "dspy_worker", "mcp_tools", "optimize", "tool"]
+__all__ = ["AgentTask", "Budget", "current_tool", "dspy_worker", "mcp_tools", "optimize", "tool"]

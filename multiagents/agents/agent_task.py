@@ -239,6 +239,14 @@ def is_answer(example: Example) -> bool:
     return example.outputs is not None and not example.experience.error
 
 
+def _tools_of(agent: Agent) -> list[str]:
+    """What they are called; of a server that has yet to say so, where it is."""
+    names = [options_of(tool).name for tool in agent.functions]
+    for entry in agent.servers:
+        names += [entry.options_of(name).name for name in entry.only] or [f"mcp:{entry.server.name}"]
+    return names
+
+
 def optimization_data(agent: Agent, examples: Iterator[Example]) -> dict[str, Any]:
     """Put together what `AgentTask.get_optimization_data` gives."""
     training: list[dict[str, Any]] = []
@@ -257,7 +265,7 @@ def optimization_data(agent: Agent, examples: Iterator[Example]) -> dict[str, An
         "training_examples": training,
         "execution_history": history,
         "success_rate": sum(ended) / len(ended) if ended else None,
-        "available_tools": [options_of(tool).name for tool in agent.tools],
+        "available_tools": _tools_of(agent),
     }
 
 

@@ -1,4 +1,4 @@
-"""The part of the port that keeps what agents have done, to learn from (decision 0041).
+"""The part of the port that keeps what agents have done, to learn from (decision 0046).
 
 What it keeps to:
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from multiagents.state_store.payloads import PayloadPolicy
-from multiagents.state_store.records import Example, Feedback, StoredExample
+from multiagents.state_store.records import Example, Experience, Feedback, StoredExample
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,15 @@ class Examples(ABC):
             if page.before is None:
                 return
             before, left = page.before, None if left is None else left - len(found)
+
+    @abstractmethod
+    def of_step(self, identity: str, step: str) -> tuple[str, Experience] | None:
+        """What a step has left, and its worker; None if it has left nothing that can be read here.
+
+        Args:
+            identity: the run, as `multiagents.names.identity_of` writes it.
+            step: the step.
+        """
 
     @abstractmethod
     def feedback(

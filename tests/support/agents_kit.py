@@ -17,11 +17,12 @@ from tests.support.scenario import start_worker
 class Agents:
     """A store, an orchestrator in this process, and workers beside it."""
 
-    def __init__(self, url: str, folder: Path, stub: LMStub, app: str = agents.__name__) -> None:
+    def __init__(self, url: str, folder: Path, stub: LMStub, app: str = agents.__name__, **settings: Any) -> None:
         self.url = url
+        self.settings = settings
         self._app = app
         self.stub = stub
-        self.app = agents.make_app(url)
+        self.app = agents.make_app(url, **settings)
         self.orchestrator = self.app.multiagents
         self.redis = redis.Redis.from_url(url, decode_responses=True)
         self.workers: list[WorkerProcess] = []
@@ -32,7 +33,7 @@ class Agents:
     def worker(self, pool: str = "prefork", **options: Any) -> WorkerProcess:
         """Start a worker, and wait until it takes steps."""
         log = self._folder / f"worker-{len(self.workers) + 1}.log"
-        options = {**agents.SETTINGS, "concurrency": 2, **options}
+        options = {**agents.SETTINGS, "concurrency": 2, **self.settings, **options}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(agents.API_BASE, self.stub.openai_base)
             patch.setenv("MCP_SEEN", str(self.seen))

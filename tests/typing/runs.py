@@ -111,3 +111,11 @@ def telling(run: Run) -> None:
     run.update_timer("approval", "an hour")  # type: ignore[arg-type]
     run.update_deadline(at="tomorrow")  # type: ignore[arg-type]
     run.fork()  # type: ignore[call-arg]
+
+
+def learning(run: Run) -> None:
+    assert_type(run.feedback(1), list[str])
+    run.feedback(0.5, "too long", "answer", actor="ann")
+
+    run.feedback("good")  # type: ignore[arg-type]
+    run.feedback(1, "too long", "answer", "ann")  # type: ignore[call-arg]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, assert_type
 
-from multiagents import Limit, RetryPolicy, celery_task, worker
+from multiagents import Limit, RetryPolicy, celery_task, dspy_worker, worker
+from multiagents.agents import AgentTask
 from multiagents.worker_sdk import WorkerTask
 
 
@@ -75,3 +76,16 @@ def what_is_refused() -> None:
     worker("a", limit=10)  # type: ignore[call-overload]
     worker("a", retry_attempts="3")  # type: ignore[call-overload]
     worker("a", RetryPolicy())  # type: ignore[call-overload]
+
+
+@dspy_worker("classify", signature="text -> mood: str")
+def agent(context: dict[str, Any]) -> None: ...
+
+
+def what_an_agent_tells() -> None:
+    assert_type(agent, AgentTask)
+    assert_type(agent.get_optimization_data(), dict[str, Any])
+    assert_type(agent.get_optimization_data(100), dict[str, Any])
+    assert_type(agent.export_examples("examples.jsonl"), int)
+
+    agent.export_examples()  # type: ignore[call-arg]

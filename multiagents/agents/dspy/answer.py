@@ -229,7 +229,8 @@ def _answer(agent: Agent, prepared: Prepared, context: Mapping[str, Any], notes:
         notes.asks(None, prepared.lm, {})
         return _Answer({}, {})
     inputs = inputs_of(agent, prepared, context)
-    notes.asks(program, prepared.lm, {name: context[name] for name in inputs})
+    wanted = () if question is None else question.output_fields
+    notes.asks(program, prepared.lm, {name: context[name] for name in inputs}, wanted)
     prediction = called(program, inputs, agent)
     if question is None:
         typed = {name: value for name, value in prediction.items() if name not in ("trajectory", "history")}

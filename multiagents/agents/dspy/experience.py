@@ -7,7 +7,7 @@ cannot be kept is warned of.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -46,17 +46,20 @@ class Notes:
         self._inputs: dict[str, Any] = {}
         self._outputs: dict[str, Any] | None = None
         self._program: Any = None
+        self._wanted: tuple[str, ...] = ()
         self._models: list[str] = []
         self.trace: list[Any] = []
 
-    def asks(self, program: Any, lm: Any, inputs: Mapping[str, Any]) -> None:
+    def asks(self, program: Any, lm: Any, inputs: Mapping[str, Any], wanted: Iterable[str] = ()) -> None:
         """The question is put.
 
         Args:
             program: to whom.
             lm: which model it asks.
             inputs: the fields of the question, as the context has them.
+            wanted: the fields of the answer.
         """
+        self._wanted = tuple(wanted)
         self._program, self._inputs = program, dict(inputs)
         self._models = [route.model for route in getattr(getattr(lm, "engine", None), "routes", ())]
         self._models = self._models or [str(getattr(lm, "model", type(lm).__name__))]
@@ -94,6 +97,7 @@ class Notes:
             program=str(calls.program) if calls.program != BUILT_IN else "",
             dspy=dspy.__version__,
             edited=calls.edited,
+            wanted=self._wanted if self._outputs is None else (),
         )
         text = experience.written(store.policy)
         if text is None:

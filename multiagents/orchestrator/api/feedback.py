@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
-from multiagents.exceptions import WorkflowError, did_you_mean
+from multiagents.exceptions import MultiAgentsError, WorkflowError, did_you_mean
 from multiagents.plain_json import check_words
+from multiagents.settings import Settings
 from multiagents.state_store import StateStore
-from multiagents.state_store.records import Feedback
+from multiagents.state_store.records import Feedback, Lesson
+
+logger = logging.getLogger(__name__)
 
 
 def feedback(
@@ -48,3 +52,27 @@ def feedback(
         f"run {transaction_id!r} has no step {step!r} that an agent has done{did_you_mean(step, found.steps)} (there "
         f"are: {', '.join(sorted(found.steps)[:20])}); nothing was noted"
     )
+
+
+def supplied(store: StateStore, settings: Settings, identity: str, step: str, result: Any) -> Lesson | None:
+    """What there is to learn from a result that a person gives in place of an agent; None if there is nothing.
+
+    Args:
+        store: where the run is.
+        settings: how much is kept.
+        identity: the run, as `multiagents.names.identity_of` writes it.
+        step: the step.
+        result: what it is to have returned.
+    """
+    if not settings.examples:
+        return None
+    try:
+        found = store.examples.of_step(identity, step)
+        said = None if found is None else found[1].supplied(result)
+        text = None if said is None else said.written(store.policy)
+    except (MultiAgentsError, ValueError) as error:
+        logger.warning("what was supplied to %s/%s is no example to learn from: %s", identity, step, error)
+        return None
+    if found is None or text is None:
+        return None
+    return Lesson(found[0], step, text, settings.examples, round(settings.example_retention * 1000))

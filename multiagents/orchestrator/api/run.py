@@ -15,7 +15,7 @@ from multiagents.exceptions import WorkflowError, WorkflowFailedError
 from multiagents.names import Direction, check_transaction_id
 from multiagents.orchestrator.api.aside import aside
 from multiagents.orchestrator.api.delete import delete
-from multiagents.orchestrator.api.feedback import feedback
+from multiagents.orchestrator.api.feedback import feedback, supplied
 from multiagents.orchestrator.api.following import Following
 from multiagents.orchestrator.api.search import set_attributes
 from multiagents.orchestrator.api.streaming import entries_of, known_of
@@ -467,8 +467,14 @@ class Run:
         result = plain(result, what, max_bytes=self._runtime.settings.max_payload_bytes)
         snapshot = self._runtime.store.load(self.transaction_id)
         waiting = dict(settleable(snapshot.definition, snapshot.state))
-        payload = {"result": result, "direction": waiting.get(step, Direction.DO).value}
-        return self._operate(Fact.RESULT_SUPPLIED, step=step, payload=payload, reason=reason, actor=actor)
+        direction = waiting.get(step, Direction.DO)
+        lesson = None
+        if direction is Direction.DO:
+            lesson = supplied(self._runtime.store, self._runtime.settings, snapshot.state.identity, step, result)
+        payload = {"result": result, "direction": direction.value}
+        return self._operate(
+            Fact.RESULT_SUPPLIED, step=step, payload=payload, reason=reason, actor=actor, lesson=lesson
+        )
 
     def abandon(self, step: str | None = None, reason: str | None = None, *, actor: str | None = None) -> RunStatus:
         """Give an undo that failed, or is in doubt, up for good: its effect stays, and nobody comes back to it.

@@ -176,8 +176,9 @@ def _attributes_set(events: Sequence[Event], answered: tuple[str, str] | None) -
 
 
 def _lesson_of(events: Sequence[Event], answered: tuple[str, str] | None) -> Lesson | None:
-    """What the answered attempt leaves to learn from; what comes late or twice leaves nothing."""
-    lesson = events[0].lesson if answered is not None and events else None
+    """What the answered attempt, or who answers in its place, leaves to learn from; what comes late leaves nothing."""
+    counts = events and (answered is not None or _is_by_hand(events[0]))
+    lesson = events[0].lesson if counts else None
     return lesson if isinstance(lesson, Lesson) else None  # else somebody has sent something under that name
 
 

@@ -22,7 +22,7 @@ from multiagents.orchestrator.engine.timers import call_decided, deadline_moved,
 from multiagents.plain_json import check_words, plain
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import signal_field
-from multiagents.state_store.records import Snapshot, Verdict, decided
+from multiagents.state_store.records import Lesson, Snapshot, Verdict, decided
 from multiagents.workflow.decider import (
     Fact,
     Lateness,
@@ -167,6 +167,7 @@ class Interventions:
         actor: str | None = None,
         error: ErrorInfo | None = None,
         nonce: str | None = None,
+        lesson: Lesson | None = None,
     ) -> RunStatus:
         """Tell a run what a person wants; durable when this returns, and safe to repeat.
 
@@ -179,6 +180,7 @@ class Interventions:
             actor: who, for the history.
             error: why the run goes back, where it does.
             nonce: which of the runs that have had the id is meant; None is the one that has it.
+            lesson: what there is to learn from it.
 
         Returns:
             the status the run has then.
@@ -203,6 +205,8 @@ class Interventions:
             payload=payload,
             error=error,
         )
+        if lesson is not None:
+            event = event.model_copy(update={"lesson": lesson})
         if step is not None:
             definition.step(step)
         if is_so_already(state, event):

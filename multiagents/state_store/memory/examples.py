@@ -6,7 +6,7 @@ from multiagents.names import identity_of
 from multiagents.state_store.examples import READ_AT_ONCE, ExamplePage, Examples, FeedbackGiven, readable
 from multiagents.state_store.memory.tables import ExampleRow, Tables
 from multiagents.state_store.payloads import PayloadPolicy
-from multiagents.state_store.records import Feedback, StoredExample
+from multiagents.state_store.records import Experience, Feedback, StoredExample
 
 
 class InMemoryExamples(Examples):
@@ -35,6 +35,11 @@ class InMemoryExamples(Examples):
         if run is not None:
             outcome, edited = run.fields["status"], run.fields.get("edited") == "1"
         return StoredExample(f"{row.who}|{row.step}", row.at, row.text, outcome, edited, row.feedback)
+
+    def of_step(self, identity: str, step: str) -> tuple[str, Experience] | None:
+        with self._tables.lock:
+            row = self._tables.examples.get((identity, step))
+        return None if row is None else (row.worker, Experience.read(row.text, self._policy))
 
     def feedback(
         self, transaction_id: str, said: Feedback, *, step: str | None = None, nonce: str | None = None

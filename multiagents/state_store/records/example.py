@@ -68,6 +68,7 @@ class Experience(NamedTuple):
         program: the version of the program that has answered; empty where the worker has but one.
         dspy: the release of DSPy.
         edited: a person has changed what a tool was called with, or has supplied the outputs.
+        wanted: the output fields of its question, while it has no outputs.
     """
 
     inputs: Mapping[str, Any] = {}
@@ -80,6 +81,13 @@ class Experience(NamedTuple):
     program: str = ""
     dspy: str = ""
     edited: bool = False
+    wanted: Sequence[str] = ()
+
+    def supplied(self, result: Any) -> Experience | None:
+        """It with what a person says that it should have come to; None if that answers no question of its."""
+        said = result if isinstance(result, Mapping) else {}
+        outputs = {name: said[name] for name in self.wanted or self.outputs or () if name in said}
+        return self._replace(outputs=outputs, error="", trace=(), edited=True, wanted=()) if outputs else None
 
     def written(self, policy: PayloadPolicy) -> str | None:
         """It as it is stored: without what is not to be shown, for it is made to be taken elsewhere.
@@ -110,7 +118,9 @@ class Experience(NamedTuple):
         """
         fields = json.loads(policy.open(text))
         made = cls(**{name: value for name, value in fields.items() if name in cls._fields})
-        return made._replace(trace=_whole([Traced(*each) for each in made.trace]), models=tuple(made.models))
+        return made._replace(
+            trace=_whole([Traced(*each) for each in made.trace]), models=tuple(made.models), wanted=tuple(made.wanted)
+        )
 
 
 class Feedback(NamedTuple):

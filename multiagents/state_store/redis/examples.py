@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from multiagents.failpoints import WriteSite
 from multiagents.keys import Keys
+from multiagents.names import parse_identity
 from multiagents.state_store.examples import (
     DROPPED_AT_ONCE,
     READ_AT_ONCE,
@@ -15,7 +17,7 @@ from multiagents.state_store.examples import (
     readable,
 )
 from multiagents.state_store.payloads import PayloadPolicy
-from multiagents.state_store.records import Feedback, Lesson, StoredExample
+from multiagents.state_store.records import Experience, Feedback, Lesson, StoredExample
 from multiagents.state_store.redis.script_server import ScriptServer
 
 #: How many values the script answers for each example.
@@ -33,6 +35,7 @@ class RedisExamples(Examples):
 
     def __init__(self, server: ScriptServer, keys: Keys, policy: PayloadPolicy) -> None:
         self._server = server
+        self._client: Any = server.client
         self._keys = keys
         self._policy = policy
 
@@ -56,6 +59,14 @@ class RedisExamples(Examples):
         # What was written at once, in different partitions, stays together: the next page begins before it.
         page = [each for each in found if not more or each.at >= found[limit - 1].at]
         return ExamplePage(readable(worker, page, self._policy), page[-1].at if more else None)
+
+    def of_step(self, identity: str, step: str) -> tuple[str, Experience] | None:
+        run, member = self._keys.of_run(parse_identity(identity)[0]), f"{identity}|{step}"
+        worker = self._server.call(partial(self._client.hget, run.examples_of, member))
+        if worker is None:
+            return None
+        text = self._server.call(partial(self._client.hget, run.example(worker), f"x|{member}"))
+        return None if text is None else (worker, Experience.read(text, self._policy))
 
     def feedback(
         self, transaction_id: str, said: Feedback, *, step: str | None = None, nonce: str | None = None

@@ -8,7 +8,7 @@ from multiagents.state_store.records import CallState
 from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import react_agent
 from tests.support.agents_kit import Agents
-from tests.support.apps.agents import RESEARCH, RESEARCH_PARKED
+from tests.support.apps.agents import RESEARCH, RESEARCH_PARKED, researcher
 
 SOON = 40.0
 #: Three calls of tools, one to finish and one to answer.
@@ -113,6 +113,9 @@ def test_S35_what_a_frozen_agent_is_answered_later_is_no_result(own_agents: Agen
     frozen.resume()
     late = wait_until(lambda: [call for call in run.calls() if call.state is CallState.EVIDENCE], SOON, "the evidence")
 
+    wait_until(lambda: [event for event in run.history() if event.late], SOON, "what it has to say in the end")
     assert [(call.step, call.attempt, call.kind) for call in late] == [("research", 1, "lm")]
+    [example] = researcher.get_optimization_data(app=agents.app)["execution_history"]
+    assert (example["status"], example["attempt"]) == ("succeeded", 2)
     assert agents.stub.count == CALLS + 1
     assert agents.tools() == ["look_up a", "look_up_later b", "fails c"]

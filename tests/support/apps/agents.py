@@ -14,7 +14,17 @@ import redis
 from celery import Celery
 from pydantic import BaseModel
 
-from multiagents import RetryPolicy, WorkflowBuilder, current_tool, dspy_worker, init_app, mcp_tools, tool, worker
+from multiagents import (
+    NeedsAttentionError,
+    RetryPolicy,
+    WorkflowBuilder,
+    current_tool,
+    dspy_worker,
+    init_app,
+    mcp_tools,
+    tool,
+    worker,
+)
 from multiagents.address import Address
 from multiagents.redis import pool_of
 
@@ -243,6 +253,12 @@ def telling_twice(answers: list[str]) -> None:
     assert answers
 
 
+@dspy_worker("doubter", signature="question -> answer: str", retry=RetryPolicy(max_attempts=1))
+def doubter(answer: str) -> None:
+    if answer == "unsure":
+        raise NeedsAttentionError("a person is to say")
+
+
 @worker("fail_after")
 def fail_after(context: dict[str, Any]) -> None:
     raise RuntimeError("the saga goes back")
@@ -262,6 +278,8 @@ RESEARCH_THEN_FAIL = (
     .add_step("fail", "fail_after", retry=ONCE)
     .build()
 )
+DOUBT = WorkflowBuilder("doubt").add_step("first", "doubter").add_step("it", "doubter").build()
+RESEARCH_BRIEFLY = WorkflowBuilder("research-briefly", retention=0.5).add_step("research", "researcher").build()
 CLASSIFY = WorkflowBuilder("classify-it").add_step("classify", "classify").build()
 CODE = WorkflowBuilder("code-it").add_step("code", "coder").build()
 THINK = WorkflowBuilder("think").add_step("think", "thinker").build()
