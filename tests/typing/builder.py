@@ -52,6 +52,7 @@ def what_each_takes() -> None:
             strict=True,
             compensate_in=["ship", "reserve"],
             on_end="tell",
+            model=["gemini/gemini-3.8-flash", {"model": "openai/gpt-5", "temperature": 0.2}],
         )
         .add_step("charge")
         .add_step(
