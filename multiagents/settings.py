@@ -41,6 +41,8 @@ DEFAULT_KEY_PREFIX = "ma"
 KEY_PREFIX = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: What a payload may have at most: encrypted it takes a third more, and Redis takes no value of more than 512 MiB.
 MOST_BYTES = 256 * 1024 * 1024
+#: What a limit of a model may be at most.
+MOST_LIMITED = 1_000_000_000
 #: What the tests and the benchmarks put into the environment, after the prefix: no settings, and no typing errors.
 _NO_SETTINGS = ("test_", "bench_")
 
@@ -215,6 +217,17 @@ def _price(value: Any) -> dict[str, float]:
     return prices
 
 
+def _limits(value: Any) -> dict[str, float]:
+    known = {"requests_per_minute", "tokens_per_minute", "concurrency"}
+    if not isinstance(value, Mapping) or not value or not known.issuperset(value):
+        raise ValueError
+    limits = {name: _number(number) for name, number in value.items()}
+    whole = limits.get("concurrency", 1)
+    if min(limits.values()) <= 0 or max(limits.values()) > MOST_LIMITED or whole != int(whole):
+        raise ValueError
+    return limits
+
+
 _CODECS = _Rule('codecs: "gzip", "aes-gcm", dotted paths or objects with encode and decode, one or a list', _codecs)
 _QUEUE = _matching(r"\S+", "the name of a queue, without spaces")
 
@@ -261,6 +274,11 @@ _RULES: dict[str, _Rule] = {
         'a dict of models, or patterns such as "gemini/*", each with dollars for a million tokens, '
         '{"input": 0.3, "output": 2.5}',
         _by_model(_price),
+    ),
+    "lm_limits": _Rule(
+        'a dict of models, or patterns such as "gemini/*", each with numbers above 0 for some of '
+        '{"requests_per_minute": 60, "tokens_per_minute": 100000, "concurrency": 8}',
+        _by_model(_limits),
     ),
 }
 
@@ -349,6 +367,9 @@ class Settings:
     #: "output": usd}`` for a million tokens; of others DSPy's own list is asked, as it was released. In the environment
     #: as JSON.
     lm_prices: Mapping[str, Mapping[str, float]] | None = None
+    #: How much models are asked by all workers together, by name or pattern as above: ``requests_per_minute``,
+    #: ``tokens_per_minute`` and ``concurrency``, any of them. What has one pattern shares its limits.
+    lm_limits: Mapping[str, Mapping[str, float]] | None = None
 
     def __post_init__(self) -> None:
         for one in fields(self):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from multiagents.clock import LONGEST_IN_WORDS, Duration, in_seconds, is_duration
 from multiagents.exceptions import ConfigurationError, WorkerError
+from multiagents.workflow.definition import Limit
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -33,6 +34,7 @@ class ToolOptions:
         max_calls: how often it may be called in a step, over all attempts; 0 is without limit.
         approval: whether a person has to approve each call, or a function of its arguments that says so.
         approval_timeout: seconds after which a call that nobody has decided upon is rejected; None waits for ever.
+        limit: how many calls are made at once, or in a time, over all workers.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ToolOptions:
     max_calls: int = 0
     approval: bool | Callable[..., bool] = False
     approval_timeout: float | None = None
+    limit: Limit | None = None
 
     def asks(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a person has to approve a call with these arguments."""
@@ -61,6 +64,7 @@ def tool(
     approval: bool | Callable[..., bool] = False,
     approval_timeout: Duration | None = None,
     on_timeout: str = "reject",
+    limit: Limit | None = None,
 ) -> Any:
     """Make a function a tool of agents.
 
@@ -80,6 +84,8 @@ def tool(
             of the arguments, by their names or all of them as a dict, says which. No worker waits meanwhile.
         approval_timeout: seconds after which a call that nobody has decided upon is rejected; None waits for ever.
         on_timeout: what is decided then: ``reject``.
+        limit: how many of its calls are made at once, or begin in a time, over all workers; the fields of its key are
+            taken from the arguments, and else from the agent's context. Who waits for long occupies no worker.
 
     Raises:
         ConfigurationError: when an argument is not what it must be.
@@ -119,11 +125,14 @@ def tool(
     if on_timeout != "reject":
         raise ConfigurationError(f'on_timeout of a tool must be "reject", got {on_timeout!r:.80}')
 
+    if not isinstance(limit, Limit | None):
+        raise ConfigurationError(f'limit of a tool must be a Limit, got {limit!r:.80}; write Limit("bank", rate=5)')
+
     def decorate(function: _F) -> _F:
         if not callable(function):
             raise ConfigurationError(f"@tool goes on a function, got {function!r:.120}")
         called = checked_name(name or str(getattr(function, "__name__", "")), function)
-        options = ToolOptions(called, idempotent, seconds, max_calls, approval, waits)
+        options = ToolOptions(called, idempotent, seconds, max_calls, approval, waits, limit)
         return give_options(function, options)
 
     return decorate

@@ -91,12 +91,16 @@ class Isolation(ABC):
         every_us: int = 0,
         pause_ms: int = 0,
         keep: bool = False,
+        call: str = "",
+        weight: int = 1,
     ) -> Slot:
         """Ask whether an attempt may run now; with a limited concurrency it has a slot then, for as long as a lease.
 
         Args:
             key: what is limited.
             correlation: the attempt; one that has its slot already is not counted again.
+            call: of a call that it makes, its name within it: that has a slot of its own, whatever is limited.
+            weight: for how many beginnings it counts; the next one waits for so many.
             concurrency: how many may run at once; 0 is without limit.
             every_us: microseconds between two beginnings; 0 is without limit.
             pause_ms: how long to wait at least where all slots are taken.
@@ -104,5 +108,13 @@ class Isolation(ABC):
         """
 
     @abstractmethod
-    def free_slot(self, key: str, correlation: Correlation) -> None:
-        """Give a slot back, if the attempt has it."""
+    def free_slot(self, key: str, correlation: Correlation, *, call: str = "", later_us: int = 0) -> None:
+        """Give a slot back, if the attempt, or the call that it makes, has it.
+
+        Args:
+            key: what is limited.
+            correlation: the attempt.
+            call: of a call that it makes, its name within it.
+            later_us: of a call: by how many microseconds more the next one waits, as this one was of another weight
+                than it was thought to be; below 0 less.
+        """

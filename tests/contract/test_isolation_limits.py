@@ -120,3 +120,54 @@ def test_who_asks_for_no_pause_is_turned_away_all_the_same(kit: StoreKit) -> Non
     ask(kit, 1, concurrency=1)
 
     assert not ask(kit, 2, concurrency=1, pause_ms=0).granted
+
+
+# --- calls within an attempt, which have weights ---------------------------------------------------------------------
+
+
+def test_a_call_counts_for_as_many_beginnings_as_it_weighs(kit: StoreKit) -> None:
+    assert ask(kit, 1, every_us=1_000, call="1", weight=400).granted
+
+    refused = ask(kit, 2, every_us=1_000, call="1", weight=50)
+
+    assert not refused.granted
+    assert 300 < refused.wait_ms <= 400
+    kit.sleep(0.41)
+    assert ask(kit, 2, every_us=1_000, call="1", weight=50).granted
+
+
+def test_a_call_that_is_asked_for_twice_counts_once(kit: StoreKit) -> None:
+    assert all(ask(kit, 1, every_us=1_000, call="1", weight=200).granted for _ in range(3))
+
+    assert ask(kit, 2, every_us=1_000, call="1").wait_ms <= 200
+
+
+def test_a_call_that_was_lighter_or_heavier_than_it_was_thought_is_corrected_once(kit: StoreKit) -> None:
+    ask(kit, 1, every_us=1_000, call="1", weight=5_000)
+    for _ in range(2):
+        kit.store.isolation.free_slot("bank", attempt(1), call="1", later_us=-3_000_000)
+    assert 1_000 < ask(kit, 2, every_us=1_000, call="1").wait_ms <= 2_000
+
+    ask(kit, 1, "other", every_us=1_000, call="1", weight=1_000)
+    for _ in range(2):
+        kit.store.isolation.free_slot("other", attempt(1), call="1", later_us=2_000_000)
+    assert 2_000 < ask(kit, 2, "other", every_us=1_000, call="1").wait_ms <= 3_000
+
+
+def test_calls_of_one_attempt_have_slots_of_their_own(kit: StoreKit) -> None:
+    assert [ask(kit, 1, concurrency=2, call=call).granted for call in "123"] == [True, True, False]
+
+    kit.store.isolation.free_slot("bank", attempt(1), call="1")
+
+    assert ask(kit, 1, concurrency=2, call="3").granted
+
+
+def test_a_call_whose_worker_is_gone_gives_its_slot_back_by_its_lease_and_corrects_nothing(kit: StoreKit) -> None:
+    ask(kit, 1, concurrency=1, call="1")
+    kit.sleep(LEASE_MS / 1000 + 0.1)
+    assert ask(kit, 2, concurrency=1, call="1").granted
+
+    kit.store.isolation.free_slot("bank", attempt(1), call="1", later_us=5_000_000)
+
+    kit.store.isolation.free_slot("bank", attempt(2), call="1")
+    assert ask(kit, 3, concurrency=1, every_us=1_000, call="1").granted

@@ -222,6 +222,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
         lambda _kit: None,
         lambda kit: kit.store.isolation.take_slot("order-1", attempt(), concurrency=1, every_us=1_000),
     ),
+    "limit_end": (
+        lambda kit: kit.store.isolation.take_slot("order-1", attempt(), every_us=1_000, call="1", weight=90_000),
+        lambda kit: kit.store.isolation.free_slot("order-1", attempt(), call="1", later_us=5_000_000),
+    ),
     "postpone": (timer, lambda kit: kit.store.postpone(ENTRY, "order-1", 5_000)),
     "bury": (lambda kit: kit.begin(), lambda kit: kit.store.bury("order-1", "order-1", {"why": "a test"})),
     "load": (claimed, lambda kit: kit.store.load("order-1")),
@@ -996,3 +1000,12 @@ def test_budget_settle_writes_numbers_that_lua_would_round(redis_kit: RedisKit) 
     redis_kit.store.budgets.settle(SHARED, "call-1", "owner-1", Amount(12_345_678_901_234, 4_000_000))
 
     assert redis_kit.store.budgets.balance(SHARED).spent == Amount(12_345_678_901_234, 4_000_000)
+
+
+def test_limit_end_lets_what_it_corrects_go_by_itself(redis_kit: RedisKit) -> None:
+    isolation = redis_kit.store.isolation
+    isolation.take_slot("bank", attempt(), every_us=1_000, call="1", weight=1_000)
+    isolation.free_slot("bank", attempt(), call="1", later_us=9_000_000)
+
+    key = redis_kit.keys.of_key("bank").next_start("bank")
+    assert 10_000 < redis_kit.client.pttl(key) < 32_000

@@ -18,6 +18,10 @@ from multiagents.settings import Settings
 
 KEY = bytes(range(16))
 OLD = b"\xff" + KEY[1:]
+LIMITS = (
+    'a dict of models, or patterns such as "gemini/*", each with numbers above 0 for some of '
+    '{"requests_per_minute": 60, "tokens_per_minute": 100000, "concurrency": 8}'
+)
 PRICES = (
     'a dict of models, or patterns such as "gemini/*", each with dollars for a million tokens, '
     '{"input": 0.3, "output": 2.5}'
@@ -209,6 +213,7 @@ def test_names_of_the_tests_and_of_others_do_not_even_warn(caplog: pytest.LogCap
         ("orchestrator_queue", "sagas", "sagas"),
         ("lean_qos", "off", False),
         ("lean_qos", 1, True),
+        ("lm_limits", {"*": {"concurrency": 8}}, {"*": {"concurrency": 8.0}}),
         ("lm_prices", {"gemini/*": {"input": "0.3", "output": 2}}, {"gemini/*": {"input": 0.3, "output": 2.0}}),
         ("lm_prices", '{"gemini/*": {"input": 0.3, "output": 2}}', {"gemini/*": {"input": 0.3, "output": 2.0}}),
         ("start_priority", "6", 6),
@@ -255,6 +260,11 @@ def test_a_good_value_is_taken_in_each_of_its_forms(name: str, given: Any, kept:
         ("lm_prices", {"gemini/*": {"input": 3}}, PRICES),
         ("lm_prices", {"gemini/*": {"input": 3, "output": -1}}, PRICES),
         ("lm_prices", "gemini=3", PRICES),
+        ("lm_limits", {"gemini/*": 3}, LIMITS),
+        ("lm_limits", {"gemini/*": {}}, LIMITS),
+        ("lm_limits", {"gemini/*": {"tokens": 3}}, LIMITS),
+        ("lm_limits", {"gemini/*": {"tokens_per_minute": 0}}, LIMITS),
+        ("lm_limits", {"gemini/*": {"concurrency": 1.5}}, LIMITS),
         ("start_priority", 10, "a whole number from 0 to 9"),
         ("start_priority", 2.5, "a whole number from 0 to 9"),
         ("start_priority", True, "a whole number from 0 to 9"),

@@ -10,6 +10,7 @@ from dspy._vendor.lm15.transports import ConnectError
 from multiagents.agents.dspy.costs import Prices, bound_of, cost_of, most_of, usage_of
 from multiagents.agents.dspy.route import Route
 from multiagents.agents.spending import Bound, Held
+from multiagents.agents.turns import Share, Turn, shares_of_model
 from multiagents.exceptions import MultiAgentsError
 from multiagents.state_store.records import Amount, Begun, Usage
 from multiagents.worker_sdk.attempt.asked import GivenBack
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Tokens that a provider may add to a request of its own, to say how tools are called.
 ADDED_FOR_TOOLS = 1_000
+#: Tokens that an answer is thought to have which may have any number; it is corrected by what it has.
+GUESSED_ANSWER = 1_000
 #: What a provider says that has not answered, and takes no money for it.
 _FREE = (
     lm15.AuthError,
@@ -32,7 +35,7 @@ _FREE = (
 
 
 class Admission:
-    """What stands between a call that was begun and the model: its budgets.
+    """What stands between a call that was begun and the model: limits, and budgets.
 
     Args:
         calls: those of the attempt.
@@ -49,25 +52,33 @@ class Admission:
         self._request = request
         self._text = text
         self._held: Held | None = None
+        self._turn = Turn(calls, begun, self._shares())
 
-    def take(self) -> None:
-        """Set aside what the call may cost.
+    def take(self) -> float:
+        """Ask whether the call may be made now, and set aside what it may cost.
+
+        Returns:
+            in how many seconds to ask again; 0: it may.
 
         Raises:
             Leave: when it must not be made, or not now.
         """
+        seconds = self._turn.take()
         spending = self._calls.spending
-        if spending is None:
-            return
+        if seconds or spending is None:
+            return seconds
         try:
             self._held = spending.reserve(self._begun, self._bound())
         except (MultiAgentsError, GivenBack) as error:
+            self._turn.give_up()
             self._calls.withhold(self._begun)
             raise self._calls.leave(error) from error
+        return 0.0
 
     def answered(self, response: Any) -> Usage:
         """Say what the call has cost; gives what it has used."""
         used = usage_of(self._route, self._request, response, self._prices)
+        self._turn.end(used.input_tokens + used.output_tokens)
         if self._held is not None:
             known = cost_of(self._route, self._request, response, self._prices) is not None
             micro_usd = used.micro_usd if known else self._held.bound.micro_usd
@@ -76,6 +87,7 @@ class Admission:
 
     def failed(self, error: Exception) -> None:
         """The call was not answered: unless that is known to cost nothing, it counts as paid."""
+        self._turn.end()
         if self._held is not None:
             unheard = isinstance(error.__cause__, ConnectError)
             self._settle(Amount() if unheard or isinstance(error, _FREE) else self._held.bound)
@@ -88,6 +100,13 @@ class Admission:
         if self._held is not None and self._calls.spending is not None:
             self._calls.spending.settle(self._held, used)
             self._held = None
+
+    def _shares(self) -> list[Share]:
+        limits = self._calls.step.settings.lm_limits
+        if not limits:
+            return []
+        guess = len(self._text) // 4 + (self._request.config.max_tokens or GUESSED_ANSWER)
+        return shares_of_model(self._route.model, limits, guess)
 
     def _bound(self) -> Bound:
         most = self._request.config.max_tokens

@@ -24,6 +24,7 @@ from multiagents.agents.dspy.faults import PASSING, not_configured, unavailable
 from multiagents.agents.dspy.route import Route
 from multiagents.agents.dspy.telling import Telling, answer_of, async_answer_of, telling_of
 from multiagents.agents.opentelemetry import ChatSpan, chat_span, replayed
+from multiagents.agents.turns import IN_PLACE
 from multiagents.exceptions import LMTruncatedError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import dumps
@@ -33,9 +34,6 @@ from multiagents.worker_sdk.attempt.asked import GivenBack
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
     from multiagents.agents.calls import Calls
-
-#: Seconds that are waited in place for a provider; a longer wait frees the worker.
-IN_PLACE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +182,8 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
             replayed(calls, "lm", route.model, begun.slot)
             return _replayed(begun, agent, calls)
         admission = None if calls is None or begun is None else Admission(calls, begun, route, request, told[1])
-        if admission is not None:
-            admission.take()
+        while admission is not None and (wait := admission.take()):
+            yield _Wait(wait)
         telling = telling_of(calls, begun)
         try:
             with _seen(calls, route, request) as span:

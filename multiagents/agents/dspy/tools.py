@@ -8,7 +8,9 @@ DSPy would show the frames of whatever was around the call.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,8 @@ import dspy
 from multiagents.agents.calls import Leave, leaving
 from multiagents.agents.opentelemetry import replayed, tool_span
 from multiagents.agents.tools import ToolCall, ToolOptions, calling, options_of
-from multiagents.exceptions import MCPUnavailableError, MultiAgentsError, OutcomeUnknownError
+from multiagents.agents.turns import Share, Turn, share_of
+from multiagents.exceptions import MCPUnavailableError, MultiAgentsError, OutcomeUnknownError, TerminalError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import dumps, plain
 from multiagents.state_store.records import Begun, CallVerdict
@@ -91,15 +94,19 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
                 except ValueError as error:
                     return self._told_error(f"a person has approved it with arguments that do not fit: {error}")
                 changed = f"Called with {dumps(shown)}, as {decision['actor'] or 'a person'} wants it: "
+        shares: list[Share] = []
         if calls is not None:
+            shares = self._shares(calls, shown)
             begun = calls.begin_tool(self._options, shown)
             if begun.verdict is CallVerdict.FULL:
                 return self._told_error(RuntimeError(f"it was called {begun.bound} times, and may not be again"))
             if begun.verdict is CallVerdict.REPLAY:
                 replayed(calls, "tool", self._options.name, begun.slot)
                 return self._said(begun.answer, changed)
-            calls.tell(begun, {"tool": self.name, "state": "started", "arguments": shown})
-        with tool_span(calls, self._options.name, "" if begun is None else begun.slot) as failed:
+        span = tool_span(calls, self._options.name, "" if begun is None else begun.slot)
+        with _turn(calls, begun, shares), span as failed:
+            if calls is not None and begun is not None:
+                calls.tell(begun, {"tool": self.name, "state": "started", "arguments": shown})
             answer = self._outcome(parsed, calls, begun)
             if "error" in answer:
                 failed(answer["error"].partition(":")[0])
@@ -107,6 +114,16 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             calls.finish(begun, answer, failed="error" in answer)
             calls.tell(begun, {"tool": self.name, "state": "failed" if "error" in answer else "answered"})
         return self._said(answer, changed)
+
+    def _shares(self, calls: Calls, arguments: Mapping[str, Any]) -> list[Share]:
+        """What a call takes of the tool's limit; its key is filled by arguments, and else by the step's context."""
+        limit, context = self._options.limit, calls.step.claim.context
+        if limit is None:
+            return []
+        try:
+            return [share_of(limit, {**(context if isinstance(context, Mapping) else {}), **arguments})]
+        except TerminalError as error:
+            raise calls.leave(error) from error
 
     def _outcome(self, parsed: dict[str, Any], calls: Calls | None, begun: Begun | None) -> Mapping[str, Any]:
         token = calling.set(None if calls is None or begun is None else _call_of(self._options, calls, begun))
@@ -176,3 +193,21 @@ def _refusal(decision: Mapping[str, Any]) -> str:
 def _call_of(options: ToolOptions, calls: Calls, begun: Begun) -> ToolCall:
     key = f"{calls.step.idempotency_key}/{begun.slot}"
     return ToolCall(options.name, key, possibly_twice=begun.verdict is CallVerdict.AGAIN)
+
+
+@contextmanager
+def _turn(calls: Calls | None, begun: Begun | None, shares: list[Share]) -> Iterator[None]:
+    """Wait in place until it is a call's turn; for long, nobody does."""
+    if calls is None or begun is None or not shares:
+        yield
+        return
+    turn = Turn(calls, begun, shares)
+    while wait := turn.take():
+        try:
+            time.sleep(wait)
+        except Exception as error:  # A time limit, say: no word of the tool's.
+            raise calls.leave(error) from error
+    try:
+        yield
+    finally:
+        turn.end()

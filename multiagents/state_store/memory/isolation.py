@@ -67,8 +67,10 @@ class InMemoryIsolation(Isolation):
         every_us: int = 0,
         pause_ms: int = 0,
         keep: bool = False,
+        call: str = "",
+        weight: int = 1,
     ) -> Slot:
-        holder = correlation.of_its_run
+        holder, interval = _holder(correlation, call), every_us * weight
         with self._tables.lock:
             now, now_us = self._tables.now(), int(self._tables.clock() * 1_000_000)
             row = self._tables.limits.setdefault(key, LimitRow())
@@ -79,18 +81,18 @@ class InMemoryIsolation(Isolation):
             if concurrency and len(row.slots) >= concurrency:
                 row.slots = self._kept(row.slots, now)
             wait = max(1, pause_ms) if concurrency and len(row.slots) >= concurrency else 0
-            if row.next_us > now_us + 2 * (row.every_us or every_us):  # by a clock that has been set back since
-                row.next_us = now_us + (row.every_us or every_us)
+            if row.next_us > now_us + 2 * (row.every_us or interval):  # by a clock that has been set back since
+                row.next_us = now_us + (row.every_us or interval)
             if every_us and row.next_us - every_us / 2 > now_us:
                 wait = max(wait, -((now_us - row.next_us) // 1_000))
             if not wait:
-                if concurrency:
+                if concurrency or call:
                     row.slots[holder] = now + self._lease_ms
                 if every_us:
-                    row.next_us, row.every_us = max(row.next_us, now_us) + every_us, every_us
+                    row.next_us, row.every_us = max(row.next_us, now_us) + interval, interval
                 return Slot(True)
             row.away = {name: at for name, at in row.away.items() if at <= now + AWAY_MS}
-            apart = max(-(-every_us // 1_000), APART_MS)
+            apart = max(-(-interval // 1_000), APART_MS)
             at = min(max([now + wait, *(other + apart for other in row.away.values())]), now + AWAY_MS)
             row.away[holder] = at
             return Slot(False, at - now)
@@ -105,10 +107,17 @@ class InMemoryIsolation(Isolation):
             name: extended + 0.5 for name, until in slots.items() if until <= now and extended and until % 1 == 0
         }
 
-    def free_slot(self, key: str, correlation: Correlation) -> None:
+    def free_slot(self, key: str, correlation: Correlation, *, call: str = "", later_us: int = 0) -> None:
         with self._tables.lock:
             row = self._tables.limits.get(key)
-            if row is not None:
-                row.slots.pop(correlation.of_its_run, None)
-                if row == LimitRow():
-                    del self._tables.limits[key]
+            if row is None or row.slots.pop(_holder(correlation, call), None) is None:
+                return
+            if later_us:
+                row.next_us = max(0, (row.next_us or int(self._tables.clock() * 1_000_000)) + later_us)
+                row.every_us += max(later_us, 0)
+            if row == LimitRow():
+                del self._tables.limits[key]
+
+
+def _holder(correlation: Correlation, call: str) -> str:
+    return f"{correlation.of_its_run}/{call}" if call else correlation.of_its_run

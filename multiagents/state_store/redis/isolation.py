@@ -55,16 +55,28 @@ class RedisIsolation(Isolation):
         every_us: int = 0,
         pause_ms: int = 0,
         keep: bool = False,
+        call: str = "",
+        weight: int = 1,
     ) -> Slot:
         part = self._keys.of_key(key)
         keys = [part.slots(key), part.next_start(key), part.limited(key), part.meta]
-        args = [correlation.of_its_run, concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
+        holder = _holder(correlation, call)
+        args = [holder, concurrency, every_us, pause_ms, int(keep), self._lease_ms, APART_MS, AWAY_MS]
+        args += [weight, int(call != "")]
         site = WriteSite.TAKE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.TAKE_SLOT
         granted, now, wait = self._server.run(site, "limit", keys, args)
         self._server.heard(now)
         return Slot(granted == 1, wait)
 
-    def free_slot(self, key: str, correlation: Correlation) -> None:
+    def free_slot(self, key: str, correlation: Correlation, *, call: str = "", later_us: int = 0) -> None:
         site = WriteSite.FREE_SLOT_UNDO if correlation.direction is Direction.UNDO else WriteSite.FREE_SLOT
-        give_back = partial(self._client.zrem, self._keys.of_key(key).slots(key), correlation.of_its_run)
-        self._server.call(lambda: write(site, give_back))
+        part, holder = self._keys.of_key(key), _holder(correlation, call)
+        if call:
+            self._server.run(site, "limit_end", [part.slots(key), part.next_start(key)], [holder, later_us])
+        else:
+            give_back = partial(self._client.zrem, part.slots(key), holder)
+            self._server.call(lambda: write(site, give_back))
+
+
+def _holder(correlation: Correlation, call: str) -> str:
+    return f"{correlation.of_its_run}/{call}" if call else correlation.of_its_run

@@ -150,10 +150,13 @@ class Invocation:
                 if is_interrupted(error):
                     raise
                 settled, failure = self._unwritten(worker, claim, event, error, hostname)
+        except ClaimRefused:  # it was given back
+            _free(lease)
+            raise
         finally:
             self._leases.remove(lease)
-        if lease.slot is not None:
-            lease.slot.free()
+        if lease.slot is not None or lease.calls:
+            _free(lease)
         return settled, failure
 
     def _at_most(self, worker: Worker, seconds: float) -> float:
@@ -163,7 +166,7 @@ class Invocation:
     def _outcome(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
-        step = StepContext(claim, lease, self._store_here, self._runtime.settings)
+        step = StepContext(claim, lease, self._store_here, self._runtime.settings, limited=self._runtime.limited)
         token = running.set(step)
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:
@@ -316,6 +319,13 @@ def call_outside_run(worker: Worker, args: tuple[Any, ...], kwargs: dict[str, An
     if inspect.isawaitable(returned):
         returned = event_loop.run(returned, worker=worker.name)
     return signature.dumped(returned)
+
+
+def _free(lease: Lease) -> None:
+    """Give back what an attempt that is over has under limits, and calls of it that were broken off."""
+    for slot in (lease.slot, *(lease.calls or ())):
+        if slot is not None:
+            slot.free()
 
 
 def _call(worker: Worker, positional: list[Any], keywords: dict[str, Any], seconds: float, pool: str) -> Any:

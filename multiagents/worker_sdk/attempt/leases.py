@@ -34,6 +34,7 @@ class Lease:
     Attributes:
         cancelled: the run is to stop.
         slot: what it has under a limit, which is kept with the lease.
+        calls: what the calls that it makes have under limits, likewise; None: nothing ever.
         detail, sent: what its last heartbeat said of its progress, and what the store has of that.
         lost: the store has given the attempt to somebody else, or its time is over: the outcome will be refused.
     """
@@ -41,6 +42,7 @@ class Lease:
     __slots__ = (
         "_leases",
         "beat",
+        "calls",
         "cancelled",
         "correlation",
         "detail",
@@ -61,6 +63,7 @@ class Lease:
         self.cancelled = cancelled
         self.lost = False
         self.slot: Slot | None = None
+        self.calls: set[Slot] | None = None
         self.beat = False
         self.detail: Any = None
         self.sent: Any = None
@@ -150,8 +153,10 @@ class Leases:
         try:
             store, slot = self._store_here(), lease.slot
             answer = self._answer(store, lease, beat=beat)
-            if answer.alive and slot is not None:
-                slot.keep(store)
+            if answer.alive:
+                for each in (slot, *tuple(lease.calls or ())):
+                    if each is not None:
+                        each.keep(store)
         except Exception as error:  # noqa: BLE001 - any fault of the store: this thread has to go on
             lease.beat = lease.beat or beat
             if not self._failing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multiagents.clock import to_ms
 from multiagents.exceptions import StateStoreError, TerminalError, WorkflowError
@@ -28,27 +28,30 @@ logger = logging.getLogger(__name__)
 
 
 class Slot:
-    """A slot that an attempt has under a limit."""
+    """A slot that an attempt, or a call that it makes, has under a limit."""
 
-    __slots__ = ("_correlation", "_freed", "_key", "_store")
+    __slots__ = ("_call", "_correlation", "_freed", "_key", "_store")
 
-    def __init__(self, store: StateStore, key: str, correlation: Correlation) -> None:
+    def __init__(self, store: StateStore, key: str, correlation: Correlation, call: str = "") -> None:
         self._store = store
         self._key = key
         self._correlation = correlation
+        self._call = call
         self._freed = False
 
     def keep(self, store: StateStore) -> None:
         """Have it for another lease; ``store`` is one that the calling thread may use."""
-        store.isolation.take_slot(self._key, self._correlation, keep=True)
+        of_a_call: dict[str, Any] = {"call": self._call} if self._call else {}
+        store.isolation.take_slot(self._key, self._correlation, keep=True, **of_a_call)
         if self._freed:  # meanwhile, in another thread
-            store.isolation.free_slot(self._key, self._correlation)
+            store.isolation.free_slot(self._key, self._correlation, **of_a_call)
 
-    def free(self) -> None:
-        """Give it back; if that fails, it runs out."""
+    def free(self, later_us: int = 0) -> None:
+        """Give it back, and have the next one wait so much longer; if that fails, it runs out."""
         self._freed = True
         try:
-            self._store.isolation.free_slot(self._key, self._correlation)
+            of_a_call: dict[str, Any] = {"call": self._call, "later_us": later_us} if self._call else {}
+            self._store.isolation.free_slot(self._key, self._correlation, **of_a_call)
         except StateStoreError as error:
             logger.warning("the slot of %s under limit %r runs out by itself: %s", self._correlation, self._key, error)
 

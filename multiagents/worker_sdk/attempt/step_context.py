@@ -18,19 +18,30 @@ if TYPE_CHECKING:
     from multiagents.state_store import StateStore
     from multiagents.state_store.records import Claim, Lesson
     from multiagents.worker_sdk.attempt.leases import Lease
+    from multiagents.worker_sdk.attempt.rate_limits import Slot
 
 
 class StepContext:
     """The attempt that is running. Workers get it from `current_step`."""
 
-    __slots__ = ("_claim", "_lease", "_results", "attributes", "lesson", "said", "settings", "store_here")
+    __slots__ = ("_claim", "_lease", "_results", "attributes", "lesson", "limited", "said", "settings", "store_here")
 
-    def __init__(self, claim: Claim, lease: Lease, store_here: Callable[[], StateStore], settings: Settings) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        lease: Lease,
+        store_here: Callable[[], StateStore],
+        settings: Settings,
+        *,
+        limited: bool = True,
+    ) -> None:
         self._claim = claim
         self._lease = lease
         #: gives the store that the calling thread may use
         self.store_here = store_here
         self.settings = settings
+        #: whether limits hold here: not where all attempts run one after the other
+        self.limited = limited
         self._results: Results | None = None
         #: what `set_attributes` was given and the commit of the step writes; None is nothing
         self.attributes: dict[str, Any] | None = None
@@ -109,6 +120,18 @@ class StepContext:
     def claim(self) -> Claim:
         """What the attempt was claimed with."""
         return self._claim
+
+    def hold(self, slot: Slot) -> None:
+        """Keep what a call has under a limit, with the lease of the attempt."""
+        if self._lease.calls is None:
+            self._lease.calls = set()
+        self._lease.calls.add(slot)
+
+    def let_go(self, slot: Slot, later_us: int = 0) -> None:
+        """Give it back, and have the next one wait so much longer."""
+        if self._lease.calls is not None:
+            self._lease.calls.discard(slot)
+        slot.free(later_us)
 
     @property
     def has_inputs(self) -> bool:

@@ -8,13 +8,18 @@ from typing import Any
 import redis
 from celery import Celery
 
-from multiagents import Budget, RetryPolicy, WorkflowBuilder, dspy_worker, init_app, tool
+from multiagents import Budget, Limit, RetryPolicy, WorkflowBuilder, dspy_worker, init_app, tool
 from multiagents.address import Address
 from multiagents.redis import pool_of
 from tests.support.apps.agents import API_BASE
 
 #: Dollars for a million tokens.
 PRICES = {"openai/stub-*": {"input": 1.0, "output": 10.0}}
+LIMITS = {
+    "openai/metered-*": {"tokens_per_minute": 120_000},
+    "openai/narrow-*": {"concurrency": 2},
+    "openai/single-*": {"concurrency": 1, "requests_per_minute": 6_000},
+}
 SETTINGS = {"lease": 2.0, "sweep_interval": 0.3, "schedule_to_start": 10.0}
 BASE = os.environ.get(API_BASE, "")
 SOON = RetryPolicy(max_attempts=3, initial_interval=0.05, jitter=False)
@@ -27,7 +32,7 @@ def model(name: str) -> dict[str, Any]:
 def make_app(broker: str | None, **settings: Any) -> Celery:
     made = Celery("spenders", broker=broker, set_as_current=False)
     made.conf.update(worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True)
-    init_app(made, {**SETTINGS, "lm_prices": PRICES, **settings})
+    init_app(made, {**SETTINGS, "lm_prices": PRICES, "lm_limits": LIMITS, **settings})
     return made
 
 
@@ -56,6 +61,28 @@ def counted(answer: str) -> None:
 @dspy_worker("falls_back", budget=Budget("all", usd=1), model=[model("stub-down"), model("stub-up")], **ASK)
 def falls_back(answer: str) -> None:
     assert answer
+
+
+LIMITED = {
+    name: WorkflowBuilder(f"limited-{name}")
+    .add_step("it", dspy_worker(f"limited_{name}", model=model(f"{name}-1"), **ASK)(lambda answer: None))
+    .build()
+    for name in ("metered", "narrow", "single")
+}
+
+
+@tool("call_bank", limit=Limit("bank:{account}", rate=1, per=4))
+def call_bank(account: str) -> str:
+    """Call the bank."""
+    return f"{account} is fine"
+
+
+@dspy_worker("banker", "question -> answer", reasoning="react", tools=[call_bank], model=model("stub-1"), retry=SOON)
+def banker(answer: str) -> None:
+    assert answer
+
+
+BANK = WorkflowBuilder("bank").add_step("it", "banker").build()
 
 
 @tool("look_up", idempotent=True)

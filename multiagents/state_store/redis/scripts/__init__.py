@@ -17,7 +17,7 @@ from typing import NamedTuple
 #: Scripts that a full server runs as well.
 ON_A_FULL_SERVER = frozenset(
     {
-        *("claim", "renew", "commit", "dispatch", "lock", "limit"),  # what runs comes to its end
+        *("claim", "renew", "commit", "dispatch", "lock", "limit", "limit_end"),  # what runs comes to its end
         *("journal_open", "journal_begin", "journal_finish", "journal_refuse", "journal_restart", "journal_decide"),
         *("journal_withhold", "budget_reserve", "budget_settle"),
         *("take_due", "hold", "postpone", "expire", "bury", "announce", "program_place"),  # and is looked after
