@@ -225,12 +225,14 @@ class ResultEvent(Event):
         worker: who ran it (a Celery node name), if known.
         started_at: when it began.
         attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
+        usage: of an agent: what the calls of its step have used by then, all attempts together.
     """
 
     type: Literal["result"] = "result"
     worker: str | None = None
     started_at: datetime | None = None
     attributes: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
 
     @classmethod
     def about(
@@ -243,6 +245,7 @@ class ResultEvent(Event):
         started_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
         lesson: Any = None,
+        usage: dict[str, Any] | None = None,
     ) -> Self:
         """The success of an attempt, at a time of the store's clock; its ids follow from those of the attempt."""
         return cls.of(
@@ -252,6 +255,7 @@ class ResultEvent(Event):
             started_at=started_at,
             attributes=attributes,
             lesson=lesson,
+            usage=usage,
         )
 
 
@@ -267,6 +271,7 @@ class ErrorEvent(Event):
         worker: who ran it, if known.
         started_at: when it began, if it did.
         attributes: what the run is to be found by from now on; written with the outcome. From JSON a time is a text.
+        usage: of an agent: what the calls of its step have used by then, all attempts together.
     """
 
     type: Literal["error"] = "error"
@@ -278,6 +283,7 @@ class ErrorEvent(Event):
     worker: str | None = None
     started_at: datetime | None = None
     attributes: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
 
     @classmethod
     def about(
@@ -294,6 +300,7 @@ class ErrorEvent(Event):
         started_at: datetime | None = None,
         attributes: dict[str, Any] | None = None,
         lesson: Any = None,
+        usage: dict[str, Any] | None = None,
     ) -> Self:
         """The failure of an attempt, at a time of the store's clock; its ids follow from those of the attempt."""
         return cls.of(
@@ -307,6 +314,7 @@ class ErrorEvent(Event):
             started_at=started_at,
             attributes=attributes,
             lesson=lesson,
+            usage=usage,
         )
 
 

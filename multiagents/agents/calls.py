@@ -36,7 +36,6 @@ from multiagents.worker_sdk.attempt.asked import GivenBack
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
-    from multiagents.agents.spending import Spending
     from multiagents.agents.tools import ToolOptions
     from multiagents.state_store.journal import Journal
     from multiagents.worker_sdk.attempt import StepContext
@@ -82,8 +81,6 @@ class Calls:
         self.span: Any = None
         self.edited = False
         self.program = BUILT_IN
-        #: what its calls may cost; None until that is known, and where nothing limits it
-        self.spending: Spending | None = None
 
     @property
     def step(self) -> StepContext:
@@ -139,6 +136,18 @@ class Calls:
                 NeedsAttentionError(f"{said}; run.retry({self._step.step!r}) where it is the same, or with fresh=True")
             )
         logger.warning("%s, and then costs anew", said)
+
+    def tell_usage(self) -> None:
+        """Have the event of the attempt's end say what the calls of its step have used by then."""
+        step = self._step
+        if isinstance(self.left, GivenBack):
+            return  # There is no such event.
+        try:
+            used = self._journal.usage(step.transaction_id, [step.step]).get(step.step)
+        except StateStoreError as error:
+            logger.warning("what %s has used is not told: %s", step.correlation_id, error)
+        else:
+            step.usage = None if used is None else used.to_dict()
 
     def leave(self, error: BaseException) -> Leave:
         """What to raise to end the attempt with an error, now or at the next call."""

@@ -54,18 +54,28 @@ class Spending:
         worker: the agent's name, for words.
         budgets: what limits it.
         context: what fills their keys.
+        outer: of the agent that has called this one, which spends, too.
 
     Raises:
         TerminalError: when a key cannot be filled.
     """
 
-    def __init__(self, step: StepContext, worker: str, budgets: Sequence[Budget], context: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        step: StepContext,
+        worker: str,
+        budgets: Sequence[Budget],
+        context: Mapping[str, Any],
+        *,
+        outer: Spending | None = None,
+    ) -> None:
         self._step = step
         self._worker = worker
-        self._budgets = budgets
-        self._context = context
-        for budget in budgets:
-            self._account(budget)
+        #: with what fills their keys
+        self.budgets: list[tuple[Budget, Mapping[str, Any]]] = [*(() if outer is None else outer.budgets)]
+        self.budgets += [(budget, context) for budget in budgets]
+        for budget, about in self.budgets:
+            self._account(budget, about)
 
     def reserve(self, begun: Begun, bound: Bound) -> Held:
         """Set aside what a call costs at most, in every budget.
@@ -84,8 +94,8 @@ class Spending:
         call = f"{correlation.identity}/{correlation.step}/{direction}/{begun.slot}"
         amount = self._checked(bound)
         held: list[Account] = []
-        for budget in self._budgets:
-            account = self._account(budget)
+        for budget, context in self.budgets:
+            account = self._account(budget, context)
             if budget.per == Per.CALL:
                 answer = Reserved(ReserveVerdict.GRANTED if amount.within(budget.limit) else ReserveVerdict.SPENT)
             else:
@@ -118,18 +128,18 @@ class Spending:
     def _store(self) -> Budgets:
         return self._step.store_here().budgets
 
-    def _account(self, budget: Budget) -> Account:
+    def _account(self, budget: Budget, context: Mapping[str, Any]) -> Account:
         # Each time: a day may have gone by since the attempt began.
-        return budget.account(self._context, self._step.claim.correlation, self._step.store_here().now())
+        return budget.account(context, self._step.claim.correlation, self._step.store_here().now())
 
     def _checked(self, bound: Bound) -> Amount:
         """What a call costs at most, if that is known as far as it is limited."""
-        if self._budgets and bound.tokens is None:
+        if self.budgets and bound.tokens is None:
             raise LMNotConfiguredError(
                 f'worker "{self._worker}" has a budget, and asks {bound.model} without saying how long the answer may '
                 f"be, so nobody knows what it may cost; nothing was asked; give the worker max_tokens="
             )
-        if bound.micro_usd is None and any(budget.usd is not None for budget in self._budgets):
+        if bound.micro_usd is None and any(budget.usd is not None for budget, _ in self.budgets):
             raise LMNotConfiguredError(
                 f'worker "{self._worker}" has a budget in dollars, and nobody knows the price of {bound.model}; '
                 f"nothing was asked; say it in the settings: multiagents_lm_prices = {{{bound.model!r}: {{"

@@ -51,10 +51,11 @@ ERROR = ErrorInfo(
     causes=(ErrorInfo(type="RefundFailed", message="bank closed"),),
 )
 TAGS = {"customer": "c-1", "amount": 12.5}
+USED = {"calls": 3, "usd": 0.25, "models": ["openai/x"]}
 EVENTS = [
     CommandEvent(**COMMON, worker="charge_card", delay=1.5),
     CompensationEvent(**COMMON, worker="refund_card", delay=0.5, outcome="unknown"),
-    ResultEvent(**COMMON, worker="celery@host", started_at=NOON, attributes=TAGS),
+    ResultEvent(**COMMON, worker="celery@host", started_at=NOON, attributes=TAGS, usage=USED),
     ErrorEvent(
         **COMMON,
         error=ERROR,
@@ -65,6 +66,7 @@ EVENTS = [
         worker="celery@host",
         started_at=NOON,
         attributes=TAGS,
+        usage=USED,
     ),
     StatusEvent(**COMMON, status="compensating", reason="operator", actor="ann", error=ERROR),
 ]

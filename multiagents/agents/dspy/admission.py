@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dspy
 from dspy import lm15
 from dspy._vendor.lm15.transports import ConnectError
 
 from multiagents.agents.dspy.costs import Prices, bound_of, cost_of, most_of, usage_of
 from multiagents.agents.dspy.route import Route
-from multiagents.agents.spending import Bound, Held
+from multiagents.agents.spending import Bound, Held, Spending
 from multiagents.agents.turns import Share, Turn, shares_of_model
 from multiagents.exceptions import MultiAgentsError
 from multiagents.state_store.records import Amount, Begun, Usage
@@ -52,6 +53,7 @@ class Admission:
         self._request = request
         self._text = text
         self._held: Held | None = None
+        self._spending: Spending | None = dspy.settings.get("multiagents_spending")
         self._turn = Turn(calls, begun, self._shares())
 
     def take(self) -> float:
@@ -64,11 +66,10 @@ class Admission:
             Leave: when it must not be made, or not now.
         """
         seconds = self._turn.take()
-        spending = self._calls.spending
-        if seconds or spending is None:
+        if seconds or self._spending is None:
             return seconds
         try:
-            self._held = spending.reserve(self._begun, self._bound())
+            self._held = self._spending.reserve(self._begun, self._bound())
         except (MultiAgentsError, GivenBack) as error:
             self._turn.give_up()
             self._calls.withhold(self._begun)
@@ -97,8 +98,8 @@ class Admission:
         return self._calls.step.settings.lm_prices or {}
 
     def _settle(self, used: Amount) -> None:
-        if self._held is not None and self._calls.spending is not None:
-            self._calls.spending.settle(self._held, used)
+        if self._held is not None and self._spending is not None:
+            self._spending.settle(self._held, used)
             self._held = None
 
     def _shares(self) -> list[Share]:

@@ -68,7 +68,15 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
     step = running.get()
     calls = None if step is None else Calls(step, agent)
     with agent_span(agent.name, calls):
-        return _attempt(agent, context, step, calls)
+        try:
+            returned = _attempt(agent, context, step, calls)
+        except Exception:
+            if calls is not None:
+                calls.tell_usage()
+            raise
+        if calls is not None:
+            calls.tell_usage()
+        return returned
 
 
 def _attempt(agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None) -> Any:
@@ -110,9 +118,12 @@ def _perform(
     prepared = prepared_for(agent, step)
     if calls is not None and not within:
         prepared = _begun(agent, prepared, calls)
-        if agent.budgets and step is not None:
-            calls.spending = Spending(step, agent.name, agent.budgets, _fields(context, step))
-    with asked_by(agent, prepared, calls, notes.trace), tools_of_servers(agent, calls) as listed:
+    # An agent that is called by another one spends of the budgets of both.
+    spending: Spending | None = dspy.settings.get("multiagents_spending") if within else None
+    if agent.budgets and step is not None:
+        fields = context if within else _fields(context, step)
+        spending = Spending(step, agent.name, agent.budgets, fields, outer=spending)
+    with asked_by(agent, prepared, calls, notes.trace, spending), tools_of_servers(agent, calls) as listed:
         if listed:
             prepared = prepared._replace(program=program_of(agent, listed))
         answer = _answer(agent, prepared, context if within else _fields(context, step), notes)
@@ -199,7 +210,9 @@ def prepared_for(agent: Agent, step: StepContext | None) -> Prepared:
 
 
 @contextmanager
-def asked_by(agent: Agent, prepared: Prepared, calls: Calls | None, trace: list[Any]) -> Iterator[None]:
+def asked_by(
+    agent: Agent, prepared: Prepared, calls: Calls | None, trace: list[Any], spending: Spending | None = None
+) -> Iterator[None]:
     """Have what DSPy does meanwhile be done for an agent, with its calls; what its predictors note is in the trace."""
     own: dict[str, Any] = {"lm": prepared.lm, "adapter": prepared.adapter, "disable_history": True}
     own["trace"] = trace
@@ -208,7 +221,8 @@ def asked_by(agent: Agent, prepared: Prepared, calls: Calls | None, trace: list[
 
         own["interpreter_factory"] = sandbox_for(calls)
     # This reaches the threads that DSPy starts, where a context variable of ours does not.
-    with dspy.context(**own, multiagents_calls=calls, allow_tool_async_sync_conversion=True):
+    own |= {"multiagents_calls": calls, "multiagents_spending": spending}
+    with dspy.context(**own, allow_tool_async_sync_conversion=True):
         yield
 
 

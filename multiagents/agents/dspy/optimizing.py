@@ -140,11 +140,12 @@ def _working(agent: Agent, step: StepContext, calls: Calls, options: Options) ->
         BaseException: what the attempt is to end with: time is over, the run is cancelled, the provider is away, ...
     """
     prepared = prepared_for(agent, step)
+    spending = None
     if options.spend is not None:
-        calls.spending = Spending(step, agent.name, (Budget(**options.spend),), {"worker": agent.name})
+        spending = Spending(step, agent.name, (Budget(**options.spend),), {"worker": agent.name})
     try:
         calls.open({**_versions(options), "adapter": type(prepared.adapter).__name__})
-        with asked_by(agent, prepared, calls, []):
+        with asked_by(agent, prepared, calls, [], spending):
             yield prepared
     except Leave as left:
         raise left.error from left.__cause__

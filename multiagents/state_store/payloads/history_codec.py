@@ -44,6 +44,7 @@ _SHORT = {
     "version": "v",
     "attributes": "n",
     "late": "l",
+    "usage": "$",
 }
 _LONG: dict[str, str] = {short: long for long, short in _SHORT.items()}
 _TIMES = ("timestamp", "occurred_at", "started_at")

@@ -230,6 +230,11 @@ class StepUsage(NamedTuple):
     latency: float = 0.0
     models: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-ready data, the money in dollars."""
+        told = {name: value for name, value in self._asdict().items() if name != "micro_usd"}
+        return {**told, "usd": self.usd, "models": list(self.models)}
+
     @property
     def usd(self) -> float:
         """What it cost, in US dollars."""

@@ -189,6 +189,7 @@ class Invocation:
                 started_at=claim.now,
                 attributes=step.attributes,
                 lesson=step.lesson,
+                usage=step.usage,
             )
             return (resolved(event, worker.name) if claim.probing else event), None
         except ClaimRefused:
@@ -239,6 +240,7 @@ class Invocation:
             started_at=claim.now,
             attributes=None if step is None else step.attributes,
             lesson=None if step is None else step.lesson,
+            usage=None if step is None else step.usage,
         )
 
     def _given_back(

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 class StepContext:
     """The attempt that is running. Workers get it from `current_step`."""
 
-    __slots__ = ("_claim", "_lease", "_results", "attributes", "lesson", "limited", "said", "settings", "store_here")
+    __slots__ = (
+        "_claim",
+        "_lease",
+        "_results",
+        "attributes",
+        "lesson",
+        "limited",
+        "said",
+        "settings",
+        "store_here",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,8 @@ class StepContext:
         self.attributes: dict[str, Any] | None = None
         #: what the attempt leaves to learn from, and the commit of the step writes
         self.lesson: Lesson | None = None
+        #: what its calls have used, of an agent, for the event of its end
+        self.usage: dict[str, Any] | None = None
         #: what it has said while it ran; None is nothing
         self.said: Streaming | None = None
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from multiagents import Budget, Run, WorkflowBuilder, WorkflowFailedError, dspy_worker, init_app
+from multiagents import Budget, Run, WorkflowBuilder, WorkflowFailedError, dspy_worker, init_app, tool
 from multiagents.state_store.records import Amount, Balance, CallState
 from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import LMStub, fields, react, server_error, text
+from multiagents.worker_sdk.registry import workers
 from tests.support.agents_kit import Agents
 from tests.support.apps import spenders
 from tests.support.apps.spenders import FALLS_BACK, MODES, ONE, THRIFTY, TWO
@@ -28,6 +29,25 @@ DAYS = Budget("days", tokens=20_000, per="day")
 DAILY = (
     WorkflowBuilder("daily")
     .add_step("it", dspy_worker("daily", "question -> answer", max_tokens=100, budget=DAYS)(lambda answer: None))
+    .build()
+)
+
+
+INNER = Budget("inner", tokens=20_000)
+dspy_worker("inner", "question -> answer", max_tokens=100, budget=INNER)(lambda answer: None)
+
+
+@tool("ask_inner", idempotent=True)
+def ask_inner(question: str) -> str:
+    """Ask another agent."""
+    return str(workers["inner"].fn({"question": question})["answer"])
+
+
+NESTED = (
+    WorkflowBuilder("nested")
+    .add_step(
+        "it", dspy_worker("nested", "question -> answer", reasoning="react", tools=[ask_inner])(lambda answer: None)
+    )
     .build()
 )
 
@@ -117,6 +137,8 @@ def test_what_is_replayed_is_not_paid_again(agents: Agents) -> None:
     assert agents.orchestrator.budget("tenant:replayed") == Balance(Amount(COST, 1_100))
     usage = run.describe().steps["it"].usage
     assert (usage.calls, usage.replayed, usage.usd) == (1, 1, COST / 1_000_000)
+    told = [event.usage for event in run.history() if event.type in ("error", "result") and event.step == "it"]
+    assert [(used["calls"], used["replayed"], used["usd"]) for used in told] == [(1, 0, 0.002), (1, 1, 0.002)]
 
 
 def test_a_call_whose_worker_was_killed_counts_as_paid_and_so_does_the_one_in_its_place(own: Agents) -> None:
@@ -185,6 +207,23 @@ def test_each_day_has_a_budget_of_its_own(lm_stub: LMStub) -> None:
     assert ends == ["completed", "failed", "completed"]
     yesterday = orchestrator.budget("days", at=datetime.fromtimestamp(began, UTC))
     assert yesterday.spent == orchestrator.budget("days").spent == Amount(0, 25_100)
+
+
+def test_an_agent_that_another_one_calls_keeps_to_its_own_budget(lm_stub: LMStub) -> None:
+    lm_stub.reply(react("Ask.", "ask_inner", {"question": "Why?"}), answer(25_000))
+    lm_stub.reply(react("Again.", "ask_inner", {"question": "Why not?"}))
+    app = Celery("nested", set_as_current=False)
+    app.conf.task_always_eager = True
+    app.conf.multiagents_lm = {"model": "openai/x", "api_base": lm_stub.openai_base, "api_key": "x"}
+    orchestrator = init_app(app)
+
+    run = orchestrator.start(NESTED, {"question": "Why?"})
+
+    assert run.status == "failed"
+    error = run.describe().steps["it"].error
+    assert error is not None
+    assert 'budget "inner" of 20,000 tokens per run: 25,' in error.message
+    assert lm_stub.count == 3
 
 
 def test_a_key_that_cannot_be_filled_is_refused_before_anything_is_asked(agents: Agents) -> None:
