@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,6 +62,7 @@ class Calls:
 
     Attributes:
         span: the attempt's, as `multiagents.agents.opentelemetry` has it.
+        under_way: how many models are being asked just now.
         left: what the attempt is to end with, once that is known: code that a model has written may have swallowed the
             `Leave` that carried it, so every further call raises it again.
         acted: something has run that may have had an effect: a tool, or code of the user's own.
@@ -78,6 +80,7 @@ class Calls:
         self._answers: dict[str, str] = {}
         self.acted = agent.signature is None
         self.left: BaseException | None = None
+        self.under_way = 0
         self.span: Any = None
         self.edited = False
         self.program = BUILT_IN
@@ -248,6 +251,17 @@ class Calls:
     def heard(self, begun: Begun, said: str) -> None:
         """Remember which call has brought what a model said."""
         self._answers[said] = begun.slot
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """A model is being asked: what the attempt would leave behind meanwhile, it would have paid for nothing."""
+        with self._lock:
+            self.under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.under_way -= 1
 
     def withhold(self, begun: Begun) -> None:
         """Say that a call that was begun is not made for now; the next attempt begins it."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds that are waited in place, over all; a longer wait frees the worker.
 IN_PLACE = 2.0
+#: Seconds after which a call asks again whose attempt is asking a model meanwhile, which would be lost if it left.
+AMONG_OTHERS = 0.25
 #: Where all slots are taken it is asked again after so many ms, while the call waits in place.
 _SHORTLY_MS = 250
 _MINUTE_US = 60_000_000
@@ -144,6 +146,8 @@ class Turn:
         self._taken = []
 
     def _wait(self, share: Share, seconds: float) -> float:
+        if self._calls.under_way:
+            return min(seconds, AMONG_OTHERS)
         if self._waited + seconds <= IN_PLACE:
             self._waited += seconds
             return seconds

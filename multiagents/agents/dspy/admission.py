@@ -11,13 +11,13 @@ from dspy._vendor.lm15.transports import ConnectError
 from multiagents.agents.dspy.costs import Prices, bound_of, cost_of, most_of, usage_of
 from multiagents.agents.dspy.route import Route
 from multiagents.agents.spending import Bound, Held, Spending
-from multiagents.agents.turns import Share, Turn, shares_of_model
+from multiagents.agents.turns import AMONG_OTHERS, Share, Turn, shares_of_model
 from multiagents.exceptions import MultiAgentsError
 from multiagents.state_store.records import Amount, Begun, Usage
 from multiagents.worker_sdk.attempt.asked import GivenBack
 
 if TYPE_CHECKING:
-    from multiagents.agents.calls import Calls
+    from multiagents.agents.calls import Calls, Leave
 
 #: Tokens that a provider may add to a request of its own, to say how tools are called.
 ADDED_FOR_TOOLS = 1_000
@@ -70,11 +70,18 @@ class Admission:
             return seconds
         try:
             self._held = self._spending.reserve(self._begun, self._bound())
-        except (MultiAgentsError, GivenBack) as error:
-            self._turn.give_up()
-            self._calls.withhold(self._begun)
-            raise self._calls.leave(error) from error
+        except GivenBack as error:
+            if self._calls.under_way:
+                return AMONG_OTHERS
+            raise self._not_made(error) from error
+        except MultiAgentsError as error:
+            raise self._not_made(error) from error
         return 0.0
+
+    def _not_made(self, error: Exception) -> Leave:
+        self._turn.give_up()
+        self._calls.withhold(self._begun)
+        return self._calls.leave(error)
 
     def answered(self, response: Any) -> Usage:
         """Say what the call has cost; gives what it has used."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -186,7 +186,7 @@ def _ask(agent: Agent, route: Route, request: Any, calls: Calls | None) -> _Talk
             yield _Wait(wait)
         telling = telling_of(calls, begun)
         try:
-            with _seen(calls, route, request) as span:
+            with _seen(calls, route, request) as span, nullcontext() if calls is None else calls.making():
                 response = yield _Ask(route, request, telling)
                 span.answered(_answered(response))
         except lm15.LM15Error as error:

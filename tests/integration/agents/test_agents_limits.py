@@ -13,10 +13,10 @@ import pytest
 
 from multiagents import Run
 from multiagents.testing import wait_until
-from multiagents.testing.lm_stub import LMStub, fields, react_agent
+from multiagents.testing.lm_stub import LMStub, fields, react_agent, slow
 from tests.support.agents_kit import Agents
 from tests.support.apps import spenders
-from tests.support.apps.spenders import BANK, LIMITED
+from tests.support.apps.spenders import AT_ONCE, BANK, LIMITED
 
 SOON = 60.0
 #: What each answer uses, and how long it takes until so many tokens may be used again.
@@ -100,6 +100,18 @@ def test_S37_who_waits_for_a_model_for_long_is_seen_to_and_has_no_worker(agents:
     assert agents.stub.count == 1
     agents.stub.release()
     assert [run.result(timeout=SOON)["answer"] for run in (first, *others)] == ["So."] * 3
+
+
+@pytest.mark.parametrize("what", ["limit", "budget"])
+def test_an_agent_that_asks_two_things_at_once_loses_neither_when_one_has_to_wait(agents: Agents, what: str) -> None:
+    agents.stub.answer_with(lambda _: slow(fields(answer="So.").with_usage(input_tokens=10, output_tokens=1), 2.5))
+
+    run = agents.orchestrator.start(AT_ONCE[what], {"question": "Why?"})
+
+    assert run.result(timeout=SOON)["answer"] == "So. So."
+    assert agents.stub.count == 2
+    step = run.describe().steps["it"]
+    assert (step.attempts, step.usage.calls, step.usage.possibly_paid_twice) == (1, 2, 0)
 
 
 def test_what_a_killed_worker_had_of_a_model_is_given_to_others(

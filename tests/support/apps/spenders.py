@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
+import dspy
 import redis
 from celery import Celery
 
@@ -68,6 +70,33 @@ LIMITED = {
     .add_step("it", dspy_worker(f"limited_{name}", model=model(f"{name}-1"), **ASK)(lambda answer: None))
     .build()
     for name in ("metered", "narrow", "single")
+}
+
+
+class Twice(dspy.Module):
+    """Asks two things at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        answers = await asyncio.gather(
+            self.ask.acall(question=question), self.ask.acall(question=f"{question} Really?")
+        )
+        return dspy.Prediction(answer=" ".join(each.answer for each in answers))
+
+
+#: So much is there for one call at a time.
+ONE_AT_A_TIME = Budget("of the run", usd=0.016)
+AT_ONCE = {
+    name: WorkflowBuilder(f"at-once-{name}")
+    .add_step("it", dspy_worker(f"at_once_{name}", module=Twice, max_tokens=1_000, **about)(lambda answer: None))
+    .build()
+    for name, about in {
+        "limit": {"model": model("single-1")},
+        "budget": {"model": model("stub-1"), "budget": ONE_AT_A_TIME},
+    }.items()
 }
 
 
