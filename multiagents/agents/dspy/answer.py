@@ -64,7 +64,7 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
     outer: Calls | None = dspy.settings.get("multiagents_calls")
     if outer is not None:
         # It is called by another agent, or judges one: its calls are that attempt's, and so is what becomes of them.
-        return _perform(agent, context, outer.step, outer, Notes(agent, None), within=True)
+        return _within(agent, context, outer)
     step = running.get()
     calls = None if step is None else Calls(step, agent)
     with agent_span(agent.name, calls):
@@ -77,6 +77,16 @@ def perform(agent: Agent, context: Mapping[str, Any]) -> Any:
         if calls is not None:
             calls.tell_usage()
         return returned
+
+
+def _within(agent: Agent, context: Mapping[str, Any], calls: Calls) -> Any:
+    try:
+        return _perform(agent, context, calls.step, calls, Notes(agent, None), within=True)
+    except Exception as error:
+        told = in_our_words(error, agent.name, calls)
+        if told is error:
+            raise
+        raise told from without_words(error)
 
 
 def _attempt(agent: Agent, context: Mapping[str, Any], step: StepContext | None, calls: Calls | None) -> Any:
@@ -139,7 +149,7 @@ def _perform(
     most = 0 if step is None else step.settings.max_payload_bytes
     told = agent.parameters.result(returned, most)
     result = _together(agent, answer.kept, told)
-    if step is not None and agent.stream:
+    if step is not None and agent.stream and not within:
         step.streaming.final(result)
     return result
 

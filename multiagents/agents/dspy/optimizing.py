@@ -20,12 +20,14 @@ from pydantic import TypeAdapter, ValidationError
 from multiagents.agents.budget import Budget
 from multiagents.agents.calls import Calls, Leave
 from multiagents.agents.dspy.answer import Prepared, asked_by, called, inputs_of, prepared_for
+from multiagents.agents.dspy.faults import in_our_words, without_words
 from multiagents.agents.dspy.learned import learned, made, written
 from multiagents.agents.dspy.models import lm_of
 from multiagents.agents.learning.metric import GOOD, Judged, Metric, metric_of
 from multiagents.agents.learning.options import Optimizer, Options
 from multiagents.agents.spending import Spending
 from multiagents.exceptions import BudgetExceededError, LMAnswerError, LMTruncatedError, TerminalError
+from multiagents.interruption import is_interrupted
 from multiagents.state_store.records import BUILT_IN, Begun
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ logger = logging.getLogger(__name__)
 
 # It prints how far it is, which is nothing for the standard output of whoever runs steps.
 bootstrapping.print = logger.debug
+# These tell of examples, answers and instructions, and no log is to have them; what came of them is in the run.
+for _name in ("dspy.teleprompt", "dspy.evaluate", "dspy.utils.parallelizer"):
+    if logging.getLogger(_name).level == logging.NOTSET:
+        logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 #: How many examples are shown to the model at most: of its own good answers, and together with others.
 DEMOS, ALL_DEMOS = 4, 8
@@ -52,6 +58,11 @@ class _OptimizersCalls(Calls):
         self.made = 0
         #: how many were made when the last round began, and what the longest round has taken
         self._before, self._longest = 0, 0
+
+    @property
+    def tells(self) -> bool:
+        """Nobody reads along."""
+        return False
 
     @property
     def is_spent(self) -> bool:
@@ -100,7 +111,7 @@ def compiled(
                 raise TerminalError(
                     f'optimizer="{options.optimizer}" had come to nothing when its budget of {options.budget} calls '
                     f"was spent; give it more: budget={2 * (options.budget or 0)}"
-                ) from error
+                ) from without_words(error)
             raise
         return {"candidate": written(found, agent, prepared.adapter), "versions": _versions(options)}
 
@@ -149,6 +160,11 @@ def _working(agent: Agent, step: StepContext, calls: Calls, options: Options) ->
             yield prepared
     except Leave as left:
         raise left.error from left.__cause__
+    except Exception as error:
+        told = in_our_words(error, agent.name, calls)
+        if told is error:
+            raise
+        raise told from without_words(error)
     if calls.left is not None:
         raise calls.left  # something has swallowed it
 
@@ -189,10 +205,14 @@ def _example(agent: Agent, prepared: Prepared, line: Mapping[str, Any]) -> dspy.
 
 def _score(agent: Agent, program: Any, judge: Metric, example: dspy.Example) -> float:
     try:
-        return judge(example, called(program, dict(example.inputs()), agent)).score
-    except Exception as error:  # noqa: BLE001 - a program that cannot answer has answered wrongly
-        logger.info("an example of %s scores nothing: %s: %s", agent.name, type(error).__name__, error)
+        prediction = called(program, dict(example.inputs()), agent)
+    except Exception as error:
+        if is_interrupted(error):
+            raise
+        # A program that cannot answer has answered wrongly. What is wrong may quote the answer, so nobody is told.
+        logger.info("an example of worker %s scores nothing: %s", agent.name, type(error).__name__)
         return 0.0
+    return judge(example, prediction).score
 
 
 # --- the optimizers --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from multiagents import Budget, Orchestrator, Run, init_app, optimize
 from multiagents.agents.agent_task import AgentTask
 from multiagents.exceptions import ConfigurationError, WorkerError, WorkerNotFoundError
 from multiagents.testing import wait_until
-from multiagents.testing.lm_stub import LMStub, fields, rate_limited
+from multiagents.testing.lm_stub import LMStub, fields, rate_limited, truncated
 from multiagents.workflow.definition import Definition
 from tests.support.agents_kit import Agents
 from tests.support.apps import learners
@@ -83,6 +83,30 @@ def test_an_agent_may_judge_another_one_in_the_same_attempt(orchestrator: Orches
 def agree(prompt: str) -> bool:
     """Whether an example and a prediction that a judge is shown have the same mood."""
     return len(set(re.findall(r'"mood": ?"(good|bad)"', prompt))) == 1
+
+
+def test_an_answer_that_cannot_be_used_scores_nothing_and_no_log_quotes_it(
+    orchestrator: Orchestrator, lm_stub: LMStub, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lm_stub.when(lambda request: re.search("nice [0-3]", request.prompt) is not None).reply("unspeakable")
+    lm_stub.when(lambda request: "awful 1" in request.prompt).reply(truncated("[[ ## mood ## ]]\nunspeakable"))
+    with caplog.at_level("INFO"):
+        run = optimize(mood_of, metric=EXACT, examples=EXAMPLES, canary_runs=0)
+
+    assert run.result()["scores"]["candidate"] > run.result()["scores"]["current"]
+    assert run.describe().steps["evaluate"].attempts == 1
+    said = capfd.readouterr()
+    assert "unspeakable" not in caplog.text + said.out + said.err
+    assert "nice" not in caplog.text + said.out + said.err
+
+
+def test_a_metric_that_fails_fails_the_step(orchestrator: Orchestrator) -> None:
+    run = optimize(mood_of, metric="tests.support.apps.learners:broken", examples=EXAMPLES, canary_runs=0)
+
+    assert run.status == "failed"
+    error = run.describe().error
+    assert error is not None
+    assert "LookupError: there is no such thing" in f"{error.type}: {error.message}"
 
 
 def test_a_budget_in_calls_bounds_what_looking_for_a_program_takes(orchestrator: Orchestrator, lm_stub: LMStub) -> None:

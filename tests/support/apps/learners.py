@@ -97,6 +97,10 @@ def exact(example: Any, prediction: Any, trace: Any = None) -> bool:
     return bool(example.mood == prediction.mood)
 
 
+def broken(example: Any, prediction: Any) -> bool:
+    raise LookupError("there is no such thing")
+
+
 def opposite(example: Any, prediction: Any, trace: Any = None) -> bool:
     return bool(example.mood != prediction.mood)
 
