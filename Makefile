@@ -77,7 +77,7 @@ $(BIN)/python:
 # One stamp for each set of extras, so that installing happens once, and again when pyproject.toml changes.
 define installed
 $(VENV)/.$(1): pyproject.toml | $(BIN)/python
-	@echo "Installing celery-multiagents[$(2)] into $(VENV) (once; about a minute) ..."
+	@echo "Installing celery-multiagents[$(2)] into $(VENV) (once; a minute or two) ..."
 	@$(BIN)/python -m pip install -qq --editable ".[$(2)]"
 	@touch $$@
 endef

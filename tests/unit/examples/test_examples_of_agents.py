@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def test_a_real_model_is_asked_where_there_is_a_key_and_else_the_stand_in(
 
 def test_the_stand_in_is_called_by_its_name() -> None:
     assert model.in_words(["gemini/x", model.STAND_IN]) == "a stand-in, gemini/x"
+
+
+def test_keys_are_passed_on_to_the_worker_and_are_in_no_image() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+    assert [line for line in compose.splitlines() if "API_KEY" in line] == [f"      {name}:" for name in model.KEYS]
+    assert re.findall(r"^(?:ARG|ENV|COPY .*\.env)", image, re.MULTILINE) == []
+    assert ".env" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 # -- the stand-in ------------------------------------------------------------------------------------------------------
