@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 
 from multiagents.error_report import message_of, qualified_name
+from multiagents.exceptions import MultiAgentsError
 from multiagents.interruption import is_interrupted
 from multiagents.plain_json import plain
 from multiagents.state_store.records import BUILT_IN, MAX_EXAMPLE, Experience, Lesson, Traced
@@ -112,6 +113,14 @@ class Notes:
         )
 
     def _traced(self) -> list[Traced]:
+        """What the predictors have noted; nothing, if one was asked with what cannot be written down."""
+        try:
+            return self._all_traced()
+        except MultiAgentsError as error:
+            logger.debug("an example of %s is kept without its trace: %s", self._agent.name, error)
+            return []
+
+    def _all_traced(self) -> list[Traced]:
         names = {} if self._program is None else {id(one): name for name, one in self._program.named_predictors()}
         return [
             Traced(

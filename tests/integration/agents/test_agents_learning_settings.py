@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 import redis
 from celery import Celery
@@ -24,6 +25,22 @@ SOON = 40.0
 def counsel(context: dict[str, Any]) -> None:
     if context["question"] == "large":
         assert len(context["answer"]) > 60_000
+
+
+class Odd(dspy.Module):
+    """Asks with what no JSON can be made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question, thing -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        return self.ask(question=question, thing=object())
+
+
+@dspy_worker("odd", module=Odd)
+def odd(answer: str) -> None:
+    assert answer
 
 
 COUNSEL = WorkflowBuilder("counsel").add_step("it", counsel).build()
@@ -139,3 +156,13 @@ def test_what_is_too_large_costs_the_step_nothing(counselled: Counsel, caplog: p
 
     assert [each["transaction_id"] for each in counselled.data()["execution_history"]] == [run.transaction_id]
     assert "leaves no example to learn from: its inputs and outputs take more than" in caplog.text
+
+
+def test_what_cannot_be_written_down_of_a_trace_costs_no_more_than_the_trace(counselled: Counsel) -> None:
+    counselled.under()
+    counselled.stub.reply(fields(answer="We shall."))
+
+    counselled.app.multiagents.start(WorkflowBuilder("odd").add_step("it", odd).build(), {"question": "?"}).result()
+
+    [example] = odd.get_optimization_data(app=counselled.app)["training_examples"]
+    assert (example["inputs"], example["outputs"], example["trace"]) == ({"question": "?"}, {"answer": "We shall."}, [])
