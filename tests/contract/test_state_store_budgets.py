@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.records import (
     Account,
@@ -20,7 +22,7 @@ from multiagents.state_store.records import (
 )
 from multiagents.state_store.records import budget as records
 from multiagents.workflow.state import RunStatus
-from tests.support.store_kit import RUN, StoreKit
+from tests.support.store_kit import RUN, MemoryKit, RedisKit, StoreKit
 
 GRANTED, TAKEN, SPENT = ReserveVerdict.GRANTED, ReserveVerdict.TAKEN, ReserveVerdict.SPENT
 DAY = account_of("tenant:acme", Per.DAY, datetime(2100, 1, 1, tzinfo=UTC))
@@ -131,6 +133,21 @@ def test_the_same_holds_on_every_store_for_as_long_as_is_said(kit: StoreKit, mon
     assert reserve(kit, "c2") == (GRANTED, Balance(CALL, CALL))
 
     assert not settle(kit, "c1")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_stores_go_through_the_same_and_hold_the_same(redis_kit: RedisKit, seed: int) -> None:
+    kits, chance = (MemoryKit(Keys()), redis_kit), random.Random(seed)
+    for _ in range(150):
+        call, owner = f"c{chance.randrange(6)}", f"o{chance.randrange(2)}"
+        amount = Amount(chance.randrange(60), chance.randrange(9))
+        if chance.random() < 0.6:
+            limit = Amount(chance.choice([0, 1_500]), chance.choice([0, 200]))
+            told = [reserve(kit, call, owner=owner, bound=amount, limit=limit) for kit in kits]
+        else:
+            told = [settle(kit, call, amount, owner) for kit in kits]
+        assert told[0] == told[1]
+    assert kits[0].store.budgets.balance(DAY) == kits[1].store.budgets.balance(DAY)
 
 
 def test_days_and_months_and_keys_have_accounts_of_their_own(kit: StoreKit) -> None:
