@@ -56,7 +56,7 @@ def test_a_worker_learns_from_examples_and_scores_better_on_those_that_were_held
 
 @pytest.mark.parametrize("optimizer", ["gepa", "mipro"])
 def test_better_instructions_are_found_by(optimizer: str, orchestrator: Orchestrator, lm_stub: LMStub) -> None:
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna")  # no part of DSPy, nor of what agents need
     run = optimize(
         mood_of, metric="judge_mood", optimizer=optimizer, budget=60, examples=EXAMPLES, canary_runs=0, seed=3
     )
