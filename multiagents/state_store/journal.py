@@ -131,7 +131,7 @@ class Journal(ABC):
             direction: whether the step is being done or undone.
 
         Returns:
-            the decision that counts; None if there is no such call.
+            the decision that counts; None if there is no such call, or nobody waits for it: the step has begun afresh.
         """
 
     @abstractmethod

@@ -756,6 +756,18 @@ def test_only_who_holds_the_attempt_withholds_a_call(agent: Agent) -> None:
     assert agent.states() == [("1", "started")]
 
 
+def test_S35_who_decides_upon_a_call_of_an_earlier_journal_is_told_that_nobody_waits_for_it(agent: Agent) -> None:
+    pay = agent.uses("pay", kind="approval", again=False)
+    agent.is_lost(taken=False)
+    assert agent.journal.restart(RUN, STEP)
+    assert agent.decides(pay.slot, {"approved": True}) is None
+    agent._take(sent=True)
+    agent.opens()
+
+    assert agent.decides(pay.slot, {"approved": True}) is None
+    assert not agent.asks("one?").diverged
+
+
 # --- faults ----------------------------------------------------------------------------------------------------------
 
 SITES = [site for site in WriteSite if site.name.startswith("JOURNAL_")]

@@ -24,6 +24,9 @@ class Play:
         self.agent = Agent(kit)
         self.open: list[str] = []
         self.slots: list[str] = []
+        self.waiting: list[str] = []
+        #: call -> the first decision upon it
+        self.decided: dict[str, Any] = {}
         self.zombies: list[tuple[Any, str, str]] = []
         self.told: list[Any] = []
 
@@ -38,8 +41,10 @@ class Play:
                 self.is_lost,
                 self.speaks_late,
                 self.begins_afresh,
+                self.asks_a_person,
+                self.a_person_decides,
             ],
-            [10, 8, 1, 1, 2, 1, 1, 0.3],
+            [10, 8, 1, 1, 2, 1, 1, 0.3, 3, 3],
         )[0]
         self.told.append((doing.__name__, doing()))
 
@@ -54,6 +59,27 @@ class Play:
         if begun.slot:
             self.slots.append(begun.slot)
         return begun
+
+    def asks_a_person(self) -> Any:
+        amount = self.chance.choice(["5", "50", "500"])
+        begun = self.agent.uses("pay", amount, kind="approval", again=False)
+        if begun.verdict is CallVerdict.REPLAY:
+            assert begun.answer == self.decided[begun.slot], "every attempt goes by the first decision"
+        if begun.slot:
+            self.waiting.append(begun.slot)
+        return begun
+
+    def a_person_decides(self) -> Any:
+        """Some person, of some call: of one that waits, or was decided upon before."""
+        if not self.waiting:
+            return None
+        slot = self.chance.choice(self.waiting)
+        decision = {"approved": self.chance.random() < 0.5, "by": len(self.told)}
+        told = self.agent.decides(slot, decision)
+        if told is not None:
+            assert told.is_new is (slot not in self.decided)
+            assert told.decision == self.decided.setdefault(slot, decision)
+        return told
 
     def answers(self) -> Any:
         if not self.open:
@@ -137,7 +163,8 @@ def test_S35_the_sums_are_those_of_all_calls_and_what_is_left_is_what_can_be_rep
     [head] = [Head.decode(text) for name, text in agent.kit.stored()["journal"].items() if name.startswith("j|")]
     good = [each for each in records if each.journal == head.journal and each.state in ANSWERED]
 
-    assert agent.usage().calls == len([each for each in records if each.state is not CallState.WITHHELD])
+    made = [each for each in records if each.state is not CallState.WITHHELD and each.kind != "approval"]
+    assert agent.usage().calls == len(made)
     assert agent.usage().replayed == sum(record.replayed for record in records)
     assert agent.usage().possibly_paid_twice == sum(record.twice for record in records)
     assert recorded == head.recorded == head.left == len(good)

@@ -15,6 +15,7 @@ from typing import Any
 from multiagents import Run
 from multiagents.agents.reasoning import Reasoning
 from multiagents.orchestrator.api.waiting import Waiting
+from multiagents.state_store.records import CallRecord, CallState
 from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import LMRequest, Reply, fields, react, react_finish
 from tests.support.agents_kit import Agents
@@ -176,6 +177,10 @@ class Scene:
             return next((one for one in self.run.describe().steps["it"].waiting_for if one.kind == "tool"), None)
 
         return wait_until(found, SOON, f"the wait of {self} for a person")
+
+    def evidence(self) -> list[CallRecord]:
+        """The calls that were answered when their worker had lost the attempt."""
+        return [call for call in self.run.calls() if call.state is CallState.EVIDENCE]
 
     def __str__(self) -> str:
         return str(self.place)

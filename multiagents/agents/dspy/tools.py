@@ -11,7 +11,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import dspy
@@ -42,6 +42,7 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
 
     _options: ToolOptions
     _as_data: bool
+    _function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any], *, as_data: bool) -> None:
         if isinstance(function, dspy.Tool):
@@ -52,6 +53,10 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
             super().__init__(function, name=options_of(function).name)
         self._options = options_of(function)
         self._as_data = as_data
+        self._function = self.func  # type: ignore[has-type]
+        if _is_async(self._function):
+            # RLM would run a loop for it, and there may be one in this thread: of another greenlet, say.
+            self.func = _never_called(self._function)
 
     def __call__(self, **kwargs: Any) -> Any:
         """Call it, or say again what it has said; an async tool runs in the event loop of the process."""
@@ -160,9 +165,9 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
 
     def _run(self, parsed: dict[str, Any]) -> Any:
         seconds = self._options.timeout or 0.0
-        if inspect.iscoroutinefunction(self.func) or inspect.iscoroutinefunction(type(self.func).__call__):
-            return event_loop.run(self.func(**parsed), seconds=seconds, worker=self._limited_as)
-        function = partial(self.func, **parsed)
+        if _is_async(self._function):
+            return event_loop.run(self._function(**parsed), seconds=seconds, worker=self._limited_as)
+        function = partial(self._function, **parsed)
         pool = timeouts.pool_of_caller()
         returned = timeouts.call(function, worker=self._limited_as, seconds=seconds, pool=pool)
         if inspect.isawaitable(returned):
@@ -183,6 +188,20 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
         if self._as_data:
             raise ToolError(text)
         return f"Execution error in {self.name}: {text}"
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _never_called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What tells DSPy of a coroutine function all but that it is one: it is called through the tool alone."""
+
+    @wraps(function)
+    def call(**_arguments: Any) -> Any:
+        raise AssertionError("a tool of an agent is called past its journal")
+
+    return call
 
 
 def _refusal(decision: Mapping[str, Any]) -> str:

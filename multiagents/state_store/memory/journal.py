@@ -187,8 +187,11 @@ class InMemoryJournal(Journal):
             if row is None or page is None or call is None or call.kind != CallKind.APPROVAL:
                 return None
             is_new, answer = call.state == CallState.STARTED, page.field("a", slot)
+            head = page.head
+            if is_new and call.journal != head.journal:
+                return None
             if is_new:
-                head, took = page.head, self._tables.now() - call.begun - call.after
+                took = self._tables.now() - call.begun - call.after
                 page.put(slot, call._replace(state=CallState.ANSWERED.value, took=took))
                 left = head.left + int(call.turn != head.turn)
                 page.write(head._replace(recorded=head.recorded + 1, left=left))

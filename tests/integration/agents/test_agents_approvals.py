@@ -131,17 +131,3 @@ def test_what_does_not_wait_for_approval_is_told_so(agents: Agents) -> None:
         run.approve("research")
     run.reject(call)
     run.result(timeout=SOON)
-
-
-def test_S35_an_agent_whose_worker_was_killed_while_it_waited_goes_by_the_decision(own_agents: Agents) -> None:
-    victim = own_agents.worker()
-    run = asks_to(own_agents, ("pay", 5))
-    call = waiting(run).id or ""
-
-    victim.kill()
-    run.approve(call, actor="ann")
-    own_agents.worker()
-
-    assert run.result(timeout=SOON)["answer"] == "Done."
-    assert own_agents.tools() == ["pay 5"]
-    assert own_agents.stub.count == 3

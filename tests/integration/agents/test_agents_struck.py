@@ -93,6 +93,53 @@ def test_S35_a_kill_at_any_place_of_any_mode_repeats_what_was_under_way_and_noth
     assert {scene.run.describe().steps["it"].usage.possibly_paid_twice for scene in scenes} == {1}
 
 
+def test_S35_kills_while_it_waits_for_approval_and_in_the_call_that_was_approved_change_nothing(
+    agents: Agents, pool: str
+) -> None:
+    scenes = Scenes(Scene(agents, place) for place in tools("dare", "dare_later"))
+    waits = [(scene, scene.approval().id or "") for scene in scenes]
+
+    agents.workers[-1].kill()
+    assert {scene.run.approve(call, actor="ann") for scene, call in waits} == {"received"}
+    assert {scene.run.reject(call, actor="bob") for scene, call in waits} == {"already_decided"}
+    agents.worker(pool, concurrency=16)
+    scenes.are_there()
+    agents.workers[-1].kill()
+    scenes.go_on()
+    agents.worker(pool, concurrency=16)
+
+    assert set(scenes.end().values()) == {"completed"}
+    assert {scene.run.describe().steps["it"].attempts for scene in scenes} == {2}
+    assert came_to(scenes) == {name: (requests, calls + 1) for name, (requests, calls) in whole(scenes).items()}
+    assert {len(set(scene.calls())) - len(scene.place.tools) for scene in scenes} == {0}
+
+
+def test_S35_what_a_frozen_worker_is_answered_at_any_place_of_any_mode_is_evidence_and_no_result(
+    agents: Agents, pool: str
+) -> None:
+    scenes = play(agents, models(), TOOLS)
+    frozen = agents.workers[-1]
+
+    frozen.pause()
+    agents.worker(pool, concurrency=16)
+    scenes.go_on()
+    ends = scenes.end()
+    frozen.resume()
+    for scene in scenes:
+        wait_until(scene.evidence, SOON, f"the evidence of {scene}")
+    frozen.kill()
+
+    assert set(ends.values()) == {"completed"}
+    kinds = {str(scene): ("tool" if scene.place.is_tool else "lm", 1) for scene in scenes}
+    assert {str(scene): [(call.kind, call.attempt) for call in scene.evidence()] for scene in scenes} == {
+        name: [kind] for name, kind in kinds.items()
+    }
+    assert came_to(scenes) == {
+        str(scene): (scene.needed + (not scene.place.is_tool), len(scene.place.tools) + scene.place.is_tool)
+        for scene in scenes
+    }
+
+
 def test_S20_a_cancel_stops_an_agent_of_any_mode_before_its_next_call(agents: Agents, pool: str) -> None:
     scenes = play(agents, models(), TOOLS)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from multiagents import RetryPolicy, WorkflowBuilder, current_tool, dspy_worker, tool
+from multiagents import RetryPolicy, Step, TerminalError, WorkflowBuilder, current_tool, dspy_worker, tool, worker
 from multiagents.agents.reasoning import Reasoning
 from tests.support.apps.agents import _client, app, make_app
 
@@ -110,6 +110,66 @@ def _flow(name: str, mode: Reasoning, **options: Any) -> Any:
     return WorkflowBuilder(f"{name}-{mode}").add_step("it", f"by_{mode}", **options).build()
 
 
+@worker("count_rounds")
+def count_rounds(context: dict[str, Any]) -> dict[str, Any]:
+    return {"round": context.get("round", 0) + 1}
+
+
+@worker("refuse_it")
+def refuse_it(context: dict[str, Any]) -> None:
+    raise TerminalError("the saga goes back")
+
+
+def _asking(what: str) -> Any:
+    return lambda ctx: {"question": f"{ctx['question']}-{what}."}
+
+
 AGENTS = {mode: _agent(mode) for mode in Reasoning}
 FLOWS = {mode: _flow("by", mode) for mode in Reasoning}
 HURRIED = {mode: _flow("hurried", mode, timeout=4.0, retry=ONCE, on_unknown="compensate") for mode in Reasoning}
+#: Shapes of workflows with agents in them, by name: the workflow, and how many agents have an answer in the end.
+ITEMS = 50
+SHAPES = {
+    "branches": (
+        WorkflowBuilder("shape-branches")
+        .add_parallel("both", [Step(name, "by_react", inputs=_asking(name)) for name in ("left", "right")])
+        .build(),
+        2,
+    ),
+    "map": (
+        WorkflowBuilder("shape-map")
+        .add_map(
+            "each",
+            "by_react",
+            over=lambda ctx: [{"question": f"{ctx['question']}-{number}."} for number in range(ITEMS)],
+        )
+        .build(),
+        ITEMS,
+    ),
+    "loop": (
+        WorkflowBuilder("shape-loop")
+        .add_loop(
+            "rounds",
+            [Step("ask", "by_react", inputs=_asking("round")), Step("count", "count_rounds")],
+            until=lambda ctx: ctx["round"] >= 3,
+            max_iterations=5,
+        )
+        .build(),
+        3,
+    ),
+    "child": (
+        WorkflowBuilder("shape-child")
+        .add_child(
+            "child", WorkflowBuilder("shape-in-child").add_step("it", "by_react").build(), inputs=_asking("child")
+        )
+        .build(),
+        1,
+    ),
+    "undo": (
+        WorkflowBuilder("shape-undo")
+        .add_step("reserve", "count_rounds", compensation="by_react", inputs=_asking("undo"))
+        .add_step("fail", "refuse_it")
+        .build(),
+        1,
+    ),
+}

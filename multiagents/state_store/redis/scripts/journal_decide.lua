@@ -9,6 +9,7 @@ local call = is_there and call_of(slot)
 if not call or call.kind ~= 'approval' then return {-1, now, ''} end
 if call.state ~= 's' then return {0, now, read(field('a', slot)) or ''} end
 local head = head_of()
+if call.journal ~= head.journal then return {-1, now, ''} end -- who began afresh asks anew
 call.state, call.took, head.recorded = 'd', now - call.begun - call.after, head.recorded + 1
 if call.turn ~= head.turn then head.left = head.left + 1 end
 if ARGV[6] then redis.call('HSET', KEYS[3], ARGV[6], ARGV[7]) end
