@@ -39,6 +39,17 @@ def test_S1b_a_cancel_undoes_what_was_given_back_half_way_and_only_that(
     assert state.step("ask").undo.in_flight is begun
 
 
+@pytest.mark.parametrize(("begun", "effect"), [(False, "pending"), (True, "unknown")])
+def test_S28_nobody_knows_of_the_effect_of_what_was_given_back_half_way(
+    orchestrator: Orchestrator, begun: bool, effect: str
+) -> None:
+    run = orchestrator.start(FLOW, {}, "order-1")
+
+    is_given_back(orchestrator, begun=begun)
+
+    assert run.describe().effects == {"ask": effect}
+
+
 @pytest.mark.parametrize(("begun", "outcome"), [(False, "failed"), (True, "unknown")])
 def test_S1b_what_nobody_takes_again_after_it_was_given_back_half_way_has_not_failed_for_certain(
     orchestrator: Orchestrator, begun: bool, outcome: str

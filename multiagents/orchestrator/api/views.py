@@ -228,7 +228,8 @@ def _effects(snapshot: Snapshot) -> dict[str, str]:
 
 def _nobody_has_begun(snapshot: Snapshot, name: str) -> bool:
     """Whether a step is on its way to a worker, and no attempt before may have taken effect."""
-    return _is_on_its_way(snapshot.state.step(name).do, snapshot.in_flight.get(name))
+    found = snapshot.in_flight.get(name)
+    return _is_on_its_way(snapshot.state.step(name).do, found) and not (found and snapshot.is_begun(found))
 
 
 def _nobody_undoes(snapshot: Snapshot, name: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from multiagents.state_store.records import CallState
+from multiagents.testing import wait_until
 from multiagents.testing.lm_stub import fields, react_agent
 from tests.support.agents_kit import Agents
 from tests.support.apps.agents import CODE, RESEARCH, THINK, TWICE
@@ -45,3 +47,23 @@ def test_S35_equal_calls_that_a_module_makes_at_once_are_calls_of_their_own(own_
     result = run.result(timeout=SOON)
     assert (result["answers"], result["number"]) == (["once", "twice"], 2)
     assert sorted(call.occurrence for call in run.calls("twice")) == [1, 2]
+
+
+def test_S35_of_equal_calls_that_were_made_at_once_each_has_one_answer_after_a_kill(own_agents: Agents) -> None:
+    agents = own_agents
+    agents.stub.when("Twice?").reply(fields(answer="once"), fields(answer="twice"))
+    victim = agents.worker("threads")
+    agents.stub.hold(after=1)
+    run = agents.orchestrator.start(TWICE, {"question": "Twice?"})
+    agents.stub.wait_for(2, SOON)
+    wait_until(lambda: any(call.state is CallState.ANSWERED for call in run.calls()), SOON, "the first answer")
+
+    victim.kill()
+    agents.stub.release()
+    agents.worker("threads")
+
+    assert run.result(timeout=SOON)["answers"] == ["once", "twice"]
+    assert agents.stub.count == 3
+    assert sorted(call.occurrence for call in run.calls("twice")) == [1, 2]
+    usage = run.describe().steps["twice"].usage
+    assert (usage.calls, usage.replayed, usage.possibly_paid_twice) == (2, 1, 1)

@@ -37,13 +37,13 @@ def say(request: LMRequest) -> Reply:
 def test_S35_agents_in_branches_maps_loops_children_and_undos_go_on_where_they_were(agents: Agents, pool: str) -> None:
     agents.stub.answer_with(say)
     agents.stub.hold(after=40)
-    victim = agents.worker(pool, concurrency=16)
+    victim = agents.worker(pool, concurrency=16, lease=5.0)
     runs = {name: agents.orchestrator.start(flow, {"question": name}) for name, (flow, _) in SHAPES.items()}
     agents.stub.wait_for(50, SOON)
 
     victim.kill()
     agents.stub.release()
-    agents.worker(pool, concurrency=16)
+    agents.worker(pool, concurrency=16, lease=5.0)
 
     for name, run in runs.items():
         wait_until(lambda run=run: run.status.is_end, SOON, f"the end of {name}")

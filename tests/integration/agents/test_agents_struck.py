@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import psutil
 import pytest
@@ -17,6 +18,8 @@ from tests.support.agent_places import BOTH, CODE, SOON, Place, Scene, Scenes, m
 from tests.support.agents_kit import Agents
 from tests.support.apps import agent_modes
 
+#: As many at once as there are places; and a lease that a busy machine keeps, where all of them begin in one moment.
+WORKER: dict[str, Any] = {"concurrency": 16, "lease": 5.0}
 TOOLS = tools(*BOTH)
 
 
@@ -29,7 +32,7 @@ def pool(request: pytest.FixtureRequest) -> str:
 def warm(pool: str, new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agents]:
     folder = tmp_path_factory.mktemp(f"struck-{pool}")
     with LMStub() as stub, Agents(new_redis_url(), folder, stub, agent_modes.__name__) as made:
-        made.worker(pool, concurrency=16)
+        made.worker(pool, **WORKER)
         yield made
 
 
@@ -77,7 +80,7 @@ def test_S35_a_kill_at_any_place_of_any_mode_repeats_what_was_under_way_and_noth
 
     agents.workers[-1].kill()
     scenes.go_on()
-    agents.worker(pool, concurrency=16)
+    agents.worker(pool, **WORKER)
 
     assert set(scenes.end().values()) == {"completed"}
     assert {str(scene): scene.run.describe().steps["it"].attempts for scene in scenes} == {
@@ -102,11 +105,11 @@ def test_S35_kills_while_it_waits_for_approval_and_in_the_call_that_was_approved
     agents.workers[-1].kill()
     assert {scene.run.approve(call, actor="ann") for scene, call in waits} == {"received"}
     assert {scene.run.reject(call, actor="bob") for scene, call in waits} == {"already_decided"}
-    agents.worker(pool, concurrency=16)
+    agents.worker(pool, **WORKER)
     scenes.are_there()
     agents.workers[-1].kill()
     scenes.go_on()
-    agents.worker(pool, concurrency=16)
+    agents.worker(pool, **WORKER)
 
     assert set(scenes.end().values()) == {"completed"}
     assert {scene.run.describe().steps["it"].attempts for scene in scenes} == {2}
@@ -121,7 +124,7 @@ def test_S35_what_a_frozen_worker_is_answered_at_any_place_of_any_mode_is_eviden
     frozen = agents.workers[-1]
 
     frozen.pause()
-    agents.worker(pool, concurrency=16)
+    agents.worker(pool, **WORKER)
     scenes.go_on()
     ends = scenes.end()
     frozen.resume()
