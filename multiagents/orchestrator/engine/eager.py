@@ -3,17 +3,18 @@
 The engine, the store and the workers' side are the ones that run everywhere. What differs is who gets attempts to their
 workers: a loop here that runs whatever the store says is in flight, one after the other, until nothing is. It is a loop
 and never a step that calls the next, so a run of any length needs the stack of one step. Nobody waits: the back-off of
-a retry counts as over.
+a retry counts as over, and so does the pause of an attempt that was given back; what waits for a person stands still.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from multiagents.clock import to_ms
 from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, Event, ResultEvent
 from multiagents.exceptions import WorkerNotFoundError, WorkflowNotFoundError
 from multiagents.names import Correlation
@@ -30,11 +31,16 @@ from multiagents.state_store.records import (
     Settled,
     Snapshot,
     Started,
+    awaited_call,
+    awaited_canary,
     parse_attempt_key,
 )
 from multiagents.workflow.definition import Definition
 
 logger = logging.getLogger(__name__)
+
+#: How often an attempt may be given back, one time after the other, by a worker for which no time passes meanwhile.
+MOST_GIVEN_BACK = 20
 
 
 class EagerEngine(Engine):
@@ -97,11 +103,12 @@ class EagerEngine(Engine):
             driven = self._driven[transaction_id] = transaction_id in self._driven
             if driven:
                 return
+        given_back: Counter[Correlation] = Counter()
         try:
             again = True
             while again:
                 while (found := self._next(transaction_id)) is not None:
-                    self._attempt(*found)
+                    self._attempt(*found, given_back)
                 with self._lock:
                     again = self._driven[transaction_id]
                     self._driven[transaction_id] = False
@@ -149,7 +156,7 @@ class EagerEngine(Engine):
             found = _waiting(snapshot)
         return None if found is None else (snapshot, found)
 
-    def _attempt(self, snapshot: Snapshot, entry: InFlight) -> None:
+    def _attempt(self, snapshot: Snapshot, entry: InFlight, given_back: Counter[Correlation]) -> None:
         correlation = snapshot.state.correlation(entry.step, *parse_attempt_key(entry.attempt_key))
         if entry.delivery is Delivery.SLEEP:
             self.complete(correlation, entry.record)  # no time passes here, as between two attempts
@@ -163,11 +170,23 @@ class EagerEngine(Engine):
             self._unanswered(correlation, ErrorKind.FAILED, str(error), f"{type(error).__module__}.WorkerNotFoundError")
         else:
             message = "its task ended and said nothing of what came of it"
+            if self._is_given_back(correlation):
+                given_back[correlation] += 1
+                if given_back[correlation] < MOST_GIVEN_BACK:
+                    return
+                message = f"it was given back {MOST_GIVEN_BACK} times, and in this process no time passes between them"
             self._unanswered(correlation, ErrorKind.LOST, message, "WorkerLost")
+
+    def _is_given_back(self, correlation: Correlation) -> bool:
+        found = self._found(correlation)
+        return found is not None and found.delivery is Delivery.TIMER
+
+    def _found(self, correlation: Correlation) -> InFlight | None:
+        return self.store.load(correlation.transaction_id).attempt(correlation)
 
     def _unanswered(self, correlation: Correlation, kind: ErrorKind, message: str, error: str) -> None:
         """Give an attempt up that is still in flight after it was run: the loop would run it for ever."""
-        found = self.store.load(correlation.transaction_id).attempt(correlation)
+        found = self._found(correlation)
         if found is None:
             return
         info = ErrorInfo(type=error, message=f"step {correlation.step!r}: {message}", attempt=correlation.attempt)
@@ -181,6 +200,13 @@ def _waiting(snapshot: Snapshot) -> InFlight | None:
     for entry in snapshot.in_flight.values():
         stands_still = entry.timer_ms and snapshot.state.stopped_at is not None
         waits = entry.delivery in (Delivery.CLAIMED, Delivery.EXTERNAL, Delivery.CHILD, Delivery.LOCK)
-        if not waits and not stands_still:
+        if not (waits or stands_still or _waits_for_a_person(snapshot, entry)):
             return entry
     return None
+
+
+def _waits_for_a_person(snapshot: Snapshot, entry: InFlight) -> bool:
+    """Whether an attempt was given back until somebody decides, who then has it come at once."""
+    if entry.delivery is not Delivery.TIMER or entry.timer_ms <= to_ms(snapshot.now):
+        return False
+    return awaited_call(entry.target) is not None or awaited_canary(entry.target) is not None
