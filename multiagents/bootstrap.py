@@ -183,6 +183,7 @@ def _worker_runtime(orchestrator: Orchestrator) -> WorkerRuntime:
         settings=orchestrator.settings,
         settle=engine.settle,
         unclaimable=engine.unclaimable,
+        came_late=engine.came_late,
         limited=not orchestrator.app.conf.task_always_eager,
         time_limit=orchestrator.app.conf.task_time_limit,
     )

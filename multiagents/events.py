@@ -326,6 +326,7 @@ class StatusEvent(Event):
         reason: why, in words.
         actor: who asked for it.
         error: the error that led to it, if one did.
+        compensation: of the call of a tool: the worker that undoes it.
     """
 
     type: Literal["status"] = "status"
@@ -333,6 +334,7 @@ class StatusEvent(Event):
     reason: str | None = None
     actor: str | None = None
     error: ErrorInfo | None = None
+    compensation: str | None = None
 
 
 _KINDS: dict[str, type[Event]] = {

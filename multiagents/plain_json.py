@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_jsonable_pyt
 
 from multiagents.exceptions import MultiAgentsError, WorkflowError
 
-__all__ = ["MAX_DEPTH", "MAX_WORDS", "canonical", "check_words", "dumps", "plain", "tidied"]
+__all__ = ["MAX_DEPTH", "MAX_WORDS", "canonical", "check_words", "digest", "dumps", "plain", "tidied"]
 
 #: How deep lists and mappings may be nested. What reads them takes twice that, so they may be wrapped as deep again: in
 #: events, lists of a map's results, contexts of children.
@@ -64,6 +65,11 @@ def canonical(value: Any) -> str:
     True
     """
     return _encode_sorted(value)
+
+
+def digest(payload: Any) -> str:
+    """A short hash of a payload, to compare it without keeping it twice; the same for all that are equal."""
+    return sha256(canonical(payload).encode()).hexdigest()[:16]
 
 
 def plain(value: Any, what: str, *, max_bytes: int = 0, error: type[MultiAgentsError] = WorkflowError) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from multiagents.clock import LONGEST_IN_WORDS, Duration, in_seconds, is_duration
 from multiagents.exceptions import ConfigurationError, WorkerError
+from multiagents.workflow.builder.workers import worker_name
 from multiagents.workflow.definition import Limit
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -35,6 +36,7 @@ class ToolOptions:
         approval: whether a person has to approve each call, or a function of its arguments that says so.
         approval_timeout: seconds after which a call that nobody has decided upon is rejected; None waits for ever.
         limit: how many calls are made at once, or in a time, over all workers.
+        compensation: name of the worker that undoes a call.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ToolOptions:
     approval: bool | Callable[..., bool] = False
     approval_timeout: float | None = None
     limit: Limit | None = None
+    compensation: str | None = None
 
     def asks(self, arguments: Mapping[str, Any]) -> bool:
         """Whether a person has to approve a call with these arguments."""
@@ -59,6 +62,7 @@ def tool(
     name: str | Callable[..., Any] | None = None,
     *,
     idempotent: bool | None = None,
+    compensation: Any = None,
     timeout: Duration | None = None,
     max_calls: int = 0,
     approval: bool | Callable[..., bool] = False,
@@ -78,6 +82,11 @@ def tool(
             None: it is made again, with the same `current_tool().idempotency_key`, and counted as made twice, perhaps.
             True: the same, and it is known that this does no harm. False: it is never made again; the step's outcome
             is unknown, and goes the way that the step's ``on_unknown`` says.
+        compensation: the worker that undoes a call, or its name. A call is then a step of the run,
+            ``<step>.<tool>[n]``, from before it is made, and is undone as steps are: newest first, before the step
+            whose agent made it. The worker gets the arguments of the call as its context, and in `current_step()` its
+            result, its outcome (``unknown``, where the worker died in it), its key and the run's error. What the tool
+            raised is a definite failure, and not undone.
         timeout: seconds that a call may take, where the pool can stop it, or a timedelta; the model is told of it.
         max_calls: how often the model may call it in a step, over all attempts; 0 is without limit.
         approval: True has a person approve each call before it is made (``run.approve``, ``run.reject``); a function
@@ -127,12 +136,18 @@ def tool(
 
     if not isinstance(limit, Limit | None):
         raise ConfigurationError(f'limit of a tool must be a Limit, got {limit!r:.80}; write Limit("bank", rate=5)')
+    undo = None if compensation is None else worker_name(compensation)
+    if compensation is not None and undo is None:
+        raise ConfigurationError(
+            f"compensation of a tool must be a worker or the name of one, got {compensation!r:.120}; decorate the "
+            f'function that undoes a call: @worker("cancel_flight")'
+        )
 
     def decorate(function: _F) -> _F:
         if not callable(function):
             raise ConfigurationError(f"@tool goes on a function, got {function!r:.120}")
         called = checked_name(name or str(getattr(function, "__name__", "")), function)
-        options = ToolOptions(called, idempotent, seconds, max_calls, approval, waits, limit)
+        options = ToolOptions(called, idempotent, seconds, max_calls, approval, waits, limit, undo)
         return give_options(function, options)
 
     return decorate

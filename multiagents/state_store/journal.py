@@ -9,6 +9,9 @@ gets the same answers, and goes on where the last one stopped (rule S35, decisio
 3. Only who holds the attempt writes. What another one is answered is kept as evidence, never used.
 4. What made an attempt fail is *refused*: kept and counted, not replayed.
 5. Each request is kept as its difference to one before it, so a conversation takes the space that it has once.
+6. The call of a tool that has something to undo it (`Call.undo`) becomes a step of the run in the write that begins it
+   (rule S36), and what it comes to is the step's in the write that says so. Both raise the version of the run, so that
+   nobody decides upon the run without them.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multiagents.names import Correlation, Direction
-from multiagents.state_store.records import Begun, Call, CallRecord, Decided, Opened, StepUsage, Usage
+from multiagents.state_store.records import Begun, Call, CallOutcome, CallRecord, Decided, Opened, StepUsage, Usage
 
 
 class Journal(ABC):
@@ -58,6 +61,7 @@ class Journal(ABC):
         usage: Usage | None = None,
         *,
         failed: bool = False,
+        outcome: CallOutcome | None = None,
     ) -> bool:
         """Write down what a call was answered. One round trip.
 
@@ -68,6 +72,7 @@ class Journal(ABC):
             answer: plain JSON.
             usage: what it has used.
             failed: the answer is an error.
+            outcome: of a call that is a step of the run (`Begun.state`): what it has come to, written with it.
 
         Returns:
             whether the attempt is still ours; if not, the answer is kept as evidence, and nobody is given it.

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from multiagents.clock import to_ms
-from multiagents.events import CommandEvent
+from multiagents.clock import from_ms, to_ms
+from multiagents.events import CommandEvent, ResultEvent
 from multiagents.exceptions import StateStoreError
 from multiagents.keys import Keys
 from multiagents.names import Correlation, Direction
@@ -23,6 +23,8 @@ from multiagents.state_store.records import (
     Account,
     Amount,
     Call,
+    CallOutcome,
+    CallUndo,
     Commit,
     Condition,
     Delivery,
@@ -43,7 +45,7 @@ from multiagents.state_store.records import (
 from multiagents.state_store.redis import scripts
 from multiagents.state_store.redis.arguments import arguments_of, keys_of
 from multiagents.state_store.redis.scripts import script
-from multiagents.workflow.state import RunStatus
+from multiagents.workflow.state import Activity, ActivityStatus, CalledTool, RunStatus, StepState
 from tests.support.catalogue import writers
 from tests.support.store_kit import LIST, RedisKit
 
@@ -54,6 +56,7 @@ PARTS = {
         "apply",
         "attributes",
         "budget",
+        "call_steps",
         "calm",
         "erase",
         "examples",
@@ -119,7 +122,8 @@ def learned_and_gone(kit: RedisKit) -> None:
     kit.sleep(0.01)
 
 
-CALL = Call("lm", "h", 1, "small", Request(text="x" * 40))
+CALL = Call("tool", "h", 1, "flight", Request(text="x" * 40), undo=CallUndo("undo_flight", {"city": "y" * 40}))
+BOOKED = StepState(Activity(ActivityStatus.SUCCEEDED, 1), called=CalledTool("undo_flight", 1))
 
 
 def opened(kit: RedisKit) -> None:
@@ -132,6 +136,11 @@ def opened(kit: RedisKit) -> None:
 def asking(kit: RedisKit) -> None:
     opened(kit)
     kit.store.journal.begin(attempt(), "owner-1", CALL)
+
+
+def ended() -> CallOutcome:
+    call = Correlation("order-1", "reserve.flight[0]", Direction.DO, 1)
+    return CallOutcome(ResultEvent.about(call, {"booking": "z" * 40}, at=from_ms(1)), BOOKED)
 
 
 def awaiting(kit: RedisKit) -> None:
@@ -240,7 +249,10 @@ CALLS: dict[str, tuple[Do, Do]] = {
     "tidy": (drained, lambda kit: kit.store.tidy(60_000)),
     "journal_open": (claimed, lambda kit: kit.store.journal.open(attempt(), "owner-1", {"seed": "7"})),
     "journal_begin": (opened, lambda kit: kit.store.journal.begin(attempt(), "owner-1", CALL)),
-    "journal_finish": (asking, lambda kit: kit.store.journal.finish(attempt(), "owner-1", "1", "y" * 40)),
+    "journal_finish": (
+        asking,
+        lambda kit: kit.store.journal.finish(attempt(), "owner-1", "1", "y" * 40, outcome=ended()),
+    ),
     "journal_refuse": (asking, lambda kit: kit.store.journal.refuse(attempt(), "owner-1", ["1"], "no JSON")),
     "journal_restart": (between_attempts, lambda kit: kit.store.journal.restart("order-1", "reserve")),
     "journal_decide": (awaiting, lambda kit: kit.store.journal.decide("order-1", "reserve", "1", {"approved": True})),
@@ -910,14 +922,14 @@ def test_journal_open_says_how_much_can_be_replayed_and_what_was_fixed(redis_kit
     assert (reply[0], reply[2:]) == (1, [1, '{"seed":"7"}'])
 
 
-def test_journal_begin_writes_a_request_that_is_kept_apart_only_where_it_begins(redis_kit: RedisKit) -> None:
+def test_journal_begin_writes_what_is_kept_apart_only_where_it_begins(redis_kit: RedisKit) -> None:
     asking(redis_kit)
     of = redis_kit.keys.of_run("order-1")
-    assert redis_kit.client.hlen(of.blobs) == 1
+    assert redis_kit.client.hlen(of.blobs) == 2  # the request, and the arguments for what undoes it
 
     redis_kit.store.journal.begin(attempt(), "another", CALL._replace(request=Request(text="z" * 40)))
 
-    assert redis_kit.client.hlen(of.blobs) == 1
+    assert redis_kit.client.hlen(of.blobs) == 2
 
 
 def test_journal_finish_writes_numbers_that_lua_would_round(redis_kit: RedisKit) -> None:

@@ -12,7 +12,8 @@ from multiagents.events import StatusEvent as Status
 from multiagents.names import Correlation, Direction
 from multiagents.workflow.builder import WorkflowBuilder
 from multiagents.workflow.decider import Fact, Question, advance, as_it_is, decide, evolve, fold, react, start_event
-from multiagents.workflow.definition import Definition, StepDefinition, StepKind
+from multiagents.workflow.decider.tool_calls import called_event
+from multiagents.workflow.definition import Definition, StepDefinition, StepKind, call_name
 from multiagents.workflow.state import RunState
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -120,6 +121,19 @@ class DrivenRun:
     def is_cancelled(self) -> list[str]:
         return self.takes(self.status(Fact.CANCEL_REQUESTED, reason="changed my mind"))
 
+    def calls(self, step: str, tool: str) -> list[str]:
+        """The agent of a step calls a tool that has a compensation, ``undo_<tool>``."""
+        index = sum(name.startswith(f"{step}.{tool}[") for name in self.state.called)
+        self.now += timedelta(seconds=1)
+        attempt = Correlation(self.id, step, Direction.DO, self.state.step(step).do.attempt)
+        return self.takes(called_event(attempt, call_name(step, tool, index), f"undo_{tool}", self.now))
+
+    def has_called(self, step: str, *tools: str) -> None:
+        """It has called them, one after the other, and each has answered."""
+        for tool in tools:
+            self.calls(step, tool)
+            self.succeeds(list(self.state.called)[-1])
+
     def is_recalled(self, step: str) -> list[str]:
         """Do as the shell does with an attempt that nobody had claimed when the run turned back."""
         event = self.status(Fact.REVOKED, step=step)
@@ -154,7 +168,7 @@ class DrivenRun:
     @property
     def steps(self) -> dict[str, str]:
         """What users see of each step."""
-        return {name: str(self.state.step(name).status) for name in self.definition.steps}
+        return {name: str(self.state.step(name).status) for name in (*self.definition.steps, *self.state.called)}
 
 
 #: What the fixture ``run_of`` is: call it with a workflow, and it gives a run of that.

@@ -5,11 +5,15 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+from multiagents.events import ErrorEvent, ErrorInfo, ResultEvent
 from multiagents.names import Correlation, Direction
+from multiagents.plain_json import canonical
 from multiagents.state_store.journal import Journal
 from multiagents.state_store.records import (
     Begun,
     Call,
+    CallOutcome,
+    CallUndo,
     Commit,
     Delivery,
     Dispatch,
@@ -19,6 +23,8 @@ from multiagents.state_store.records import (
     attempt_key_of,
     record_prefix,
 )
+from multiagents.workflow.decider import call_after
+from multiagents.workflow.definition import call_name
 from multiagents.workflow.state import Activity, ActivityStatus, StepState
 from tests.support.store_kit import FLOW, RUN, STEP, StoreKit
 
@@ -93,6 +99,24 @@ class Agent:
         return self.journal.begin(
             self.correlation, self.owner, Call(hash=hash_of(tool + arguments), **(given | fields))
         )
+
+    def books(self, tool: str = "flight", arguments: Any = None, **fields: Any) -> Begun:
+        """Begin a call of a tool that ``undo_<tool>`` undoes."""
+        given = {"city": "Rome"} if arguments is None else arguments
+        return self.uses(tool, canonical(given), undo=CallUndo(f"undo_{tool}", given), **fields)
+
+    def has_booked(self, begun: Begun, result: Any = None, error: ErrorInfo | None = None, **fields: Any) -> bool:
+        """Write down what it has come to, as the agent does."""
+        assert begun.state is not None
+        tool = self.journal.calls(self.id, self.step)[-1].name
+        at = self.kit.store.now()
+        call = self.correlation._replace(step=call_name(self.step, tool, begun.nth - 1), attempt=1)
+        event: ResultEvent | ErrorEvent = ResultEvent.about(call, result, at=at)
+        if error is not None:
+            event = ErrorEvent.about(call, error, at=at, retryable=False, **fields)
+        outcome = CallOutcome(event, call_after(FLOW, begun.state, event))
+        answer = {"result": result} if error is None else {"error": error.message}
+        return self.hears(begun, answer, failed=error is not None, outcome=outcome)
 
     def hears(self, begun: Begun | str, answer: Any = "hi", usage: Usage | None = None, **fields: Any) -> bool:
         """Write down what a call was answered."""

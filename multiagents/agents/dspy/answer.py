@@ -241,7 +241,7 @@ def asked_by(
 
 def _fields(context: Mapping[str, Any], step: StepContext | None) -> Mapping[str, Any]:
     """Where the input fields are: in a map, in the item."""
-    if step is None or map_of(step.step) is None or "item" not in context:
+    if step is None or map_of(step.step) not in step.claim.definition.steps or "item" not in context:
         return context
     item = context["item"]
     return {**context, **item} if isinstance(item, Mapping) else context

@@ -112,11 +112,11 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
         with _turn(calls, begun, shares), span as failed:
             if calls is not None and begun is not None:
                 calls.tell(begun, {"tool": self.name, "state": "started", "arguments": shown})
-            answer = self._outcome(parsed, calls, begun)
+            answer, in_doubt = self._outcome(parsed, calls, begun)
             if "error" in answer:
                 failed(answer["error"].partition(":")[0])
         if calls is not None and begun is not None:
-            calls.finish(begun, answer, failed="error" in answer)
+            calls.finish_tool(self._options, begun, answer, in_doubt=in_doubt)
             calls.tell(begun, {"tool": self.name, "state": "failed" if "error" in answer else "answered"})
         return self._said(answer, changed)
 
@@ -130,23 +130,29 @@ class JournaledTool(dspy.Tool):  # type: ignore[misc]  # DSPy is not read by the
         except TerminalError as error:
             raise calls.leave(error) from error
 
-    def _outcome(self, parsed: dict[str, Any], calls: Calls | None, begun: Begun | None) -> Mapping[str, Any]:
+    def _outcome(
+        self, parsed: dict[str, Any], calls: Calls | None, begun: Begun | None
+    ) -> tuple[Mapping[str, Any], bool]:
+        """What it has come to, and whether it may have taken effect though it is an error."""
         token = calling.set(None if calls is None or begun is None else _call_of(self._options, calls, begun))
+        returned = False
         try:
-            returned = self._run(parsed)
+            result = self._run(parsed)
+            returned = True
             most = MAX_RESULT if calls is None else calls.step.settings.max_payload_bytes
-            return {"result": plain(returned, f"what tool {self.name} returned", max_bytes=most)}
+            return {"result": plain(result, f"what tool {self.name} returned", max_bytes=most)}, False
         except timeouts.StepTimeoutError as error:
             if error.worker != self._limited_as:
                 raise leaving(error, calls) from error
-            return {"error": f"TimeoutError: it took longer than {error.seconds:g} s"}
+            return {"error": f"TimeoutError: it took longer than {error.seconds:g} s"}, True
         except MCPUnavailableError as error:
             raise self._left_by(error, calls, begun) from error
         except Exception as error:
             if is_interrupted(error):
                 # A soft time limit, a worker that shuts down: no word of the tool's.
                 raise leaving(error, calls) from error
-            return {"error": f"{type(error).__name__}: {error}"}
+            in_doubt = returned or isinstance(error, OutcomeUnknownError)
+            return {"error": f"{type(error).__name__}: {error}"}, in_doubt
         finally:
             calling.reset(token)
 
@@ -210,8 +216,7 @@ def _refusal(decision: Mapping[str, Any]) -> str:
 
 
 def _call_of(options: ToolOptions, calls: Calls, begun: Begun) -> ToolCall:
-    key = f"{calls.step.idempotency_key}/{begun.slot}"
-    return ToolCall(options.name, key, possibly_twice=begun.verdict is CallVerdict.AGAIN)
+    return ToolCall(options.name, calls.key_of(options, begun), possibly_twice=begun.verdict is CallVerdict.AGAIN)
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from uuid import uuid4
 
 from multiagents.exceptions import WorkflowError
 from multiagents.orchestrator.api.run import Run
-from multiagents.orchestrator.engine import OnConflict, digest, identity_of
+from multiagents.orchestrator.engine import OnConflict, identity_of
 from multiagents.orchestrator.runtime import Runtime
-from multiagents.plain_json import plain
+from multiagents.plain_json import digest, plain
 from multiagents.settings import Settings
 from multiagents.state_store.records import encode_attributes
 from multiagents.workflow.definition import Definition, definitions

@@ -18,7 +18,7 @@ from multiagents.orchestrator.engine import child_of
 from multiagents.state_store.payloads import Payloads, merge
 from multiagents.state_store.records import Delivery, InFlight, Snapshot, StepUsage, decode_attribute
 from multiagents.workflow.decider import all_results, deadline_of, later
-from multiagents.workflow.definition import item_name, map_of
+from multiagents.workflow.definition import item_name, maker_of, map_of
 from multiagents.workflow.state import Activity, ActivityStatus, RunStatus, StepStatus
 
 
@@ -213,7 +213,7 @@ def may_leave_live(status: RunStatus) -> bool:
 def _effects(snapshot: Snapshot) -> dict[str, str]:
     state, found = snapshot.state, {}
     for name, step in snapshot.definition.steps.items():
-        effect = state.step(name).effect if step.is_work else None
+        effect = state.step(name).effect if step.may_have_effect else None
         if effect == "unknown" and _nobody_has_begun(snapshot, name):
             effect = "pending"
         elif effect == "unknown" and _nobody_undoes(snapshot, name):
@@ -256,6 +256,8 @@ def _step_view(
         and in_flight.direction is Direction.DO
     ):
         status = StepStatus.RUNNING
+    elif step.called is not None and status is StepStatus.SCHEDULED:
+        status = _of_its_maker(snapshot, name)
     elif name in snapshot.definition.sizes and step.do.status is ActivityStatus.IDLE:
         status = _of_its_items(snapshot, name)
     is_child = snapshot.definition.steps[name].workflow is not None and (step.do.attempt > 0 or step.origin)
@@ -278,6 +280,13 @@ def _step_view(
     )
 
 
+def _of_its_maker(snapshot: Snapshot, name: str) -> StepStatus:
+    """Where the call of a tool stands that nobody has answered: its agent may go on, or come again."""
+    maker = snapshot.in_flight.get(maker_of(name))
+    goes_on = maker is not None and maker.delivery is Delivery.CLAIMED and maker.direction is Direction.DO
+    return StepStatus.RUNNING if goes_on else StepStatus.UNKNOWN
+
+
 def _of_its_items(snapshot: Snapshot, name: str) -> StepStatus:
     """Where a map stands whose items are on their way."""
     state = snapshot.state
@@ -298,7 +307,7 @@ def _activity(
         "started_at": _moment(activity.started_at),
         "finished_at": _moment(activity.finished_at),
     }
-    if activity.attempt:
+    if activity.attempt and (direction is Direction.UNDO or snapshot.state.step(name).called is None):
         seen["task_id"] = str(Correlation(snapshot.state.transaction_id, name, direction, activity.attempt))
     if in_flight is not None and in_flight.direction is direction:
         seen["due_at"] = _as_time_goes(snapshot, in_flight.timer_ms or None)

@@ -11,7 +11,6 @@ from multiagents.orchestrator.engine.advance import LEFT_FOR
 from multiagents.orchestrator.engine.attempts import why_unclaimable
 from multiagents.orchestrator.engine.child_ids import child_of, children_of
 from multiagents.orchestrator.engine.children import is_done_by_child
-from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict, identity_of
 from multiagents.orchestrator.engine.dead_letters import keep
 from multiagents.orchestrator.engine.eager import EagerEngine
@@ -27,7 +26,6 @@ __all__ = [
     "SignalOutcome",
     "child_of",
     "children_of",
-    "digest",
     "identity_of",
     "is_done_by_child",
     "is_unannounced",

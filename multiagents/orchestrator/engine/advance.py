@@ -23,7 +23,7 @@ from multiagents.exceptions import (
 )
 from multiagents.failpoints import WriteSite
 from multiagents.names import Correlation, Direction
-from multiagents.orchestrator.engine.commit_plan import changed_header, digest
+from multiagents.orchestrator.engine.commit_plan import changed_header
 from multiagents.orchestrator.engine.dead_letters import keep
 from multiagents.orchestrator.engine.follow_ups import Advance
 from multiagents.orchestrator.engine.foreign_results import as_reported
@@ -31,6 +31,7 @@ from multiagents.orchestrator.engine.pipeline import Decided, Outcome, Pipeline
 from multiagents.orchestrator.engine.timers import deadline_set, moved_timers
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import SnapshotView
+from multiagents.plain_json import digest
 from multiagents.state_store.records import Delivery, DueKind, InFlight, Snapshot, Verdict, any_record
 from multiagents.workflow.decider import changed_steps, concerns_others, evolve, why_late
 from multiagents.workflow.definition import Definition
@@ -335,7 +336,7 @@ def _record_late(pipeline: Pipeline, view: SnapshotView, event: ResultEvent | Er
     after = evolve(view.definition, before, event)
     changes = after is not before
     # Of a late success the result is kept, too: the undo gets it (rules S2 and S4).
-    keeps = changes and after.step(step).do.status is not ActivityStatus.SUCCEEDED
+    keeps = changes and before.step(step).do.status is not ActivityStatus.SUCCEEDED
     told: dict[str, Any] = {"late": why_late(before, event)}
     if isinstance(event, ResultEvent) and _is_known(view, event):
         told |= {"payload": None, "digest": digest(event.payload)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from multiagents.failpoints import WriteSite
 from multiagents.names import Direction, idempotency_key
 from multiagents.orchestrator.engine.child_ids import child_of
 from multiagents.orchestrator.engine.view import RunView
-from multiagents.plain_json import canonical
+from multiagents.plain_json import digest
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import REVIVED, Commit, Dispatch, Lesson, encode_attributes
 from multiagents.workflow.decider import (
@@ -31,7 +30,7 @@ from multiagents.workflow.decider import (
 from multiagents.workflow.definition import Definition, item_name
 from multiagents.workflow.state import RunState, RunStatus, StepState
 
-__all__ = ["changed_header", "commit_of", "digest"]
+__all__ = ["changed_header", "commit_of"]
 
 
 def commit_of(
@@ -282,8 +281,3 @@ def without_payload(event: Event, *, silent: bool) -> Event:
     elif not isinstance(event, CommandEvent) or event.payload is None:
         return event
     return event.model_copy(update={"payload": None, "digest": event.digest or digest(event.payload)})
-
-
-def digest(payload: Any) -> str:
-    """A short hash of a payload, to compare it without keeping it twice; the same for all that are equal."""
-    return sha256(canonical(payload).encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ from multiagents.exceptions import (
 from multiagents.names import Correlation
 from multiagents.orchestrator.dispatch import Dispatcher
 from multiagents.orchestrator.engine import attempts
-from multiagents.orchestrator.engine.advance import advance
+from multiagents.orchestrator.engine.advance import advance, came_late
 from multiagents.orchestrator.engine.children import Children
 from multiagents.orchestrator.engine.follow_ups import Advance, AskForLock, FollowUp, Progressed, TendChildren
 from multiagents.orchestrator.engine.fork import plan_fork
@@ -164,6 +164,10 @@ class Engine:
     def receive(self, event: ResultEvent | ErrorEvent) -> None:
         """Take in the outcome that a foreign producer published; it answers whatever attempt it names."""
         self._carry_out(attempts.receive(self.pipeline, event).follow_ups)
+
+    def came_late(self, event: ResultEvent | ErrorEvent) -> None:
+        """Take in an outcome that its attempt is too late for: it may call for another undo (rule S5)."""
+        self._carry_out(came_late(self.pipeline, event).follow_ups)
 
     def give_up(self, event: ErrorEvent, record: str, *, unrenewed: int | None = None) -> bool:
         """Record that an attempt was lost, timed out or never taken, unless its record has changed since.

@@ -14,9 +14,8 @@ from typing import Any
 from multiagents.events import Event, StatusEvent
 from multiagents.exceptions import WorkflowError, WorkflowNotEndedError
 from multiagents.names import origin_of
-from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.user_code import settled
-from multiagents.plain_json import check_words, plain
+from multiagents.plain_json import check_words, digest, plain
 from multiagents.state_store import StateStore
 from multiagents.state_store.payloads import Payloads
 from multiagents.state_store.records import Snapshot
@@ -104,7 +103,7 @@ class Fork:
         facts: list[Event] = [begun.model_copy(update=update)]
         maps = set()
         for step in self.taken.steps:
-            whole = map_of(step)
+            whole = None if step in self.of.state.called else map_of(step)
             if whole is not None and whole not in maps:
                 maps.add(whole)
                 facts.append(self._expanded(begun, whole))
@@ -120,12 +119,15 @@ class Fork:
     def _taken_over(self, begun: StatusEvent, step: str, *, is_item: bool) -> StatusEvent:
         state = self.of.state.step(step)
         outcome = StepStatus.SKIPPED if state.do.status is ActivityStatus.SKIPPED else StepStatus.SUCCEEDED
+        if state.called is not None and state.outcome != "succeeded":
+            outcome = StepStatus.UNKNOWN
         facts: dict[str, Any] = {"outcome": outcome.value, "result": self.results.get(step)}
-        if outcome is StepStatus.SUCCEEDED:
+        if outcome is not StepStatus.SKIPPED:
             facts["origin"] = state.origin or origin_of(self.of.state.transaction_id, self.of.generation)
         if step in self.known.inputs and not is_item and step not in self.of.state.sizes:
             facts["input"] = self.known.inputs[step]
-        return settled(step, begun, Fact.TAKEN_OVER, payload=facts)
+        fact = settled(step, begun, Fact.TAKEN_OVER, payload=facts)
+        return fact if state.called is None else fact.model_copy(update={"compensation": state.called.compensation})
 
 
 def _merged(transaction_id: str, original: dict[str, Any], given: Any, max_bytes: int) -> dict[str, Any]:

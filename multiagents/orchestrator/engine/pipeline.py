@@ -149,7 +149,7 @@ class Pipeline:
         how: dict[str, Any] = {"near": near, "unclaimed": unclaimed, "begun": begun, "projected": not view.whole}
         turn = advancing(view.definition, state, now=now, **how)
         after, following, left, more = answered(turn, answers)
-        definition = view.definition.expanded(after.sizes, after.rollbacks)
+        definition = view.definition.expanded(after.sizes, after.rollbacks, after.called)
         coded = [step for step in left if definition.steps[step].lacks_code] if left else ()
         return Decided(
             definition,

@@ -12,13 +12,13 @@ from multiagents.exceptions import MultiAgentsError, StateStoreError
 from multiagents.failpoints import WriteSite
 from multiagents.names import DEFAULT_QUEUE, new_nonce
 from multiagents.orchestrator.engine.child_ids import children_of
-from multiagents.orchestrator.engine.commit_plan import digest
 from multiagents.orchestrator.engine.conflict_policy import OnConflict
 from multiagents.orchestrator.engine.follow_ups import FollowUp
 from multiagents.orchestrator.engine.fork import Fork
 from multiagents.orchestrator.engine.pipeline import Pipeline
 from multiagents.orchestrator.engine.user_code import Answers
 from multiagents.orchestrator.engine.view import StartView
+from multiagents.plain_json import digest
 from multiagents.state_store import StateStore
 from multiagents.state_store.records import DueKind, Started
 from multiagents.workflow.decider import evolve, start_event

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from multiagents.clock import from_ms
 from multiagents.names import Correlation, Direction, parse_identity
 from multiagents.plain_json import dumps
 from multiagents.state_store.journal import Journal
@@ -20,6 +21,7 @@ from multiagents.state_store.records import (
     Begun,
     Call,
     CallKind,
+    CallOutcome,
     CallRecord,
     CallState,
     CallVerdict,
@@ -31,6 +33,7 @@ from multiagents.state_store.records import (
     Usage,
     attempt_key_of,
 )
+from multiagents.state_store.records.call_steps import CallBegun, CallEnded
 from multiagents.state_store.records.journal_fields import (
     Evidence,
     Head,
@@ -41,6 +44,8 @@ from multiagents.state_store.records.journal_fields import (
     usage_of,
 )
 from multiagents.state_store.records.journal_reading import calls_of
+from multiagents.workflow.definition import call_name
+from multiagents.workflow.state import StepState
 
 #: What is stored of a call that an attempt was told to make, and that is not what those before it have done.
 _DIVERGED = "diverged"
@@ -75,6 +80,7 @@ class InMemoryJournal(Journal):
     def begin(self, correlation: Correlation, owner: str, call: Call) -> Begun:
         writing = Writing(self._policy)
         text = None if call.request is None else writing.text(mark(call.request.text))
+        step = CallBegun.of(correlation, call.undo, from_ms(self._tables.now()), writing)
         blobs = self._policy.put_apart(correlation.transaction_id, writing.blobs)
         with self._tables.lock:
             row = self._held(correlation, owner)
@@ -82,7 +88,8 @@ class InMemoryJournal(Journal):
                 run = self._tables.run(correlation.identity)
                 return _told(run, CallVerdict.LOST)
             page = _Page(row, correlation.step, correlation.direction)
-            begun = _begin(page, page.head.turned(owner), correlation, call, text, blobs, self._tables.now())
+            new = _New(text, step, blobs)
+            begun = _begin(page, page.head.turned(owner), correlation, call, new, self._tables.now())
             if begun.verdict is not CallVerdict.REPLAY:
                 return begun
             found = self._reading(correlation.transaction_id).whole({"": row.journal[page.field("a", begun.slot)]})
@@ -97,9 +104,10 @@ class InMemoryJournal(Journal):
         usage: Usage | None = None,
         *,
         failed: bool = False,
+        outcome: CallOutcome | None = None,
     ) -> bool:
         writing, used = Writing(self._policy), usage or Usage()
-        text = writing.value(answer)
+        text, step = writing.value(answer), CallEnded.of(outcome, writing)
         blobs = self._policy.put_apart(correlation.transaction_id, writing.blobs)
         with self._tables.lock:
             ours, row = self._held(correlation, owner), self._tables.run(correlation.identity)
@@ -120,6 +128,8 @@ class InMemoryJournal(Journal):
                 state = (CallState.FAILED if failed else CallState.ANSWERED).value
                 page.put(slot, call._replace(state=state, took=took, **used._asdict()))
                 row.journal[page.field("a", slot)] = text
+                if step.state and call.undone:
+                    page.settle(call, step)
                 head = head._replace(recorded=head.recorded + 1, latency=head.latency + took)
                 if call.turn != head.turn:
                     head = head._replace(left=head.left + 1)
@@ -223,6 +233,14 @@ class InMemoryJournal(Journal):
         return Reading(self._policy, transaction_id, lambda names: {n: blobs[n] for n in names if n in blobs})
 
 
+class _New(NamedTuple):
+    """What is written of a call that is new."""
+
+    text: str | None
+    step: CallBegun
+    blobs: Mapping[str, str]
+
+
 class _Page(NamedTuple):
     """What the journal has of a step, in one direction."""
 
@@ -251,6 +269,35 @@ class _Page(NamedTuple):
     def put(self, slot: object, call: StoredCall) -> None:
         self.row.journal[self.field("c", slot)] = call.encode()
 
+    def register(self, call: StoredCall, step: CallBegun) -> None:
+        """Make a call a step of the run."""
+        name, counter = self.name(call), self.field("u")
+        number = int(self.row.journal.get(counter, 0)) + 1
+        self.row.journal[counter] = str(number)
+        self.row.fields[f"s:{name}"] = step.state(number)
+        self.row.history.append(step.event(name))
+        self.row.results[f"n:{name}"] = step.arguments
+        self.raise_version()
+
+    def settle(self, call: StoredCall, step: CallEnded) -> None:
+        """Write down what that step has come to."""
+        name = self.name(call)
+        if not self.row.fields[f"s:{name}"].startswith('[["f"'):  # in flight
+            return  # Who has lost the attempt has said before that it succeeded.
+        self.row.fields[f"s:{name}"] = step.state
+        self.row.history.append(step.event)
+        if step.result:
+            self.row.results[f"r:{name}"] = step.result
+        self.raise_version()
+
+    def name(self, call: StoredCall) -> str:
+        """The call as the step that it is."""
+        return call_name(self.step, call.name, call.nth - 1)
+
+    def raise_version(self) -> None:
+        """Nobody decides without what was just written."""
+        self.row.fields["v"] = str(int(self.row.fields["v"]) + 1)
+
     def unanswered(self, slots: Sequence[int], at: int) -> int:
         """How many right before the one at a place were not answered."""
         before = itertools.takewhile(lambda slot: self.there(slot).state == CallState.UNANSWERED, reversed(slots[:at]))
@@ -266,8 +313,7 @@ def _begin(
     head: Head,
     correlation: Correlation,
     call: Call,
-    text: str | None,
-    blobs: Mapping[str, str],
+    new: _New,
     now: int,
 ) -> Begun:
     """Find the call that is asked for, or write a new one down."""
@@ -279,7 +325,7 @@ def _begin(
         before = page.there(slot)
         if (before.turn, before.number) == (head.turn, call.number):
             unanswered = page.unanswered(slots, slots.index(slot))
-            return _told(row, _verdict(before), slot, before, unanswered=unanswered)
+            return _told(row, _verdict(before), slot, before, unanswered=unanswered, page=page)
     if correlation.direction is Direction.DO and "1" in (row.fields.get("stop"), row.fields.get("held")):
         return _told(row, CallVerdict.STOPPED)
     at = asked
@@ -290,8 +336,7 @@ def _begin(
         if refused is not None:
             return refused
         slots.append(head.calls + 1)
-        found, head = _new(page, head, correlation, call, text, at + 1, now)
-        row.blobs |= blobs
+        found, head = _new(page, head, correlation, call, new.text, at + 1, now)
     else:
         found = page.there(slots[at])
         if found.state == CallState.WITHHELD:  # what it was told then holds
@@ -307,11 +352,16 @@ def _begin(
         else:
             found = found._replace(how="replay", replayed=found.replayed + 1)
             head = head._replace(replayed=head.replayed + 1, left=head.left - 1)
+    if found.how != "replay":
+        if call.undo is not None and found.nth and not found.undone:
+            found = found._replace(undone=1)
+            page.register(found, new.step)
+        row.blobs |= new.blobs
     found = found._replace(turn=head.turn, number=call.number)
     page.write(head._replace(high=max(head.high, call.number)))
     page.put(slots[at], found)
     row.journal[queue] = dumps([head.turn, at + 1, *slots])
-    return _told(row, _verdict(found), slots[at], found, unanswered=page.unanswered(slots, at))
+    return _told(row, _verdict(found), slots[at], found, unanswered=page.unanswered(slots, at), page=page)
 
 
 def _refused(page: _Page, head: Head, call: Call) -> Begun | None:
@@ -349,7 +399,8 @@ def _new(
     if call.kind == CallKind.APPROVAL:
         head = head._replace(approvals=head.approvals + 1)
     if call.kind == CallKind.TOOL:
-        page.row.journal[page.field("n", call.name)] = str(page.count(call) + 1)
+        made = made._replace(nth=page.count(call) + 1)
+        page.row.journal[page.field("n", call.name)] = str(made.nth)
     if text is not None:
         page.row.journal[page.field("r", head.calls)] = text
     return made, head.named(call.name) if call.kind == CallKind.LM else head
@@ -367,8 +418,10 @@ def _told(
     bound: int = 0,
     unanswered: int = 0,
     now: int = 0,
+    page: _Page | None = None,
 ) -> Begun:
     fields: Mapping[str, str] = {} if run is None else run.fields
+    state = None if page is None or call is None or not call.undone else fields[f"s:{page.name(call)}"]
     return Begun(
         verdict,
         str(slot),
@@ -381,4 +434,6 @@ def _told(
         bound=bound,
         unanswered=unanswered,
         waited_ms=max(0, now - call.begun) if call is not None and verdict is CallVerdict.DOUBT else 0,
+        nth=0 if call is None else call.nth,
+        state=None if state is None else StepState.decode(state),
     )

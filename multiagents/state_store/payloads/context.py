@@ -53,7 +53,7 @@ class Payloads:
         """What a step was given: what its ``inputs`` answered, an item of its map, or else its context."""
         if step not in self.inputs:
             return self.of(definition, step)
-        name = map_of(step)
+        name = None if step in definition.called else map_of(step)
         return self.inputs[step] if name is None else {**as_given(name, self.inputs[name]), **self.inputs[step]}
 
     def of(self, definition: Definition, step: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _SHORT = {
     "retry_in": "f",
     "reason": "m",
     "actor": "u",
+    "compensation": "cw",
     "delay": "d",
     "outcome": "x",
     "version": "v",

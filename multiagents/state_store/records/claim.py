@@ -16,7 +16,16 @@ from multiagents.exceptions import WorkflowError
 from multiagents.names import Correlation, Direction
 from multiagents.state_store.payloads import Reading, as_given, as_mapping, has_marks, merge
 from multiagents.workflow.definition import Definition, map_of
-from multiagents.workflow.state import Cause, RunState, RunStatus, StepState, parent_of, rollbacks_of, sizes_of
+from multiagents.workflow.state import (
+    CalledTool,
+    Cause,
+    RunState,
+    RunStatus,
+    StepState,
+    parent_of,
+    rollbacks_of,
+    sizes_of,
+)
 
 
 class Claim(NamedTuple):
@@ -25,7 +34,8 @@ class Claim(NamedTuple):
     Attributes:
         correlation: the attempt.
         definition: what the run follows.
-        context: what the function gets (in an undo: the step's context merged with its result).
+        context: what the function gets (in an undo: the step's context merged with its result; in that of the call of a
+            tool, the arguments of the call).
         input: the step's own input: the context, or what its ``inputs`` answered.
         result: in an undo, what the step returned, if it did.
         outcome: in an undo, ``succeeded``, ``unknown`` or ``failed``.
@@ -104,6 +114,8 @@ def limits_of(
 
 
 _STATUS = {status.value: status for status in RunStatus}
+
+_NO_CALLS: Mapping[str, CalledTool] = MappingProxyType({})
 
 #: Why a claim was refused: the number that the script returns, in words.
 REFUSED = {
@@ -204,13 +216,17 @@ class StoredClaim(NamedTuple):
         """
         correlation, values, header = self.correlation, self.values, self.header
         sizes, rollbacks = sizes_of(header.sizes), rollbacks_of(header.rollbacks)
-        definition = self.definition.expanded(sizes, rollbacks)
+        state = StepState.decode(self.step)
+        called = _NO_CALLS if state.called is None else {correlation.step: state.called}
+        definition = self.definition.expanded(sizes, rollbacks, called)
         undo = correlation.direction is Direction.UNDO
         parts = _parts(correlation, definition)
         results: Mapping[str, Any] = _results(values, parts)
         given = f"n:{correlation.step}" in values
         own_input = from_json(values[f"n:{correlation.step}"]) if given else {}
-        if (name := map_of(correlation.step)) is not None:
+        if called:  # its arguments
+            merged = own_input
+        elif (name := map_of(correlation.step)) is not None:
             own_input = merged = {**as_given(name, from_json(values[f"n:{name}"])), **own_input}
         elif merged is None:
             merged = _merged_context(definition, self.context, values["i"], results, parts)
@@ -220,7 +236,6 @@ class StoredClaim(NamedTuple):
                 results = Reread(partial(_results, values, parts)) if results else results
         elif not given:
             own_input = merged
-        state = StepState.decode(self.step)
         error = ErrorInfo.model_validate_json(header.error) if header.error else None
         result = None
         context: Any = own_input if given else dict(own_input)
@@ -230,7 +245,7 @@ class StoredClaim(NamedTuple):
                 result = from_json(returned)
             elif state.outcome == "succeeded":
                 result = definition.own(correlation.step).silence
-            if isinstance(own_input, dict):
+            if isinstance(own_input, dict) and not called:
                 context = {**own_input, **as_mapping(correlation.step, result)}
         return Claim(
             correlation=correlation,
@@ -252,6 +267,7 @@ class StoredClaim(NamedTuple):
                 parent=parent_of(header.parent),
                 nonce=correlation.nonce,
                 home=None,
+                called=called,
             ),
             epoch=int(header.epoch),
             merged=merged,

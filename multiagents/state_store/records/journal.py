@@ -7,8 +7,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from multiagents.events import ErrorEvent, ResultEvent
 from multiagents.names import Direction
 from multiagents.state_store.records.difference import difference
+from multiagents.workflow.state import StepState
 
 #: How many calls the journal of a step has at most, those of all attempts together.
 MAX_CALLS = 10_000
@@ -102,6 +104,30 @@ class Request(NamedTuple):
         return cls(base_slot, keep, rest, tail)
 
 
+class CallUndo(NamedTuple):
+    """What undoes the call of a tool.
+
+    Attributes:
+        compensation: the worker.
+        arguments: what it is given: those of the call, plain JSON.
+    """
+
+    compensation: str
+    arguments: Any
+
+
+class CallOutcome(NamedTuple):
+    """What a call that is a step of its run has come to.
+
+    Attributes:
+        event: its outcome, as that of any attempt; of a success with the result.
+        state: the step after it.
+    """
+
+    event: ResultEvent | ErrorEvent
+    state: StepState
+
+
 class Call(NamedTuple):
     """A call that an attempt wants to make.
 
@@ -115,6 +141,7 @@ class Call(NamedTuple):
         idempotent: whether it is of no account if it is made twice: it is not marked as such.
         strict: do not begin it if it is not what an earlier attempt has done.
         most: how many calls of this tool the step may make, all attempts together; 0 is any number.
+        undo: of a tool: what undoes the call, which is then a step of the run from its beginning on (rule S36).
     """
 
     kind: str
@@ -126,6 +153,7 @@ class Call(NamedTuple):
     idempotent: bool = False
     strict: bool = False
     most: int = 0
+    undo: CallUndo | None = None
 
 
 class Opened(NamedTuple):
@@ -158,6 +186,8 @@ class Begun(NamedTuple):
         bound: where the verdict is ``full``: how many there may be, `Call.most` or `MAX_CALLS`.
         unanswered: how many calls with this hash right before it were not answered.
         waited_ms: of a doubtful one: how long ago it was begun first (ms).
+        nth: of a tool: the how manieth call of it in the step this is, from 1; 0 where that is not known.
+        state: the call as a step of the run; None where it is none.
     """
 
     verdict: CallVerdict
@@ -172,6 +202,8 @@ class Begun(NamedTuple):
     bound: int = 0
     unanswered: int = 0
     waited_ms: int = 0
+    nth: int = 0
+    state: StepState | None = None
 
 
 class Decided(NamedTuple):

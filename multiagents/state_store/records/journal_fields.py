@@ -14,6 +14,7 @@ reason, pins) went through codecs. What need not be JSON (a request, a reason) b
 ``e|...|<slot>|<owner>``   `Evidence`
 ``n|...|<name>``           how many calls of this tool there are
 ``b|...|<key>``            what is spent of a budget of the run, or of the step (`records.budget.Ledger`)
+``u|...``                  how many of the calls are to be undone as steps are
 =========================  ===========================================================================================
 """
 
@@ -139,6 +140,10 @@ class StoredCall(NamedTuple):
     micro_usd: int = 0
     name: str = ""
     model: str = ""
+    #: of a tool: the how manieth call of it, from 1; 0 where that is not known
+    nth: int = 0
+    #: 1 if it is to be undone as a step is
+    undone: int = 0
 
     @classmethod
     def decode(cls, text: str) -> Self:

@@ -13,7 +13,7 @@ from multiagents.clock import from_ms
 from multiagents.names import Correlation
 from multiagents.state_store.records.attempt import Delivery, InFlight, attempt_key_of
 from multiagents.workflow.definition import Definition
-from multiagents.workflow.state import RunState, StepState, rollbacks_of, sizes_of
+from multiagents.workflow.state import RunState, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,11 @@ class Snapshot:
                 details[step] = value
             elif kind == "b":
                 begun[step] = value
-        definition = definition.expanded(sizes_of(header.get("sizes")), rollbacks_of(header.get("rollbacks")))
+        state = RunState.decode(transaction_id, header, steps)
+        definition = definition.expanded(state.sizes, state.rollbacks, state.called)
         ordered = {name: steps[name] for name in definition.steps if name in steps}
         return cls(
-            RunState.decode(transaction_id, header, ordered),
+            state._replace(steps=ordered),
             definition,
             in_flight,
             int(header["v"]),

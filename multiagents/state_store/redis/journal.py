@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from multiagents.clock import from_ms
 from multiagents.failpoints import WriteSite
 from multiagents.keys import Keys, RunKeys
 from multiagents.names import Correlation, Direction, parse_identity
@@ -20,6 +21,7 @@ from multiagents.state_store.records import (
     MAX_MODELS,
     Begun,
     Call,
+    CallOutcome,
     CallRecord,
     CallVerdict,
     Decided,
@@ -29,9 +31,11 @@ from multiagents.state_store.records import (
     Usage,
     attempt_key_of,
 )
+from multiagents.state_store.records.call_steps import CallBegun, CallEnded
 from multiagents.state_store.records.journal_fields import heads_of, mark, usage_of
 from multiagents.state_store.records.journal_reading import calls_of
 from multiagents.state_store.redis.script_server import ScriptServer
+from multiagents.workflow.state import StepState
 
 #: How many fields of a journal one look for those of a step goes through.
 FIELDS_AT_ONCE = 1_000
@@ -87,10 +91,13 @@ class RedisJournal(Journal):
             request.tail,
             text,
             MAX_MODELS,
+            *CallBegun.of(correlation, call.undo, from_ms(self._server.now_ms()), writing),
             *self._apart(transaction_id, writing),
         ]
-        reply = self._server.run(site, "journal_begin", [run.run, run.journal, run.blobs], args)
-        verdict, now, stop, held, slot, occurrence, diverged, twice, failed, bound, waited, unanswered, answer = reply
+        keys = [run.run, run.journal, run.blobs, run.history, run.results]
+        reply = self._server.run(site, "journal_begin", keys, args)
+        verdict, now, stop, held, slot, occurrence, *more, answer = reply
+        diverged, twice, failed, bound, waited, unanswered, nth, state = more
         self._server.heard(now)
         return Begun(
             CallVerdict(verdict),
@@ -105,6 +112,8 @@ class RedisJournal(Journal):
             bound=bound,
             unanswered=unanswered,
             waited_ms=waited,
+            nth=nth,
+            state=StepState.decode(self._policy.open(state)) if state else None,
         )
 
     def finish(
@@ -116,6 +125,7 @@ class RedisJournal(Journal):
         usage: Usage | None = None,
         *,
         failed: bool = False,
+        outcome: CallOutcome | None = None,
     ) -> bool:
         transaction_id = correlation.transaction_id
         run = self._keys.of_run(transaction_id)
@@ -133,9 +143,11 @@ class RedisJournal(Journal):
             used.model,
             MAX_EVIDENCE,
             MAX_MODELS,
+            *CallEnded.of(outcome, writing),
             *self._apart(transaction_id, writing),
         ]
-        ours, now = self._server.run(site, "journal_finish", [run.run, run.journal, run.blobs], args)
+        keys = [run.run, run.journal, run.blobs, run.history, run.results]
+        ours, now = self._server.run(site, "journal_finish", keys, args)
         self._server.heard(now)
         return bool(ours)
 

@@ -166,7 +166,8 @@ class Invocation:
     def _outcome(
         self, worker: Worker, claim: Claim, lease: Lease, seconds: float, hostname: str, pool: str
     ) -> tuple[ResultEvent | ErrorEvent, Exception | None]:
-        step = StepContext(claim, lease, self._store_here, self._runtime.settings, limited=self._runtime.limited)
+        runtime = self._runtime
+        step = StepContext(claim, lease, self._store_here, runtime.settings, runtime.came_late, limited=runtime.limited)
         token = running.set(step)
         try:
             if claim.deadline is not None and claim.deadline <= claim.now:

@@ -31,6 +31,7 @@ class WorkerRuntime:
         settings: the deployment's.
         settle: records what came of a claimed attempt.
         unclaimable: records the failure of an attempt whose claim, under a token, came to an error.
+        came_late: records what came of something when it was not this worker's any more.
         limited: whether limits by key hold here; where all attempts run one after the other, they would only wait for
             themselves.
         time_limit: ``task_time_limit``: seconds that no attempt may exceed; None for any.
@@ -41,5 +42,6 @@ class WorkerRuntime:
     settings: Settings
     settle: Settle
     unclaimable: Callable[[ErrorEvent, str], None]
+    came_late: Callable[[ResultEvent], None]
     limited: bool
     time_limit: float | None = None

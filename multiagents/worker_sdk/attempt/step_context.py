@@ -13,7 +13,7 @@ from multiagents.state_store.records import check_attribute_count, plain_attribu
 from multiagents.worker_sdk.attempt.streaming import Streaming
 
 if TYPE_CHECKING:
-    from multiagents.events import ErrorInfo
+    from multiagents.events import ErrorInfo, ResultEvent
     from multiagents.settings import Settings
     from multiagents.state_store import StateStore
     from multiagents.state_store.records import Claim, Lesson
@@ -29,6 +29,7 @@ class StepContext:
         "_lease",
         "_results",
         "attributes",
+        "came_late",
         "lesson",
         "limited",
         "said",
@@ -43,6 +44,7 @@ class StepContext:
         lease: Lease,
         store_here: Callable[[], StateStore],
         settings: Settings,
+        came_late: Callable[[ResultEvent], None],
         *,
         limited: bool = True,
     ) -> None:
@@ -53,6 +55,8 @@ class StepContext:
         self.settings = settings
         #: whether limits hold here: not where all attempts run one after the other
         self.limited = limited
+        #: tells what came of a call of a tool, when the attempt was over
+        self.came_late = came_late
         self._results: Results | None = None
         #: what `set_attributes` was given and the commit of the step writes; None is nothing
         self.attributes: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ from multiagents.workflow.decider.commands import status as said
 from multiagents.workflow.decider.compensation import is_told_to_stop, needs_undo, stops_others
 from multiagents.workflow.decider.context import all_results, as_given, as_mapping, merge, merge_note, overlaps
 from multiagents.workflow.decider.decider import advance, advancing, decide, neighbourhood
-from multiagents.workflow.decider.evolve import evolve, fold, why_late
+from multiagents.workflow.decider.evolve import call_after, evolve, fold, why_late
 from multiagents.workflow.decider.facts import FACTS, Fact, has_result, is_replayed, result_of
 from multiagents.workflow.decider.fork import Takeover, takeover
 from multiagents.workflow.decider.interventions import is_so_already, settleable, why_not
@@ -31,6 +31,7 @@ from multiagents.workflow.decider.react import react
 from multiagents.workflow.decider.signals import Answer, Lateness, answer_of, lateness, rejected, signal_id, why_unclear
 from multiagents.workflow.decider.timeouts import Silence
 from multiagents.workflow.decider.timers import deadline_of, is_early, later, moved_to
+from multiagents.workflow.decider.tool_calls import call_begun, called_event
 
 __all__ = [
     "FACTS",
@@ -51,6 +52,9 @@ __all__ = [
     "as_given",
     "as_it_is",
     "as_mapping",
+    "call_after",
+    "call_begun",
+    "called_event",
     "changed_steps",
     "command",
     "concerns_others",

@@ -52,7 +52,7 @@ def is_late_in_part(definition: Definition, state: RunState, name: str) -> bool:
 def undone_in_bulk(definition: Definition, state: RunState, item: str) -> RunState:
     """What undoes the items of a map in one go does so again for one that succeeded late (rules S5, S8)."""
     whole = map_of(item)
-    if whole is None or definition.steps[whole].compensation is None:
+    if whole is None or whole not in definition.steps or definition.steps[whole].compensation is None:
         return state
     step = state.step(whole)
     if step.undo.status is ActivityStatus.IDLE:
@@ -93,17 +93,41 @@ def stops_others(definition: Definition, before: RunState, after: RunState) -> b
 def turn_of(definition: Definition, state: RunState) -> list[str]:
     """The steps that are to be undone and whose turn has come: all that depends on them is clear (rule S6)."""
     for name in definition.compensate_in or ():
-        if not is_clear(definition.steps[name], state.step(name)):
-            return [name]
+        if due := _next_of(definition, state, name):
+            return due
     turn = []
     unwound: dict[str, bool] = {}
     for name in reversed(definition.order):
         free = all(map(unwound.__getitem__, definition.successors[name]))
-        clear = name not in state.steps or is_clear(definition.steps[name], state.steps[name])
-        unwound[name] = free and clear
-        if free and not clear:
-            turn.append(name)
+        if definition.calls:
+            due = _next_of(definition, state, name)
+        else:
+            clear = name not in state.steps or is_clear(definition.steps[name], state.steps[name])
+            due = [] if clear else [name]
+        unwound[name] = free and not due
+        if free:
+            turn += due
     return turn
+
+
+def _next_of(definition: Definition, state: RunState, name: str) -> list[str]:
+    """What is to be undone next of a step and of the calls that it has made: the calls newest first, then the step.
+
+    A map that is undone in one go has made those of its items.
+    """
+    due = []
+    for maker in _makers(definition, name):
+        calls = reversed(definition.calls.get(maker, ()))
+        newest = next((call for call in calls if not is_clear(definition.steps[call], state.step(call))), None)
+        if newest is not None:
+            due.append(newest)
+    return due or ([] if is_clear(definition.steps[name], state.step(name)) else [name])
+
+
+def _makers(definition: Definition, name: str) -> list[str]:
+    if definition.steps[name].compensation is None or name not in definition.sizes:
+        return [name]
+    return [item_name(name, index) for index in range(definition.sizes[name])]
 
 
 def end_of(state: RunState) -> RunStatus:

@@ -93,7 +93,7 @@ def decide(
     after = evolve(definition, state, event)
     if after is state:
         return Decision(state, ())
-    expanded = definition.expanded(after.sizes, after.rollbacks)
+    expanded = definition.expanded(after.sizes, after.rollbacks, after.called)
     return answered(advancing(definition, after, now=event.at, near=neighbourhood(expanded, event)), answer)
 
 
@@ -142,7 +142,7 @@ def advancing(
     left: set[str] = set()
     full = turned = False
     steps = None if near is None else tuple(near)
-    definition = definition.expanded(state.sizes, state.rollbacks)
+    definition = definition.expanded(state.sizes, state.rollbacks, state.called)
     while not (full or turned):
         untaken = unclaimed
         if state.status is RunStatus.COMPENSATING:
@@ -170,7 +170,7 @@ def advancing(
         for event in batch:
             state = evolve(definition, state, event)
         if state.sizes is not before.sizes or state.rollbacks is not before.rollbacks:
-            definition = definition.expanded(state.sizes, state.rollbacks)
+            definition = definition.expanded(state.sizes, state.rollbacks, state.called)
         events += batch
         full = len(events) >= PAGE and _sent(events) >= PAGE
         turned = projected and bool(failed)

@@ -11,7 +11,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from multiagents.clock import to_ms
 from multiagents.events import (
@@ -31,6 +31,7 @@ from multiagents.workflow.decider.interventions import operated
 from multiagents.workflow.decider.retries import attach, failed
 from multiagents.workflow.decider.signals import Answer
 from multiagents.workflow.decider.timers import is_early
+from multiagents.workflow.decider.tool_calls import is_new_call, with_call
 from multiagents.workflow.decider.unknown_outcomes import is_parked, past_pivot
 from multiagents.workflow.definition import Definition, StepDefinition
 from multiagents.workflow.state import (
@@ -48,7 +49,7 @@ from multiagents.workflow.state import (
     Trigger,
 )
 
-__all__ = ["evolve", "fold", "why_late"]
+__all__ = ["call_after", "evolve", "fold", "why_late"]
 
 _FORWARD = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPLETED)
 _NOWHERE: frozenset[RunStatus] = frozenset()
@@ -75,8 +76,10 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
             f"an event of run {event.transaction_id!r} was given to run {state.transaction_id!r}; "
             f"load the run that the event names"
         )
-    definition = definition.expanded(state.sizes, state.rollbacks)
+    definition = definition.expanded(state.sizes, state.rollbacks, state.called)
     if event.step is not None and event.step not in definition.steps:
+        if is_new_call(definition, event):
+            return with_call(state, cast("StatusEvent", event))
         raise UnknownStepError(definition.name, event.step, definition.steps)
     if isinstance(event, StatusEvent):
         kind = FACTS.get(event.status)
@@ -93,6 +96,28 @@ def evolve(definition: Definition, state: RunState, event: Event) -> RunState:
         if isinstance(event, ResultEvent | ErrorEvent):
             return _replied(definition, state, event, event.step)
     return state
+
+
+def call_after(definition: Definition, call: StepState, event: ResultEvent | ErrorEvent) -> StepState:
+    """The call of a tool after its outcome: the same as in a run of which more is known.
+
+    Args:
+        definition: what the run follows.
+        call: its state before.
+        event: its outcome.
+    """
+    name = event.step or ""
+    assert call.called is not None
+    run = RunState(
+        event.transaction_id,
+        definition.name,
+        status=RunStatus.RUNNING,
+        steps={name: call},
+        sizes=definition.sizes,
+        rollbacks=definition.rollbacks,
+        called={name: call.called},
+    )
+    return evolve(definition, run, event).step(name)
 
 
 def why_late(state: RunState, event: ResultEvent | ErrorEvent) -> str:

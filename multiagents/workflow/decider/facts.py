@@ -6,7 +6,7 @@ follows from its row here:
 
 - *Who says it.* The core, when it is due (`multiagents.workflow.decider.react`). User code, as the answer to a question
   of the core (`multiagents.workflow.decider.questions`). A person or another program, from outside. The start of a
-  fork.
+  fork. An attempt that goes on, in the write that begins the call of a tool.
 - *What it moves.* The trigger that it pulls at the activity of its step, where that is all that it does. Facts without
   one move something else, which `multiagents.workflow.decider.evolve` has in a function of its own.
 - *What it brings.* A payload lives once, in the data of the run, and the history keeps its digest: ``carries`` names
@@ -70,6 +70,8 @@ class Fact(StrEnum):
     TIMER_UPDATED = "timer_updated"
     #: somebody has decided upon a call of an agent, whose attempt waits for that: it comes now
     CALL_DECIDED = "call_decided"
+    #: a tool that has a compensation is called: the call is a step from now on, which is there to be undone (rule S36)
+    CALLED = "called"
     #: somebody has moved the run's deadline
     DEADLINE_UPDATED = "deadline_updated"
 
@@ -86,6 +88,8 @@ class Source(StrEnum):
     OPERATOR = "operator"
     #: the start of a fork
     FORK = "fork"
+    #: an attempt that goes on; the store writes it down, together with what the attempt does
+    ATTEMPT = "attempt"
 
 
 class FactKind(NamedTuple):
@@ -134,6 +138,7 @@ FACTS: Mapping[str, FactKind] = MappingProxyType(
         Fact.TIMER_UPDATED: _OPERATOR,
         Fact.CALL_DECIDED: _OPERATOR,
         Fact.DEADLINE_UPDATED: _OPERATOR,
+        Fact.CALLED: FactKind(Source.ATTEMPT),
     }
 )
 

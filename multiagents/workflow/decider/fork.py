@@ -10,6 +10,8 @@ The rules:
 3. What nobody knows is not built upon. Where a step's effect is in doubt, or its undo waits for a person, the fork is
    refused until that is settled.
 4. A map is taken over with all its items, or not at all; so is a choice with all its branches.
+5. A step is taken over with the calls of tools that it has made (rule S36), or not at all. Of a call it need not be
+   known whether it took effect: nobody builds upon that, and it is undone in any case.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def takeover(definition: Definition, state: RunState, from_step: str, labels: Ma
         UnknownStepError: when there is no such step.
         WorkflowError: when a fork cannot begin there, in words.
     """
-    base, expanded = definition.expanded({}), definition.expanded(state.sizes, state.rollbacks)
+    base, expanded = definition.expanded({}), definition.expanded(state.sizes, state.rollbacks, state.called)
     from_step = expanded.origins.get(from_step, from_step)
     if from_step not in base.steps and map_of(from_step) in base.steps:
         raise WorkflowError(
@@ -82,7 +84,8 @@ def takeover(definition: Definition, state: RunState, from_step: str, labels: Ma
             again.append(name)
     for name in taken:
         _check_branch(base, name, from_step, labels)
-    steps = tuple(step for name in taken for step in (*_items(state, name), name))
+    parts = [step for name in taken for step in (*_items(state, name), name)]
+    steps = tuple(step for part in parts for step in (part, *expanded.calls.get(part, ())))
     counted = frozenset(steps)
     effects = {name: effect for name in expanded.steps if (effect := _effect(expanded, state, name)) is not None}
     return Takeover(
@@ -99,7 +102,7 @@ def _items(state: RunState, name: str) -> Iterator[str]:
 
 def _effect(definition: Definition, state: RunState, name: str) -> str | None:
     """What is known of the effect of a step that may have one; items are undone with a map that is undone in one go."""
-    if not definition.steps[name].is_work:
+    if not definition.steps[name].may_have_effect:
         return None
     whole = map_of(name)
     if whole is not None and state.step(whole).effect == "undone":
@@ -115,10 +118,12 @@ def _is_standing(definition: Definition, state: RunState, name: str) -> bool:
     """
     step = state.step(name)
     parts = [name, *_items(state, name)]
+    parts += [call for part in parts for call in definition.calls.get(part, ())]
     for part in parts:
         own = state.step(part)
         waits = own.undo.is_over and not own.abandoned
-        if waits or _effect(definition, state, part) == "unknown" or own.undo.in_flight:
+        unknown = own.called is None and _effect(definition, state, part) == "unknown"
+        if waits or unknown or own.undo.in_flight:
             why = "its undo waits for a person" if waits else "nobody knows whether its effect is there"
             raise WorkflowError(
                 f"a fork of run {state.transaction_id!r} cannot build upon step {part!r}: {why}; settle it first "

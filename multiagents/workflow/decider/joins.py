@@ -110,6 +110,8 @@ def _arrivals(definition: Definition, done: Sequence[str]) -> dict[str, tuple[in
     """
     found: dict[str, tuple[int, int]] = {}
     for name in done:
+        if name in definition.called:
+            continue
         for after in definition.successors[name]:
             if after not in definition.superseded and (members := len(definition.steps[after].after)) > 1:
                 found[after] = (found.get(after, (0, 0))[0] + 1, members)

@@ -33,6 +33,7 @@ from multiagents.workflow.decider.compensation import (
 from multiagents.workflow.decider.facts import Fact
 from multiagents.workflow.decider.savepoints import left_behind, reached, savepoint_before, turned_forward, undone_by
 from multiagents.workflow.decider.signals import Answer, rejected
+from multiagents.workflow.decider.tool_calls import given_up
 from multiagents.workflow.decider.unknown_outcomes import asks_probe, is_parked, needs_attention, past_pivot
 from multiagents.workflow.definition import Definition, StepKind
 from multiagents.workflow.state import RUN, ActivityStatus, Cause, RunState, RunStatus
@@ -65,7 +66,7 @@ def react(
         begun: those of them that a worker has had, and given back: nobody knows whether they had any (rule S1b).
         at: what time it is; it goes into what is said, and decides nothing.
     """
-    definition = definition.expanded(state.sizes, state.rollbacks)
+    definition = definition.expanded(state.sizes, state.rollbacks, state.called)
     if state.paused and state.status in (RunStatus.RUNNING, RunStatus.COMPENSATING):
         return (status(state, RunStatus.PAUSED, at, reason="somebody has paused it"),)
     match state.status:
@@ -85,8 +86,9 @@ def _forward(definition: Definition, state: RunState, names: tuple[str, ...], at
         yield from _cancelled(state, at)
         return
     late = list(left_behind(definition, state, at)) if definition.superseded else []
-    if definition.superseded:
-        names = tuple(name for name in names if name not in definition.superseded)
+    if definition.superseded or definition.called:
+        passed_over = definition.superseded.union(definition.called)
+        names = tuple(name for name in names if name not in passed_over)
     doing = {name: state.step(name).do for name in names}
     for name, activity in doing.items():
         if activity.status in _UNSUCCESSFUL and activity.is_over and not _asks_probe(definition, state, name):
@@ -238,10 +240,14 @@ def _settling(
 
     A probe always is: it has to tell what there is to undo.
     """
+    over = set(given_up(definition, state)) if definition.called else ()
     for name in in_flight:
         if state.step(name).do.probing:
             continue
-        if name in unclaimed and name in begun:
+        if name in over:
+            why = "the attempt that made this call is over, and nobody knows what became of the call"
+            yield status(state, Fact.ATTEMPT_ABANDONED, at, step=name, reason=why)
+        elif name in unclaimed and name in begun:
             yield status(
                 state, Fact.ATTEMPT_ABANDONED, at, step=name, reason="the run goes back, and it had been begun"
             )

@@ -51,7 +51,7 @@ def is_parked(definition: Definition, state: RunState, name: str) -> bool:
     if name in definition.superseded:
         return False  # It is undone, and another pass has taken its place.
     step, own = state.step(name), definition.steps[name]
-    if not step.do.is_over:
+    if not step.do.is_over or step.called is not None:
         return False
     forward = state.cause is None
     if needs_probe(own, step, forward=forward):

@@ -14,6 +14,7 @@ from multiagents.workflow.definition.map_items import ITEM_KEYS, item_name, map_
 from multiagents.workflow.definition.rate_limit import Limit
 from multiagents.workflow.definition.registry import DefinitionRegistry, definitions, next_version
 from multiagents.workflow.definition.step import ON_UNKNOWN, BlockDefinition, StepDefinition, StepKind, code_elsewhere
+from multiagents.workflow.definition.tool_calls import call_name, maker_of
 
 __all__ = [
     "ITEM_KEYS",
@@ -24,12 +25,14 @@ __all__ = [
     "Limit",
     "StepDefinition",
     "StepKind",
+    "call_name",
     "changes",
     "checked_key",
     "code_elsewhere",
     "definitions",
     "filled_template",
     "item_name",
+    "maker_of",
     "map_of",
     "next_version",
     "template_fields",

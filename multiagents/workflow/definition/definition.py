@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -15,15 +16,17 @@ from typing import Any, Literal
 from multiagents.exceptions import DecodeError, DefinitionError, UnknownStepError, WorkflowError, did_you_mean
 from multiagents.workflow.definition import serialization
 from multiagents.workflow.definition.diagram import ascii_diagram, mermaid_diagram
-from multiagents.workflow.definition.expansion import Expansion
+from multiagents.workflow.definition.expansion import Expansion, calls_by_maker, with_calls
 from multiagents.workflow.definition.graph import Graph
 from multiagents.workflow.definition.map_items import map_of
-from multiagents.workflow.definition.step import BlockDefinition, StepDefinition
+from multiagents.workflow.definition.step import BlockDefinition, StepDefinition, StepKind
+from multiagents.workflow.definition.tool_calls import maker_of
 
 __all__ = ["Definition"]
 
 #: How many steps of expanded definitions a process keeps for each definition.
 KEPT_STEPS = 50_000
+_NO_CALLS: Mapping[str, tuple[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -79,6 +82,10 @@ class Definition:
     superseded: frozenset[str] = field(init=False)
     #: step of a later pass -> its name in the first
     origins: Mapping[str, str] = field(init=False)
+    #: call of a tool that is among the steps -> its compensation, and the how manieth of its step it is
+    called: Mapping[str, tuple[str, int]] = field(init=False)
+    #: step -> those of its calls that are among the steps, oldest first
+    calls: Mapping[str, tuple[str, ...]] = field(init=False)
     _expansion: Expansion = field(init=False)
     #: what it was read from, if some of it was written by a later release
     _unread: Mapping[str, Any] | None = field(init=False, default=None)
@@ -96,6 +103,8 @@ class Definition:
         put(self, "successors", MappingProxyType(graph.successors))
         put(self, "entries", graph.entries)
         put(self, "order", graph.order)
+        put(self, "called", _NO_CALLS)
+        put(self, "calls", MappingProxyType({}))
         self._take(Expansion(steps=self.steps, compensate_in=self.compensate_in, graphs=(graph,)))
         put(self, "has_code", any(step.has_code for step in self.steps.values()))
         put(self, "lacks_code", any(step.lacks_code for step in self.steps.values()))
@@ -141,15 +150,24 @@ class Definition:
         except KeyError:
             raise UnknownStepError(self.name, name, self.steps) from None
 
-    def expanded(self, sizes: Mapping[str, int], rollbacks: Sequence[str] = ()) -> Definition:
-        """This definition with all the steps that a run has: items of maps, and passes behind save-points.
+    def expanded(
+        self,
+        sizes: Mapping[str, int],
+        rollbacks: Sequence[str] = (),
+        called: Mapping[str, tuple[str, int]] = _NO_CALLS,
+    ) -> Definition:
+        """This definition with all the steps that a run has: items of maps, passes behind save-points, calls of tools.
 
         Args:
             sizes: map -> how many items it has, as far as that is known.
             rollbacks: the save-points that the run has gone back to, oldest first.
+            called: call of a tool that is to be undone -> its compensation, and the how manieth of its step it is.
         """
-        if sizes == self.sizes and rollbacks == self.rollbacks:
+        if sizes == self.sizes and rollbacks == self.rollbacks and (called is self.called or called == self.called):
             return self
+        if called:
+            without: Definition = self.expanded(sizes, rollbacks)
+            return without._with_calls(called)
         known, key = self._expansions, (tuple(sorted(sizes.items())), tuple(rollbacks))
         found = known.get(key)
         if found is None:
@@ -176,6 +194,20 @@ class Definition:
         put(made, "content_hash", "~".join((self.content_hash, *expansion.rollbacks[len(self.rollbacks) :])))
         return made
 
+    def _with_calls(self, called: Mapping[str, tuple[str, int]]) -> Definition:
+        """The same with calls of tools. They stand in no order, so nothing of that is made again."""
+        known, made, put = self._expansions, copy(self), object.__setattr__
+        made.__dict__.pop("_behind", None)
+        put(made, "_expansions", known)
+        makers = calls_by_maker(called)
+        steps = with_calls(self.steps, called, makers)
+        put(made, "steps", MappingProxyType(steps))
+        put(made, "called", called)
+        put(made, "calls", MappingProxyType(makers))
+        put(made, "successors", MappingProxyType({**self.successors, **dict.fromkeys(called, ())}))
+        put(made, "superseded", self.superseded.union(*(makers.get(name, ()) for name in self.superseded)))
+        return made
+
     def _take(self, expansion: Expansion) -> None:
         put = object.__setattr__
         put(self, "_expansion", expansion)
@@ -184,12 +216,17 @@ class Definition:
             put(self, name, getattr(expansion, name))
 
     def own(self, step: str) -> StepDefinition:
-        """A step, or an item of a map that is not among its steps here.
+        """A step, or an item of a map or the call of a tool that is not among its steps here.
+
+        Of such a call it is known that it is one, and not what undoes it.
 
         Raises:
             UnknownStepError: when there is none.
         """
         name = step if step in self.steps else map_of(step)
+        if name is not None and name not in self.steps and (maker := maker_of(name)):
+            retry = self.own(maker).undo_retry
+            return StepDefinition(name=step, kind=StepKind.CALL, undo_retry=retry)
         found = self.step(step if name is None else name)
         return found if name == step or found.item is None else found.item
 
@@ -219,10 +256,13 @@ class Definition:
         """All steps that stand behind one, items of maps included."""
         if step not in self._behind:
             inside = self.graph.descendants(step)
-            self._behind[step] = inside.union(name for name in self.steps if map_of(name) in inside)
+            inside = inside.union(name for name in self.steps if map_of(name) in inside)
+            self._behind[step] = inside.union(*(calls for maker, calls in self.calls.items() if maker in inside))
         return self._behind[step]
 
     def _known(self, step: str) -> str:
+        if step in self.called:
+            step = maker_of(step)
         return map_of(step) or self.step(step).name
 
     def _graph_of(self, step: str) -> Graph:

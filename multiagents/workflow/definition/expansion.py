@@ -1,7 +1,7 @@
-"""Steps as one run has them: with the items of its maps, and with the passes that its save-points have led to.
+"""Steps as one run has them: with items of maps, passes behind save-points, and calls of tools that are to be undone.
 
-A definition is fixed (rule S26), and yet a run may come to have more steps than it names. Two things add some, and both
-are on record in the run's state, so that whoever has the definition and the state has the steps:
+A definition is fixed (rule S26), and yet a run may come to have more steps than it names. Three things add some, and
+all are on record in the run's state, so that whoever has the definition and the state has the steps:
 
 - A map whose list is known has its items: steps beside it, ``resize[0]``, ``resize[1]``, ..., which wait for what the
   map waited for, and the map itself waits for them. Their results are not merged into the context: the map's own result
@@ -10,6 +10,9 @@ are on record in the run's state, so that whoever has the definition and the sta
 - A run that went back to a save-point goes through all that stands behind it once more, as steps of their own:
   ``charge#2`` beside the ``charge`` that was undone (rule S15). What was undone is *superseded*: it is still there to
   be seen, and nothing waits for it any more.
+- The call of a tool that has a compensation is there to be undone, and for nothing else (rule S36): ``plan.flight[0]``
+  beside the ``plan`` whose agent has made it. It stands in no order of steps; it is undone before the step that made
+  it, and after all that waits for that one.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from types import MappingProxyType
 
 from multiagents.workflow.definition.graph import Graph
 from multiagents.workflow.definition.map_items import item_name
-from multiagents.workflow.definition.step import StepDefinition
+from multiagents.workflow.definition.step import StepDefinition, StepKind
+from multiagents.workflow.definition.tool_calls import maker_of
 
-__all__ = ["Expansion"]
+__all__ = ["Expansion", "calls_by_maker", "with_calls"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,42 @@ class Expansion:
                 {**self.origins, **{new: self.origins.get(old, old) for old, new in again.items()}}
             ),
         )
+
+
+def calls_by_maker(called: Mapping[str, tuple[str, int]]) -> dict[str, tuple[str, ...]]:
+    """Step -> the calls that it has made, oldest first.
+
+    Args:
+        called: call -> its compensation, and the how manieth of its step it is.
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(called, key=lambda name: called[name][1]):
+        found.setdefault(maker_of(name), []).append(name)
+    return {maker: tuple(names) for maker, names in found.items()}
+
+
+def with_calls(
+    steps: Mapping[str, StepDefinition], called: Mapping[str, tuple[str, int]], makers: Mapping[str, Sequence[str]]
+) -> dict[str, StepDefinition]:
+    """Steps with the calls of tools behind the steps that have made them.
+
+    Args:
+        steps: name -> step.
+        called: call -> its compensation, and the how manieth of its step it is.
+        makers: the same, as `calls_by_maker` has it.
+    """
+    found: dict[str, StepDefinition] = {}
+    for name, step in steps.items():
+        found[name] = step
+        for call in makers.get(name, ()):
+            found[call] = StepDefinition(
+                name=call,
+                kind=StepKind.CALL,
+                compensation=called[call][0],
+                undo_retry=step.undo_retry,
+                compensate_on_failure=step.compensate_on_failure,
+            )
+    return found
 
 
 def _map_with_items(step: StepDefinition, items: Sequence[str]) -> dict[str, StepDefinition]:

@@ -46,6 +46,8 @@ class StepKind(StrEnum):
     MAP = "map"
     #: nobody: it is done when the run has the lock on a business key
     LOCK = "lock"
+    #: nobody: a tool of an agent was called, and that is to be undone as a step is (rule S36)
+    CALL = "call"
 
 
 def plain(value: Any) -> Any:
@@ -214,6 +216,11 @@ class StepDefinition:
     def is_work(self) -> bool:
         """Whether a worker, or a run of its own, does it: it may have an effect."""
         return self.kind in (StepKind.WORK, StepKind.CHILD)
+
+    @property
+    def may_have_effect(self) -> bool:
+        """Whether it may have an effect; the call of a tool may, too."""
+        return self.is_work or self.kind is StepKind.CALL
 
     @property
     def silence(self) -> dict[str, Any] | None:

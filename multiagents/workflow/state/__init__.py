@@ -6,7 +6,15 @@ in docs/states.md. Only `multiagents.workflow.decider` makes new states.
 
 from __future__ import annotations
 
-from multiagents.workflow.state.activity import ACTIVITY, Activity, ActivityStatus, StepState, StepStatus, Trigger
+from multiagents.workflow.state.activity import (
+    ACTIVITY,
+    Activity,
+    ActivityStatus,
+    CalledTool,
+    StepState,
+    StepStatus,
+    Trigger,
+)
 from multiagents.workflow.state.run_state import (
     RUN,
     Cause,
@@ -14,6 +22,7 @@ from multiagents.workflow.state.run_state import (
     RunState,
     RunStatus,
     Signal,
+    called_of,
     parent_of,
     rollbacks_of,
     sizes_of,
@@ -24,6 +33,7 @@ __all__ = [
     "RUN",
     "Activity",
     "ActivityStatus",
+    "CalledTool",
     "Cause",
     "Parent",
     "RunState",
@@ -32,6 +42,7 @@ __all__ = [
     "StepState",
     "StepStatus",
     "Trigger",
+    "called_of",
     "parent_of",
     "rollbacks_of",
     "sizes_of",

@@ -24,7 +24,7 @@ from pydantic_core import from_json, to_json
 from multiagents.events import ErrorInfo
 from multiagents.names import Direction
 
-__all__ = ["ACTIVITY", "Activity", "ActivityStatus", "StepState", "StepStatus", "Trigger"]
+__all__ = ["ACTIVITY", "Activity", "ActivityStatus", "CalledTool", "StepState", "StepStatus", "Trigger"]
 
 
 class StepStatus(StrEnum):
@@ -188,6 +188,14 @@ _IDLE = Activity()
 _DEFAULTS: list[Any] = [_IDLE.status.value, 0, 0, 0, 0, None, None, None, None, None, None, 0]
 
 
+class CalledTool(NamedTuple):
+    """Of a step that is the call of a tool (rule S36): what undoes it, and its place among the calls of its step."""
+
+    compensation: str
+    #: the how manieth it is of those that are to be undone, from 1
+    number: int
+
+
 class StepState(NamedTuple):
     """A step of a run: its two activities."""
 
@@ -202,6 +210,8 @@ class StepState(NamedTuple):
     abandoned: bool = False
     #: the run that did it, where this one is a fork that took it over: what its idempotency key begins with
     origin: str = ""
+    #: it is the call of a tool: being called is doing it
+    called: CalledTool | None = None
 
     def activity(self, direction: Direction) -> Activity:
         """The activity of one direction."""
@@ -260,13 +270,15 @@ class StepState(NamedTuple):
     def encode(self) -> str:
         """The step as the JSON that the store keeps in one field."""
         row: list[Any] = [self.do.encode()]
-        marked = self.abandoned or self.origin
+        marked = self.abandoned or self.origin or self.called is not None
         if self.undo != _IDLE or self.late or self.undo_again or marked:
             row.append(self.undo.encode())
         if self.late or self.undo_again or marked:
             row += [list(self.late), int(self.undo_again)]
         if marked:
             row += [int(self.abandoned), self.origin]
+        if self.called is not None:
+            row.append(list(self.called))
         return to_json(row).decode()
 
     @classmethod
@@ -280,6 +292,7 @@ class StepState(NamedTuple):
             undo_again=bool(row[3]) if len(row) > 3 else False,
             abandoned=bool(row[4]) if len(row) > 4 else False,
             origin=row[5] if len(row) > 5 else "",
+            called=CalledTool(*row[6]) if len(row) > 6 else None,
         )
 
 

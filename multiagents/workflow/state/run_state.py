@@ -21,9 +21,20 @@ from typing import NamedTuple
 
 from multiagents.events import ErrorInfo
 from multiagents.names import DEFAULT_QUEUE, Correlation, Direction, identity_of
-from multiagents.workflow.state.activity import StepState
+from multiagents.workflow.state.activity import CalledTool, StepState
 
-__all__ = ["RUN", "Cause", "Parent", "RunState", "RunStatus", "Signal", "parent_of", "rollbacks_of", "sizes_of"]
+__all__ = [
+    "RUN",
+    "Cause",
+    "Parent",
+    "RunState",
+    "RunStatus",
+    "Signal",
+    "called_of",
+    "parent_of",
+    "rollbacks_of",
+    "sizes_of",
+]
 
 
 class RunStatus(StrEnum):
@@ -110,6 +121,7 @@ RUN: Mapping[RunStatus, frozenset[RunStatus]] = MappingProxyType(
 
 _NOT_STARTED = StepState()
 _NO_MAPS: Mapping[str, int] = MappingProxyType({})
+_NO_CALLS: Mapping[str, CalledTool] = MappingProxyType({})
 
 
 class Signal(NamedTuple):
@@ -183,6 +195,8 @@ class RunState(NamedTuple):
     nonce: str = ""
     #: the default queue of the app whose run it is; None where only a claim of it is known
     home: str | None = DEFAULT_QUEUE
+    #: the steps that are calls of tools; each says so itself, and this is how it is known without a look at all of them
+    called: Mapping[str, CalledTool] = _NO_CALLS
 
     @property
     def identity(self) -> str:
@@ -260,12 +274,18 @@ class RunState(NamedTuple):
             finished_at=int(header["finished"]) if header.get("finished") else None,
             nonce=header.get("nonce", ""),
             home=header.get("home", DEFAULT_QUEUE),
+            called=called_of(steps),
         )
 
 
 def sizes_of(text: str | None) -> Mapping[str, int]:
     """The sizes of a run's maps, as its header has them."""
     return json.loads(text) if text else _NO_MAPS
+
+
+def called_of(steps: Mapping[str, StepState]) -> Mapping[str, CalledTool]:
+    """Those of the steps that are calls of tools."""
+    return {name: step.called for name, step in steps.items() if step.called is not None} or _NO_CALLS
 
 
 def parent_of(text: str | None) -> Parent | None:

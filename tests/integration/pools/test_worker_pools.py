@@ -82,6 +82,7 @@ RUNTIME = WorkerRuntime(
     settings=SimpleNamespace(lease=1.5, step_timeout=60.0, max_payload_bytes=10000),
     settle=settle,
     unclaimable=lambda event, owner: None,
+    came_late=lambda event: None,
     limited=True,
 )
 install(app, lambda: RUNTIME)

@@ -7,7 +7,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local HEAD = {'journal', 'turn', 'calls', 'since', 'recorded', 'left', 'high', 'diverged', 'replayed', 'twice',
   'input_tokens', 'output_tokens', 'micro_usd', 'latency', 'evidence', 'owner', 'models', 'approvals', 'withheld'}
 local CALL = {'state', 'kind', 'journal', 'occurrence', 'turn', 'number', 'how', 'attempt', 'begun', 'after', 'took',
-  'replayed', 'twice', 'base', 'keep', 'tail', 'input_tokens', 'output_tokens', 'micro_usd', 'name', 'model'}
+  'replayed', 'twice', 'base', 'keep', 'tail', 'input_tokens', 'output_tokens', 'micro_usd', 'name', 'model', 'nth', 'undone'}
 local TEXTS = {state = 1, kind = 1, how = 1, owner = 1, models = 1, name = 1, model = 1, base = 1}
 
 local run = redis.call('HMGET', KEYS[1], 'v', 'nonce', 'stop', 'held', 'l:' .. ARGV[2])

@@ -122,6 +122,7 @@ class Bench:
                 settings=settings,  # type: ignore[arg-type]
                 settle=self.settle,
                 unclaimable=lambda *told: self.unclaimable.append(told),
+                came_late=lambda _event: None,
                 limited=True,
             )
         )

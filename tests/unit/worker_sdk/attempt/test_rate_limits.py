@@ -40,6 +40,7 @@ class Bench:
                 settings=self.orchestrator.settings,
                 settle=self.settle,
                 unclaimable=lambda *_: pytest.fail("a claim that cannot be read"),
+                came_late=lambda _event: None,
                 limited=limited,
             )
         )

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from multiagents.events import ErrorInfo
 from multiagents.names import Direction
-from multiagents.workflow.state import Activity, ActivityStatus, Cause, RunState, RunStatus, StepState, StepStatus
+from multiagents.workflow.state import (
+    Activity,
+    ActivityStatus,
+    CalledTool,
+    Cause,
+    RunState,
+    RunStatus,
+    StepState,
+    StepStatus,
+    called_of,
+)
 
 LIVE = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.COMPENSATING}
 
@@ -39,7 +49,12 @@ tracks = st.builds(
     error=st.none() | errors,
 )
 steps = st.builds(
-    StepState, do=tracks, undo=tracks, late=st.lists(st.integers(1, 3)).map(tuple), undo_again=st.booleans()
+    StepState,
+    do=tracks,
+    undo=tracks,
+    late=st.lists(st.integers(1, 3)).map(tuple),
+    undo_again=st.booleans(),
+    called=st.none() | st.builds(CalledTool, words, st.integers(1, 9)),
 )
 runs = st.builds(
     RunState,
@@ -56,7 +71,8 @@ runs = st.builds(
     started_at=moments,
     finished_at=moments,
     home=st.sampled_from(["celery", "shop"]),
-)
+    called=st.just({}),
+).map(lambda run: run._replace(called=called_of(run.steps)))
 
 
 @given(steps)
