@@ -2,7 +2,8 @@
 
 The shell is the engine's in miniature. Each attempt in flight has a record; whoever answers has to match it. Answers
 are held back, shuffled, doubled and dropped; a dropped one becomes a loss later, and may turn up after all. Runs are
-cancelled at any moment, and attempts that nobody has claimed are taken back when the run turns.
+cancelled at any moment, and attempts that nobody has claimed are taken back when the run turns. Steps are agents that
+call tools, each of which has a compensation.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from multiagents.workflow.decider import (
     react,
     start_event,
 )
-from multiagents.workflow.definition import Definition, StepDefinition
+from multiagents.workflow.decider.tool_calls import called_event
+from multiagents.workflow.definition import Definition, StepDefinition, call_name, maker_of
 from multiagents.workflow.state import Activity, ActivityStatus, RunState, RunStatus
 from tests.support.driven_run import by
 
@@ -180,6 +182,42 @@ class RunMachine(RuleBasedStateMachine):
         if isinstance(event, ResultEvent | ErrorEvent) and event.correlation_id:
             self.take(event)
 
+    @rule(number=pick, tool=st.sampled_from(["flight", "hotel"]))
+    @precondition(lambda self: self.working and not self.state.cancel_requested)
+    def call(self, number: int, tool: str) -> None:
+        """An agent that holds its attempt calls a tool."""
+        makers = [each for each in self.working if self.is_held_by(each) and each.direction is Direction.DO]
+        if makers:
+            maker = makers[number % len(makers)]
+            index = sum(name.startswith(f"{maker.step}.{tool}[") for name in self.state.called)
+            self.now += timedelta(seconds=1)
+            event = called_event(maker, call_name(maker.step, tool, index), f"undo_{tool}", self.now)
+            self.commit(event, evolve(self.definition, self.state, event))
+
+    @rule(number=pick, outcome=st.sampled_from(["result", "result", ErrorKind.FAILED, ErrorKind.UNKNOWN]))
+    @precondition(lambda self: self.state.called)
+    def call_ends(self, number: int, outcome: Any) -> None:
+        """A tool answers: in time, or when the attempt that has called it is over, and then only a success is told."""
+        name = sorted(self.state.called)[number % len(self.state.called)]
+        in_time = self.state.step(name).do.in_flight and any(
+            each.step == maker_of(name) and self.is_held_by(each) for each in self.working
+        )
+        self.now += timedelta(seconds=1)
+        event = self.answer(Correlation(ID, name, Direction.DO, 1), outcome if in_time else "result")
+        event = event.model_copy(
+            update={"timestamp": self.now, "retryable": False} if in_time else {"timestamp": self.now}
+        )
+        self.commit(event, evolve(self.definition, self.state, event))
+
+    def is_held_by(self, attempt: Correlation) -> bool:
+        record = self.records.get(attempt.step)
+        return record is not None and record.claimed and record.correlation == attempt
+
+    @property
+    def whole(self) -> Definition:
+        """The definition with the calls of tools that the run has made."""
+        return self.definition.expanded({}, (), self.state.called)
+
     @rule()
     @precondition(lambda self: len(self.history) > 4 and (not self.state.cancel_requested or self.is_held))
     def cancel(self) -> None:
@@ -207,7 +245,7 @@ class RunMachine(RuleBasedStateMachine):
             str(Correlation(ID, name, direction, activity.attempt))
             for name, step in self.state.steps.items()
             for direction, activity in ((Direction.DO, step.do), (Direction.UNDO, step.undo))
-            if activity.in_flight
+            if activity.in_flight and not (step.called and direction is Direction.DO)
         }
         assert in_flight == {str(record.correlation) for record in self.records.values()}
 
@@ -245,7 +283,7 @@ class RunMachine(RuleBasedStateMachine):
             return
         assert self.state.error is not None
         undos = [step.undo.status for step in steps.values()]
-        for name, definition in self.definition.steps.items():
+        for name, definition in self.whole.steps.items():
             step = self.state.step(name)
             if not needs_undo(definition, step):
                 assert step.undo == Activity()
@@ -316,7 +354,8 @@ class RunMachine(RuleBasedStateMachine):
     def each_that_is_done_arrives_once(self, before: RunState, after: RunState) -> None:
         """What decisions bring to a join adds up to those of its members that are done: so it is decided, and once."""
         changed = changed_steps(before, after)
-        brought = fan_in(self.definition, before, after, changed, {}, results={}, context=None, now=self.now)
+        definition = self.definition.expanded({}, (), after.called)
+        brought = fan_in(definition, before, after, changed, {}, results={}, context=None, now=self.now)
         for join, (arriving, _) in brought.arrivals.items():
             self.arrived[join] += arriving
         for join, step in self.definition.steps.items():
@@ -357,7 +396,7 @@ class RunMachine(RuleBasedStateMachine):
 
     def it_may_go_out(self, fact: CommandEvent | CompensationEvent, state: RunState) -> None:
         name = fact.step or ""
-        step = self.definition.steps[name]
+        step = self.definition.expanded({}, (), state.called).steps[name]
         assert name not in self.records or fact.correlation_id != str(self.records[name].correlation)
         self.records[name] = Record(Correlation.parse(fact.correlation_id))
         if isinstance(fact, CommandEvent) and fact.probe:
@@ -374,14 +413,26 @@ class RunMachine(RuleBasedStateMachine):
         assert step.compensation == fact.worker
         assert fact.outcome != "unknown" or step.on_unknown == "compensate" or name in self.decided
         assert not any(each.do.in_flight for each in state.steps.values())
-        if self.definition.compensate_in is not None:
-            behind = self.definition.compensate_in[: self.definition.compensate_in.index(name)]
-        else:
-            behind = tuple(after for after in self.definition.order if name in self.definition.ancestors(after))
-        for other in behind:
+        definition = self.definition.expanded({}, (), state.called)
+        for other in self.behind(definition, name):
             undo = state.step(other).undo
-            if needs_undo(self.definition.steps[other], state.step(other)):
+            if needs_undo(definition.steps[other], state.step(other)):
                 assert undo.is_over or (undo.status is ActivityStatus.SUCCEEDED and not state.step(other).undo_again)
+
+    @staticmethod
+    def behind(definition: Definition, name: str) -> list[str]:
+        """What is to be undone before a step: what stands behind it, each with its calls, and its own newer calls."""
+        maker = maker_of(name) if name in definition.called else name
+        calls = definition.calls.get(maker, ())
+        newer = calls if name == maker else calls[calls.index(name) + 1 :]
+        explicit = definition.compensate_in
+        if explicit is not None and maker in explicit:
+            before = explicit[: explicit.index(maker)]
+        elif explicit is not None:
+            before = explicit
+        else:
+            before = tuple(after for after in definition.order if maker in definition.ancestors(after))
+        return [each for other in before for each in (other, *definition.calls.get(other, ()))] + list(newer)
 
 
 def test_any_run_ends_as_it_should_whatever_happens_to_its_events_G1_S5_S6_S18_S21() -> None:

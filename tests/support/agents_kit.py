@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,10 @@ class Agents:
         #: what the MCP server of these agents was asked
         self.seen = folder / "seen"
         self._folder = folder
+
+    def with_settings(self, **settings: Any) -> Any:
+        """An orchestrator with settings of its own, for what a run has from its start."""
+        return agents.make_app(self.url, **settings).multiagents
 
     def worker(self, pool: str = "prefork", **options: Any) -> WorkerProcess:
         """Start a worker, and wait until it takes steps."""
@@ -60,6 +65,10 @@ class Agents:
     def tools(self) -> list[str]:
         """The calls of tools that were begun."""
         return [entry.partition("|")[0] for entry in self.redis.lrange("tools", 0, -1)]
+
+    def undone(self) -> list[dict[str, Any]]:
+        """What compensations of tools, and of their agent, were told."""
+        return [json.loads(entry) for entry in self.redis.lrange("undone", 0, -1)]
 
     def keys(self) -> list[str]:
         """Their idempotency keys."""

@@ -68,7 +68,9 @@ EVENTS = [
         attributes=TAGS,
         usage=USED,
     ),
-    StatusEvent(**COMMON, status="compensating", reason="operator", actor="ann", error=ERROR),
+    StatusEvent(
+        **COMMON, status="compensating", reason="operator", actor="ann", error=ERROR, compensation="cancel_flight"
+    ),
 ]
 NUMBERS = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
 JSON_VALUES = st.recursive(

@@ -129,7 +129,7 @@ class InMemoryJournal(Journal):
                 page.put(slot, call._replace(state=state, took=took, **used._asdict()))
                 row.journal[page.field("a", slot)] = text
                 if step.state and call.undone:
-                    page.settle(call, step)
+                    page.end_step(call, step)
                 head = head._replace(recorded=head.recorded + 1, latency=head.latency + took)
                 if call.turn != head.turn:
                     head = head._replace(left=head.left + 1)
@@ -269,17 +269,21 @@ class _Page(NamedTuple):
     def put(self, slot: object, call: StoredCall) -> None:
         self.row.journal[self.field("c", slot)] = call.encode()
 
-    def register(self, call: StoredCall, step: CallBegun) -> None:
-        """Make a call a step of the run."""
+    def begin_step(self, call: StoredCall, asked: Call, new: _New) -> StoredCall:
+        """Make a call a step of the run, if it is to be undone and is none yet."""
+        self.row.blobs.update(new.blobs)
+        if asked.undo is None or not call.nth or call.undone:
+            return call
         name, counter = self.name(call), self.field("u")
         number = int(self.row.journal.get(counter, 0)) + 1
         self.row.journal[counter] = str(number)
-        self.row.fields[f"s:{name}"] = step.state(number)
-        self.row.history.append(step.event(name))
-        self.row.results[f"n:{name}"] = step.arguments
+        self.row.fields[f"s:{name}"] = new.step.state(number)
+        self.row.history.append(new.step.event(name))
+        self.row.results[f"n:{name}"] = new.step.arguments
         self.raise_version()
+        return call._replace(undone=1)
 
-    def settle(self, call: StoredCall, step: CallEnded) -> None:
+    def end_step(self, call: StoredCall, step: CallEnded) -> None:
         """Write down what that step has come to."""
         name = self.name(call)
         if not self.row.fields[f"s:{name}"].startswith('[["f"'):  # in flight
@@ -353,10 +357,7 @@ def _begin(
             found = found._replace(how="replay", replayed=found.replayed + 1)
             head = head._replace(replayed=head.replayed + 1, left=head.left - 1)
     if found.how != "replay":
-        if call.undo is not None and found.nth and not found.undone:
-            found = found._replace(undone=1)
-            page.register(found, new.step)
-        row.blobs |= new.blobs
+        found = page.begin_step(found, call, new)
     found = found._replace(turn=head.turn, number=call.number)
     page.write(head._replace(high=max(head.high, call.number)))
     page.put(slots[at], found)

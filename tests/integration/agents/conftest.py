@@ -26,7 +26,7 @@ def warm_agents(new_redis_url: Callable[[], str], tmp_path_factory: pytest.TempP
 def agents(warm_agents: Agents) -> Iterator[Agents]:
     """The same, with a model that knows nothing and tools that were never called."""
     warm_agents.stub.reset()
-    warm_agents.redis.delete("tools", "crashed", "hold-tools", "steady")
+    warm_agents.redis.delete("tools", "undone", "crashed", "hold-tools", "steady")
     yield warm_agents
     warm_agents.show()
 

@@ -33,14 +33,14 @@ ONCE = RetryPolicy(max_attempts=1)
 TOLD: dict[str, Any] = {}
 
 
-@worker("cancel_booking")
+@worker("cancel_it")
 def cancel_booking(context: dict[str, Any]) -> None:
     step = current_step()
     SEEN.append(("cancel", step.step, context, step.idempotency_key))
     TOLD[step.step] = (step.result, step.outcome, step.error and step.error.type)
 
 
-@worker("unplan")
+@worker("unplan_it")
 def unplan(context: dict[str, Any]) -> None:
     SEEN.append(("unplan", current_step().step))
 
@@ -56,7 +56,7 @@ def flight(city: str) -> dict[str, str]:
     return _book("flight", city)
 
 
-@tool("hotel", compensation="cancel_booking")
+@tool("hotel", compensation="cancel_it")
 async def hotel(city: str) -> dict[str, str]:
     """Book a hotel."""
     return _book("hotel", city)
@@ -78,7 +78,7 @@ async def taxi(city: str) -> str:
 
 
 @dspy_worker(
-    "plan_trip",
+    "plan_it",
     signature="wish -> answer: str",
     reasoning="react",
     tools=[flight, hotel, car, taxi],
@@ -90,7 +90,7 @@ def plan_trip(context: dict[str, Any]) -> None:
         raise TerminalError("the plan is no good")
 
 
-@worker("decline")
+@worker("decline_it")
 def decline(context: dict[str, Any]) -> None:
     raise TerminalError("no money")
 
@@ -239,7 +239,7 @@ def test_an_undo_that_waits_for_a_person_is_named_and_settled_by_the_call(
     assert set(letters) == {"plan.flight[0]", "plan.hotel[0]"}
     assert letters["plan.flight[0]"]["input"] == {"city": "Rome"}
     assert letters["plan.flight[0]"]["result"] == {"booking": "flight to Rome"}
-    assert letters["plan.flight[0]"]["compensation"] == "cancel_booking"
+    assert letters["plan.flight[0]"]["compensation"] == "cancel_it"
     assert letters["plan.flight[0]"]["idempotency_key"] == "P-1/plan.flight[0]"
     run.skip("plan.hotel[0]", reason="it was free")
     monkeypatch.undo()
@@ -250,10 +250,10 @@ def test_an_undo_that_waits_for_a_person_is_named_and_settled_by_the_call(
 
 def test_S22_a_fork_takes_calls_over_as_its_own(orchestrator: Orchestrator, stub: LMStub) -> None:
     booked(stub, ("flight", "Rome"), ("car", "Oslo"))
-    flow = WorkflowBuilder("forked").add_step("plan", plan_trip).add_step("pay", "maybe", retry=ONCE)
+    flow = WorkflowBuilder("forked").add_step("plan", plan_trip).add_step("pay", "maybe_it", retry=ONCE)
     fails = [False]
 
-    @worker("maybe")
+    @worker("maybe_it")
     def maybe(context: dict[str, Any]) -> None:
         if fails[0]:
             raise TerminalError("no money")
@@ -275,7 +275,7 @@ def test_a_step_that_is_called_as_the_calls_of_a_tool_would_be_is_told_before_an
     orchestrator: Orchestrator, stub: LMStub
 ) -> None:
     booked(stub, ("flight", "Rome"))
-    flow = WorkflowBuilder("named").add_step("plan", plan_trip).add_map("plan.flight", "maybe", over="cities")
+    flow = WorkflowBuilder("named").add_step("plan", plan_trip).add_map("plan.flight", "maybe_it", over="cities")
     run = orchestrator.start(flow.build(register=False), {"wish": "Go!", "cities": []})
 
     assert run.status == "failed"
@@ -291,4 +291,4 @@ def test_the_history_says_when_it_was_called_and_what_undoes_it(orchestrator: Or
     assert [event.type for event in told] == ["status", "result"]
     begun = told[0]
     assert isinstance(begun, StatusEvent)
-    assert (begun.status, begun.compensation, begun.correlation_id) == ("called", "cancel_booking", "H-1/plan/do/1")
+    assert (begun.status, begun.compensation, begun.correlation_id) == ("called", "cancel_it", "H-1/plan/do/1")

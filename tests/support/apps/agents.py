@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from multiagents import (
     NeedsAttentionError,
     RetryPolicy,
     WorkflowBuilder,
+    current_step,
     current_tool,
     dspy_worker,
     init_app,
@@ -107,6 +109,55 @@ def spend(amount: int) -> str:
     """Spend."""
     _note(f"spend {amount}")
     return f"spent {amount}"
+
+
+@worker("cancel_booking")
+def cancel_booking(context: dict[str, Any]) -> None:
+    """Undo a booking, and note what it was told of it."""
+    step, client = current_step(), _client()
+    told = {"step": step.step, "context": context, "key": step.idempotency_key, "outcome": step.outcome}
+    client.rpush("undone", json.dumps({**told, "result": step.result}))
+    client.close()
+
+
+@tool("flight", compensation=cancel_booking)
+def flight(city: str) -> dict[str, str]:
+    """Book a flight."""
+    _note(f"flight {city}")
+    return {"booking": f"flight to {city}"}
+
+
+@tool("hotel", compensation="cancel_booking")
+async def hotel(city: str) -> dict[str, str]:
+    """Book a hotel."""
+    await asyncio.to_thread(_note, f"hotel {city}")
+    return {"booking": f"hotel in {city}"}
+
+
+@tool("villa", compensation=cancel_booking, approval=True)
+def villa(city: str) -> dict[str, str]:
+    """Book a villa, if somebody agrees."""
+    _note(f"villa {city}")
+    return {"booking": f"villa in {city}"}
+
+
+@dspy_worker(
+    "planner",
+    signature="wish -> answer: str",
+    tools=[flight, hotel, villa],
+    reasoning="react",
+    max_iters=8,
+    retry=RetryPolicy(max_attempts=1),
+)
+def planner(answer: str) -> None:
+    assert answer
+
+
+@worker("cancel_plan")
+def cancel_plan(context: dict[str, Any]) -> None:
+    client = _client()
+    client.rpush("undone", json.dumps({"step": current_step().step}))
+    client.close()
 
 
 @dspy_worker(
@@ -290,6 +341,13 @@ TELL = WorkflowBuilder("tell").add_step("it", "teller").build()
 TELL_GEMINI = WorkflowBuilder("tell-gemini").add_step("it", "gemini_teller").build()
 TELL_RESEARCH = WorkflowBuilder("tell-research").add_step("it", "telling_researcher").build()
 TELL_TWICE = WorkflowBuilder("tell-twice").add_step("it", "telling_twice").build()
+PLAN = WorkflowBuilder("plan-it").add_step("plan", "planner").build()
+TRIP = (
+    WorkflowBuilder("trip")
+    .add_step("plan", "planner", compensation="cancel_plan")
+    .add_step("pay", "fail_after", retry=ONCE)
+    .build()
+)
 EACH = WorkflowBuilder("research-each").add_map("each", "researcher", over="questions").build()
 SHOP = WorkflowBuilder("shop").add_step("it", "shopper").build()
 SHOP_BY_HTTP = WorkflowBuilder("shop-by-http").add_step("it", "shopper_by_http").build()

@@ -6,8 +6,7 @@
 --       18 most models, 19-23 what `begin_step` takes (empty where it is no step), 24.. names and texts of what is kept apart
 -- Returns: {verdict, now, 1 if the run is to stop, 1 if it is paused, slot, occurrence, 1 if diverged, 1 if it may have
 --          been made twice, 1 if the answer is an error, the bound that was reached, how long a doubtful one waits (ms), how
---          many with this hash right before it were not answered, the how manieth of its tool it is (0 not known), its state
---          as a step, answer (texts, or empty)}
+--          many of its hash right before it were not answered, which of its tool it is (0 unknown), state, answer (or empty)}
 --#include identity
 --#include journal
 --#include occurrences

@@ -200,7 +200,7 @@ def test_S13_calls_of_a_pivot_that_failed_are_undone(run_of: RunOf) -> None:
     assert run.fails_for_good("plan") == ["compensating", "plan.flight[0]/undo/1"]
 
 
-def test_S9_calls_of_a_map_s_items_are_undone_before_the_items(run_of: RunOf) -> None:
+def test_S9_calls_of_items_of_a_map_are_undone_before_the_items(run_of: RunOf) -> None:
     builder = (
         WorkflowBuilder("trips").add_map("plan", Step("plan", compensation="unplan"), over="cities").add_step("tell")
     )
