@@ -7,7 +7,7 @@ import keyword
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from multiagents.clock import LONGEST_IN_WORDS, Duration, in_seconds, is_duration
 from multiagents.exceptions import ConfigurationError, WorkerError
@@ -58,6 +58,21 @@ class ToolOptions:
         return bool(self.approval(**{name: arguments[name] for name in wanted if name in arguments}))
 
 
+@overload
+def tool(name: _F) -> _F: ...
+@overload
+def tool(
+    name: str | None = None,
+    *,
+    idempotent: bool | None = None,
+    compensation: Any = None,
+    timeout: Duration | None = None,
+    max_calls: int = 0,
+    approval: bool | Callable[..., bool] = False,
+    approval_timeout: Duration | None = None,
+    on_timeout: str = "reject",
+    limit: Limit | None = None,
+) -> Callable[[_F], _F]: ...
 def tool(
     name: str | Callable[..., Any] | None = None,
     *,

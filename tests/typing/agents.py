@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, assert_type
 
-from multiagents import Run, dspy_worker, optimize
+from multiagents import Run, dspy_worker, optimize, tool
 from multiagents.agents.agent_task import AgentTask
 from multiagents.agents.programs import Program
 
 
 @dspy_worker("classify", signature="text -> mood: str")
 def classify(context: dict[str, Any]) -> None: ...
+
+
+@tool("price", idempotent=True)
+def price(item: str) -> float:
+    return float(len(item))
+
+
+@tool
+def stock(item: str) -> int:
+    return len(item)
+
+
+def a_tool_stays_the_function_that_it_was() -> None:
+    assert_type(price("book"), float)
+    assert_type(stock("book"), int)
+    as_a_value: Callable[[str], float] = price
+    assert_type(as_a_value("book"), float)
 
 
 def exact(example: Any, prediction: Any, trace: Any = None) -> bool:

@@ -25,4 +25,4 @@ def what_is_refused() -> None:
     Budget("all", 5)  # type: ignore[call-arg]
     Budget("all", usd="5")  # type: ignore[arg-type]
     dspy_worker("a", "q -> a", budget=5)  # type: ignore[arg-type]
-    tool("a", limit=5)  # type: ignore[arg-type]
+    tool("a", limit=5)  # type: ignore[call-overload]

@@ -73,7 +73,7 @@ async def asking(run: Run) -> None:
         assert_type(event, Event)
     async for event in run.watch(after="3", poll=0.5):
         assert_type(event, Event)
-    for entry in run.stream("charge", after="1764532000000-0000000042"):
+    for entry in run.stream("charge", after="1764532000000000-0000000042"):
         assert_type(entry, StreamEntry)
     async for entry in run.stream():
         assert_type(entry.offset, str)

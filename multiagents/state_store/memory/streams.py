@@ -50,7 +50,7 @@ class InMemoryStreams(Streams):
             new = list(zip(said, texts, strict=True))[max(0, there - before) :]
             if not new:
                 return True
-            last = _last(row.fields.get("streamed")) or Offset(self._tables.now(), -1)
+            last = _last(row.fields.get("streamed")) or Offset(self._tables.next_stream(), -1)
             entries = [(one.kind.value, field_of(one), text) for one, text in new]
             if writer and writer != me:
                 entries.insert(0, (EntryKind.ATTEMPT.value, "", str(correlation.attempt)))

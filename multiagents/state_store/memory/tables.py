@@ -194,6 +194,8 @@ class Tables:
             #: locks on business keys, and the last fencing token
             self.locks: dict[str, LockRow] = {}
             self.token = 0
+            #: what the last stream that was begun has for its base
+            self.stream = 0
             #: what goes on under limits, by key
             self.limits: dict[str, LimitRow] = {}
             #: accounts of budgets, by key and period, and until when they are kept
@@ -218,6 +220,11 @@ class Tables:
     def now(self) -> int:
         """The clock, in ms."""
         return int(self.clock() * 1000)
+
+    def next_stream(self) -> int:
+        """The base of a stream that begins: the clock, in µs, and another one each time."""
+        self.stream = max(int(self.clock() * 1_000_000), self.stream + 1)
+        return self.stream
 
     def run(self, identity: str) -> Row | None:
         """A run, unless it has expired or another one has its id by now."""

@@ -56,13 +56,13 @@ class Offset(NamedTuple):
     """A place in a run's stream.
 
     Attributes:
-        base: when the stream was begun, in ms: another run of the same id has another.
+        base: when the stream was begun, in µs: another run of the same id has another.
         number: of the entry, from 0.
 
-    >>> str(Offset(1764532000000, 42))
-    '1764532000000-0000000042'
-    >>> Offset.parse("1764532000000-0000000042")
-    Offset(base=1764532000000, number=42)
+    >>> str(Offset(1764532000000000, 42))
+    '1764532000000000-0000000042'
+    >>> Offset.parse("1764532000000000-0000000042")
+    Offset(base=1764532000000000, number=42)
     """
 
     base: int
@@ -79,7 +79,7 @@ class Offset(NamedTuple):
         if not (base.isdecimal() and number.isdecimal()):
             raise WorkflowError(
                 f"after={text!r:.80} is no offset of a stream: expected the .offset of one of its entries, such as "
-                f"{cls(1764532000000, 42)}"
+                f"{cls(1764532000000000, 42)}"
             )
         return cls(int(base), int(number))
 

@@ -16,7 +16,7 @@ local me = ARGV[3] .. '|' .. ARGV[4]
 local writer, count = string.match(head[3] or '', '^(.*)|(%d+)$')
 local there = writer == me and tonumber(count) or 0
 local base, last = string.match(head[4] or '', '^(%d+)%-(%d+)$')
-base, last = base or int(now), last and tonumber(last) or -1
+base, last = base or int(clock[1] * 1000000 + clock[2]), last and tonumber(last) or -1
 local first = 8 + 3 * math.max(0, there - tonumber(ARGV[5]))
 if first > #ARGV then return {1, now} end
 local function add(kind, field, data)
