@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multiagents.clock import from_ms
-from multiagents.events import ErrorEvent, ErrorInfo, ErrorKind, ResultEvent
+from multiagents.agents.call_steps import outcome_of, undo_of
+from multiagents.events import ResultEvent
 from multiagents.exceptions import (
     NeedsAttentionError,
     OutcomeUnknownError,
@@ -29,8 +29,6 @@ from multiagents.state_store.records import (
     BUILT_IN,
     Begun,
     Call,
-    CallOutcome,
-    CallUndo,
     CallVerdict,
     Request,
     Usage,
@@ -38,13 +36,10 @@ from multiagents.state_store.records import (
     timed_out,
 )
 from multiagents.worker_sdk.attempt.asked import GivenBack
-from multiagents.workflow.decider import call_after
-from multiagents.workflow.definition import call_name
 
 if TYPE_CHECKING:
     from multiagents.agents.agent import Agent
     from multiagents.agents.tools import ToolOptions
-    from multiagents.names import Correlation
     from multiagents.state_store.journal import Journal
     from multiagents.worker_sdk.attempt import StepContext
 
@@ -193,7 +188,11 @@ class Calls:
         """
         name, idempotent = options.name, options.idempotent
         about = {"again": idempotent is not False, "idempotent": idempotent is True, "most": options.max_calls}
-        begun = self._begin(self._call_of("tool", name, arguments, undo=self._undo_of(options, arguments), **about))
+        try:
+            undo = undo_of(self._step, options, arguments)
+        except TerminalError as error:
+            raise self.leave(error) from None
+        begun = self._begin(self._call_of("tool", name, arguments, undo=undo, **about))
         self.acted |= begun.verdict in (CallVerdict.LIVE, CallVerdict.AGAIN, CallVerdict.REPLAY)
         if begun.verdict is CallVerdict.DOUBT:
             raise self.leave(
@@ -263,17 +262,7 @@ class Calls:
         Raises:
             Leave: when the attempt is not this worker's any more.
         """
-        claim, failed = self._step.claim, "error" in answer
-        outcome = None
-        if begun.state is not None:
-            name = call_name(self._step.step, options.name, begun.nth - 1)
-            call = claim.correlation._replace(step=name, attempt=1)
-            # What an earlier attempt had begun may have taken effect, if this one has not (rule S1b).
-            doubt = failed and (in_doubt or begun.verdict is CallVerdict.AGAIN)
-            began = begun.state.do.scheduled_at
-            times = {"at": self._step.store_here().now(), "started_at": None if began is None else from_ms(began)}
-            event = _ended(call, answer, doubt=doubt, **times)
-            outcome = CallOutcome(event, call_after(claim.definition, begun.state, event))
+        failed, outcome = "error" in answer, outcome_of(self._step, options, begun, answer, in_doubt=in_doubt)
         if self._told(begun, dict(answer), failed=failed, outcome=outcome):
             return
         if outcome is not None and isinstance(outcome.event, ResultEvent):
@@ -291,32 +280,6 @@ class Calls:
             self._step.came_late(event)
         except Exception:
             logger.warning("%s has succeeded late, and that was not recorded", event.correlation_id, exc_info=True)
-
-    def key_of(self, options: ToolOptions, begun: Begun) -> str:
-        """The idempotency key of a call: that of the step that it is, or would be if it were to be undone."""
-        own = self._step.idempotency_key
-        if not begun.nth:  # begun by an earlier release
-            return f"{own}/{begun.slot}"
-        # In an undo the step has the same key: calls of its agent must not have those of the step's.
-        return call_name(own if self._step.direction == "do" else f"{own}/undo", options.name, begun.nth - 1)
-
-    def _undo_of(self, options: ToolOptions, arguments: Any) -> CallUndo | None:
-        """What undoes a call of a tool; what is called in an undo is not undone.
-
-        Raises:
-            Leave: when its name is that of another step.
-        """
-        if options.compensation is None or self._step.direction != "do":
-            return None
-        name = f"{self._step.step}.{options.name}"
-        if name in self._step.claim.definition.steps:
-            raise self.leave(
-                TerminalError(
-                    f'a call of tool "{options.name}" would be step {name}[0] of the run, to be undone, and the '
-                    f'workflow has a step "{name}"; rename one'
-                )
-            )
-        return CallUndo(options.compensation, arguments)
 
     def heard(self, begun: Begun, said: str) -> None:
         """Remember which call has brought what a model said."""
@@ -412,15 +375,6 @@ class Calls:
 
     def _lost(self) -> Exception:
         return WorkerError(f"attempt {self._step.correlation_id} is not this worker's any more; it makes no more calls")
-
-
-def _ended(call: Correlation, answer: Mapping[str, Any], *, doubt: bool, **times: Any) -> ResultEvent | ErrorEvent:
-    """The outcome of a call, as that of any attempt."""
-    if "error" not in answer:
-        return ResultEvent.about(call, answer["result"], **times)
-    name, _, message = str(answer["error"]).partition(": ")
-    kind = ErrorKind.UNKNOWN if doubt else ErrorKind.FAILED
-    return ErrorEvent.about(call, ErrorInfo(type=name, message=message or name), kind=kind, retryable=False, **times)
 
 
 def leaving(error: BaseException, calls: Calls | None) -> Leave:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dspy
 
+from multiagents.agents.call_steps import key_of
 from multiagents.agents.calls import Leave, leaving
 from multiagents.agents.opentelemetry import replayed, tool_span
 from multiagents.agents.tools import ToolCall, ToolOptions, calling, options_of
@@ -216,7 +217,7 @@ def _refusal(decision: Mapping[str, Any]) -> str:
 
 
 def _call_of(options: ToolOptions, calls: Calls, begun: Begun) -> ToolCall:
-    return ToolCall(options.name, calls.key_of(options, begun), possibly_twice=begun.verdict is CallVerdict.AGAIN)
+    return ToolCall(options.name, key_of(calls.step, options, begun), possibly_twice=begun.verdict is CallVerdict.AGAIN)
 
 
 @contextmanager
