@@ -60,6 +60,8 @@ from tests.support.crash_scene import (
     SHUTDOWN,
     SIGNAL,
     SLOW,
+    SPENT,
+    SPENT_BACK,
     STARTED,
     STARTING,
     STOPPED,
@@ -184,6 +186,12 @@ BOTH: dict[WriteSite, Plays] = {
     WriteSite.JOURNAL_REFUSE_UNDO: [(ASKED_BACK, (1,))],
     WriteSite.JOURNAL_RESTART: [(AFRESH, (1,))],
     WriteSite.JOURNAL_DECIDE: [(APPROVED, (1,))],
+    WriteSite.BUDGET_RESERVE: [(SPENT, (1, 2, 4))],
+    WriteSite.BUDGET_RESERVE_UNDO: [(SPENT_BACK, (2, 3))],
+    WriteSite.BUDGET_SETTLE: [(SPENT, (1, 2, 4))],
+    WriteSite.BUDGET_SETTLE_UNDO: [(SPENT_BACK, (2, 3))],
+    WriteSite.STREAM_APPEND: [(SPENT, (1,))],
+    WriteSite.STREAM_APPEND_UNDO: [(SPENT_BACK, (1,))],
 }
 #: Only a pool of processes has a parent that learns of a child's death, and only it gives back at a warm shutdown what
 #: it has not started: the others finish all that they took.
@@ -270,6 +278,9 @@ WARM_AGENTS: dict[WriteSite, tuple[Play, tuple[int, ...]]] = {
     WriteSite.JOURNAL_FINISH_UNDO: (ASKED_BACK, (2,)),
     WriteSite.JOURNAL_DECIDE: (APPROVED, (1,)),
     WriteSite.JOURNAL_RESTART: (AFRESH, (1,)),
+    WriteSite.BUDGET_RESERVE: (SPENT, (2,)),
+    WriteSite.BUDGET_SETTLE: (SPENT, (2,)),
+    WriteSite.STREAM_APPEND: (SPENT, (1,)),
 }
 
 
@@ -371,9 +382,9 @@ def test_G5_a_crash_at_any_write_on_any_pool_and_in_any_mode_changes_nothing(
 def test_every_write_of_the_engine_is_hit_by_some_saga() -> None:
     hit = {site for setup in SETUPS for site in setup.sites}
 
-    # What keeps budgets, examples, programs and streams is no saga's; the contract of stores hits it
-    # (test_state_store_budgets.py, .._examples.py, ...). Who withholds a call waits for a budget.
+    # What is learned is no saga's; the contract of stores sends it twice (test_state_store_examples.py, _programs.py).
+    # Who withholds a call waits for a budget.
     # What moves a start in another broker waits for a busy queue (tests/component/test_starved_starts.py).
-    apart = ("BUDGET_", "EXAMPLES_", "JOURNAL_WITHHOLD", "PROGRAM_", "STREAM_")
+    apart = ("EXAMPLES_", "JOURNAL_WITHHOLD", "PROGRAM_")
     others = {site for site in WriteSite if site.name.startswith(apart)} | {WriteSite.RAISE_START}
     assert hit == set(WriteSite) - others

@@ -18,6 +18,7 @@ import redis
 from celery import Celery
 
 from multiagents import (
+    Budget,
     Limit,
     Orchestrator,
     OutcomeUnknownError,
@@ -200,6 +201,22 @@ def ask(answer: str) -> dict:
     return _effect()
 
 
+@dspy_worker(
+    "crash.spend",
+    signature="question -> answer",
+    reasoning="react",
+    tools=[note],
+    retry=ONCE_MORE,
+    max_tokens=100,
+    budget=[Budget("crash", tokens=1_000_000_000, per="day"), Budget("own", tokens=1_000_000, per="run")],
+    stream=True,
+)
+def spend(answer: str) -> dict:
+    """Has budgets, and says what its model says."""
+    assert answer == "So."
+    return _effect()
+
+
 @dspy_worker("crash.judge", signature="question -> verdict", retry=ONCE_MORE)
 def judge(verdict: str) -> dict:
     """What its model says first is no answer."""
@@ -360,6 +377,13 @@ ASKED_BACK = (
     flow("crash-asked_back")
     .add_step("reserve", "crash.do", compensation="crash.ask", undo_retry=ONCE_MORE)
     .add_step("pay", "crash.do", compensation="crash.judge", undo_retry=ONCE_MORE)
+    .add_step("boom", "crash.refuse")
+    .build()
+)
+SPENT = flow("crash-spent").add_step("spend", "crash.spend").build()
+SPENT_BACK = (
+    flow("crash-spent_back")
+    .add_step("reserve", "crash.do", compensation="crash.spend", undo_retry=ONCE_MORE)
     .add_step("boom", "crash.refuse")
     .build()
 )
