@@ -119,8 +119,7 @@ def ask(orchestrator: Orchestrator, *tools: Any, mode: str = "react", fail_first
 
 def key_of(run: Run) -> str:
     """The idempotency key of its call of ``look-up``."""
-    (slot,) = [call.slot for call in run.calls("it") if (call.kind, call.name) == ("tool", "look_up")]
-    return f"{run.transaction_id}/it/{slot}"
+    return f"{run.transaction_id}/it.look_up[0]"
 
 
 def test_an_agent_calls_the_tools_of_a_server_that_is_started_for_it(
