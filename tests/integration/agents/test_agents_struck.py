@@ -23,7 +23,11 @@ WORKER: dict[str, Any] = {"concurrency": 16, "lease": 5.0}
 TOOLS = tools(*BOTH)
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads", pytest.param("gevent", marks=pytest.mark.full)])
+#: On prefork, each of the places has a process of its own that loads DSPy.
+FULL = [pytest.param(pool, marks=pytest.mark.full) for pool in ("prefork", "gevent")]
+
+
+@pytest.fixture(scope="module", params=["threads", *FULL])
 def pool(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
