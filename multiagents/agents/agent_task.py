@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from multiagents.agents import programs
 from multiagents.agents.agent import agent_of
+from multiagents.agents.extras import lacks
 from multiagents.agents.tools import options_of
 from multiagents.exceptions import ConfigurationError
 from multiagents.plain_json import dumps
@@ -198,7 +199,7 @@ class AgentTask(WorkerTask):
             try:
                 from multiagents.agents.dspy import check_fit
             except ModuleNotFoundError as error:
-                if not is_dspys(error):
+                if not lacks(error, "dspy"):
                     raise
             else:
                 check_fit(self.agent, version, store, orchestrator.settings.lm)
@@ -267,8 +268,3 @@ def optimization_data(agent: Agent, examples: Iterator[Example]) -> dict[str, An
         "success_rate": sum(ended) / len(ended) if ended else None,
         "available_tools": _tools_of(agent),
     }
-
-
-def is_dspys(error: ModuleNotFoundError) -> bool:
-    """Whether what is not installed is DSPy."""
-    return error.name is not None and error.name.partition(".")[0] == "dspy"

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from multiagents.agents.agent import LM_RETRY, Agent
-from multiagents.agents.agent_task import AgentTask, is_dspys
+from multiagents.agents.agent_task import AgentTask
 from multiagents.agents.budget import Budget, checked_budgets
+from multiagents.agents.extras import lacks
 from multiagents.agents.reasoning import Reasoning
 from multiagents.exceptions import ConfigurationError
 from multiagents.retry import RetryPolicy
@@ -142,7 +143,7 @@ def _perform(agent: Agent, context: Mapping[str, Any]) -> Any:
     try:
         from multiagents.agents.dspy import perform
     except ModuleNotFoundError as error:
-        if not is_dspys(error):
+        if not lacks(error, "dspy"):
             raise
         raise ConfigurationError(
             f'worker "{agent.name}" needs DSPy, which is not installed here; install it where its steps run: {_INSTALL}'

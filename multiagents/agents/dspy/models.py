@@ -69,21 +69,10 @@ def lm_of(agent: Agent, *said: Any) -> dspy.BaseLM:
     given = [_made(choice, agent) for choice in choices_of(agent, *said)]
     if not given:
         raise LMNotConfiguredError(f'worker "{agent.name}" asks a model, and nothing says which; {_HOW}')
-    first = given[0]
-    durable = all(isinstance(one, dspy.LM) for one in given)
-    if agent.budgets and not durable:
-        raise LMNotConfiguredError(
-            f'worker "{agent.name}" has a budget, and asks {type(first).__name__}, which is no dspy.LM: what its calls '
-            f"cost is not known, and cannot be limited; take a dspy.LM, or leave budget= out"
-        )
-    if not isinstance(first, dspy.LM) or not all(isinstance(one, dspy.LM) for one in given):
-        logger.warning(
-            'worker "%s" asks %s, which is no dspy.LM: its calls are not kept, and made again by every attempt',
-            agent.name,
-            type(first).__name__,
-        )
-        return first
-    routes = [_route(one) for one in given]
+    lms = [one for one in given if isinstance(one, dspy.LM)]
+    if len(lms) < len(given):
+        return _not_durable(given[0], agent)
+    first, routes = lms[0], [_route(one) for one in lms]
     asked = {key: value for key, value in first.kwargs.items() if key not in CLIENT_KEYS}
     asked |= {
         name: value
@@ -95,10 +84,24 @@ def lm_of(agent: Agent, *said: Any) -> dspy.BaseLM:
         model_type=first.model_type,
         cache=False,
         num_retries=0,
-        engine=JournaledEngine(agent, routes, given),
-        async_engine=AsyncJournaledEngine(agent, routes, given),
+        engine=JournaledEngine(agent, routes, lms),
+        async_engine=AsyncJournaledEngine(agent, routes, lms),
         **asked,
     )
+
+
+def _not_durable(first: dspy.BaseLM, agent: Agent) -> dspy.BaseLM:
+    if agent.budgets:
+        raise LMNotConfiguredError(
+            f'worker "{agent.name}" has a budget, and asks {type(first).__name__}, which is no dspy.LM: what its calls '
+            f"cost is not known, and cannot be limited; take a dspy.LM, or leave budget= out"
+        )
+    logger.warning(
+        'worker "%s" asks %s, which is no dspy.LM: its calls are not kept, and made again by every attempt',
+        agent.name,
+        type(first).__name__,
+    )
+    return first
 
 
 def _made(choice: Any, agent: Agent) -> dspy.BaseLM:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dspy
 from dspy.adapters.types.tool import convert_input_schema_to_tool_args
 
+from multiagents.agents.extras import lacks
 from multiagents.agents.opentelemetry import replayed
 from multiagents.agents.tools import ToolOptions, calling, give_options, options_of
 from multiagents.exceptions import (
@@ -60,7 +61,7 @@ def _session(agent: Agent, server: Server) -> Session:
     try:
         from multiagents.agents.mcp import Session, runs_programs
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "mcp":
+        if not lacks(error, "mcp"):
             raise
         raise ConfigurationError(
             f'worker "{agent.name}" has tools of an MCP server, and the SDK for these is not installed here; install '

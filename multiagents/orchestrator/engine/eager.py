@@ -164,31 +164,20 @@ class EagerEngine(Engine):
         if entry.delivery is Delivery.TIMER:
             ready = self.dispatcher.address(snapshot.definition, correlation)
             self.store.dispatch(snapshot.state.identity, ready._replace(close_ms=entry.close_ms), entry.record)
+        kind, message, error = ErrorKind.LOST, "its task ended and said nothing of what came of it", "WorkerLost"
         try:
             self.dispatcher.run(snapshot.definition, correlation, probe=snapshot.state.is_probe(correlation))
-        except WorkerNotFoundError as error:
-            self._unanswered(correlation, ErrorKind.FAILED, str(error), f"{type(error).__module__}.WorkerNotFoundError")
-        else:
-            message = "its task ended and said nothing of what came of it"
-            if self._is_given_back(correlation):
-                given_back[correlation] += 1
-                if given_back[correlation] < MOST_GIVEN_BACK:
-                    return
-                message = f"it was given back {MOST_GIVEN_BACK} times, and in this process no time passes between them"
-            self._unanswered(correlation, ErrorKind.LOST, message, "WorkerLost")
-
-    def _is_given_back(self, correlation: Correlation) -> bool:
-        found = self._found(correlation)
-        return found is not None and found.delivery is Delivery.TIMER
-
-    def _found(self, correlation: Correlation) -> InFlight | None:
-        return self.store.load(correlation.transaction_id).attempt(correlation)
-
-    def _unanswered(self, correlation: Correlation, kind: ErrorKind, message: str, error: str) -> None:
-        """Give an attempt up that is still in flight after it was run: the loop would run it for ever."""
-        found = self._found(correlation)
+        except WorkerNotFoundError as missing:
+            kind, message, error = ErrorKind.FAILED, str(missing), f"{type(missing).__module__}.WorkerNotFoundError"
+        found = self.store.load(correlation.transaction_id).attempt(correlation)
         if found is None:
             return
+        if found.delivery is Delivery.TIMER:  # it was given back
+            given_back[correlation] += 1
+            if given_back[correlation] < MOST_GIVEN_BACK:
+                return
+            message = f"it was given back {MOST_GIVEN_BACK} times, and in this process no time passes between them"
+        # It is still in flight after it was run, and the loop would run it for ever.
         info = ErrorInfo(type=error, message=f"step {correlation.step!r}: {message}", attempt=correlation.attempt)
         retryable = kind is ErrorKind.LOST
         event = ErrorEvent.about(correlation, info, at=self.store.now(), kind=kind, retryable=retryable)
